@@ -1,0 +1,32 @@
+"""The settings of a node.
+
+Values come from flags, then `MOORLINE_*` environment variables (`MOORLINE_SESSION__QUEUE_LIMIT`), then the
+TOML file named by `--config`, then the defaults. Only `broker.cli` calls `load`, only `broker.node` reads the
+result: rooms get plain values, never the whole settings.
+"""
+
+from broker.settings.address import Address, parse_address
+from broker.settings.model import (
+    LimitSettings,
+    MqttSettings,
+    NodeSettings,
+    RedisSettings,
+    SessionSettings,
+    Settings,
+)
+from broker.settings.source import environment_name, groups, load, setting_names
+
+__all__ = [
+    "Address",
+    "LimitSettings",
+    "MqttSettings",
+    "NodeSettings",
+    "RedisSettings",
+    "SessionSettings",
+    "Settings",
+    "environment_name",
+    "groups",
+    "load",
+    "parse_address",
+    "setting_names",
+]

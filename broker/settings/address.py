@@ -1,0 +1,41 @@
+"""Addresses to listen on, as people write them."""
+
+import ipaddress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port to listen on; port 0 lets the system pick one."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A host name other than `localhost` counts as public."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(value: object) -> Address:
+    """Read `HOST:PORT` or `[IPV6]:PORT`; ValueError says what is missing."""
+    if isinstance(value, Address):
+        return value
+    host, colon, port = str(value).strip().rpartition(":")
+    if not colon or not host:
+        raise ValueError("not HOST:PORT (every address of this machine is 0.0.0.0:PORT)")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address needs brackets: [HOST]:PORT")
+    if not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError("the port is not a number from 0 to 65535")
+    return Address(host, int(port))

@@ -1,0 +1,139 @@
+"""From flags, environment and file to checked Settings, with all mistakes told at once."""
+
+import os
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError as SourceError
+
+from broker.errors import SettingsError
+from broker.settings.model import ENVIRONMENT_PREFIX, Group, Settings
+
+NOT_SETTINGS = frozenset({"MOORLINE_PURE", "MOORLINE_CONFIG"})
+"""Variables with our prefix that are read elsewhere: by the import hook and by the command line."""
+
+SECRET_SETTINGS = frozenset({"redis.url"})
+"""Settings whose value may hold a password: no message repeats it."""
+
+FLAG_NAMES = {"redis.url": "--redis", "node.name": "--node-name"}
+"""Flags that are not called like their field."""
+
+
+Flags = Mapping[str, Mapping[str, object]]
+"""Values of command line flags by group and field."""
+
+
+def groups() -> Iterator[tuple[str, type[Group]]]:
+    """Each group's name and model, in the order of the documentation."""
+    for name, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, Group)
+        yield name, field.annotation
+
+
+def setting_names() -> list[str]:
+    """`group.field` of every setting."""
+    return [f"{group}.{field}" for group, model in groups() for field in model.model_fields]
+
+
+def environment_name(setting: str) -> str:
+    """The variable of a setting: `session.queue_limit` -> `MOORLINE_SESSION__QUEUE_LIMIT`."""
+    return ENVIRONMENT_PREFIX + setting.upper().replace(".", "__")
+
+
+def load(flags: Flags | None = None, config: Path | None = None) -> Settings:
+    """Read all sources and check them; SettingsError holds every mistake found.
+
+    A file that can't be read is reported alone: its contents are unknown.
+    """
+    given: dict[str, Any] = {group: dict(fields) for group, fields in (flags or {}).items()}
+    file_values = _read_config(config)
+    mistakes = _unknown_variables(os.environ)
+
+    class Loaded(Settings, toml_file=config):
+        """The settings with their file: pydantic-settings takes its path from the class."""
+
+    try:
+        settings = Loaded(**given)
+    except ValidationError as error:
+        mistakes += [
+            _describe(details, given, file_values)
+            for details in error.errors(include_url=False)
+            if not _told_already(details)
+        ]
+    except SourceError as error:
+        mistakes.append(f"environment: {error}")
+    else:
+        if not mistakes:
+            return settings
+    raise SettingsError(mistakes)
+
+
+def _read_config(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        with config.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError([f"configuration file {config}: {error.strerror}"]) from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError([f"configuration file {config}: {error}"]) from error
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {environment_name(setting) for setting in setting_names()}
+    known |= {environment_name(group) for group, _ in groups()} | NOT_SETTINGS
+    return [
+        f"{name}: no such setting" + _suggestion(name.upper(), known)
+        for name in sorted(environ)
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and name.upper() not in known
+    ]
+
+
+def _suggestion(wrong: str, known: Collection[str]) -> str:
+    near = get_close_matches(wrong, sorted(known), n=1, cutoff=0.7)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _told_already(details: ErrorDetails) -> bool:
+    """Whether another line tells it: an unknown variable, or what a default could not be made from."""
+    if details["type"] == "extra_forbidden":
+        return _in_environment(".".join(str(part) for part in details["loc"]))
+    return details["type"] == "default_factory_not_called"
+
+
+def _in_environment(setting: str) -> bool:
+    variable = environment_name(setting)
+    return any(name.upper() == variable for name in os.environ)
+
+
+def _describe(details: ErrorDetails, flags: Flags, file_values: Mapping[str, Any]) -> str:
+    """One line for one mistake: setting, where its value came from, what is wrong with it."""
+    path = [str(part) for part in details["loc"]]
+    setting = ".".join(path[:2])
+    origin = _origin(setting, flags, file_values)
+    if details["type"] == "extra_forbidden":
+        known = [name for name, _ in groups()] if len(path) == 1 else setting_names()
+        return f"{setting} ({origin}): no such setting" + _suggestion(setting, known)
+    reason = details["msg"].removeprefix("Value error, ")
+    hidden = setting in SECRET_SETTINGS or not isinstance(details["input"], str | int | float)
+    shown = "" if hidden else f"{details['input']!r}: "
+    return f"{setting} ({origin}): {shown}{reason}"
+
+
+def _origin(setting: str, flags: Flags, file_values: Mapping[str, Any]) -> str:
+    group, _, field = setting.partition(".")
+    if field in flags.get(group, {}):
+        return "flag " + FLAG_NAMES.get(setting, "--" + field.replace("_", "-"))
+    if _in_environment(setting):
+        return environment_name(setting)
+    in_file = file_values.get(group)
+    if in_file is not None and (not isinstance(in_file, dict) or not field or field in in_file):
+        return "configuration file"
+    return "default"
