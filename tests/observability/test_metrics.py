@@ -1,0 +1,97 @@
+"""Counters, their bounded labels, and the page they make."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from broker.observability.metrics import LABEL_LIMIT, Counters, Histogram, MetricsPage, Tally
+
+
+def _samples(counters: Counters) -> dict[tuple[str, tuple[str, ...]], float]:
+    page = MetricsPage(counters).render().decode()
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def test_what_is_counted_is_on_the_page() -> None:
+    counters = Counters("node-1", "0.1.0")
+    counters.received_qos1 += 3
+    counters.connections = 7
+    counters.messages_dropped.add("queue_full", 2)
+    counters.connects.add("bad_user_name_or_password")
+    counters.redis_round_trip.observe(0.003)
+    samples = _samples(counters)
+    assert samples["moorline_node", ("node-1", "0.1.0")] == 1
+    assert samples["moorline_messages_received_total", ("1",)] == 3
+    assert samples["moorline_messages_received_total", ("0",)] == 0
+    assert samples["moorline_connections", ()] == 7
+    assert samples["moorline_messages_dropped_total", ("queue_full",)] == 2
+    assert samples["moorline_messages_dropped_total", ("expired",)] == 0
+    assert samples["moorline_connects_total", ("bad_user_name_or_password",)] == 1
+    assert samples["moorline_redis_round_trip_seconds_count", ()] == 1
+    assert samples["moorline_redis_round_trip_seconds_bucket", ("0.0025",)] == 0
+    assert samples["moorline_redis_round_trip_seconds_bucket", ("0.005",)] == 1
+
+
+def test_each_counter_reaches_the_page() -> None:
+    """Whatever attribute is raised, the page changes: none is forgotten by the collector."""
+    for name in Counters.__slots__:
+        counters = Counters()
+        before = _samples(counters)
+        value = getattr(counters, name)
+        match value:
+            case Tally():
+                value.add("some_reason")
+            case Histogram():
+                value.observe(0.5)
+            case str():
+                setattr(counters, name, "changed")
+            case _:
+                setattr(counters, name, 12_345)
+        moorline = {
+            key: sample for key, sample in _samples(counters).items() if key[0].startswith("moorline_")
+        }
+        assert moorline != {key: before.get(key) for key in moorline}, name
+
+
+def test_retained_messages_are_shown_only_when_known() -> None:
+    counters = Counters()
+    assert ("moorline_messages_retained", ()) not in _samples(counters)
+    counters.messages_retained = 0
+    assert _samples(counters)["moorline_messages_retained", ()] == 0
+
+
+def test_the_page_tells_of_the_process_too() -> None:
+    assert ("process_resident_memory_bytes", ()) in _samples(Counters())
+
+
+def test_labels_are_bounded() -> None:
+    tally = Tally(["known"])
+    for number in range(10 * LABEL_LIMIT):
+        tally.add(f"reason {number}")
+    tally.add("known", 5)
+    assert len(dict(tally.items())) == LABEL_LIMIT + 1
+    assert tally["known"] == 5
+    assert tally["other"] == 10 * LABEL_LIMIT - (LABEL_LIMIT - 1)
+    assert tally["never"] == 0
+
+
+def test_a_tally_shows_what_happened() -> None:
+    tally = Tally(["a", "b"])
+    tally.add("b")
+    assert repr(tally) == "Tally({'b': 1})"
+
+
+@pytest.mark.parametrize(("value", "bucket"), [(0.5, "1.0"), (1.0, "1.0"), (1.5, "2.0"), (3.0, "+Inf")])
+def test_a_value_on_the_bound_belongs_to_its_bucket(value: float, bucket: str) -> None:
+    histogram = Histogram((1.0, 2.0))
+    histogram.observe(value)
+    samples = histogram.metric("h", "").samples
+    counts = {sample.labels["le"]: sample.value for sample in samples if sample.name == "h_bucket"}
+    order = ["1.0", "2.0", "+Inf"]
+    assert [counts[bound] for bound in order] == [
+        float(order.index(bound) >= order.index(bucket)) for bound in order
+    ]
+    assert histogram.count == 1
