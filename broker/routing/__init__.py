@@ -1,0 +1,23 @@
+"""The way of a batch of Application Messages through session and store, and the subscription index."""
+
+from broker.routing.commit import Committer
+from broker.routing.index import Subscriber, Subscription, SubscriptionIndex
+from broker.routing.ingress import Ingress
+from broker.routing.interest import Interest
+from broker.routing.router import Publication, Router
+from broker.routing.rows import apply_changes, load_index
+from broker.routing.writes import SessionWrites
+
+__all__ = [
+    "Committer",
+    "Ingress",
+    "Interest",
+    "Publication",
+    "Router",
+    "SessionWrites",
+    "Subscriber",
+    "Subscription",
+    "SubscriptionIndex",
+    "apply_changes",
+    "load_index",
+]

@@ -1,0 +1,39 @@
+"""What a Session is: QoS 1 and 2 states, windows, Packet Identifiers, subscriptions, wills. Pure; imports mqtt only."""
+
+from broker.session.clock import Clock
+from broker.session.inbound import Inbound, Receipt, Release, TokenSource
+from broker.session.message import NO_DEADLINE, Message
+from broker.session.outbound import Delivery, DirectOutbound, Drop, Outbound, QueuedOutbound, packet_id_of
+from broker.session.outbox import Outbox, Sink, flush_all
+from broker.session.session import Intake, QueueState, SendingLimits, Session
+from broker.session.stored import StoredSession
+from broker.session.subscription import SubscriptionOptions, wants_retained
+from broker.session.will import WillMessage, will_message
+
+__all__ = [
+    "NO_DEADLINE",
+    "Clock",
+    "Delivery",
+    "DirectOutbound",
+    "Drop",
+    "Inbound",
+    "Intake",
+    "Message",
+    "Outbound",
+    "Outbox",
+    "QueueState",
+    "QueuedOutbound",
+    "Receipt",
+    "Release",
+    "SendingLimits",
+    "Session",
+    "Sink",
+    "StoredSession",
+    "SubscriptionOptions",
+    "TokenSource",
+    "WillMessage",
+    "flush_all",
+    "packet_id_of",
+    "wants_retained",
+    "will_message",
+]

@@ -1,0 +1,19 @@
+"""One connected client, and the flows of its packets."""
+
+from broker.client.client import Client, ClientSettings, Hub
+from broker.client.closing import drop_rows, on_lost, on_stale
+from broker.client.deadlines import DeadlineWheel
+from broker.client.flows import HANDLERS
+from broker.client.wills import route_wills
+
+__all__ = [
+    "HANDLERS",
+    "Client",
+    "ClientSettings",
+    "DeadlineWheel",
+    "Hub",
+    "drop_rows",
+    "on_lost",
+    "on_stale",
+    "route_wills",
+]

@@ -1,0 +1,335 @@
+"""One connected client: bytes <-> mqtt.Connection <-> Session.
+
+A Client is a Protocol object of the event loop (duck-typed, nothing to inherit). Every chunk is decoded as a whole; what
+it causes is collected and leaves with one write per connection and tick. Packets of the message flow go to the compiled
+`Ingress`; the others to the flow modules beside this one, by the table in the Hub.
+
+Whatever goes wrong in here closes this connection and no other.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from broker.client.deadlines import DeadlineWheel
+from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode
+from broker.observability.logs import get_logger
+from broker.observability.metrics import Counters
+from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
+from broker.session import Clock, Intake, Outbox, Session, StoredSession, WillMessage, flush_all
+
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """What holds for every connection of a node; see `broker.settings` for units and reasons."""
+
+    connection: ConnectionLimits
+    keep_alive_maximum_seconds: int
+    session_expiry_maximum_seconds: int
+    inflight_limit: int
+    direct_queue_limit: int
+    drop_oldest: bool
+    outbound_buffer_bytes: int
+    inbound_unacknowledged_bytes: int
+    subscriptions_maximum: int
+    topic_levels_maximum: int
+    qos2_retry_limit_seconds: int
+    token_grace_seconds: int
+    connections_maximum: int
+
+
+@dataclass(slots=True)
+class Hub:
+    """What all connections of a node share. Built by `broker.node`, which fills the tables of flows."""
+
+    settings: ClientSettings
+    node_id: str
+    incarnation: str
+    clock: Clock
+    index: SubscriptionIndex
+    router: Router
+    ingress: Ingress
+    committer: Committer
+    counters: Counters
+    wheel: DeadlineWheel
+    changed: list[StoredSession]
+    ready: list[Outbox]
+    resumable: list[Intake]
+    handlers: "Mapping[type[Packet], Callable[[Client, Packet], None]]"
+    on_lost: "Callable[[Client, str], None]"
+    spawn: Callable[[Coroutine[object, object, None]], None]
+    interest: Interest
+    is_redis_away: Callable[[], bool]
+    redis_offset_ms: int = 0
+    clients: "dict[str, Client]" = field(default_factory=dict)
+    connections: "set[Client]" = field(default_factory=set)
+    is_stopping: bool = False
+    flush_scheduled: bool = False
+
+    def tick(self) -> float:
+        """Brings the clock of the core up to date; monotonic seconds."""
+        now = time.monotonic()
+        self.clock.now_ms = int(now * 1000) + self.redis_offset_ms
+        return now
+
+    def after_input(self) -> None:
+        """To be called when something was fed into the core: sees to it that what came out is written and stored."""
+        if self.ready and not self.flush_scheduled:
+            self.flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        if self.changed or self.router.incoming:
+            self.committer.wake()
+
+    def _flush(self) -> None:
+        self.flush_scheduled = False
+        flush_all(self.ready)
+
+
+class Client:
+    """A connection, and the session that it serves once it has been accepted.
+
+    Life: opened -> (CONNECT) claiming -> connected -> closed. `session` is there from connected on; `is_taken_over`
+    says that it is not ours to give back any more.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "client_id",
+        "connection",
+        "connect_expiry_seconds",
+        "connected_at",
+        "expiry_seconds",
+        "fires_will",
+        "hub",
+        "intake",
+        "is_closed",
+        "is_reading",
+        "is_taken_over",
+        "last_activity",
+        "outbox",
+        "peer",
+        "room",
+        "session",
+        "subscriber",
+        "transport",
+    )
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.connection = Connection(hub.settings.connection)
+        self.outbox = Outbox(hub.ready, self, hub.settings.outbound_buffer_bytes)
+        self.transport: asyncio.Transport | None = None
+        self.session: Session | None = None
+        self.subscriber: Subscriber | None = None
+        self.intake: Intake | None = None
+        self.client_id = ""
+        self.peer = ""
+        self.connected_at = 0.0
+        self.last_activity = 0.0
+        self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
+        self.connect_expiry_seconds = 0  # as asked for in CONNECT
+        self.expiry_seconds: int | None = None  # as changed by DISCONNECT
+        self.fires_will = True
+        self.is_closed = False
+        self.is_reading = True
+        self.is_taken_over = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed else "open"
+        return f"Client({self.client_id!r} from {self.peer}, {state}, {self.session!r})"
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        hub = self.hub
+        self.transport = transport
+        self.peer = _peer_name(transport)
+        self.last_activity = hub.tick()
+        hub.connections.add(self)
+        hub.counters.connections += 1
+        maximum = hub.settings.connections_maximum
+        if hub.is_stopping or (maximum and len(hub.connections) > maximum):
+            hub.counters.count_connect("refused_limit")
+            self.close(ReasonCode.SERVER_BUSY, "too many connections")
+            return
+        hub.wheel.watch(self, self.last_activity + hub.settings.connection.connect_timeout_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        hub = self.hub
+        self.last_activity = hub.tick()
+        hub.counters.bytes_received += len(data)
+        if self.is_closed:
+            return
+        packets: list[Packet] = []
+        failure: MqttError | None = None
+        try:
+            try:
+                self.connection.receive(data, packets)
+            except MqttError as error:
+                failure = error  # what came before it counts
+            self.handle(packets)
+            if failure is not None and not self.is_closed:
+                self.fail(failure)
+            if self.room is not None:
+                self.room.set()
+        except MqttError as error:
+            self.fail(error)
+        except Exception:  # noqa: BLE001  # the boundary of this connection: our bug must not harm the others
+            logger.exception("connection failed", extra={"client_id": self.client_id, "peer": self.peer})
+            self.close(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
+        hub.after_input()
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes itself
+
+    def pause_writing(self) -> None:
+        self.outbox.blocked = True
+
+    def resume_writing(self) -> None:
+        self.outbox.unblock()
+        if self.session is not None:
+            self.hub.tick()
+            self.session.outbound.resume_sending()
+        if self.room is not None:
+            self.room.set()
+        self.resume_reading()
+        self.hub.after_input()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        hub = self.hub
+        self.end("connection lost" if error is None else f"connection lost: {error}")
+        hub.connections.discard(self)
+        hub.counters.connections -= 1
+        hub.wheel.unwatch(self)
+        self.transport = None
+        hub.after_input()
+
+    # From the core
+
+    def write_all(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.hub.counters.bytes_sent += len(data)
+            self.transport.write(data)
+
+    def resume_reading(self) -> None:
+        """There is room again, for what it sends and for what we send."""
+        if self.is_reading or self.transport is None or self.is_closed:
+            return
+        if self.outbox.is_full() or (self.intake is not None and self.intake.must_hold()):
+            return
+        self.is_reading = True
+        self.last_activity = self.hub.tick()  # keep-alive stood still while we did not read
+        self.transport.resume_reading()
+
+    # Steps
+
+    def handle(self, packets: list[Packet]) -> None:
+        """Handles packets in order; stops if one of them ends the connection. Raises MqttError."""
+        hub = self.hub
+        position = 0
+        end = len(packets)
+        hub.counters.packets_received += end
+        while position < end and not self.is_closed:
+            if self.session is not None:
+                position = hub.ingress.receive(self.session, packets, position)
+                if position >= end:
+                    break
+            packet = packets[position]
+            position += 1
+            hub.handlers[type(packet)](self, packet)
+        self._hold_if_needed()
+
+    def send(self, data: bytes) -> None:
+        """Sends an encoded packet with this tick."""
+        self.outbox.send(data)
+
+    def fail(self, error: MqttError) -> None:
+        """The client has broken the protocol: tells it why, if its version knows how, and closes [MQTT-4.13.1-1]."""
+        self.hub.counters.count_malformed(error.reason_code.name.lower())
+        if self.connection.is_before_connack():
+            connack = self.connection.encode_refusal(error.reason_code)
+            if connack is not None:
+                self.send(connack)
+        self.close(error.reason_code, str(error))
+
+    def close(self, reason_code: ReasonCode, reason: str) -> None:
+        """Ends the connection from our side: DISCONNECT (MQTT 5, once connected), what is buffered, then the socket."""
+        if self.is_closed:
+            return
+        if self.session is not None:
+            packet = self.connection.encode_disconnect(reason_code, reason)
+            if packet is not None:
+                self.send(packet)
+        self.outbox.flush()
+        self.end(f"{reason_code.name.lower()}: {reason}")
+        if self.transport is not None:
+            self.transport.close()
+            self.hub.wheel.watch(self, self.hub.tick() + CLOSE_TIMEOUT_SECONDS)
+
+    def end(self, reason: str) -> None:
+        """Gives the session back, once; nothing is sent or handled any more."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.outbox.close()
+        if self.room is not None:
+            self.room.set()
+        self.hub.on_lost(self, reason)
+
+    def taken_over(self) -> None:
+        """The session belongs to another connection now, here or on another node: it is not ours to give back."""
+        if self.is_closed:
+            return
+        self.is_taken_over = True
+        self.hub.counters.takeovers += 1
+        self.close(ReasonCode.SESSION_TAKEN_OVER, "another connection uses this Client Identifier")
+
+    def check_deadline(self, now: float) -> float:
+        """Connect timeout [MQTT-3.1.0], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be closed."""
+        if self.is_closed:
+            if self.transport is not None:
+                self.transport.abort()
+            return 0.0
+        if self.session is None:
+            if self.connection.is_waiting_for_connect():
+                self.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
+                return 0.0
+            return now + 1.0  # the store has not answered yet
+        timeout = self.connection.keep_alive_timeout
+        if not timeout:
+            return 0.0
+        if not self.is_reading and not self.outbox.blocked:
+            return now + 1.0  # we hold it back ourselves
+        deadline = self.last_activity + timeout
+        if now < deadline:
+            return deadline
+        self.hub.counters.keep_alive_timeouts += 1
+        self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, f"nothing received for {timeout:g} s")
+        self.hub.after_input()
+        return 0.0
+
+    def _hold_if_needed(self) -> None:
+        """Stops reading when too much of this client waits for the store, or for the client itself to read."""
+        if self.transport is None or self.is_closed or not self.is_reading:
+            return
+        intake = self.intake
+        is_over = intake is not None and intake.must_hold()
+        if is_over and intake is not None:
+            intake.is_held = True
+        if is_over or self.outbox.is_full():
+            self.is_reading = False
+            self.transport.pause_reading()
+
+
+def _peer_name(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
+        return f"{host}:{peer[1]}"
+    return str(peer or "unknown")

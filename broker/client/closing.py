@@ -1,0 +1,116 @@
+"""The end of a connection: DISCONNECT, and giving the session back to the store."""
+
+from collections.abc import Sequence
+
+from broker.client.client import Client, Hub
+from broker.client.wills import route_wills
+from broker.mqtt import MQTT_5, Disconnect, Packet, ProtocolError, ReasonCode
+from broker.observability.logs import get_logger
+from broker.session import Session
+from cluster.store import sessions, subscriptions
+from cluster.store.lane import Reply
+
+DISCONNECT_WITH_WILL = 0x04
+
+logger = get_logger(__name__)
+
+
+def on_disconnect(client: Client, packet: Packet) -> None:
+    """The client ends the connection in order; its will is not sent unless it asks for that [MQTT-3.14.4-3]."""
+    assert isinstance(packet, Disconnect)
+    if client.connection.version == MQTT_5:
+        client.fires_will = packet.reason_code == DISCONNECT_WITH_WILL
+        expiry = packet.properties.session_expiry_interval if packet.properties is not None else None
+        if expiry is not None:
+            if client.connect_expiry_seconds == 0 and expiry > 0:  # MQTT 5: 3.14.2.2.2
+                raise ProtocolError("Session Expiry Interval was 0 at CONNECT", ReasonCode.PROTOCOL_ERROR)
+            client.expiry_seconds = min(expiry, client.hub.settings.session_expiry_maximum_seconds)
+    else:
+        client.fires_will = False
+    client.end("client disconnected")
+    if client.transport is not None:
+        client.transport.close()
+
+
+def on_lost(client: Client, reason: str) -> None:
+    """Gives the session of a connection that has ended back to the store."""
+    hub = client.hub
+    if hub.clients.get(client.client_id) is client:
+        del hub.clients[client.client_id]
+    session = client.session
+    if session is None:
+        return
+    hub.counters.count_disconnect(reason.split(":", 1)[0])
+    logger.info("disconnected", extra={"client_id": client.client_id, "peer": client.peer, "reason": reason})
+    _leave_index(client, session)
+    if not client.is_taken_over:
+        give_back(hub, client, session.epoch, session.queued.last_sent if session.queued is not None else 0)
+
+
+def give_back(hub: Hub, client: Client, epoch: int, sent: int) -> None:
+    """Detaches a session: the next claim, on any node, finds it free. Its will is due, or waits, or is dropped."""
+
+    def detached(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            logger.error("detach failed: %s", reply, extra={"client_id": client.client_id})
+            return
+        answer = sessions.parse_detach(reply)
+        drop_rows(hub, client.client_id, answer.ended_rows)
+        if answer.will is not None:
+            route_wills(hub, [answer.will], _nothing)
+
+    request = sessions.detach(
+        client.client_id,
+        epoch,
+        sent=sent,
+        expiry_seconds=client.expiry_seconds,
+        fire_will=client.fires_will,
+    )
+    hub.committer.request(request, detached, frees_memory=True)
+
+
+def drop_rows(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -> None:
+    """Deletes the subscription rows of a session that has ended."""
+    if not rows:
+        return
+    subscriber = hub.index.subscribers.get(client_id)
+    if subscriber is not None:
+        for filter, stamp in rows:
+            hub.index.remove(subscriber, filter, stamp)
+    deletes = [(client_id, filter, stamp) for filter, stamp in rows]
+    hub.committer.request(subscriptions.rows([], deletes), _log_failure, frees_memory=True)
+
+
+def on_stale(hub: Hub, session: Session) -> None:
+    """The store has refused a write: another owner has the session."""
+    client = hub.clients.get(session.client_id)
+    if client is not None and client.session is session:
+        client.taken_over()
+
+
+def _leave_index(client: Client, session: Session) -> None:
+    subscriber = client.subscriber
+    if subscriber is None:
+        return
+    hub = client.hub
+    if subscriber.is_direct:
+        subscriber.session = None
+        ended = [filter for filter, held in subscriber.filters.items() if held.qos > 0]
+        for filter in list(subscriber.filters):
+            hub.index.remove(subscriber, filter, 0)
+        withdrawn = [filter for filter in ended if hub.interest.remove(filter)]
+        if withdrawn:
+            request = subscriptions.interest(hub.incarnation, [], withdrawn)
+            hub.committer.request(request, _log_failure, frees_memory=True)
+    elif subscriber.session is session:
+        subscriber.session = None
+        hub.index.forget_if_unused(subscriber)
+
+
+def _nothing() -> None:
+    """A will that is due at the end of a connection is waited for by nobody."""
+
+
+def _log_failure(reply: Reply) -> None:
+    if isinstance(reply, Exception):
+        logger.error("request failed: %s", reply)

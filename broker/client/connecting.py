@@ -1,0 +1,249 @@
+"""CONNECT: from the packet to CONNACK.
+
+The claim is one request to the store; its answer says whether there is a session to go on with and what it holds. What
+must be true before CONNACK is done first: older wills of this client are routed (an old "offline" never lands after
+the new "online"), and the subscription rows agree with the session. Then CONNACK, what the client has sent meanwhile,
+the PUBRELs that are due, and the queue from its head.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from broker.client.client import Client
+from broker.client.closing import drop_rows, give_back
+from broker.client.replaying import resume_replays
+from broker.client.wills import route_wills
+from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode, encode
+from broker.observability.logs import get_logger
+from broker.session import Intake, QueueState, SendingLimits, Session, will_message
+from cluster.store import keys, records, sessions, subscriptions
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Reply
+from cluster.store.sessions import Claim
+
+NEVER = 0xFFFFFFFF
+
+logger = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Handshake:
+    """What a CONNECT asks for, kept until the claim is answered."""
+
+    client: Client
+    packet: Connect
+    client_id: str
+    is_assigned: bool
+    expiry_seconds: int
+    window: int
+
+    def claimed(self, reply: Reply) -> None:
+        """The store has answered the claim."""
+        if isinstance(reply, ItemError | RedisFull):
+            logger.error("claim failed: %s", reply, extra={"client_id": self.client_id})
+            refuse(
+                self.client,
+                ReasonCode.QUOTA_EXCEEDED if isinstance(reply, RedisFull) else ReasonCode.SERVER_UNAVAILABLE,
+                "the session store refused the session",
+            )
+            return
+        claim = sessions.parse_claim(reply)
+        hub = self.client.hub
+        previous = hub.clients.get(self.client_id)
+        if previous is not None:
+            previous.taken_over()  # [MQTT-3.1.4-3]
+        hub.clients[self.client_id] = self.client
+        drop_rows(hub, self.client_id, claim.ended_rows)
+        if self.client.is_closed:
+            give_back(hub, self.client, claim.epoch, claim.sent)
+            return
+        route_wills(hub, claim.wills, lambda: self._settle_rows(claim))
+        hub.after_input()
+
+    def _settle_rows(self, claim: Claim) -> None:
+        """Repairs subscription rows that differ from the session's own filters, then accepts."""
+        hub = self.client.hub
+        known = hub.index.subscribers.get(self.client_id)
+        filters = known.filters if known is not None else {}
+        adds = [
+            (self.client_id, filter, options, stamp)
+            for filter, options, stamp in claim.subscriptions
+            if filter not in filters or filters[filter].stamp < stamp
+        ]
+        held = {filter for filter, _, _ in claim.subscriptions}
+        deletes = [
+            (self.client_id, filter, subscription.stamp)
+            for filter, subscription in filters.items()
+            if filter not in held
+        ]
+        if not adds and not deletes:
+            self._accept(claim)
+            return
+
+        def written(reply: Reply) -> None:
+            if isinstance(reply, Exception):
+                logger.error("rows not repaired: %s", reply, extra={"client_id": self.client_id})
+            hub.committer.after_log(lambda: self._accept(claim))
+
+        hub.committer.request(subscriptions.rows(adds, deletes), written)
+
+    def _accept(self, claim: Claim) -> None:
+        client = self.client
+        hub = client.hub
+        if client.is_closed:  # it has gone, or was taken over, while we asked
+            give_back(hub, client, claim.epoch, claim.sent)
+            return
+        session = self._session(claim)
+        client.session = session
+        client.client_id = self.client_id
+        client.connected_at = hub.tick()
+        if session.queued is not None:
+            known = hub.index.subscribers.get(self.client_id)
+            if known is not None:
+                known.session = session
+                client.subscriber = known
+        client.send(encode(self._connack(claim), self.packet.version))
+        hub.counters.count_connect("accepted")
+        logger.info(
+            "connected",
+            extra={
+                "client_id": self.client_id,
+                "peer": client.peer,
+                "protocol": self.packet.version,
+                "session_present": claim.present,
+                "epoch": claim.epoch,
+            },
+        )
+        if client.connection.keep_alive_timeout:
+            hub.wheel.watch(client, client.last_activity + client.connection.keep_alive_timeout)
+        else:
+            hub.wheel.unwatch(client)
+        waiting: list[Packet] = []
+        client.connection.accepted(waiting)
+        if session.queued is not None:
+            session.queued.resend_pubrels()
+            resume_replays(client, claim.replays)
+        client.handle(waiting)
+        hub.after_input()
+
+    def _session(self, claim: Claim) -> Session:
+        client = self.client
+        hub = client.hub
+        settings = hub.settings
+        version = self.packet.version
+        intake = Intake(
+            client,
+            version,
+            settings.connection.receive_maximum,
+            settings.inbound_unacknowledged_bytes,
+            hub.resumable,
+        )
+        client.intake = intake
+        limits = SendingLimits(
+            self.window,
+            client.connection.client_maximum_packet_size,
+            settings.direct_queue_limit,
+            settings.drop_oldest,
+        )
+        queue: QueueState | None = None
+        ttl_seconds = settings.token_grace_seconds
+        if claim.present or self.expiry_seconds > 0:
+            ttl_seconds = max(ttl_seconds, min(self.expiry_seconds, settings.qos2_retry_limit_seconds))
+            queue = QueueState(
+                claim.gen, claim.n, claim.sent, claim.hi, claim.released, claim.receiving, not claim.present
+            )
+        return Session(
+            self.client_id,
+            keys.bucket_of(self.client_id),
+            claim.epoch,
+            version,
+            client.outbox,
+            intake,
+            hub.clock,
+            limits,
+            queue,
+            ttl_seconds * 1000,
+            hub.changed,
+        )
+
+    def _connack(self, claim: Claim) -> Connack:
+        if self.packet.version != MQTT_5:
+            return Connack(claim.present, 0)
+        settings = self.client.hub.settings
+        asked = self.packet.properties or Properties()
+        properties = Properties(
+            receive_maximum=settings.connection.receive_maximum,
+            maximum_packet_size=settings.connection.maximum_packet_size,
+            topic_alias_maximum=settings.connection.topic_alias_maximum or None,
+            shared_subscription_available=0,
+            assigned_client_identifier=self.client_id if self.is_assigned else None,
+            session_expiry_interval=(
+                self.expiry_seconds if self.expiry_seconds != (asked.session_expiry_interval or 0) else None
+            ),
+            server_keep_alive=(
+                self.client.connection.keep_alive_seconds
+                if self.client.connection.keep_alive_seconds != self.packet.keep_alive
+                else None
+            ),
+        )
+        return Connack(claim.present, 0, properties)
+
+
+def on_connect(client: Client, packet: Packet) -> None:
+    """Decides on a CONNECT and asks the store for the session."""
+    assert isinstance(packet, Connect)
+    hub = client.hub
+    settings = hub.settings
+    properties = packet.properties or Properties()
+    if properties.authentication_method is not None:  # [MQTT-4.12.0-1]
+        refuse(client, ReasonCode.BAD_AUTHENTICATION_METHOD, "no enhanced authentication here")
+        return
+    if hub.is_redis_away():
+        refuse(client, ReasonCode.SERVER_UNAVAILABLE, "the session store is away")
+        return
+    client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
+    client.client_id = client_id
+    if packet.version == MQTT_5:
+        expiry = min(properties.session_expiry_interval or 0, settings.session_expiry_maximum_seconds)
+    else:
+        expiry = 0 if packet.clean_start else settings.session_expiry_maximum_seconds
+    maximum = settings.keep_alive_maximum_seconds
+    if maximum and packet.version == MQTT_5 and not 0 < packet.keep_alive <= maximum:  # [MQTT-3.2.2-21]
+        client.connection.set_keep_alive(maximum)
+    will: bytes | None = None
+    will_delay = 0
+    if packet.will is not None:
+        message = will_message(client_id, packet.will)
+        will = records.pack_will(
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            message.properties,
+            message.message_expiry_seconds,
+            message.client_id,
+        )
+        will_delay = message.delay_seconds
+    window = min(client.connection.client_receive_maximum, settings.inflight_limit)
+    handshake = Handshake(client, packet, client_id, not packet.client_id, expiry, window)
+    claim = sessions.claim(
+        client_id,
+        nonce=secrets.token_bytes(8),
+        clean_start=packet.clean_start,
+        expiry_seconds=expiry,
+        protocol=packet.version,
+        window=window,
+        will=will,
+        will_delay_seconds=will_delay,
+    )
+    hub.committer.request(claim, handshake.claimed)
+
+
+def refuse(client: Client, reason_code: ReasonCode, reason: str) -> None:
+    """Answers CONNACK with an error and closes [MQTT-3.2.2-7]."""
+    client.hub.counters.count_connect("refused_" + reason_code.name.lower())
+    packet = client.connection.encode_refusal(reason_code)
+    if packet is not None:
+        client.send(packet)
+    client.close(reason_code, reason)
+    client.hub.after_input()

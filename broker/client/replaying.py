@@ -1,0 +1,187 @@
+"""Retained messages for a new subscription, in pages as the client takes them.
+
+For a direct session they are read and sent. For a persistent one each page is put into its queue by the same call that
+moves the replay's cursor, a field of the session: so a replay that a fail-over cuts goes on where it was, and nothing
+comes twice. A task exists only while a replay is going on.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from broker.client.client import Client
+from broker.observability.logs import get_logger
+from broker.session import Delivery, Message
+from cluster.store import records, retained
+from cluster.store.errors import StoreError
+
+_PAGE: Final = 100
+_BUDGET: Final = 1000  # index entries looked at per call: about a millisecond of Redis
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A subscription whose retained messages are to be sent, and how far that has come (`cursor`)."""
+
+    filter: str
+    qos: int
+    subscription_identifier: int
+    cursor: str = ""
+
+
+def start_replays(client: Client, replays: Sequence[Replay]) -> None:
+    """Sends retained messages for new subscriptions; to be called after SUBACK has been queued."""
+    if replays:
+        client.hub.spawn(_run(client, replays))
+
+
+def resume_replays(client: Client, cursors: Sequence[tuple[str, str]]) -> None:
+    """Goes on with the replays that an earlier connection of this session began."""
+    subscriber = client.subscriber
+    if subscriber is None:
+        return
+    replays = []
+    for filter, cursor in cursors:
+        held = subscriber.filters.get(filter)
+        if held is not None:
+            identifier = held.subscription_identifiers[0] if held.subscription_identifiers else 0
+            replays.append(Replay(filter, held.qos, identifier, cursor))
+    start_replays(client, replays)
+
+
+async def _run(client: Client, replays: Sequence[Replay]) -> None:
+    try:
+        for replay in replays:
+            await _replay(client, replay)
+    except StoreError as error:
+        logger.error("retained messages not sent: %s", error, extra={"client_id": client.client_id})
+
+
+async def _replay(client: Client, replay: Replay) -> None:
+    committer = client.hub.committer
+    buckets = retained.retained_buckets(replay.filter)
+    first, cursor = _parse_cursor(replay.cursor)
+    for position, bucket in enumerate(buckets):
+        if bucket < first:
+            continue
+        if bucket > first:
+            cursor = None
+        while True:
+            room = await _until_room(client)
+            if client.is_closed:
+                return
+            before = _last_queued(client)
+            reply = await committer.ask(
+                retained.retained_page(bucket, replay.filter, cursor, min(room, _PAGE), _BUDGET)
+            )
+            page = retained.parse_page(reply)
+            is_last = page.cursor is None and position == len(buckets) - 1
+            if is_last:
+                following = None
+            elif page.cursor is None:
+                following = f"{buckets[position + 1]}:"
+            else:
+                following = f"{bucket}:{page.cursor}"
+            if not await _deliver(client, replay, page.items, before, following, is_last):
+                return
+            client.hub.after_input()
+            if page.cursor is None:
+                break
+            cursor = page.cursor
+
+
+async def _until_room(client: Client) -> int:
+    """Waits until the client can take something; how many messages."""
+    while not client.is_closed:
+        assert client.session is not None
+        outbound = client.session.outbound
+        waiting = len(client.session.direct.backlog) if client.session.direct is not None else 0
+        if outbound.quota > 0 and not waiting and not client.outbox.blocked:
+            return outbound.quota
+        room = client.room or asyncio.Event()
+        client.room = room
+        await room.wait()
+        if client.room is room:
+            client.room = None
+    return 0
+
+
+def _last_queued(client: Client) -> int:
+    session = client.session
+    return session.queued.next_n - 1 if session is not None and session.queued is not None else 0
+
+
+async def _deliver(
+    client: Client,
+    replay: Replay,
+    items: Sequence[tuple[str, bytes]],
+    before: int,
+    following: str | None,
+    is_last: bool,
+) -> bool:
+    """Hands a page to the session. False if the replay ends here."""
+    session = client.session
+    assert session is not None
+    deliveries = [_delivery(replay, topic, record) for topic, record in items]
+    if session.queued is not None:
+        queued = [delivery for delivery in deliveries if delivery.qos > 0]
+        if queued or following is None or not following.endswith(":"):
+            appended = await _append(client, replay, queued, before, following)
+            if appended is None:
+                return False
+            for delivery in appended:
+                session.queued.take(delivery)
+    if client.is_closed:
+        return False
+    for delivery in deliveries:
+        if delivery.qos == 0:
+            session.outbound.deliver_at_most_once(delivery.message, True, delivery.subscription_identifiers)
+        elif session.direct is not None:
+            session.direct.deliver(delivery.message, delivery.qos, True, delivery.subscription_identifiers)
+    return not is_last
+
+
+async def _append(
+    client: Client, replay: Replay, deliveries: Sequence[Delivery], before: int, following: str | None
+) -> list[Delivery] | None:
+    """Puts a page into the session's queue and moves the cursor, in one call; None if there is nothing to go on with."""
+    session = client.session
+    assert session is not None
+    entries: list[object] = []
+    for delivery in deliveries:
+        message = delivery.message
+        entries.append(message.topic)
+        entries.append(records.pack_head(delivery.qos, True, delivery.subscription_identifiers))
+        entries.append(
+            records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
+        )
+    reply = await client.hub.committer.ask(
+        retained.replay(
+            session.bucket, client.client_id, session.epoch, replay.filter, before, following, entries
+        )
+    )
+    answer = retained.parse_replay(reply)
+    if answer is None:  # unsubscribed meanwhile, or another owner
+        return None
+    appended = []
+    for n, index in enumerate(answer.appended, answer.n + 1):
+        delivery = deliveries[index]
+        delivery.gen = answer.gen
+        delivery.n = n
+        appended.append(delivery)
+    return appended
+
+
+def _delivery(replay: Replay, topic: str, record: bytes) -> Delivery:
+    stored = records.unpack_retained(record)
+    message = Message(topic, stored.payload, stored.qos, True, stored.properties, stored.deadline_ms)
+    identifiers = (replay.subscription_identifier,) if replay.subscription_identifier else ()
+    return Delivery(message, min(replay.qos, stored.qos), True, identifiers)  # [MQTT-3.3.1-8]
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str | None]:
+    bucket, _, topic = cursor.partition(":")
+    return (int(bucket) if bucket else -1), (topic or None)

@@ -1,0 +1,287 @@
+"""SUBSCRIBE and UNSUBSCRIBE.
+
+A persistent session's subscription is written to the session first (fenced, which gives its stamp), then to the rows
+that every node loads; SUBACK leaves after both. A direct one lives in this node's index; the store only learns that this
+node is interested. Retained messages are read after the rows are written, so that a subscriber gets the retained or the
+live message, never neither.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from broker.client.client import Client
+from broker.client.replaying import Replay, start_replays
+from broker.mqtt import (
+    InvalidTopicFilter,
+    Packet,
+    ReasonCode,
+    Suback,
+    Subscribe,
+    SubscriptionRequest,
+    Unsuback,
+    Unsubscribe,
+    encode,
+    parse_filter,
+)
+from broker.observability.logs import get_logger
+from broker.routing import Subscriber
+from broker.session import Session, wants_retained
+from cluster.store import records, subscriptions
+from cluster.store.errors import RedisFull
+from cluster.store.lane import Reply
+
+NO_REPLAY, REPLAY_IF_NEW, REPLAY = 0, 1, 2
+_REPLAY_OF_RETAIN_HANDLING = (REPLAY, REPLAY_IF_NEW, NO_REPLAY)
+_NO_SUBSCRIPTION_EXISTED = 0x11
+
+logger = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A filter of a SUBSCRIBE that is acceptable, and its options in packed form."""
+
+    request: SubscriptionRequest
+    identifier: int
+    options: bytes
+
+
+def on_subscribe(client: Client, packet: Packet) -> None:
+    """Takes a SUBSCRIBE apart: what is acceptable is stored, then answered [MQTT-3.8.4-1], [MQTT-3.8.4-6]."""
+    assert isinstance(packet, Subscribe)
+    session = client.session
+    assert session is not None
+    identifiers = packet.properties.subscription_identifier if packet.properties is not None else ()
+    identifier = identifiers[0] if identifiers else 0
+    reason_codes: list[int] = []
+    asked: list[_Asked] = []
+    for request in packet.subscriptions:
+        refusal = _refusal(client, request.filter, len(asked))
+        reason_codes.append(refusal if refusal is not None else request.qos)
+        if refusal is None:
+            options = records.pack_options(
+                request.qos,
+                request.no_local,
+                request.retain_as_published,
+                request.retain_handling,
+                identifier,
+            )
+            asked.append(_Asked(request, identifier, options))
+    suback = Suback(packet.packet_id, reason_codes)
+    if not asked:
+        client.send(encode(suback, session.version))
+    elif session.queued is None:
+        _subscribe_direct(client, asked, suback)
+    else:
+        _subscribe_stored(client, session, asked, suback)
+
+
+def on_unsubscribe(client: Client, packet: Packet) -> None:
+    """Ends subscriptions; UNSUBACK when no node will add to them any more [MQTT-3.10.4-4]."""
+    assert isinstance(packet, Unsubscribe)
+    session = client.session
+    assert session is not None
+    if session.queued is None:
+        _unsubscribe_direct(client, packet)
+    else:
+        _unsubscribe_stored(client, session, packet)
+
+
+def _refusal(client: Client, filter: str, asked: int) -> ReasonCode | None:
+    settings = client.hub.settings
+    try:
+        group, name = parse_filter(filter)
+    except InvalidTopicFilter:
+        return ReasonCode.TOPIC_FILTER_INVALID
+    if group is not None:
+        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+    if name.count("/") >= settings.topic_levels_maximum:
+        return ReasonCode.TOPIC_FILTER_INVALID
+    held = client.subscriber.filters if client.subscriber is not None else {}
+    if filter not in held and len(held) + asked >= settings.subscriptions_maximum:
+        return ReasonCode.QUOTA_EXCEEDED
+    return None
+
+
+# Direct sessions
+
+
+def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -> None:
+    hub = client.hub
+    subscriber = client.subscriber
+    assert client.session is not None
+    if subscriber is None:
+        subscriber = Subscriber(client.client_id, client.session.bucket, True)
+        subscriber.session = client.session
+        client.subscriber = subscriber
+    wanted = [each.request.filter for each in asked if each.request.qos > 0]
+    unknown = [filter for filter in wanted if hub.interest.add(filter)]
+
+    def complete() -> None:
+        if client.is_closed:
+            _withdraw(client, wanted)
+            return
+        replays = [_add_direct(client, subscriber, each) for each in asked]
+        client.send(encode(suback, client.connection.version))
+        start_replays(client, [replay for replay in replays if replay is not None])
+        hub.after_input()
+
+    def told(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            logger.error("interest not stored: %s", reply, extra={"client_id": client.client_id})
+            _withdraw(client, wanted)
+            _refuse_all(client, suback, reply)
+            return
+        for filter in unknown:
+            hub.interest.confirm(filter)
+        complete()
+
+    if unknown:
+        hub.committer.request(subscriptions.interest(hub.incarnation, unknown, []), told)
+    else:
+        complete()
+
+
+def _add_direct(client: Client, subscriber: Subscriber, asked: _Asked) -> Replay | None:
+    request = asked.request
+    hub = client.hub
+    replaced = subscriber.filters.get(request.filter)
+    if replaced is not None and replaced.qos > 0:  # it was counted when it was made, and again just now
+        _withdraw(client, [request.filter])
+    hub.index.add(
+        subscriber,
+        request.filter,
+        request.qos,
+        request.no_local,
+        request.retain_as_published,
+        asked.identifier,
+        asked.options,
+        0,
+    )
+    if wants_retained(request.retain_handling, replaced is not None):
+        return Replay(request.filter, request.qos, asked.identifier)
+    return None
+
+
+def _withdraw(client: Client, filters: Sequence[str]) -> None:
+    hub = client.hub
+    gone = [filter for filter in filters if hub.interest.remove(filter)]
+    if gone:
+        hub.committer.request(
+            subscriptions.interest(hub.incarnation, [], gone), _log_failure, frees_memory=True
+        )
+
+
+def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
+    reason_codes = []
+    subscriber = client.subscriber
+    for filter in packet.filters:
+        held = subscriber.filters.get(filter) if subscriber is not None else None
+        if held is None or subscriber is None:
+            reason_codes.append(_NO_SUBSCRIPTION_EXISTED)
+            continue
+        reason_codes.append(0)
+        client.hub.index.remove(subscriber, filter, held.stamp)
+        if held.qos > 0:
+            _withdraw(client, [filter])
+    client.send(encode(Unsuback(packet.packet_id, reason_codes), client.connection.version))
+
+
+# Persistent sessions
+
+
+def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked], suback: Suback) -> None:
+    hub = client.hub
+    filters = [
+        (each.request.filter, each.options, _REPLAY_OF_RETAIN_HANDLING[each.request.retain_handling])
+        for each in asked
+    ]
+
+    def stored(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            logger.error("SUBSCRIBE not stored: %s", reply, extra={"client_id": client.client_id})
+            _refuse_all(client, suback, reply)
+            return
+        answer = subscriptions.parse_subscribe(reply)
+        if answer is None:
+            client.taken_over()
+            return
+        replays = [
+            Replay(each.request.filter, each.request.qos, each.identifier)
+            for each, outcome in zip(asked, answer.filters, strict=True)
+            if outcome.replay_started
+        ]
+        rows = [(client.client_id, each.request.filter, each.options, answer.stamp) for each in asked]
+        _write_rows(client, rows, [], lambda: complete(replays))
+
+    def complete(replays: list[Replay]) -> None:
+        if client.is_closed:
+            return
+        _bind(client, session)
+        client.send(encode(suback, session.version))
+        start_replays(client, replays)
+
+    hub.committer.request(subscriptions.subscribe(client.client_id, session.epoch, filters), stored)
+
+
+def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -> None:
+    hub = client.hub
+
+    def removed(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            logger.error("UNSUBSCRIBE not stored: %s", reply, extra={"client_id": client.client_id})
+            client.close(ReasonCode.UNSPECIFIED_ERROR, "the session store refused the change")
+            return
+        answer = subscriptions.parse_unsubscribe(reply)
+        if answer is None:
+            client.taken_over()
+            return
+        reason_codes = [0 if existed else _NO_SUBSCRIPTION_EXISTED for existed in answer.existed]
+        rows = [(client.client_id, filter, answer.stamp) for filter in packet.filters]
+        unsuback = Unsuback(packet.packet_id, reason_codes)
+        _write_rows(client, [], rows, lambda: client.send(encode(unsuback, session.version)))
+
+    request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
+    hub.committer.request(request, removed, frees_memory=True)
+
+
+def _write_rows(
+    client: Client,
+    adds: list[tuple[str, str, bytes, int]],
+    deletes: list[tuple[str, str, int]],
+    then: Callable[[], None],
+) -> None:
+    """Writes rows for all nodes, follows the log up to there, then goes on."""
+    committer = client.hub.committer
+
+    def written(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            # The session has the filter, the rows don't: the next claim repairs that. No SUBACK was sent.
+            logger.error("rows not written: %s", reply, extra={"client_id": client.client_id})
+            client.close(ReasonCode.UNSPECIFIED_ERROR, "the session store refused the change")
+            return
+        committer.after_log(then)
+
+    committer.request(subscriptions.rows(adds, deletes), written, frees_memory=not adds)
+
+
+def _bind(client: Client, session: Session) -> None:
+    """Ties the subscriber, which the log has just made known to the index, to the session connected here."""
+    known = client.hub.index.subscribers.get(client.client_id)
+    if known is not None:
+        known.session = session
+        client.subscriber = known
+
+
+def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
+    if client.is_closed:
+        return
+    code = ReasonCode.QUOTA_EXCEEDED if isinstance(error, RedisFull) else ReasonCode.UNSPECIFIED_ERROR
+    codes: list[int] = [code if granted < 0x80 else granted for granted in suback.reason_codes]
+    client.send(encode(Suback(suback.packet_id, codes), client.connection.version))
+    client.hub.after_input()
+
+
+def _log_failure(reply: Reply) -> None:
+    if isinstance(reply, Exception):
+        logger.error("request failed: %s", reply)

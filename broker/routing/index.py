@@ -1,0 +1,305 @@
+"""Who gets a message with a given topic: all subscriptions of the cluster, as this node knows them.
+
+Filters without wildcards are in one flat dictionary, the others in a trie by topic level. What a topic matches is
+remembered until a subscription changes that could alter it. The index holds the subscriptions of every persistent
+session, connected here or not, and of the direct sessions connected here.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from broker.session import Session
+
+_CACHE_LIMIT: Final = 65536
+_NO_IDENTIFIERS: Final[tuple[int, ...]] = ()
+
+
+class Subscriber:
+    """A client with subscriptions. `session` is there while it is connected to this node.
+
+    A direct session and a persistent one may have the same Client Identifier for a moment, when one has just replaced
+    the other (perhaps on another node): `key` tells them apart.
+    `batch` and `group` belong to the router: the group that collects what this subscriber gets in the current batch.
+    """
+
+    __slots__ = ("batch", "bucket", "client_id", "filters", "group", "is_direct", "key", "session")
+
+    def __init__(self, client_id: str, bucket: int, is_direct: bool) -> None:
+        self.client_id = client_id
+        self.key = "\0" + client_id if is_direct else client_id
+        self.bucket = bucket
+        self.is_direct = is_direct
+        self.session: Session | None = None
+        self.filters: dict[str, Subscription] = {}
+        self.batch = 0
+        self.group = 0
+
+    def __repr__(self) -> str:
+        where = "here" if self.session is not None else "away"
+        return f"Subscriber({self.client_id!r}, {where}, {len(self.filters)} filters)"
+
+
+class Subscription:
+    """One Topic Filter of one subscriber; also what several of them that match the same topic add up to.
+
+    In the latter case `overlapping` holds the single ones, and `filter` and `stamp` are those of the highest QoS.
+    `stamp` orders the changes of this row (0 for direct sessions); `options` is its packed form.
+    """
+
+    __slots__ = (
+        "filter",
+        "no_local",
+        "options",
+        "overlapping",
+        "qos",
+        "retain_as_published",
+        "stamp",
+        "subscriber",
+        "subscription_identifiers",
+    )
+
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        filter: str,
+        qos: int,
+        no_local: bool,
+        retain_as_published: bool,
+        subscription_identifiers: tuple[int, ...],
+        options: bytes,
+        stamp: int,
+        overlapping: "Sequence[Subscription]" = (),
+    ) -> None:
+        self.subscriber = subscriber
+        self.filter = filter
+        self.qos = qos
+        self.no_local = no_local
+        self.retain_as_published = retain_as_published
+        self.subscription_identifiers = subscription_identifiers
+        self.options = options
+        self.stamp = stamp
+        self.overlapping = overlapping
+
+    def __repr__(self) -> str:
+        return f"Subscription({self.subscriber.client_id!r}, {self.filter!r}, qos={self.qos}, stamp={self.stamp})"
+
+
+class _Level:
+    """A place in the trie: filters that end here, and those that go on."""
+
+    __slots__ = ("children", "multi", "single", "subscriptions")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Level] = {}
+        self.single: _Level | None = None  # '+'
+        self.multi: dict[str, Subscription] = {}  # '#', by subscriber
+        self.subscriptions: dict[str, Subscription] = {}  # ends here, by subscriber
+
+    def is_empty(self) -> bool:
+        return not (self.children or self.single is not None or self.multi or self.subscriptions)
+
+
+class SubscriptionIndex:
+    """Topic -> subscriptions.
+
+    `generation` grows with every change. `version` is how far the cluster's change log has been applied.
+    """
+
+    __slots__ = ("_cache", "_exact", "_root", "generation", "subscribers", "version")
+
+    def __init__(self) -> None:
+        self.subscribers: dict[
+            str, Subscriber
+        ] = {}  # persistent ones; a direct one belongs to its connection
+        self.generation = 0
+        self.version = ""
+        self._exact: dict[str, dict[str, Subscription]] = {}
+        self._root = _Level()
+        self._cache: dict[str, list[Subscription]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(subscriber.filters) for subscriber in self.subscribers.values())
+
+    def subscriber(self, client_id: str, bucket: int) -> Subscriber:
+        """The persistent session with this Client Identifier as a subscriber; made if it isn't known yet."""
+        known = self.subscribers.get(client_id)
+        if known is None:
+            known = Subscriber(client_id, bucket, False)
+            self.subscribers[client_id] = known
+        return known
+
+    def add(
+        self,
+        subscriber: Subscriber,
+        filter: str,
+        qos: int,
+        no_local: bool,
+        retain_as_published: bool,
+        subscription_identifier: int,
+        options: bytes,
+        stamp: int,
+    ) -> bool:
+        """Adds or replaces a subscription. False if a newer one is known already (higher stamp)."""
+        old = subscriber.filters.get(filter)
+        if old is not None and old.stamp > stamp:
+            return False
+        identifiers = (subscription_identifier,) if subscription_identifier else _NO_IDENTIFIERS
+        subscription = Subscription(
+            subscriber, filter, qos, no_local, retain_as_published, identifiers, options, stamp
+        )
+        subscriber.filters[filter] = subscription
+        self._place(filter)[subscriber.key] = subscription
+        self._changed(filter)
+        return True
+
+    def remove(self, subscriber: Subscriber, filter: str, stamp: int) -> bool:
+        """Removes a subscription that is not newer than `stamp`. The last one takes an unconnected subscriber along."""
+        old = subscriber.filters.get(filter)
+        if old is None or old.stamp > stamp:
+            return False
+        del subscriber.filters[filter]
+        self._unplace(filter, subscriber.key)
+        self._changed(filter)
+        self.forget_if_unused(subscriber)
+        return True
+
+    def forget_if_unused(self, subscriber: Subscriber) -> None:
+        """Drops a subscriber that is not connected here and subscribes to nothing."""
+        if not subscriber.filters and subscriber.session is None:
+            known = self.subscribers.get(subscriber.client_id)
+            if known is subscriber:
+                del self.subscribers[subscriber.client_id]
+
+    def match(self, topic: str) -> list[Subscription]:
+        """The subscriptions that match, one for each subscriber. The list is shared: don't change it."""
+        found = self._cache.get(topic)
+        if found is not None:
+            return found
+        if len(self._cache) >= _CACHE_LIMIT:
+            self._cache.clear()
+        found = self._match(topic)
+        self._cache[topic] = found
+        return found
+
+    def _match(self, topic: str) -> list[Subscription]:
+        single: list[Subscription] = []
+        exact = self._exact.get(topic)
+        if exact is not None:
+            single.extend(exact.values())
+        root = self._root
+        if root.children or root.single is not None or root.multi:
+            _collect(root, topic.split("/"), 0, single)
+        if len(single) < 2:
+            return single
+        by_client: dict[str, list[Subscription]] = {}
+        for subscription in single:
+            by_client.setdefault(subscription.subscriber.key, []).append(subscription)
+        if len(by_client) == len(single):
+            return single
+        return [merge(overlapping) for overlapping in by_client.values()]
+
+    def _changed(self, filter: str) -> None:
+        self.generation += 1
+        if "+" in filter or "#" in filter:
+            self._cache.clear()
+        else:
+            self._cache.pop(filter, None)
+
+    def _place(self, filter: str) -> dict[str, Subscription]:
+        if "+" not in filter and "#" not in filter:
+            return self._exact.setdefault(filter, {})
+        level = self._root
+        for name in filter.split("/"):
+            if name == "#":
+                return level.multi
+            if name == "+":
+                if level.single is None:
+                    level.single = _Level()
+                level = level.single
+                continue
+            child = level.children.get(name)
+            if child is None:
+                child = _Level()
+                level.children[name] = child
+            level = child
+        return level.subscriptions
+
+    def _unplace(self, filter: str, key: str) -> None:
+        if "+" not in filter and "#" not in filter:
+            subscriptions = self._exact[filter]
+            del subscriptions[key]
+            if not subscriptions:
+                del self._exact[filter]
+            return
+        _prune(self._root, filter.split("/"), 0, key)
+
+
+def merge(overlapping: Sequence[Subscription]) -> Subscription:
+    """One copy at the highest QoS with all Subscription Identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-3]."""
+    if len(overlapping) == 1:
+        return overlapping[0]
+    best = overlapping[0]
+    identifiers: tuple[int, ...] = _NO_IDENTIFIERS
+    retain_as_published = False
+    no_local = False
+    for subscription in overlapping:
+        if subscription.qos > best.qos:
+            best = subscription
+        identifiers += subscription.subscription_identifiers
+        retain_as_published = retain_as_published or subscription.retain_as_published
+        no_local = no_local or subscription.no_local
+    return Subscription(
+        best.subscriber,
+        best.filter,
+        best.qos,
+        no_local,
+        retain_as_published,
+        identifiers,
+        best.options,
+        best.stamp,
+        tuple(overlapping),
+    )
+
+
+def without_no_local(subscription: Subscription) -> Subscription | None:
+    """What is left of a match for the publisher's own message: subscriptions with No Local don't count [MQTT-3.8.3-3]."""
+    if not subscription.no_local:
+        return subscription
+    rest = [single for single in subscription.overlapping if not single.no_local]
+    return merge(rest) if rest else None
+
+
+def _collect(level: _Level, names: list[str], depth: int, found: list[Subscription]) -> None:
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    wildcards_count = depth > 0 or not names[0].startswith("$")
+    if level.multi and wildcards_count:
+        found.extend(level.multi.values())  # '#' matches the parent level too
+    if depth == len(names):
+        if level.subscriptions:
+            found.extend(level.subscriptions.values())
+        return
+    child = level.children.get(names[depth])
+    if child is not None:
+        _collect(child, names, depth + 1, found)
+    if level.single is not None and wildcards_count:
+        _collect(level.single, names, depth + 1, found)
+
+
+def _prune(level: _Level, names: list[str], depth: int, key: str) -> None:
+    if depth == len(names):
+        del level.subscriptions[key]
+        return
+    name = names[depth]
+    if name == "#":
+        del level.multi[key]
+    elif name == "+":
+        single = level.single
+        if single is not None:
+            _prune(single, names, depth + 1, key)
+            if single.is_empty():
+                level.single = None
+    else:
+        child = level.children[name]
+        _prune(child, names, depth + 1, key)
+        if child.is_empty():
+            del level.children[name]

@@ -1,0 +1,125 @@
+"""What a connected client sends most: PUBLISH and the packets of the QoS 1 and 2 handshakes, many per call.
+
+This loop and everything it calls is compiled; the connection hands it all packets of a chunk and takes back whatever
+is not its business.
+"""
+
+from collections.abc import Sequence
+
+from broker.mqtt import (
+    Packet,
+    ProtocolError,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    ReasonCode,
+    forwarded_properties,
+)
+from broker.routing.router import Publication, Router
+from broker.session import NO_DEADLINE, Clock, Message, Receipt, Session, TokenSource
+
+
+class Ingress:
+    """Turns incoming packets into Application Messages for the router, and acknowledgements into freed places."""
+
+    __slots__ = ("_clock", "_router", "_tokens", "received")
+
+    def __init__(self, router: Router, clock: Clock, tokens: TokenSource) -> None:
+        self._router = router
+        self._clock = clock
+        self._tokens = tokens
+        self.received: list[int] = [0, 0, 0]  # PUBLISH packets by QoS
+
+    def receive(self, session: Session, packets: Sequence[Packet], start: int) -> int:
+        """Handles packets from `start` on; returns the position of the first that it leaves to the caller.
+
+        Raises ProtocolError if the client exceeds the Receive Maximum that it was told.
+        """
+        position = start
+        end = len(packets)
+        while position < end:
+            packet = packets[position]
+            if isinstance(packet, Publish):
+                self.publish(session, packet)
+            elif isinstance(packet, Puback):
+                session.outbound.puback(packet.packet_id)
+            elif isinstance(packet, Pubrec):
+                session.outbound.pubrec(packet.packet_id, packet.reason_code)
+            elif isinstance(packet, Pubrel):
+                session.pubrel(packet.packet_id)
+            elif isinstance(packet, Pubcomp):
+                session.outbound.pubcomp(packet.packet_id)
+            else:
+                return position
+            position += 1
+        return position
+
+    def publish(self, session: Session, packet: Publish) -> None:
+        """A PUBLISH of this client."""
+        qos = packet.qos
+        self.received[qos] += 1
+        message = self._message(session, packet)
+        if qos == 0:
+            if packet.retain:
+                self._router.publish(Publication(message, session))
+            else:
+                self._router.publish_at_most_once(message, session)
+            return
+        if qos == 2:
+            self._publish_exactly_once(session, packet.packet_id, message)
+            return
+        size_bytes = len(packet.payload)
+        if not session.intake.open(size_bytes):  # [MQTT-3.3.4-8]
+            raise ProtocolError(
+                "more PUBLISH packets than the Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+            )
+        self._router.publish(Publication(message, session, packet.packet_id, size_bytes))
+
+    def route_stored(self, session: Session, packet_id: int, message: Message) -> None:
+        """The token of a QoS 2 message of a queued session is stored: now it may be routed."""
+        self._router.publish(Publication(message, session, packet_id, len(message.payload)))
+
+    def _publish_exactly_once(self, session: Session, packet_id: int, message: Message) -> None:
+        receipt = session.inbound.begin(packet_id)
+        if receipt == Receipt.PENDING:
+            return
+        if receipt == Receipt.ROUTED:
+            session.published_again(packet_id)
+            return
+        size_bytes = len(message.payload)
+        if not session.intake.open(size_bytes):
+            raise ProtocolError(
+                "more PUBLISH packets than the Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+            )
+        message.token_ttl_ms = session.token_ttl_ms
+        if receipt == Receipt.UNROUTED:
+            message.token = session.inbound.take_token(packet_id)
+            self.route_stored(session, packet_id, message)
+            return
+        message.token = self._tokens.next()
+        if session.direct is not None:
+            self.route_stored(session, packet_id, message)
+        else:
+            session.inbound.store(packet_id, message)
+
+    def _message(self, session: Session, packet: Publish) -> Message:
+        properties = packet.properties
+        if properties is None:
+            return Message(
+                packet.topic, packet.payload, packet.qos, packet.retain, b"", NO_DEADLINE, session.client_id
+            )
+        deadline_ms = NO_DEADLINE
+        expiry = properties.message_expiry_interval
+        if expiry is not None:
+            deadline_ms = self._clock.now_ms + expiry * 1000
+        return Message(
+            packet.topic,
+            packet.payload,
+            packet.qos,
+            packet.retain,
+            forwarded_properties(properties),
+            deadline_ms,
+            session.client_id,
+        )

@@ -1,0 +1,264 @@
+"""What sessions have to store or to read: acknowledgements, QoS 2 states, pages of their queues.
+
+Collected from all sessions that changed, in two calls of a cycle: what only frees memory goes through even when Redis
+is full. The answers go back to the sessions, which then send what had to wait for them.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from broker.routing.ingress import Ingress
+from broker.session import Delivery, Message, Session, StoredSession
+from cluster.store import queues, receive, records
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Call
+
+_ACK: Final = 0
+_RELEASE: Final = 1
+_COMPLETE: Final = 2
+_ROUTED: Final = 3
+_RELEASE_RECEIVED: Final = 4
+_RECEIVE: Final = 5
+_RAISE: Final = 6
+_PAGE: Final = 7
+
+_QUOTA_EXCEEDED: Final = 0x97
+_MQTT_5: Final = 5
+_REQUESTS_PER_CALL: Final = 64
+
+
+class _Asked:
+    """A request that is under way: for whom, of which kind, and what it carried."""
+
+    __slots__ = ("kind", "messages", "numbers", "session", "size")
+
+    def __init__(
+        self, kind: int, session: Session, numbers: list[int], messages: list[Message], size: int
+    ) -> None:
+        self.kind = kind
+        self.session = session
+        self.numbers = numbers
+        self.messages = messages
+        self.size = size
+
+
+class SessionWrites:
+    """`changed` is the node's list of sessions that want something; `stale` collects those that another owner has
+    taken; `overrun` those that have more QoS 2 exchanges open than `receive_limit`, twice the Receive Maximum."""
+
+    __slots__ = ("_asked", "_ingress", "_receive_limit", "changed", "overrun", "stale")
+
+    def __init__(self, changed: list[StoredSession], ingress: Ingress, receive_limit: int) -> None:
+        self.changed = changed
+        self.stale: list[Session] = []
+        self.overrun: list[Session] = []
+        self._ingress = ingress
+        self._receive_limit = receive_limit
+        self._asked: list[list[_Asked]] = []
+
+    def next_calls(self) -> list[Call]:
+        """The calls for all sessions that changed since the last time."""
+        changed = self.changed[:]
+        self.changed.clear()
+        freeing = _Builder("free")
+        writing = _Builder("write")
+        for stored in changed:
+            stored.is_listed = False
+            if isinstance(stored, Session):
+                self._collect_inbound(stored, freeing, writing)
+                self._collect_outbound(stored, freeing, writing)
+        self._asked = freeing.asked + writing.asked
+        return freeing.calls + writing.calls
+
+    def take_replies(self, replies: Sequence[Sequence[object] | Exception]) -> bool:
+        """The answers, call by call. False if Redis is full: what was refused is asked again with the next cycle."""
+        all_asked = self._asked
+        self._asked = []
+        is_full = False
+        for asked_of_call, answers in zip(all_asked, replies, strict=True):
+            if isinstance(answers, RedisFull):
+                is_full = True
+                for asked in asked_of_call:
+                    self._take_back(asked)
+            elif isinstance(answers, Exception):
+                raise answers
+            else:
+                for asked, reply in zip(asked_of_call, answers, strict=True):
+                    if not isinstance(reply, ItemError):
+                        self._take_reply(asked, reply)
+        return not is_full
+
+    def _collect_outbound(self, session: Session, freeing: "_Builder", writing: "_Builder") -> None:
+        queued = session.queued
+        if queued is None:
+            return
+        bucket = session.bucket
+        client_id = session.client_id
+        acked = queued.take_acknowledged()
+        if acked:
+            freeing.add(_Asked(_ACK, session, [], [], 0), queues.ack(bucket, client_id, acked))
+        releasing = queued.take_releasing()
+        if releasing:
+            request = queues.release(bucket, client_id, session.epoch, releasing)
+            freeing.add(_Asked(_RELEASE, session, releasing, [], 0), request)
+        completed = queued.take_completed()
+        if completed:
+            request = queues.complete(bucket, client_id, session.epoch, completed)
+            freeing.add(_Asked(_COMPLETE, session, completed, [], 0), request)
+        wanted = queued.wanted_page()
+        if wanted:
+            request = queues.page(bucket, client_id, session.epoch, queued.next_n - 1, wanted)
+            writing.add(_Asked(_PAGE, session, [], [], wanted), request)
+        elif queued.wants_raise():
+            request = queues.raise_hi(bucket, client_id, session.epoch, queued.window)
+            writing.add(_Asked(_RAISE, session, [], [], 0), request)
+
+    def _collect_inbound(self, session: Session, freeing: "_Builder", writing: "_Builder") -> None:
+        inbound = session.inbound
+        if inbound.stored is None:
+            return
+        bucket = session.bucket
+        client_id = session.client_id
+        if inbound.storing:
+            packet_ids = inbound.storing
+            messages = inbound.storing_messages
+            inbound.storing = []
+            inbound.storing_messages = []
+            pairs: list[object] = []
+            for i in range(len(packet_ids)):
+                pairs.append(packet_ids[i])
+                pairs.append(messages[i].token)
+            request = receive.receive(bucket, client_id, session.epoch, pairs, self._receive_limit)
+            writing.add(_Asked(_RECEIVE, session, packet_ids, messages, 0), request)
+        if inbound.routed:
+            packet_ids = inbound.routed
+            inbound.routed = []
+            request = receive.routed(bucket, client_id, session.epoch, packet_ids)
+            freeing.add(_Asked(_ROUTED, session, packet_ids, [], 0), request)
+        if inbound.releasing:
+            packet_ids = inbound.releasing
+            inbound.releasing = []
+            request = receive.release_received(bucket, client_id, session.epoch, packet_ids)
+            freeing.add(_Asked(_RELEASE_RECEIVED, session, packet_ids, [], 0), request)
+
+    def _take_reply(self, asked: _Asked, reply: object) -> None:
+        session = asked.session
+        queued = session.queued
+        kind = asked.kind
+        if kind == _ACK or queued is None:
+            return
+        if kind == _PAGE:
+            self._take_page(asked, reply)
+        elif kind == _RAISE:
+            self._take_raise(session, reply)
+        elif kind == _RECEIVE:
+            self._take_received(asked, reply)
+        elif kind == _RELEASE_RECEIVED:
+            if not isinstance(reply, list):
+                self.stale.append(session)
+                return
+            for packet_id in asked.numbers:
+                session.released(packet_id)
+        elif not reply:
+            self.stale.append(session)
+        elif kind == _RELEASE:
+            queued.stored_pubrecs(asked.numbers)
+
+    def _take_raise(self, session: Session, reply: object) -> None:
+        queued = session.queued
+        if not isinstance(reply, list) or queued is None:
+            return
+        status: int = reply[0]
+        if status == 0:
+            self.stale.append(session)
+        else:
+            hi: int = reply[1]
+            queued.raised(hi, status == 1)
+
+    def _take_page(self, asked: _Asked, reply: object) -> None:
+        queued = asked.session.queued
+        if not isinstance(reply, list) or queued is None:
+            return
+        if reply[0] == 0:
+            self.stale.append(asked.session)
+            return
+        hi: int = reply[1]
+        n: int = reply[2]
+        flat: list[object] = reply[3]
+        entries: list[Delivery] = []
+        for i in range(0, len(flat), 3):
+            entries.append(entry_delivery(flat[i], flat[i + 1], flat[i + 2]))
+        queued.take_page(hi, n, entries, asked.size)
+
+    def _take_received(self, asked: _Asked, reply: object) -> None:
+        session = asked.session
+        if not isinstance(reply, list):
+            self.stale.append(session)
+            return
+        for i in range(len(asked.numbers)):
+            packet_id = asked.numbers[i]
+            message = asked.messages[i]
+            status = reply[i]
+            if isinstance(status, list):  # a repeat of this very call: the token that was stored first counts
+                token: bytes = status[0]
+                message.token = token
+                self._ingress.route_stored(session, packet_id, message)
+            elif status == 0:
+                self._ingress.route_stored(session, packet_id, message)
+            else:
+                session.inbound.refuse(packet_id)
+                self.overrun.append(session)
+
+    def _take_back(self, asked: _Asked) -> None:
+        """Redis is full and has refused this. Nothing of it was done."""
+        session = asked.session
+        queued = session.queued
+        if asked.kind == _RECEIVE:
+            self._refuse_received(asked)
+        elif queued is not None and asked.kind == _RAISE:
+            queued.raise_wanted = True
+            session.mark_changed()
+        elif queued is not None and asked.kind == _PAGE:
+            queued.page_wanted = True
+            session.mark_changed()
+
+    def _refuse_received(self, asked: _Asked) -> None:
+        session = asked.session
+        if session.version == _MQTT_5:
+            for i in range(len(asked.numbers)):
+                size_bytes = len(asked.messages[i].payload)
+                session.published(asked.numbers[i], 2, _QUOTA_EXCEEDED, size_bytes)
+            return
+        session.inbound.storing = asked.numbers + session.inbound.storing
+        session.inbound.storing_messages = asked.messages + session.inbound.storing_messages
+        session.mark_changed()
+
+
+class _Builder:
+    """Requests of one function, split into calls of bounded size."""
+
+    __slots__ = ("asked", "calls", "function")
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+        self.calls: list[Call] = []
+        self.asked: list[list[_Asked]] = []
+
+    def add(self, asked: _Asked, request: list[object]) -> None:
+        if not self.calls or len(self.asked[-1]) >= _REQUESTS_PER_CALL:
+            self.calls.append(Call(self.function))
+            self.asked.append([])
+        self.calls[-1].requests.append(request)
+        self.asked[-1].append(asked)
+
+
+def entry_delivery(gen: object, n: object, packed: object) -> Delivery:
+    """A queue entry as a delivery."""
+    assert isinstance(gen, int)
+    assert isinstance(n, int)
+    assert isinstance(packed, bytes)
+    entry = records.unpack_entry(packed)
+    message = Message(
+        entry.topic, entry.payload, entry.qos, entry.retain, entry.properties, entry.deadline_ms
+    )
+    return Delivery(message, entry.qos, entry.retain, entry.subscription_identifiers, gen, n)

@@ -1,0 +1,139 @@
+"""The receiving half of a session: QoS 2 messages of the client, from PUBLISH to PUBCOMP.
+
+Each such message gets a *token* when it is first seen. Whoever routes it, and however often, names the token, so that
+no subscriber takes it twice. A queued session keeps its tokens in Redis (`rx`): the store knows of a message before it
+is routed, and PUBREC leaves only after it has been. A direct session keeps them here, as it ends with its connection.
+
+The Packet Identifiers here are the client's; those of `Outbound` are ours: two separate worlds [MQTT-2.2.1].
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from broker.session.message import Message
+from broker.session.stored import StoredSession
+
+_RECEIVED: Final = 0  # being stored or routed: PUBREC is still owed
+_ROUTED: Final = 1  # PUBREC has been sent
+_RELEASING: Final = 2  # PUBREL has come: PUBCOMP is owed
+
+
+class Receipt(IntEnum):
+    """What to do with a QoS 2 PUBLISH."""
+
+    NEW = 0  # store its token (queued session), then route it
+    UNROUTED = 1  # stored by an earlier connection, perhaps routed in part: route it again with its token
+    PENDING = 2  # sent twice over one connection; the answer is under way
+    ROUTED = 3  # answer PUBREC again
+
+
+class Release(IntEnum):
+    """What to do with a PUBREL."""
+
+    STORE = 0  # delete the identifier in the store, then PUBCOMP
+    COMPLETE = 1  # PUBCOMP at once
+    UNKNOWN = 2  # PUBCOMP with 0x92
+    PENDING = 3  # PUBREL sent twice; the answer is under way
+
+
+class TokenSource:
+    """Gives tokens that no other source gives: `prefix` names the incarnation of the node, in at least 8 bytes."""
+
+    __slots__ = ("_count", "_prefix")
+
+    def __init__(self, prefix: bytes) -> None:
+        self._prefix = prefix
+        self._count = 0
+
+    def next(self) -> bytes:
+        """A token never given before."""
+        self._count += 1
+        return self._prefix + self._count.to_bytes(6, "big")
+
+
+class Inbound:
+    """QoS 2 exchanges in which the client is the sender.
+
+    `stored` is the session whose identifiers are kept in Redis, None for a direct one. For a queued session `storing`,
+    `routed` and `releasing` collect what has to be written.
+    """
+
+    __slots__ = ("_states", "_tokens", "releasing", "routed", "stored", "storing", "storing_messages")
+
+    def __init__(self, stored: StoredSession | None) -> None:
+        self.stored = stored
+        self._states: dict[int, int] = {}
+        self._tokens: dict[int, bytes] = {}  # of exchanges that an earlier connection began and nobody routed
+        self.storing: list[int] = []
+        self.storing_messages: list[Message] = []
+        self.routed: list[int] = []
+        self.releasing: list[int] = []
+
+    def __repr__(self) -> str:
+        return f"Inbound({self._states})"
+
+    def __len__(self) -> int:
+        """Exchanges that are open: at most twice the Receive Maximum may be."""
+        return len(self._states) + len(self._tokens)
+
+    def restore(self, packet_id: int, token: bytes, is_routed: bool) -> None:
+        """An exchange that an earlier connection left open, as the claim answers it."""
+        if is_routed:
+            self._states[packet_id] = _ROUTED
+        else:
+            self._tokens[packet_id] = token
+
+    def begin(self, packet_id: int) -> Receipt:
+        """A QoS 2 PUBLISH has come [MQTT-4.3.3-10]."""
+        state = self._states.get(packet_id, -1)
+        if state == _RECEIVED:
+            return Receipt.PENDING
+        if state >= _ROUTED:
+            return Receipt.ROUTED
+        self._states[packet_id] = _RECEIVED
+        return Receipt.UNROUTED if packet_id in self._tokens else Receipt.NEW
+
+    def take_token(self, packet_id: int) -> bytes:
+        """The token under which an UNROUTED message was stored."""
+        return self._tokens.pop(packet_id)
+
+    def store(self, packet_id: int, message: Message) -> None:
+        """A NEW message of a queued session waits for its token to be stored."""
+        self.storing.append(packet_id)
+        self.storing_messages.append(message)
+        if self.stored is not None:
+            self.stored.mark_changed()
+
+    def settle(self, packet_id: int) -> bool:
+        """The message has been routed. False if the client has already released it: PUBREC is not owed any more."""
+        if self._states.get(packet_id, -1) != _RECEIVED:
+            return False
+        self._states[packet_id] = _ROUTED
+        if self.stored is not None:
+            self.routed.append(packet_id)
+            self.stored.mark_changed()
+        return True
+
+    def refuse(self, packet_id: int) -> None:
+        """The message was not taken (PUBREC with an error): the identifier is free again [MQTT-4.3.3-9]."""
+        self._states.pop(packet_id, None)
+
+    def release(self, packet_id: int) -> Release:
+        """PUBREL has come [MQTT-4.3.3-11]."""
+        state = self._states.get(packet_id, -1)
+        if state == _RELEASING:
+            return Release.PENDING
+        if state < 0 and packet_id not in self._tokens:
+            return Release.UNKNOWN
+        self._tokens.pop(packet_id, None)
+        if self.stored is None:
+            self._states.pop(packet_id, None)
+            return Release.COMPLETE
+        self._states[packet_id] = _RELEASING
+        self.releasing.append(packet_id)
+        self.stored.mark_changed()
+        return Release.STORE
+
+    def released(self, packet_id: int) -> None:
+        """The store has forgotten the identifier: PUBCOMP may leave."""
+        self._states.pop(packet_id, None)

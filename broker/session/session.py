@@ -1,0 +1,243 @@
+"""One client's session while it is connected here: both halves, and what the client may have open towards us.
+
+The two halves decide; the session ties them to a connection. A session object lives as long as its connection; what
+outlives it is in Redis.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from broker.mqtt import MQTT_5, PUBACK, PUBCOMP, PUBREC, encode_ack
+from broker.session.clock import Clock
+from broker.session.inbound import Inbound, Release
+from broker.session.outbound import DirectOutbound, Outbound, QueuedOutbound
+from broker.session.outbox import Outbox
+from broker.session.stored import StoredSession
+
+_PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
+_REFUSED: Final = 0x80
+
+
+class Source(Protocol):
+    """What feeds an intake: the connection that we read from."""
+
+    def resume_reading(self) -> None:
+        """There is room again."""
+
+
+class Intake:
+    """How much a client may have open towards us: PUBLISH packets at QoS 1 and 2 that we have not settled.
+
+    `receive_maximum` is what we told the client [MQTT-3.3.4-7]; a client before MQTT 5 doesn't know it, so there we stop
+    reading instead. `limit_bytes` bounds the payloads that wait for the store. `resumable` is the node's list of intakes
+    that have room again.
+    """
+
+    __slots__ = (
+        "bytes",
+        "count",
+        "is_held",
+        "limit_bytes",
+        "receive_maximum",
+        "resumable",
+        "source",
+        "version",
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        version: int,
+        receive_maximum: int,
+        limit_bytes: int,
+        resumable: "list[Intake]",
+    ) -> None:
+        self.source = source
+        self.version = version
+        self.receive_maximum = receive_maximum
+        self.limit_bytes = limit_bytes
+        self.resumable = resumable
+        self.count = 0
+        self.bytes = 0
+        self.is_held = False
+
+    def __repr__(self) -> str:
+        return f"Intake({self.count}/{self.receive_maximum}, {self.bytes} bytes, held={self.is_held})"
+
+    def open(self, size_bytes: int) -> bool:
+        """A PUBLISH at QoS 1 or 2 has come. False if an MQTT 5 client has exceeded the Receive Maximum."""
+        self.count += 1
+        self.bytes += size_bytes
+        return self.version != MQTT_5 or self.count <= self.receive_maximum
+
+    def routed(self, size_bytes: int) -> None:
+        """Its payload is stored or delivered; it takes no memory here any more."""
+        self.bytes -= size_bytes
+        if self.is_held and not self.must_hold():
+            self._resume()
+
+    def close(self) -> None:
+        """It is settled: PUBACK, PUBCOMP, or a PUBREC which refuses has been sent."""
+        if self.count > 0:
+            self.count -= 1
+        if self.is_held and not self.must_hold():
+            self._resume()
+
+    def must_hold(self) -> bool:
+        """Whether reading from this client has to stop until something is settled."""
+        return self.bytes > self.limit_bytes or (
+            self.version != MQTT_5 and self.count >= self.receive_maximum
+        )
+
+    def _resume(self) -> None:
+        self.is_held = False
+        self.resumable.append(self)
+
+
+class SendingLimits:
+    """What bounds the way to one client.
+
+    `window`: PUBLISH packets at QoS 1 and 2 in flight, the client's Receive Maximum or our limit.
+    `maximum_packet_size`: bytes the client accepts in a packet, 0 for any. `backlog` messages may wait for a place in
+    the window of a direct session; beyond it the oldest is dropped, or the new one.
+    """
+
+    __slots__ = ("backlog", "drop_oldest", "maximum_packet_size", "window")
+
+    def __init__(self, window: int, maximum_packet_size: int, backlog: int, drop_oldest: bool) -> None:
+        self.window = window
+        self.maximum_packet_size = maximum_packet_size
+        self.backlog = backlog
+        self.drop_oldest = drop_oldest
+
+
+class QueueState:
+    """Where a persistent session stands, as the claim answers it.
+
+    `gen` and `n` name the last queue entry, `sent` is the last that may have been sent before, `hi` the last that may
+    be sent now. `released` are the numbers of outbound QoS 2 exchanges in their PUBREL phase, `receiving` the inbound
+    ones: Packet Identifier, token, whether it was routed. `is_new` is False if older entries may be in the queue.
+    """
+
+    __slots__ = ("gen", "hi", "is_new", "n", "receiving", "released", "sent")
+
+    def __init__(
+        self,
+        gen: int,
+        n: int,
+        sent: int,
+        hi: int,
+        released: Sequence[int],
+        receiving: Sequence[tuple[int, bytes, bool]],
+        is_new: bool,
+    ) -> None:
+        self.gen = gen
+        self.n = n
+        self.sent = sent
+        self.hi = hi
+        self.released = released
+        self.receiving = receiving
+        self.is_new = is_new
+
+
+class Session(StoredSession):
+    """A connected client's session. Exactly one of `direct` and `queued` is its sending half, `outbound`.
+
+    A session created with Session Expiry Interval 0 is direct for good: it has no `queue`. `token_ttl_ms` is how long
+    the store remembers who got a QoS 2 message of this client.
+    """
+
+    __slots__ = ("direct", "inbound", "intake", "outbound", "outbox", "queued", "token_ttl_ms", "version")
+
+    def __init__(
+        self,
+        client_id: str,
+        bucket: int,
+        epoch: int,
+        version: int,
+        outbox: Outbox,
+        intake: Intake,
+        clock: Clock,
+        limits: SendingLimits,
+        queue: QueueState | None,
+        token_ttl_ms: int,
+        changed: list[StoredSession],
+    ) -> None:
+        super().__init__(client_id, bucket, epoch, changed)
+        self.version = version
+        self.outbox = outbox
+        self.intake = intake
+        self.token_ttl_ms = token_ttl_ms
+        self.direct: DirectOutbound | None = None
+        self.queued: QueuedOutbound | None = None
+        self.outbound: Outbound
+        if queue is None:
+            self.inbound = Inbound(None)
+            self.direct = DirectOutbound(
+                outbox,
+                clock,
+                version,
+                limits.window,
+                limits.maximum_packet_size,
+                limits.backlog,
+                limits.drop_oldest,
+            )
+            self.outbound = self.direct
+            return
+        self.inbound = Inbound(self)
+        for packet_id, token, is_routed in queue.receiving:
+            self.inbound.restore(packet_id, token, is_routed)
+        self.queued = QueuedOutbound(
+            outbox,
+            clock,
+            version,
+            limits.window,
+            limits.maximum_packet_size,
+            self,
+            queue.gen,
+            queue.n,
+            queue.sent,
+            queue.hi,
+            queue.released,
+            not queue.is_new,
+        )
+        self.outbound = self.queued
+
+    def __repr__(self) -> str:
+        return f"Session({self.client_id!r}, epoch={self.epoch}, {self.outbound!r})"
+
+    def published(self, packet_id: int, qos: int, reason_code: int, size_bytes: int) -> None:
+        """A PUBLISH of this client is stored or delivered wherever it had to be: acknowledges it.
+
+        At QoS 2 that is PUBREC [MQTT-4.3.3-8], at QoS 1 PUBACK [MQTT-4.3.2-4]; nothing is owed at QoS 0.
+        """
+        if qos == 0:
+            return
+        self.intake.routed(size_bytes)
+        if qos == 1:
+            self.intake.close()
+            self.outbox.send(encode_ack(PUBACK, packet_id, reason_code, self.version))
+        elif reason_code >= _REFUSED:
+            self.inbound.refuse(packet_id)
+            self.intake.close()
+            self.outbox.send(encode_ack(PUBREC, packet_id, reason_code, self.version))
+        elif self.inbound.settle(packet_id):
+            self.outbox.send(encode_ack(PUBREC, packet_id, reason_code, self.version))
+
+    def published_again(self, packet_id: int) -> None:
+        """A QoS 2 PUBLISH sent again that was routed before: PUBREC once more [MQTT-4.3.3-10]."""
+        self.outbox.send(encode_ack(PUBREC, packet_id, 0, self.version))
+
+    def pubrel(self, packet_id: int) -> None:
+        """PUBREL has come: PUBCOMP leaves now, or when the store has answered (`released`)."""
+        release = self.inbound.release(packet_id)
+        if release == Release.COMPLETE:
+            self.released(packet_id)
+        elif release == Release.UNKNOWN:
+            self.outbox.send(encode_ack(PUBCOMP, packet_id, _PACKET_IDENTIFIER_NOT_FOUND, self.version))
+
+    def released(self, packet_id: int) -> None:
+        """The inbound exchange is over and forgotten: sends PUBCOMP [MQTT-4.3.3-11]."""
+        self.inbound.released(packet_id)
+        self.intake.close()
+        self.outbox.send(encode_ack(PUBCOMP, packet_id, 0, self.version))
