@@ -1,8 +1,8 @@
 """One connected client: bytes <-> mqtt.Connection <-> Session.
 
-A Client is a Protocol object of the event loop (duck-typed, nothing to inherit). Every chunk is decoded as a whole; what
-it causes is collected and leaves with one write per connection and tick. Packets of the message flow go to the compiled
-`Ingress`; the others to the flow modules beside this one, by the table in the Hub.
+A Client is a Protocol object of the event loop (duck-typed, nothing to inherit). Every chunk is decoded as a
+whole; what it causes is collected and leaves with one write per connection and tick. Packets of the message
+flow go to the compiled `Ingress`; the others to the flow modules beside this one, by the table in the Hub.
 
 Whatever goes wrong in here closes this connection and no other.
 """
@@ -18,7 +18,7 @@ from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonC
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
-from broker.session import Clock, Intake, Outbox, Session, StoredSession, WillMessage, flush_all
+from broker.session import Clock, Intake, Outbox, Session, StoredSession, flush_all
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
@@ -79,7 +79,8 @@ class Hub:
         return now
 
     def after_input(self) -> None:
-        """To be called when something was fed into the core: sees to it that what came out is written and stored."""
+        """To be called when something was fed into the core: sees to it that what came out is written and
+        stored."""
         if self.ready and not self.flush_scheduled:
             self.flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -94,16 +95,16 @@ class Hub:
 class Client:
     """A connection, and the session that it serves once it has been accepted.
 
-    Life: opened -> (CONNECT) claiming -> connected -> closed. `session` is there from connected on; `is_taken_over`
-    says that it is not ours to give back any more.
+    Life: opened -> (CONNECT) claiming -> connected -> closed. `session` is there from connected on;
+    `is_taken_over` says that it is not ours to give back any more.
     """
 
     __slots__ = (
         "__weakref__",
         "client_id",
-        "connection",
         "connect_expiry_seconds",
         "connected_at",
+        "connection",
         "expiry_seconds",
         "fires_will",
         "hub",
@@ -180,7 +181,7 @@ class Client:
                 self.room.set()
         except MqttError as error:
             self.fail(error)
-        except Exception:  # noqa: BLE001  # the boundary of this connection: our bug must not harm the others
+        except Exception:  # the boundary of this connection: our bug must not harm the others
             logger.exception("connection failed", extra={"client_id": self.client_id, "peer": self.peer})
             self.close(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
         hub.after_input()
@@ -250,7 +251,8 @@ class Client:
         self.outbox.send(data)
 
     def fail(self, error: MqttError) -> None:
-        """The client has broken the protocol: tells it why, if its version knows how, and closes [MQTT-4.13.1-1]."""
+        """The client has broken the protocol: tells it why, if its version knows how, and closes
+        [MQTT-4.13.1-1]."""
         self.hub.counters.count_malformed(error.reason_code.name.lower())
         if self.connection.is_before_connack():
             connack = self.connection.encode_refusal(error.reason_code)
@@ -259,7 +261,8 @@ class Client:
         self.close(error.reason_code, str(error))
 
     def close(self, reason_code: ReasonCode, reason: str) -> None:
-        """Ends the connection from our side: DISCONNECT (MQTT 5, once connected), what is buffered, then the socket."""
+        """Ends the connection from our side: DISCONNECT (MQTT 5, once connected), what is buffered, then the
+        socket."""
         if self.is_closed:
             return
         if self.session is not None:
@@ -283,7 +286,8 @@ class Client:
         self.hub.on_lost(self, reason)
 
     def taken_over(self) -> None:
-        """The session belongs to another connection now, here or on another node: it is not ours to give back."""
+        """The session belongs to another connection now, here or on another node: it is not ours to give
+        back."""
         if self.is_closed:
             return
         self.is_taken_over = True
@@ -291,7 +295,8 @@ class Client:
         self.close(ReasonCode.SESSION_TAKEN_OVER, "another connection uses this Client Identifier")
 
     def check_deadline(self, now: float) -> float:
-        """Connect timeout [MQTT-3.1.0], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be closed."""
+        """Connect timeout [MQTT-3.1.0], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be
+        closed."""
         if self.is_closed:
             if self.transport is not None:
                 self.transport.abort()
@@ -315,7 +320,8 @@ class Client:
         return 0.0
 
     def _hold_if_needed(self) -> None:
-        """Stops reading when too much of this client waits for the store, or for the client itself to read."""
+        """Stops reading when too much of this client waits for the store, or for the client itself to
+        read."""
         if self.transport is None or self.is_closed or not self.is_reading:
             return
         intake = self.intake

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+from cluster.store.lane import Reply
+
 from broker.client.client import Client, Hub
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Disconnect, Packet, ProtocolError, ReasonCode
 from broker.observability.logs import get_logger
 from broker.session import Session
 from cluster.store import sessions, subscriptions
-from cluster.store.lane import Reply
 
 DISCONNECT_WITH_WILL = 0x04
 
@@ -16,7 +17,8 @@ logger = get_logger(__name__)
 
 
 def on_disconnect(client: Client, packet: Packet) -> None:
-    """The client ends the connection in order; its will is not sent unless it asks for that [MQTT-3.14.4-3]."""
+    """The client ends the connection in order; its will is not sent unless it asks for that
+    [MQTT-3.14.4-3]."""
     assert isinstance(packet, Disconnect)
     if client.connection.version == MQTT_5:
         client.fires_will = packet.reason_code == DISCONNECT_WITH_WILL
@@ -48,7 +50,8 @@ def on_lost(client: Client, reason: str) -> None:
 
 
 def give_back(hub: Hub, client: Client, epoch: int, sent: int) -> None:
-    """Detaches a session: the next claim, on any node, finds it free. Its will is due, or waits, or is dropped."""
+    """Detaches a session: the next claim, on any node, finds it free. Its will is due, or waits, or is
+    dropped."""
 
     def detached(reply: Reply) -> None:
         if isinstance(reply, Exception):

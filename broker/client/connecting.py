@@ -1,13 +1,17 @@
 """CONNECT: from the packet to CONNACK.
 
-The claim is one request to the store; its answer says whether there is a session to go on with and what it holds. What
-must be true before CONNACK is done first: older wills of this client are routed (an old "offline" never lands after
-the new "online"), and the subscription rows agree with the session. Then CONNACK, what the client has sent meanwhile,
-the PUBRELs that are due, and the queue from its head.
+The claim is one request to the store; its answer says whether there is a session to go on with and what it
+holds. What must be true before CONNACK is done first: older wills of this client are routed (an old "offline"
+never lands after the new "online"), and the subscription rows agree with the session. Then CONNACK, what the
+client has sent meanwhile, the PUBRELs that are due, and the queue from its head.
 """
 
 import secrets
 from dataclasses import dataclass
+
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Reply
+from cluster.store.sessions import Claim
 
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
@@ -17,9 +21,6 @@ from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode
 from broker.observability.logs import get_logger
 from broker.session import Intake, QueueState, SendingLimits, Session, will_message
 from cluster.store import keys, records, sessions, subscriptions
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Reply
-from cluster.store.sessions import Claim
 
 NEVER = 0xFFFFFFFF
 

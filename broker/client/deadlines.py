@@ -1,7 +1,8 @@
 """One sweeping wheel for all deadlines of connections: connect timeout, keep-alive, slow closing.
 
-A timer per connection would cost a heap operation per packet. Here a connection sits in the slot of the second at which
-its deadline may have passed; when the sweep comes to it, it says whether it really has or when to look again.
+A timer per connection would cost a heap operation per packet. Here a connection sits in the slot of the
+second at which its deadline may have passed; when the sweep comes to it, it says whether it really has or
+when to look again.
 """
 
 from collections.abc import Callable

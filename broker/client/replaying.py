@@ -1,8 +1,8 @@
 """Retained messages for a new subscription, in pages as the client takes them.
 
-For a direct session they are read and sent. For a persistent one each page is put into its queue by the same call that
-moves the replay's cursor, a field of the session: so a replay that a fail-over cuts goes on where it was, and nothing
-comes twice. A task exists only while a replay is going on.
+For a direct session they are read and sent. For a persistent one each page is put into its queue by the same
+call that moves the replay's cursor, a field of the session: so a replay that a fail-over cuts goes on where
+it was, and nothing comes twice. A task exists only while a replay is going on.
 """
 
 import asyncio
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cluster.store.errors import StoreError
+
 from broker.client.client import Client
 from broker.observability.logs import get_logger
 from broker.session import Delivery, Message
 from cluster.store import records, retained
-from cluster.store.errors import StoreError
 
 _PAGE: Final = 100
 _BUDGET: Final = 1000  # index entries looked at per call: about a millisecond of Redis
@@ -147,7 +148,8 @@ async def _deliver(
 async def _append(
     client: Client, replay: Replay, deliveries: Sequence[Delivery], before: int, following: str | None
 ) -> list[Delivery] | None:
-    """Puts a page into the session's queue and moves the cursor, in one call; None if there is nothing to go on with."""
+    """Puts a page into the session's queue and moves the cursor, in one call; None if there is nothing to go
+    on with."""
     session = client.session
     assert session is not None
     entries: list[object] = []

@@ -1,13 +1,16 @@
 """SUBSCRIBE and UNSUBSCRIBE.
 
-A persistent session's subscription is written to the session first (fenced, which gives its stamp), then to the rows
-that every node loads; SUBACK leaves after both. A direct one lives in this node's index; the store only learns that this
-node is interested. Retained messages are read after the rows are written, so that a subscriber gets the retained or the
-live message, never neither.
+A persistent session's subscription is written to the session first (fenced, which gives its stamp), then to
+the rows that every node loads; SUBACK leaves after both. A direct one lives in this node's index; the store
+only learns that this node is interested. Retained messages are read after the rows are written, so that a
+subscriber gets the retained or the live message, never neither.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from cluster.store.errors import RedisFull
+from cluster.store.lane import Reply
 
 from broker.client.client import Client
 from broker.client.replaying import Replay, start_replays
@@ -27,8 +30,6 @@ from broker.observability.logs import get_logger
 from broker.routing import Subscriber
 from broker.session import Session, wants_retained
 from cluster.store import records, subscriptions
-from cluster.store.errors import RedisFull
-from cluster.store.lane import Reply
 
 NO_REPLAY, REPLAY_IF_NEW, REPLAY = 0, 1, 2
 _REPLAY_OF_RETAIN_HANDLING = (REPLAY, REPLAY_IF_NEW, NO_REPLAY)

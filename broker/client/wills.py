@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
+from cluster.store.deadlines import DueWill
+from cluster.store.lane import Reply
+
 from broker.client.client import Hub
 from broker.observability.logs import get_logger
 from broker.routing import Publication
 from broker.session import WillMessage
 from cluster.store import deadlines, keys, records
-from cluster.store.deadlines import DueWill
-from cluster.store.lane import Reply
 
 logger = get_logger(__name__)
 
@@ -27,8 +28,8 @@ class _Routing:
         self._then = then
 
     def settled(self, publication: Publication) -> None:
-        """One of them is stored wherever it had to be. A kill before this makes the next node send it again, under
-        the same token; a kill after it can't."""
+        """One of them is stored wherever it had to be. A kill before this makes the next node send it again,
+        under the same token; a kill after it can't."""
         self._left -= 1
         if self._left:
             return

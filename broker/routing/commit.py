@@ -1,12 +1,14 @@
-"""The group commit: whatever this moment has to store or to ask goes to Redis as one exchange, the next one gathers
-while that is under way.
+"""The group commit: whatever this moment has to store or to ask goes to Redis as one exchange, the next one
+gathers while that is under way.
 
-One task runs `Committer.run`. A cycle is: collect (sessions that changed, requests of connections, the router's batch),
-write what can leave without waiting, exchange, hand every reply to whoever waits for it, acknowledge. While Redis is
-away the exchange simply takes longer: everything behind it is held, nothing is acknowledged.
+One task runs `Committer.run`. A cycle is: collect (sessions that changed, requests of connections, the
+router's batch), write what can leave without waiting, exchange, hand every reply to whoever waits for it,
+acknowledge. While Redis is away the exchange simply takes longer: everything behind it is held, nothing is
+acknowledged.
 
-The calls of one cycle are sent in this order: what sessions have to write, what connections asked for, the router's
-batch. So a session's last writes come before its detach, and an enqueue follows the claim of the same moment.
+The calls of one cycle are sent in this order: what sessions have to write, what connections asked for, the
+router's batch. So a session's last writes come before its detach, and an enqueue follows the claim of the
+same moment.
 """
 
 import asyncio
@@ -15,6 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Call, Lane, Reply, Request
+from cluster.store.store import Store
 
 from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
@@ -22,9 +27,6 @@ from broker.routing.rows import apply_changes, load_index
 from broker.routing.writes import SessionWrites
 from broker.session import Intake, Outbox, Session, flush_all
 from cluster.store import subscriptions
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call, Lane, Reply, Request
-from cluster.store.store import Store
 
 _REQUESTS_PER_CALL: Final = 64
 _FULL_PAUSE_SECONDS: Final = 0.1
@@ -101,7 +103,8 @@ class Committer:
         return await future
 
     def after_log(self, action: Callable[[], None]) -> None:
-        """Runs `action` once the index has followed the change log up to now; for use in a reply's handler."""
+        """Runs `action` once the index has followed the change log up to now; for use in a reply's
+        handler."""
         self._after_log.append(action)
 
     async def until_idle(self) -> None:

@@ -1,8 +1,8 @@
 """Who gets a message with a given topic: all subscriptions of the cluster, as this node knows them.
 
-Filters without wildcards are in one flat dictionary, the others in a trie by topic level. What a topic matches is
-remembered until a subscription changes that could alter it. The index holds the subscriptions of every persistent
-session, connected here or not, and of the direct sessions connected here.
+Filters without wildcards are in one flat dictionary, the others in a trie by topic level. What a topic
+matches is remembered until a subscription changes that could alter it. The index holds the subscriptions of
+every persistent session, connected here or not, and of the direct sessions connected here.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ _NO_IDENTIFIERS: Final[tuple[int, ...]] = ()
 class Subscriber:
     """A client with subscriptions. `session` is there while it is connected to this node.
 
-    A direct session and a persistent one may have the same Client Identifier for a moment, when one has just replaced
-    the other (perhaps on another node): `key` tells them apart.
-    `batch` and `group` belong to the router: the group that collects what this subscriber gets in the current batch.
+    A direct session and a persistent one may have the same Client Identifier for a moment, when one has just
+    replaced the other (perhaps on another node): `key` tells them apart. `batch` and `group` belong to the
+    router: the group that collects what this subscriber gets in the current batch.
     """
 
     __slots__ = ("batch", "bucket", "client_id", "filters", "group", "is_direct", "key", "session")
@@ -42,8 +42,8 @@ class Subscriber:
 class Subscription:
     """One Topic Filter of one subscriber; also what several of them that match the same topic add up to.
 
-    In the latter case `overlapping` holds the single ones, and `filter` and `stamp` are those of the highest QoS.
-    `stamp` orders the changes of this row (0 for direct sessions); `options` is its packed form.
+    In the latter case `overlapping` holds the single ones, and `filter` and `stamp` are those of the highest
+    QoS. `stamp` orders the changes of this row (0 for direct sessions); `options` is its packed form.
     """
 
     __slots__ = (
@@ -81,7 +81,8 @@ class Subscription:
         self.overlapping = overlapping
 
     def __repr__(self) -> str:
-        return f"Subscription({self.subscriber.client_id!r}, {self.filter!r}, qos={self.qos}, stamp={self.stamp})"
+        client_id = self.subscriber.client_id
+        return f"Subscription({client_id!r}, {self.filter!r}, qos={self.qos}, stamp={self.stamp})"
 
 
 class _Level:
@@ -153,7 +154,8 @@ class SubscriptionIndex:
         return True
 
     def remove(self, subscriber: Subscriber, filter: str, stamp: int) -> bool:
-        """Removes a subscription that is not newer than `stamp`. The last one takes an unconnected subscriber along."""
+        """Removes a subscription that is not newer than `stamp`. The last one takes an unconnected subscriber
+        along."""
         old = subscriber.filters.get(filter)
         if old is None or old.stamp > stamp:
             return False
@@ -262,7 +264,8 @@ def merge(overlapping: Sequence[Subscription]) -> Subscription:
 
 
 def without_no_local(subscription: Subscription) -> Subscription | None:
-    """What is left of a match for the publisher's own message: subscriptions with No Local don't count [MQTT-3.8.3-3]."""
+    """What is left of a match for the publisher's own message: subscriptions with No Local don't count
+    [MQTT-3.8.3-3]."""
     if not subscription.no_local:
         return subscription
     rest = [single for single in subscription.overlapping if not single.no_local]

@@ -1,7 +1,7 @@
 """What a connected client sends most: PUBLISH and the packets of the QoS 1 and 2 handshakes, many per call.
 
-This loop and everything it calls is compiled; the connection hands it all packets of a chunk and takes back whatever
-is not its business.
+This loop and everything it calls is compiled; the connection hands it all packets of a chunk and takes back
+whatever is not its business.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ from broker.session import NO_DEADLINE, Clock, Message, Receipt, Session, TokenS
 
 
 class Ingress:
-    """Turns incoming packets into Application Messages for the router, and acknowledgements into freed places."""
+    """Turns incoming packets into Application Messages for the router, and acknowledgements into freed
+    places."""
 
     __slots__ = ("_clock", "_router", "_tokens", "received")
 

@@ -1,27 +1,31 @@
 """The way of a batch of Application Messages: match, deliver here, store, check, acknowledge.
 
-Theory of operation. At QoS 0 a message is matched and delivered at once (`publish_at_most_once`). Everything else, and
-each message that changes a retained one, becomes a Publication, and all Publications of one moment are one batch:
+Theory of operation. At QoS 0 a message is matched and delivered at once (`publish_at_most_once`). Everything
+else, and each message that changes a retained one, becomes a Publication, and all Publications of one moment
+are one batch:
 
-1. `next_calls` matches the batch, delivers to the direct sessions of this node and answers with the calls that put the
-   rest into the queues of the persistent sessions.
+1. `next_calls` matches the batch, delivers to the direct sessions of this node and answers with the calls
+   that put the rest into the queues of the persistent sessions.
 2. `take_replies` sees which entries are stored, and hands them to the sessions that are connected here.
-3. If the subscriptions have changed meanwhile (`is_outdated`), the caller brings the index up to date and calls
-   `match_again`: whoever was added is served as well. A subscription so counts from its SUBACK, on any node.
+3. If the subscriptions have changed meanwhile (`is_outdated`), the caller brings the index up to date and
+   calls `match_again`: whoever was added is served as well. A subscription so counts from its SUBACK, on any
+   node.
 4. Only when nothing is left to do is each message acknowledged, in the order of arrival.
 
-One batch is worked on at a time, and the next one collects while it is: so a client's messages are matched only when all
-its earlier ones are settled, which keeps their order. A batch whose outcome is unknown is sent again by the caller.
+One batch is worked on at a time, and the next one collects while it is: so a client's messages are matched
+only when all its earlier ones are settled, which keeps their order. A batch whose outcome is unknown is sent
+again by the caller.
 """
 
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Call
+
 from broker.routing.index import Subscriber, Subscription, SubscriptionIndex, without_no_local
 from broker.session import Clock, Delivery, Message, Session
 from cluster.store import queues, records, retained
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call
 
 _ENTRIES_PER_CALL: Final = 200  # about a millisecond of Redis
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
@@ -42,8 +46,8 @@ class Settled(Protocol):
 class Publication:
     """A message on its way through the router, and who waits for it.
 
-    Either `session` gets the acknowledgement of `packet_id`, or `origin` is told. `is_delivered` says that the direct
-    subscribers have it already (a retained message at QoS 0).
+    Either `session` gets the acknowledgement of `packet_id`, or `origin` is told. `is_delivered` says that
+    the direct subscribers have it already (a retained message at QoS 0).
     """
 
     __slots__ = (
@@ -120,8 +124,8 @@ class RouterStatistics:
 
 
 class Router:
-    """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or the new
-    one is dropped. `incarnation` is this node as the store knows it."""
+    """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or
+    the new one is dropped. `incarnation` is this node as the store knows it."""
 
     __slots__ = (
         "_batch",
@@ -239,7 +243,8 @@ class Router:
         return not is_full
 
     def is_outdated(self, version: str) -> bool:
-        """Whether subscriptions have changed since this batch was matched; `version` is what the batch read last."""
+        """Whether subscriptions have changed since this batch was matched; `version` is what the batch read
+        last."""
         return version != self.index.version or self._generation != self.index.generation
 
     def match_again(self) -> None:
@@ -261,7 +266,8 @@ class Router:
         return not (self._groups or self._retains)
 
     def settle(self) -> None:
-        """Acknowledges the batch, message by message, in the order of arrival [MQTT-4.6.0-2], [MQTT-4.6.0-3]."""
+        """Acknowledges the batch, message by message, in the order of arrival [MQTT-4.6.0-2],
+        [MQTT-4.6.0-3]."""
         current = self._current
         self._current = []
         for publication in current:
@@ -423,7 +429,8 @@ class Router:
                 self.statistics.dropped_new += 1
 
     def _take_refusal(self, group: _Group, i: int) -> None:
-        """The session has no such subscription: our row is stale. What its other filters match is tried instead."""
+        """The session has no such subscription: our row is stale. What its other filters match is tried
+        instead."""
         self.statistics.refused += 1
         subscriber = group.subscriber
         stale = subscriber.filters.get(group.filters[i])

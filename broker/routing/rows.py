@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from broker.routing.index import SubscriptionIndex
-from cluster.store import keys, records
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
+
+from broker.routing.index import SubscriptionIndex
+from cluster.store import keys, records
 
 
 def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: str) -> None:

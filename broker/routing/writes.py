@@ -1,17 +1,18 @@
 """What sessions have to store or to read: acknowledgements, QoS 2 states, pages of their queues.
 
-Collected from all sessions that changed, in two calls of a cycle: what only frees memory goes through even when Redis
-is full. The answers go back to the sessions, which then send what had to wait for them.
+Collected from all sessions that changed, in two calls of a cycle: what only frees memory goes through even
+when Redis is full. The answers go back to the sessions, which then send what had to wait for them.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Call
+
 from broker.routing.ingress import Ingress
 from broker.session import Delivery, Message, Session, StoredSession
 from cluster.store import queues, receive, records
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call
 
 _ACK: Final = 0
 _RELEASE: Final = 1
@@ -43,8 +44,9 @@ class _Asked:
 
 
 class SessionWrites:
-    """`changed` is the node's list of sessions that want something; `stale` collects those that another owner has
-    taken; `overrun` those that have more QoS 2 exchanges open than `receive_limit`, twice the Receive Maximum."""
+    """`changed` is the node's list of sessions that want something; `stale` collects those that another owner
+    has taken; `overrun` those that have more QoS 2 exchanges open than `receive_limit`, twice the Receive
+    Maximum."""
 
     __slots__ = ("_asked", "_ingress", "_receive_limit", "changed", "overrun", "stale")
 
@@ -71,7 +73,8 @@ class SessionWrites:
         return freeing.calls + writing.calls
 
     def take_replies(self, replies: Sequence[Sequence[object] | Exception]) -> bool:
-        """The answers, call by call. False if Redis is full: what was refused is asked again with the next cycle."""
+        """The answers, call by call. False if Redis is full: what was refused is asked again with the next
+        cycle."""
         all_asked = self._asked
         self._asked = []
         is_full = False
@@ -185,9 +188,7 @@ class SessionWrites:
         hi: int = reply[1]
         n: int = reply[2]
         flat: list[object] = reply[3]
-        entries: list[Delivery] = []
-        for i in range(0, len(flat), 3):
-            entries.append(entry_delivery(flat[i], flat[i + 1], flat[i + 2]))
+        entries = [entry_delivery(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
         queued.take_page(hi, n, entries, asked.size)
 
     def _take_received(self, asked: _Asked, reply: object) -> None:

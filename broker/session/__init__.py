@@ -1,4 +1,5 @@
-"""What a Session is: QoS 1 and 2 states, windows, Packet Identifiers, subscriptions, wills. Pure; imports mqtt only."""
+"""What a Session is: QoS 1 and 2 states, windows, Packet Identifiers, subscriptions, wills. Pure; imports
+mqtt only."""
 
 from broker.session.clock import Clock
 from broker.session.inbound import Inbound, Receipt, Release, TokenSource

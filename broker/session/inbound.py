@@ -1,8 +1,9 @@
 """The receiving half of a session: QoS 2 messages of the client, from PUBLISH to PUBCOMP.
 
-Each such message gets a *token* when it is first seen. Whoever routes it, and however often, names the token, so that
-no subscriber takes it twice. A queued session keeps its tokens in Redis (`rx`): the store knows of a message before it
-is routed, and PUBREC leaves only after it has been. A direct session keeps them here, as it ends with its connection.
+Each such message gets a *token* when it is first seen. Whoever routes it, and however often, names the token,
+so that no subscriber takes it twice. A queued session keeps its tokens in Redis (`rx`): the store knows of a
+message before it is routed, and PUBREC leaves only after it has been. A direct session keeps them here, as it
+ends with its connection.
 
 The Packet Identifiers here are the client's; those of `Outbound` are ours: two separate worlds [MQTT-2.2.1].
 """
@@ -37,7 +38,8 @@ class Release(IntEnum):
 
 
 class TokenSource:
-    """Gives tokens that no other source gives: `prefix` names the incarnation of the node, in at least 8 bytes."""
+    """Gives tokens that no other source gives: `prefix` names the incarnation of the node, in at least 8
+    bytes."""
 
     __slots__ = ("_count", "_prefix")
 
@@ -54,8 +56,8 @@ class TokenSource:
 class Inbound:
     """QoS 2 exchanges in which the client is the sender.
 
-    `stored` is the session whose identifiers are kept in Redis, None for a direct one. For a queued session `storing`,
-    `routed` and `releasing` collect what has to be written.
+    `stored` is the session whose identifiers are kept in Redis, None for a direct one. For a queued session
+    `storing`, `routed` and `releasing` collect what has to be written.
     """
 
     __slots__ = ("_states", "_tokens", "releasing", "routed", "stored", "storing", "storing_messages")
@@ -105,7 +107,8 @@ class Inbound:
             self.stored.mark_changed()
 
     def settle(self, packet_id: int) -> bool:
-        """The message has been routed. False if the client has already released it: PUBREC is not owed any more."""
+        """The message has been routed. False if the client has already released it: PUBREC is not owed any
+        more."""
         if self._states.get(packet_id, -1) != _RECEIVED:
             return False
         self._states[packet_id] = _ROUTED

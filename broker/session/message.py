@@ -1,7 +1,8 @@
 """An Application Message travelling between sessions.
 
-A message is built once, by the connection (or the queue, or the retained store) it came from, and never changed:
-every subscriber's copy differs only in what the encoder is told (version, QoS, RETAIN, DUP, Subscription Identifiers).
+A message is built once, by the connection (or the queue, or the retained store) it came from, and never
+changed: every subscriber's copy differs only in what the encoder is told (version, QoS, RETAIN, DUP,
+Subscription Identifiers).
 """
 
 from typing import Final
@@ -60,8 +61,8 @@ class Message:
         self.publisher = publisher
         self.token = token
         self.token_ttl_ms = token_ttl_ms
-        # The first encoding asked for is kept beside the message, further ones (a fan-out to clients of several
-        # versions or QoS) in a dictionary, which most messages never need.
+        # The first encoding asked for is kept beside the message, further ones (a fan-out to clients of
+        # several versions or QoS) in a dictionary, which most messages never need.
         self._key = -1
         self._parts: tuple[bytes, bytes] = (b"", b"")
         self._more_parts: dict[int, tuple[bytes, bytes]] | None = None
@@ -116,7 +117,8 @@ class Message:
         subscription_identifiers: tuple[int, ...],
         now_ms: int,
     ) -> tuple[bytes, bytes]:
-        """Like `parts`, for one receiver: with DUP, Subscription Identifiers and what is left of the expiry."""
+        """Like `parts`, for one receiver: with DUP, Subscription Identifiers and what is left of the
+        expiry."""
         if version != MQTT_5 or not (subscription_identifiers or self.deadline_ms):
             if not dup:
                 return self.parts(version, qos, retain)

@@ -2,18 +2,20 @@
 
 Theory of operation. Two kinds of sessions share the window, the Packet Identifiers and the handshakes:
 
-- A *direct* session (Session Expiry Interval 0) ends with its connection. What doesn't fit into its window waits in
-  memory, bounded.
+- A *direct* session (Session Expiry Interval 0) ends with its connection. What doesn't fit into its window
+  waits in memory, bounded.
 - A *queued* session is persistent. Its queue in Redis is the truth: entry `(gen, n)` is sent with the Packet
-  Identifier that follows from `n`, so that any node that takes the session up gives the same one. Messages handed over
-  in memory are only a short cut: `take` uses one if it is exactly the next entry; otherwise the session is *behind* and
-  reads the queue in pages. Nothing beyond `hi` is ever sent, because `hi` is what tells the next owner how far DUP goes.
+    Identifier that follows from `n`, so that any node that takes the session up gives the same one. Messages
+    handed over in memory are only a short cut: `take` uses one if it is exactly the next entry; otherwise the
+    session is *behind* and reads the queue in pages. Nothing beyond `hi` is ever sent, because `hi` is what
+    tells the next owner how far DUP goes.
 
 The window is the send quota of MQTT 5 section 4.9: one place per PUBLISH at QoS 1 or 2, free again at PUBACK,
 at PUBCOMP, or at a PUBREC that refuses. Handshakes left from an earlier connection don't count.
 
-Nothing here performs I/O. What must be stored collects in lists (`acked`, `releasing`, `completed`) which the router
-turns into requests; a packet that may leave only after such a write is sent by the method that is called with its answer.
+Nothing here performs I/O. What must be stored collects in lists (`acked`, `releasing`, `completed`) which the
+router turns into requests; a packet that may leave only after such a write is sent by the method that is
+called with its answer.
 """
 
 from collections import deque
@@ -134,7 +136,8 @@ class Outbound:
     def deliver_at_most_once(
         self, message: Message, retain: bool, subscription_identifiers: tuple[int, ...] = _NO_IDENTIFIERS
     ) -> bool:
-        """Sends a message at QoS 0, or drops it if the client reads too slowly or can't take a packet so large."""
+        """Sends a message at QoS 0, or drops it if the client reads too slowly or can't take a packet so
+        large."""
         outbox = self.outbox
         if outbox.blocked and outbox.is_full():
             self.drops.append(Drop(message.topic, 0, DROPPED_SLOW_CONSUMER))
@@ -164,7 +167,8 @@ class Outbound:
         return True
 
     def pubrec(self, packet_id: int, reason_code: int) -> bool:
-        """The client has received the QoS 2 message, or refuses it. False if no such message was in flight."""
+        """The client has received the QoS 2 message, or refuses it. False if no such message was in
+        flight."""
         state = self.inflight.get(packet_id, 0)
         if state & 3 == _AWAITS_PUBREC:
             if reason_code >= _REFUSED:  # [MQTT-4.3.3-4] does not apply: the exchange ends here
@@ -210,7 +214,8 @@ class Outbound:
         return packet_id in self.inflight or packet_id in self.released  # [MQTT-2.2.1-4]
 
     def _transmit(self, delivery: Delivery, n: int, dup: bool) -> bool:
-        """Sends a PUBLISH at QoS 1 or 2 and takes a place in the window. False if the client can't take it."""
+        """Sends a PUBLISH at QoS 1 or 2 and takes a place in the window. False if the client can't take
+        it."""
         packet_id = (n - 1) % 65535 + 1
         message = delivery.message
         qos = delivery.qos
@@ -374,12 +379,14 @@ class QueuedOutbound(Outbound):
             self.stored.mark_changed()
 
     def resend_pubrels(self) -> None:
-        """On resume, PUBREL goes out for each exchange that had reached that phase, in order [MQTT-4.4.0-1]."""
+        """On resume, PUBREL goes out for each exchange that had reached that phase, in order
+        [MQTT-4.4.0-1]."""
         for packet_id in self.released:
             self._send_pubrel(packet_id, 0)
 
     def take(self, delivery: Delivery) -> None:
-        """A message handed over in memory. Sent if it is the next entry and has room; else read from the queue later."""
+        """A message handed over in memory. Sent if it is the next entry and has room; else read from the
+        queue later."""
         if self.behind or delivery.n < self.next_n:
             return
         n = delivery.n
@@ -446,7 +453,8 @@ class QueuedOutbound(Outbound):
         return True
 
     def raised(self, hi: int, is_caught_up: bool) -> None:
-        """The answer to `wants_raise`. Not caught up: the queue holds entries beyond `hi`, which a page must fetch."""
+        """The answer to `wants_raise`. Not caught up: the queue holds entries beyond `hi`, which a page must
+        fetch."""
         self.raise_wanted = True
         self.hi = hi
         if not is_caught_up:

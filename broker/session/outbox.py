@@ -1,7 +1,7 @@
 """The bytes that wait to be written to one connection.
 
-The core only appends; the shell writes everything that one loop tick has collected in a single call (one write per
-connection per tick), and tells with `blocked` that the peer reads too slowly.
+The core only appends; the shell writes everything that one loop tick has collected in a single call (one
+write per connection per tick), and tells with `blocked` that the peer reads too slowly.
 """
 
 from typing import Protocol
@@ -17,8 +17,8 @@ class Sink(Protocol):
 class Outbox:
     """Outgoing bytes of one connection, and its place on the list of those to be written this tick.
 
-    `limit_bytes` bounds what waits while the peer doesn't read: above it, QoS 0 messages are dropped and the shell
-    stops reading from that peer, so nothing else can pile up.
+    `limit_bytes` bounds what waits while the peer doesn't read: above it, QoS 0 messages are dropped and the
+    shell stops reading from that peer, so nothing else can pile up.
     """
 
     __slots__ = ("blocked", "closed", "limit_bytes", "parts", "queued", "ready", "sink", "size_bytes")

@@ -1,7 +1,7 @@
 """One client's session while it is connected here: both halves, and what the client may have open towards us.
 
-The two halves decide; the session ties them to a connection. A session object lives as long as its connection; what
-outlives it is in Redis.
+The two halves decide; the session ties them to a connection. A session object lives as long as its
+connection; what outlives it is in Redis.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class Source(Protocol):
 class Intake:
     """How much a client may have open towards us: PUBLISH packets at QoS 1 and 2 that we have not settled.
 
-    `receive_maximum` is what we told the client [MQTT-3.3.4-7]; a client before MQTT 5 doesn't know it, so there we stop
-    reading instead. `limit_bytes` bounds the payloads that wait for the store. `resumable` is the node's list of intakes
-    that have room again.
+    `receive_maximum` is what we told the client [MQTT-3.3.4-7]; a client before MQTT 5 doesn't know it, so
+    there we stop reading instead. `limit_bytes` bounds the payloads that wait for the store. `resumable` is
+    the node's list of intakes that have room again.
     """
 
     __slots__ = (
@@ -98,8 +98,8 @@ class SendingLimits:
     """What bounds the way to one client.
 
     `window`: PUBLISH packets at QoS 1 and 2 in flight, the client's Receive Maximum or our limit.
-    `maximum_packet_size`: bytes the client accepts in a packet, 0 for any. `backlog` messages may wait for a place in
-    the window of a direct session; beyond it the oldest is dropped, or the new one.
+    `maximum_packet_size`: bytes the client accepts in a packet, 0 for any. `backlog` messages may wait for a
+    place in the window of a direct session; beyond it the oldest is dropped, or the new one.
     """
 
     __slots__ = ("backlog", "drop_oldest", "maximum_packet_size", "window")
@@ -114,9 +114,10 @@ class SendingLimits:
 class QueueState:
     """Where a persistent session stands, as the claim answers it.
 
-    `gen` and `n` name the last queue entry, `sent` is the last that may have been sent before, `hi` the last that may
-    be sent now. `released` are the numbers of outbound QoS 2 exchanges in their PUBREL phase, `receiving` the inbound
-    ones: Packet Identifier, token, whether it was routed. `is_new` is False if older entries may be in the queue.
+    `gen` and `n` name the last queue entry, `sent` is the last that may have been sent before, `hi` the last
+    that may be sent now. `released` are the numbers of outbound QoS 2 exchanges in their PUBREL phase,
+    `receiving` the inbound ones: Packet Identifier, token, whether it was routed. `is_new` is False if older
+    entries may be in the queue.
     """
 
     __slots__ = ("gen", "hi", "is_new", "n", "receiving", "released", "sent")
@@ -143,8 +144,8 @@ class QueueState:
 class Session(StoredSession):
     """A connected client's session. Exactly one of `direct` and `queued` is its sending half, `outbound`.
 
-    A session created with Session Expiry Interval 0 is direct for good: it has no `queue`. `token_ttl_ms` is how long
-    the store remembers who got a QoS 2 message of this client.
+    A session created with Session Expiry Interval 0 is direct for good: it has no `queue`. `token_ttl_ms` is
+    how long the store remembers who got a QoS 2 message of this client.
     """
 
     __slots__ = ("direct", "inbound", "intake", "outbound", "outbox", "queued", "token_ttl_ms", "version")

@@ -1,11 +1,13 @@
-"""Who a session is to the store, and its place on the list of sessions that want something written or read there."""
+"""Who a session is to the store, and its place on the list of sessions that want something written or read
+there."""
 
 
 class StoredSession:
     """Identity of a session in Redis.
 
-    `changed` is one list for all sessions of a node. A session puts itself there once; whoever takes it off resets
-    `is_listed`. So the cost of a tick depends on how many sessions have something to say, not on how many there are.
+    `changed` is one list for all sessions of a node. A session puts itself there once; whoever takes it off
+    resets `is_listed`. So the cost of a tick depends on how many sessions have something to say, not on how
+    many there are.
     """
 
     __slots__ = ("bucket", "changed", "client_id", "epoch", "is_listed")

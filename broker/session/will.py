@@ -47,7 +47,8 @@ class WillMessage:
         )
 
     def message(self, now_ms: int, token: bytes, token_ttl_ms: int) -> Message:
-        """The Application Message to route. The token makes it one message, however many nodes try to send it."""
+        """The Application Message to route. The token makes it one message, however many nodes try to send
+        it."""
         expiry = self.message_expiry_seconds
         deadline_ms = NO_DEADLINE if expiry is None else now_ms + expiry * 1000
         return Message(

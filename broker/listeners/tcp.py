@@ -1,0 +1,47 @@
+"""MQTT over plain TCP."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from broker.client import Client
+from broker.errors import StartError
+from broker.settings import Address
+
+
+async def listen_tcp(connect: Callable[[], Client], address: Address, backlog: int) -> asyncio.Server:
+    """Accepts connections on `address`; each gets a protocol object from `connect`.
+
+    Raises StartError if the address can't be had.
+    """
+    loop = asyncio.get_running_loop()
+    listening = await _bind(address)
+    try:
+        return await loop.create_server(connect, sock=listening, backlog=backlog)
+    except BaseException:
+        listening.close()
+        raise
+
+
+async def _bind(address: Address) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise StartError(f"can't listen on {address}: {error.strerror}") from error
+    family, _, _, _, name = found[0]
+    # IPPROTO_TCP, not 0: asyncio switches Nagle off only for sockets that say so, and accepted ones inherit
+    # it.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(name)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise StartError(f"can't listen on {address}: {error.strerror or error}") from error
+    return listening
