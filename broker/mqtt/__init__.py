@@ -1,6 +1,8 @@
 """MQTT itself: bytes <-> packets, the rules of one connection, topics. Pure; knows no socket, clock or
 log."""
 
+from broker.mqtt.decoder import Decoder
+from broker.mqtt.encoder import encode, encode_ack, publish_parts
 from broker.mqtt.errors import MalformedPacket, MqttError, ProtocolError
 from broker.mqtt.packet import (
     AUTH,
@@ -21,6 +23,7 @@ from broker.mqtt.packet import (
     SUBSCRIBE,
     UNSUBACK,
     UNSUBSCRIBE,
+    Acknowledgement,
     Auth,
     Connack,
     Connect,
@@ -76,9 +79,11 @@ __all__ = [
     "SUBSCRIBE",
     "UNSUBACK",
     "UNSUBSCRIBE",
+    "Acknowledgement",
     "Auth",
     "Connack",
     "Connect",
+    "Decoder",
     "Disconnect",
     "InvalidTopicFilter",
     "MalformedPacket",
@@ -102,6 +107,8 @@ __all__ = [
     "Unsubscribe",
     "Will",
     "decode_properties",
+    "encode",
+    "encode_ack",
     "encode_properties",
     "forwarded_properties",
     "has_wildcards",
@@ -110,5 +117,6 @@ __all__ = [
     "levels",
     "matches",
     "parse_filter",
+    "publish_parts",
     "v3_connack_code",
 ]

@@ -197,7 +197,7 @@ class Publish(Packet):
         )
 
 
-class _Acknowledgement(Packet):
+class Acknowledgement(Packet):
     """The four answers of QoS 1 and 2 have the same form [3.4, 3.5, 3.6, 3.7]."""
 
     _fields: ClassVar[tuple[str, ...]] = ("packet_id", "reason_code", "properties")
@@ -209,28 +209,28 @@ class _Acknowledgement(Packet):
         self.properties = properties
 
 
-class Puback(_Acknowledgement):
+class Puback(Acknowledgement):
     """Answers a PUBLISH at QoS 1."""
 
     packet_type: ClassVar[int] = PUBACK
     __slots__ = ()
 
 
-class Pubrec(_Acknowledgement):
+class Pubrec(Acknowledgement):
     """Answers a PUBLISH at QoS 2; a reason code from 0x80 on ends the exchange [MQTT-4.3.3-4]."""
 
     packet_type: ClassVar[int] = PUBREC
     __slots__ = ()
 
 
-class Pubrel(_Acknowledgement):
+class Pubrel(Acknowledgement):
     """Answers a PUBREC."""
 
     packet_type: ClassVar[int] = PUBREL
     __slots__ = ()
 
 
-class Pubcomp(_Acknowledgement):
+class Pubcomp(Acknowledgement):
     """Answers a PUBREL, and ends the exchange."""
 
     packet_type: ClassVar[int] = PUBCOMP
