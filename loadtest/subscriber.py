@@ -1,0 +1,116 @@
+"""A client that receives, acknowledges and verifies."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from broker.mqtt import Packet, Puback, Pubcomp, Publish, Pubrec, Pubrel, encode_ack
+from loadtest.board import Board
+from loadtest.client import Client
+from loadtest.payload import STAMP, padding
+from loadtest.plan import Plan
+from loadtest.stream import Stream
+
+Credit = Callable[[int, int, int], None]
+"""Told (publisher, messages that came, next one expected), once for each run of messages."""
+
+
+class Subscriber(Client):
+    """Takes the messages of its sources; knows for each source what has come."""
+
+    def __init__(self, number: int, plan: Plan, board: Board, credit: Credit | None = None) -> None:
+        super().__init__(f"subscriber {number}", plan.account, board.faults)
+        self.number = number
+        self.streams: dict[int, Stream] = {source: Stream() for source in plan.sources(number)}
+        self._board = board
+        self._credit = credit
+        self._size = plan.payload_bytes
+        self._padding = padding(plan.payload_bytes)
+        self._unreleased: set[int] = set()  # QoS 2 packet identifiers between PUBLISH and PUBREL
+
+    def handle(self, packets: list[Packet]) -> None:
+        """Take all packets of a chunk, answer with one write.
+
+        Hot: consecutive messages of one publisher with one send time (it writes a window at once) are a
+        run, which is counted as a whole; per message that leaves the unpacking and one comparison.
+        """
+        now = time.monotonic_ns()
+        answers: list[bytes] = []
+        unpack, size, padding_bytes = STAMP.unpack_from, self._size, self._padding
+        run = total = 0
+        source, sent_ns, stream = -1, 0, _NOWHERE
+        for packet in packets:
+            if type(packet) is not Publish:
+                self._handle_other(packet, answers)
+                continue
+            if packet.qos and not self._acknowledge(packet, answers):
+                continue
+            payload = packet.payload
+            if len(payload) != size or not payload.endswith(padding_bytes):
+                self._board.corrupt += 1
+                continue
+            publisher, number, stamp = unpack(payload)
+            if stamp != sent_ns or publisher != source:
+                if run:
+                    self._end_run(source, stream, run, now - sent_ns)
+                run = 0
+                source, sent_ns = publisher, stamp
+                found = self.streams.get(publisher)
+                if found is None:
+                    self._board.corrupt += 1
+                    source = -1
+                    continue
+                stream = found
+            run += 1
+            total += 1
+            if number == stream.expected:
+                stream.expected = number + 1
+            else:
+                self._take_irregular(stream, number)
+        if run:
+            self._end_run(source, stream, run, now - sent_ns)
+        if answers:
+            self.write(b"".join(answers))
+        if total:
+            board = self._board
+            board.delivered += total
+            board.last_delivery_ns = now
+            board.check()
+
+    def _end_run(self, source: int, stream: Stream, run: int, latency_ns: int) -> None:
+        self._board.latency.record(latency_ns // 1000, run)
+        if self._credit is not None:
+            self._credit(source, run, stream.expected)
+
+    def _take_irregular(self, stream: Stream, number: int) -> None:
+        before = stream.duplicates
+        stream.take_irregular(number)
+        self._board.duplicates += stream.duplicates - before
+
+    def _acknowledge(self, packet: Publish, answers: list[bytes]) -> bool:
+        """Answer a PUBLISH of QoS 1 or 2. False if it repeats one that we have already [MQTT-4.3.3-10]."""
+        if packet.qos == 1:
+            answers.append(encode_ack(Puback.packet_type, packet.packet_id, 0, self.version))
+            return True
+        answers.append(encode_ack(Pubrec.packet_type, packet.packet_id, 0, self.version))
+        if packet.packet_id in self._unreleased:
+            return False
+        self._unreleased.add(packet.packet_id)
+        return True
+
+    def _handle_other(self, packet: Packet, answers: list[bytes]) -> None:
+        if isinstance(packet, Pubrel):
+            self._unreleased.discard(packet.packet_id)
+            answers.append(encode_ack(Pubcomp.packet_type, packet.packet_id, 0, self.version))
+        else:
+            self.handle_control(packet)
+
+
+def total_expected(subscribers: Iterable[Subscriber], owed: dict[int, int]) -> int:
+    """How many different messages these subscribers should get, if publisher i had `owed[i]` messages
+    accepted.
+    """
+    return sum(owed.get(source, 0) for subscriber in subscribers for source in subscriber.streams)
+
+
+_NOWHERE: Final = Stream()
