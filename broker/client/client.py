@@ -18,7 +18,7 @@ from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonC
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
-from broker.session import Clock, Intake, Outbox, Session, StoredSession, flush_all
+from broker.session import Clock, Drops, Intake, Outbox, Session, StoredSession, flush_all
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
@@ -57,6 +57,7 @@ class Hub:
     ingress: Ingress
     committer: Committer
     counters: Counters
+    drops: Drops
     wheel: DeadlineWheel
     changed: list[StoredSession]
     ready: list[Outbox]

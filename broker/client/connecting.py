@@ -158,6 +158,7 @@ class Handshake:
             keys.bucket_of(self.client_id),
             claim.epoch,
             version,
+            hub.drops,
             client.outbox,
             intake,
             hub.clock,

@@ -279,6 +279,8 @@ class Router:
                     reason_code = _QUOTA_EXCEEDED
                 elif not publication.is_matched:
                     reason_code = _NO_MATCHING_SUBSCRIBERS
+                if message.token and session.queued is not None:
+                    session.inbound.remember(publication.packet_id, message.token, _buckets(publication))
                 session.published(publication.packet_id, message.qos, reason_code, publication.size_bytes)
             elif publication.origin is not None:
                 publication.origin.settled(publication)
@@ -441,6 +443,14 @@ class Router:
         publication.targets = self.index.match(publication.message.topic)
         again = [target for target in publication.targets if target.subscriber is subscriber]
         self._route(publication, again)
+
+
+def _buckets(publication: Publication) -> list[int]:
+    """Where the store remembers who got this message: buckets of queues, and of the retained message."""
+    buckets = {target.subscriber.bucket for target in publication.targets if not target.subscriber.is_direct}
+    if publication.message.retain:
+        buckets.add(retained.bucket_of_topic(publication.message.topic))
+    return list(buckets)
 
 
 def _pack_retain(message: Message) -> list[object]:

@@ -22,6 +22,7 @@ _RELEASE_RECEIVED: Final = 4
 _RECEIVE: Final = 5
 _RAISE: Final = 6
 _PAGE: Final = 7
+_SPENT: Final = 8
 
 _QUOTA_EXCEEDED: Final = 0x97
 _MQTT_5: Final = 5
@@ -143,12 +144,21 @@ class SessionWrites:
             inbound.releasing = []
             request = receive.release_received(bucket, client_id, session.epoch, packet_ids)
             freeing.add(_Asked(_RELEASE_RECEIVED, session, packet_ids, [], 0), request)
+        if inbound.spent:
+            spent = inbound.spent
+            inbound.spent = []
+            tokens: dict[int, list[bytes]] = {}
+            for token_bucket, token in spent:
+                tokens.setdefault(token_bucket, []).append(token)
+            for token_bucket in tokens:
+                request = receive.settle_tokens(token_bucket, tokens[token_bucket])
+                freeing.add(_Asked(_SPENT, session, [], [], 0), request)
 
     def _take_reply(self, asked: _Asked, reply: object) -> None:
         session = asked.session
         queued = session.queued
         kind = asked.kind
-        if kind == _ACK or queued is None:
+        if kind == _ACK or kind == _SPENT or queued is None:
             return
         if kind == _PAGE:
             self._take_page(asked, reply)

@@ -2,9 +2,10 @@
 mqtt only."""
 
 from broker.session.clock import Clock
+from broker.session.drops import Drop, Drops
 from broker.session.inbound import Inbound, Receipt, Release, TokenSource
 from broker.session.message import NO_DEADLINE, Message
-from broker.session.outbound import Delivery, DirectOutbound, Drop, Outbound, QueuedOutbound, packet_id_of
+from broker.session.outbound import Delivery, DirectOutbound, Outbound, QueuedOutbound, packet_id_of
 from broker.session.outbox import Outbox, Sink, flush_all
 from broker.session.session import Intake, QueueState, SendingLimits, Session
 from broker.session.stored import StoredSession
@@ -17,6 +18,7 @@ __all__ = [
     "Delivery",
     "DirectOutbound",
     "Drop",
+    "Drops",
     "Inbound",
     "Intake",
     "Message",

@@ -60,12 +60,24 @@ class Inbound:
     `storing`, `routed` and `releasing` collect what has to be written.
     """
 
-    __slots__ = ("_states", "_tokens", "releasing", "routed", "stored", "storing", "storing_messages")
+    __slots__ = (
+        "_receivers",
+        "_states",
+        "_tokens",
+        "releasing",
+        "routed",
+        "spent",
+        "stored",
+        "storing",
+        "storing_messages",
+    )
 
     def __init__(self, stored: StoredSession | None) -> None:
         self.stored = stored
         self._states: dict[int, int] = {}
         self._tokens: dict[int, bytes] = {}  # of exchanges that an earlier connection began and nobody routed
+        self._receivers: dict[int, tuple[bytes, list[int]]] = {}  # token, and the buckets that remember it
+        self.spent: list[tuple[int, bytes]] = []
         self.storing: list[int] = []
         self.storing_messages: list[Message] = []
         self.routed: list[int] = []
@@ -117,6 +129,11 @@ class Inbound:
             self.stored.mark_changed()
         return True
 
+    def remember(self, packet_id: int, token: bytes, buckets: list[int]) -> None:
+        """The message was routed under `token`, which the store keeps in `buckets` until the exchange ends."""
+        if self.stored is not None:
+            self._receivers[packet_id] = (token, buckets)
+
     def refuse(self, packet_id: int) -> None:
         """The message was not taken (PUBREC with an error): the identifier is free again [MQTT-4.3.3-9]."""
         self._states.pop(packet_id, None)
@@ -138,5 +155,11 @@ class Inbound:
         return Release.STORE
 
     def released(self, packet_id: int) -> None:
-        """The store has forgotten the identifier: PUBCOMP may leave."""
+        """The store has forgotten the identifier: PUBCOMP may leave, and nobody will ask for the token again."""
         self._states.pop(packet_id, None)
+        receivers = self._receivers.pop(packet_id, None)
+        if receivers is not None and self.stored is not None:
+            token, buckets = receivers
+            for bucket in buckets:
+                self.spent.append((bucket, token))
+            self.stored.mark_changed()

@@ -24,6 +24,13 @@ from typing import Final
 
 from broker.mqtt import PUBREL, encode_ack
 from broker.session.clock import Clock
+from broker.session.drops import (
+    DROPPED_EXPIRED,
+    DROPPED_QUEUE_FULL,
+    DROPPED_SLOW_CONSUMER,
+    DROPPED_TOO_LARGE,
+    Drops,
+)
 from broker.session.message import Message
 from broker.session.outbox import Outbox
 from broker.session.stored import StoredSession
@@ -36,31 +43,12 @@ _PUBREC_BEING_STORED: Final = 3
 _REFUSED: Final = 0x80  # reason codes from here on are errors [MQTT 5: 2.4]
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
 
-DROPPED_EXPIRED: Final = "expired"
-DROPPED_QUEUE_FULL: Final = "queue_full"
-DROPPED_SLOW_CONSUMER: Final = "slow_consumer"
-DROPPED_TOO_LARGE: Final = "packet_too_large"
-
 _NO_IDENTIFIERS: Final[tuple[int, ...]] = ()
 
 
 def packet_id_of(n: int) -> int:
     """The Packet Identifier of the queue entry with number `n`, the same on every node."""
     return (n - 1) % 65535 + 1
-
-
-class Drop:
-    """A message that this session will not get, and why."""
-
-    __slots__ = ("qos", "reason", "topic")
-
-    def __init__(self, topic: str, qos: int, reason: str) -> None:
-        self.topic = topic
-        self.qos = qos
-        self.reason = reason
-
-    def __repr__(self) -> str:
-        return f"Drop({self.topic!r}, qos={self.qos}, {self.reason})"
 
 
 class Delivery:
@@ -95,7 +83,7 @@ class Outbound:
     """Window, Packet Identifiers and handshakes, common to direct and queued sessions.
 
     `window` is the client's Receive Maximum or our own limit, whichever is smaller.
-    `maximum_packet_size` is what the client accepts, 0 for anything.
+    `stored` says whose messages these are. `maximum_packet_size` is what the client accepts, 0 for anything.
     """
 
     __slots__ = (
@@ -106,13 +94,23 @@ class Outbound:
         "outbox",
         "quota",
         "released",
+        "stored",
         "version",
         "window",
     )
 
     def __init__(
-        self, outbox: Outbox, clock: Clock, version: int, window: int, maximum_packet_size: int
+        self,
+        stored: StoredSession,
+        drops: Drops,
+        outbox: Outbox,
+        clock: Clock,
+        version: int,
+        window: int,
+        maximum_packet_size: int,
     ) -> None:
+        self.stored = stored
+        self.drops = drops
         self.outbox = outbox
         self.clock = clock
         self.version = version
@@ -123,7 +121,6 @@ class Outbound:
         self.released: dict[
             int, int
         ] = {}  # Packet Identifier -> n, negative if it holds no place in the window
-        self.drops: list[Drop] = []
 
     def __repr__(self) -> str:
         return (
@@ -140,7 +137,7 @@ class Outbound:
         large."""
         outbox = self.outbox
         if outbox.blocked and outbox.is_full():
-            self.drops.append(Drop(message.topic, 0, DROPPED_SLOW_CONSUMER))
+            self._drop(message.topic, DROPPED_SLOW_CONSUMER)
             return False
         if subscription_identifiers or message.deadline_ms:
             head, tail = message.parts_for(
@@ -150,7 +147,7 @@ class Outbound:
         else:
             packet = message.whole(self.version, retain)
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self.drops.append(Drop(message.topic, 0, DROPPED_TOO_LARGE))
+            self._drop(message.topic, DROPPED_TOO_LARGE)
             return False
         outbox.send(packet)
         return True
@@ -210,6 +207,9 @@ class Outbound:
 
     # Common steps
 
+    def _drop(self, topic: str, reason: str) -> None:
+        self.drops.add(self.stored.bucket, self.stored.client_id, topic, reason)
+
     def _is_in_use(self, packet_id: int) -> bool:
         return packet_id in self.inflight or packet_id in self.released  # [MQTT-2.2.1-4]
 
@@ -227,7 +227,7 @@ class Outbound:
             head, tail = message.parts(self.version, qos, delivery.retain)
         packet = head + packet_id.to_bytes(2, "big") + tail
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self.drops.append(Drop(message.topic, qos, DROPPED_TOO_LARGE))
+            self._drop(message.topic, DROPPED_TOO_LARGE)
             return False
         self.inflight[packet_id] = n << 2 | (_AWAITS_PUBACK if qos == 1 else _AWAITS_PUBREC)
         self.quota -= 1
@@ -255,6 +255,8 @@ class DirectOutbound(Outbound):
 
     def __init__(
         self,
+        stored: StoredSession,
+        drops: Drops,
         outbox: Outbox,
         clock: Clock,
         version: int,
@@ -263,7 +265,7 @@ class DirectOutbound(Outbound):
         backlog_limit: int,
         drop_oldest: bool,
     ) -> None:
-        super().__init__(outbox, clock, version, window, maximum_packet_size)
+        super().__init__(stored, drops, outbox, clock, version, window, maximum_packet_size)
         self.backlog: deque[Delivery] = deque()
         self.backlog_limit = backlog_limit
         self.drop_oldest = drop_oldest
@@ -286,7 +288,7 @@ class DirectOutbound(Outbound):
             if self.drop_oldest:
                 dropped = self.backlog.popleft()
                 self.backlog.append(delivery)
-            self.drops.append(Drop(dropped.message.topic, dropped.qos, DROPPED_QUEUE_FULL))
+            self._drop(dropped.message.topic, DROPPED_QUEUE_FULL)
             return
         self.backlog.append(delivery)
 
@@ -294,7 +296,7 @@ class DirectOutbound(Outbound):
         while self.backlog and self.quota > 0 and not self.outbox.blocked:
             delivery = self.backlog.popleft()
             if delivery.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
-                self.drops.append(Drop(delivery.message.topic, delivery.qos, DROPPED_EXPIRED))
+                self._drop(delivery.message.topic, DROPPED_EXPIRED)
             else:
                 self._transmit_next(delivery)
 
@@ -319,7 +321,7 @@ class DirectOutbound(Outbound):
 class QueuedOutbound(Outbound):
     """The sending half of a persistent session; its queue is in Redis.
 
-    `stored` is told when there is something to write or to read.
+    The session is told (`stored.mark_changed`) when there is something to write or to read.
     """
 
     __slots__ = (
@@ -335,18 +337,18 @@ class QueuedOutbound(Outbound):
         "raise_wanted",
         "releasing",
         "sent_before",
-        "stored",
         "waits_for_packet_id",
     )
 
     def __init__(
         self,
+        stored: StoredSession,
+        drops: Drops,
         outbox: Outbox,
         clock: Clock,
         version: int,
         window: int,
         maximum_packet_size: int,
-        stored: StoredSession,
         gen: int,
         n: int,
         sent: int,
@@ -358,8 +360,7 @@ class QueuedOutbound(Outbound):
 
         `has_queue` is False for a session that is new: it need not look for older entries.
         """
-        super().__init__(outbox, clock, version, window, maximum_packet_size)
-        self.stored = stored
+        super().__init__(stored, drops, outbox, clock, version, window, maximum_packet_size)
         self.gen = gen
         self.gens: dict[int, int] = {}  # n -> gen of entries of another generation than `gen`
         self.next_n = 1 if has_queue else n + 1
@@ -429,7 +430,7 @@ class QueuedOutbound(Outbound):
             if entry.n < self.next_n:
                 continue
             if entry.n > self.sent_before and entry.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
-                self.drops.append(Drop(entry.message.topic, entry.qos, DROPPED_EXPIRED))
+                self._drop(entry.message.topic, DROPPED_EXPIRED)
                 self.next_n = entry.n + 1
                 self._acknowledge(entry.gen, entry.n)
                 continue

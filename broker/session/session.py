@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from broker.mqtt import MQTT_5, PUBACK, PUBCOMP, PUBREC, encode_ack
 from broker.session.clock import Clock
+from broker.session.drops import Drops
 from broker.session.inbound import Inbound, Release
 from broker.session.outbound import DirectOutbound, Outbound, QueuedOutbound
 from broker.session.outbox import Outbox
@@ -156,6 +157,7 @@ class Session(StoredSession):
         bucket: int,
         epoch: int,
         version: int,
+        drops: Drops,
         outbox: Outbox,
         intake: Intake,
         clock: Clock,
@@ -175,6 +177,8 @@ class Session(StoredSession):
         if queue is None:
             self.inbound = Inbound(None)
             self.direct = DirectOutbound(
+                self,
+                drops,
                 outbox,
                 clock,
                 version,
@@ -189,12 +193,13 @@ class Session(StoredSession):
         for packet_id, token, is_routed in queue.receiving:
             self.inbound.restore(packet_id, token, is_routed)
         self.queued = QueuedOutbound(
+            self,
+            drops,
             outbox,
             clock,
             version,
             limits.window,
             limits.maximum_packet_size,
-            self,
             queue.gen,
             queue.n,
             queue.sent,
