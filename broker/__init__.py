@@ -1,0 +1,47 @@
+"""Moorline: a clustered MQTT broker on Redis or Valkey.
+
+`broker.mqtt`, `broker.session` and `broker.routing` may have been compiled by mypyc; then extension modules
+lie beside their sources, and Python would take those. With MOORLINE_PURE=1 in the environment a finder takes
+the sources all the same, so both can be measured and tested from one installation.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+COMPILED_PACKAGES = ("broker.mqtt", "broker.session", "broker.routing")
+
+
+class SourceFinder(MetaPathFinder):
+    """Finds modules of the compiled packages as sources, whatever lies beside them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of the .py file; None, so that the usual finders go on, for any other module."""
+        package, _, name = fullname.rpartition(".")
+        if package not in COMPILED_PACKAGES:
+            return None
+        for directory in path or ():
+            source = Path(directory, f"{name}.py")
+            if source.is_file():
+                return spec_from_file_location(fullname, source)
+        return None
+
+
+def build_mode() -> str:
+    """`compiled` or `pure`: what `broker.mqtt.decoder`, and with it the three packages, runs as."""
+    spec = find_spec("broker.mqtt.decoder")
+    compiled = spec is not None and spec.origin is not None and not spec.origin.endswith(".py")
+    return "compiled" if compiled else "pure"
+
+
+if os.environ.get("MOORLINE_PURE") == "1":
+    sys.meta_path.insert(0, SourceFinder())

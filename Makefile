@@ -1,0 +1,96 @@
+# Everything here can be run again at any time. Needs Python >= 3.11 with pip; a C compiler makes the broker faster.
+#
+#   make run            set-up and a broker on 127.0.0.1:1883        (make run ARGS="--listen 127.0.0.1:1884")
+#   make test           set-up and the whole test suite, pure Python (make test ARGS="tests/mqtt -x")
+#   make test-compiled  the tests of the compiled packages, against the compiled ones
+#   make lint           ruff, mypy --strict, import contracts
+#   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
+#   make bench          Moorline beside mosquitto on this machine
+#   make build          compiled packages in build/compiled, complete: what `make run` runs
+#   make docs           docs/configuration.md from the settings
+#   make lock           requirements.lock from pyproject.toml
+#   make ci             what CI does
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+BUILD := build/compiled
+IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
+COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
+
+.PHONY: run test test-compiled lint coverage bench build docs lock ci clean
+
+run: build
+	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
+
+test: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+# The tests are copied beside the compiled packages, so that nothing can be imported from the sources here.
+test-compiled: build
+	@rm -rf $(BUILD)/tests
+	@cp -r tests $(BUILD)/tests
+	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m tests.compiled
+	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir . \
+	  -p no:cacheprovider -n auto tests/mqtt tests/session tests/routing $(ARGS)
+
+lint: .venv/stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+coverage: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -q -n auto tests/mqtt tests/session \
+	  --cov=broker.mqtt --cov=broker.session --cov-branch --cov-fail-under=100 \
+	  --cov-report=term-missing:skip-covered
+
+bench: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.compare $(ARGS)
+
+docs: .venv/stamp
+	$(BIN)/python -m docs.generate
+
+ci:
+	.ci/run
+
+# --- set-up ---------------------------------------------------------------------------------------------------
+
+.venv/stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Moorline needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { \
+	  $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip -q --python $(BIN)/python install pip; }
+	$(BIN)/pip install -q --require-hashes -r requirements.lock
+	MOORLINE_PURE=1 $(BIN)/pip install -q --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Compiled modules never lie beside their sources: what runs from the checkout is always what is written there.
+# The first stamp is for the compiler, the second for the rest of the packages (a copy takes 0.3 s).
+$(BUILD).stamp: .venv/stamp setup.py $(COMPILED)
+	@rm -rf $(BUILD)
+	@echo "Compiling broker.mqtt, broker.session and broker.routing (once; falls back to pure Python)"
+	@$(BIN)/python setup.py -q build_ext --build-lib $(BUILD) --build-temp build/temp > build.log 2>&1 \
+	  || { cat build.log; exit 1; }
+	@grep '^moorline: ' build.log || true
+	@mkdir -p $(BUILD) && mv build.log build/build.log && touch $@
+
+build: $(BUILD).stamp
+	@find $(BUILD) -name '*.py' -delete
+	@MOORLINE_PURE=1 $(BIN)/python setup.py -q build_py --build-lib $(BUILD) > /dev/null
+
+# A tool of its own environment: nothing else needs it.
+lock:
+	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv; }
+	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
+	  -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf build dist .venv/stamp *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

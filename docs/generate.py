@@ -1,0 +1,80 @@
+"""Writes docs/configuration.md from the settings, so that page and program agree. Run by `make docs`."""
+
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from broker.settings import Group, environment_name, groups
+
+PAGE = Path(__file__).parent / "configuration.md"
+
+HEAD = """\
+<!-- Written by `make docs` from broker/settings/model.py. Change that file, not this one. -->
+# Configuration
+
+Each setting can be given in four ways; the first one found counts:
+
+1. a flag of `moorline serve`, for the few that have one (`moorline serve --help`);
+2. an environment variable, whose name stands below;
+3. a TOML file, named by `--config` or `MOORLINE_CONFIG`;
+4. the default.
+
+All mistakes are reported at once, unknown names among them, and the exit code is 2.
+
+```toml
+[node]
+listen = ["127.0.0.1:1883"]
+
+[session]
+queue_limit = 50_000
+queue_policy = "drop_new"
+```
+"""
+
+
+def configuration_page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for name, model in groups():
+        parts.append(f"\n## [{name}]\n\n{_section(model)}\n")
+        parts.extend(_entry(f"{name}.{field}", info) for field, info in model.model_fields.items())
+    return "".join(parts)
+
+
+def _section(model: type[Group]) -> str:
+    return (model.__doc__ or "").strip()
+
+
+def _entry(setting: str, info: FieldInfo) -> str:
+    facts = [f"`{environment_name(setting)}`", f"default {_default(info)}", *_bounds(info)]
+    return f"\n### {setting}\n\n{', '.join(facts)}\n\n{info.description}\n"
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default_factory is not None:
+        return "see below"
+    value = info.default
+    if isinstance(value, tuple):
+        return f"`{','.join(map(str, value))}`"
+    if value is None:
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _bounds(info: FieldInfo) -> list[str]:
+    limits = {
+        type(bound).__name__.lower(): value
+        for bound in info.metadata
+        for name in ("ge", "gt", "le")
+        if (value := getattr(bound, name, None)) is not None
+    }
+    texts = {"ge": "at least", "gt": "more than", "le": "at most"}
+    found = [f"{texts[name]} {limits[name]}" for name in texts if name in limits]
+    choices = getattr(info.annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        found.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
+    return found
+
+
+if __name__ == "__main__":
+    PAGE.write_text(configuration_page())

@@ -1,0 +1,72 @@
+"""Builds the packages of the data plane with mypyc, if it can.
+
+Everything else is in pyproject.toml. Without a compiler, without mypyc, when mypy finds errors, or with
+MOORLINE_PURE=1, the installation goes on in pure Python and says so: all modules run either way.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
+
+PACKAGES = ("broker/mqtt", "broker/session", "broker/routing")
+INTERPRETED = {
+    "broker/routing/commit.py"
+}  # asynchronous glue: nothing to gain, and mypyc's coroutines differ
+MYPY_FLAGS = (
+    "--config-file=",  # `make lint` is strict; a user's installation shouldn't fail on style
+    "--ignore-missing-imports",  # pip builds in an environment without our dependencies
+)
+
+
+def sources() -> list[str]:
+    """The modules to compile. Packages' __init__ only re-export, so they stay as they are."""
+    files = sorted(path.as_posix() for package in PACKAGES for path in Path(package).glob("*.py"))
+    return [file for file in files if not file.endswith("/__init__.py") and file not in INTERPRETED]
+
+
+def stay_pure(reason: str) -> None:
+    """Tell why nothing is compiled."""
+    print(f"moorline: not compiled, runs as pure Python: {reason}", file=sys.stderr)
+
+
+def extensions() -> list[Extension]:
+    """C extensions made from the sources, none if that can't be done."""
+    if os.environ.get("MOORLINE_PURE") == "1":
+        return []
+    try:
+        from mypyc.build import mypycify
+    except ImportError as error:
+        stay_pure(f"mypyc is missing ({error})")
+        return []
+    try:
+        made = mypycify([*MYPY_FLAGS, *sources()], opt_level="3", target_dir="build/mypyc")
+    except SystemExit:  # how mypycify reports errors of mypy, after printing them
+        stay_pure("mypy found errors")
+        return []
+    return cast(list[Extension], made)  # of setuptools, since that is imported; not of distutils
+
+
+class AllOrNothing(build_ext):
+    """Compiles every extension or none.
+
+    mypyc puts the code of all modules in one library and a small extension for each module beside it; with
+    setuptools' own `optional` the small ones would be installed without the library and fail on import.
+    """
+
+    def run(self) -> None:
+        """Build; on a failure of the compiler drop what was built and go on."""
+        try:
+            super().run()
+        except (BaseError, CCompilerError) as error:
+            for output in self.get_outputs():
+                Path(output).unlink(missing_ok=True)
+            self.extensions.clear()
+            stay_pure(f"the C compiler failed ({error})")
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": AllOrNothing})

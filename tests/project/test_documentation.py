@@ -1,0 +1,15 @@
+"""Pages made from the program are those of this program."""
+
+from broker.settings import setting_names
+from docs.generate import PAGE, configuration_page
+
+
+def test_the_configuration_page_is_current() -> None:
+    assert PAGE.read_text() == configuration_page(), "run `make docs`"
+
+
+def test_every_setting_is_on_the_page_with_a_description() -> None:
+    page = configuration_page()
+    for setting in setting_names():
+        assert f"\n### {setting}\n" in page
+    assert "\nNone\n" not in page

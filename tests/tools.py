@@ -1,0 +1,34 @@
+"""Programs that pip doesn't bring. Without one its tests are skipped, with the reason; in CI they fail.
+
+`.ci/deps` installs all of them.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+E2E = Path(__file__).parent / "e2e"
+_SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian puts servers; not on everybody's PATH
+
+
+def require_tool(name: str) -> str:
+    """The path of a program, or the end of this test."""
+    path = shutil.which(name) or shutil.which(name, path=_SYSTEM_DIRECTORIES)
+    return path if path is not None else _missing(f"{name} is not installed")
+
+
+def require_node_package(name: str) -> Path:
+    """The directory to run `node` in so that `require(name)` works, or the end of this test."""
+    require_tool("node")
+    if not (E2E / "node_modules" / name / "package.json").is_file():
+        _missing(f"the npm package {name} is not installed (npm ci --prefix tests/e2e)")
+    return E2E
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}; with CI=true nothing is skipped", pytrace=False)
+    pytest.skip(reason)
