@@ -66,7 +66,7 @@ class Client(asyncio.Protocol):
         self._decoder = Decoder(False, MAXIMUM_PACKET_SIZE, account.version)
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Packet] | None = None
-        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # What a subclass fills in.
 
@@ -148,7 +148,7 @@ class Client(asyncio.Protocol):
     async def closed(self) -> None:
         """Wait for the end of the connection."""
         if self._transport is not None:
-            await asyncio.shield(self._closed)
+            await asyncio.shield(self.ended)
 
     @property
     def is_open(self) -> bool:
@@ -194,8 +194,8 @@ class Client(asyncio.Protocol):
             self._answer.set_exception(ConnectionResetError("the broker closed the connection"))
         elif not self._leaving:
             self._faults.append(f"{self.name}: connection lost ({exc or 'closed by the broker'})")
-        if not self._closed.done():
-            self._closed.set_result(None)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Decode all packets of a chunk and hand them on together."""

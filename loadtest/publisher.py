@@ -144,7 +144,7 @@ class Publisher(Client):
 
     def _flush(self, parts: list[bytes]) -> None:
         """Write `parts` and the messages that may go now, at once."""
-        if self.active and not self.paused:
+        if self.active and not self.paused and self.is_open:
             room = min(self.window - self.sent + self.settled, self._limit - self.sent)
             if room > 0:
                 self._append_messages(parts, self._stamps(room))

@@ -98,6 +98,12 @@ class Worker:
         plan = self._plan
         packet = connect_packet(plan.account, plan.client_id("p", client.number))
         await client.open(plan.target, packet)
+        client.ended.add_done_callback(lambda _: self._end_if_alone())
+
+    def _end_if_alone(self) -> None:
+        """Without a connection to publish on, the rest of the time would show nothing."""
+        if not any(publisher.is_open for publisher in self._publishers.values()):
+            self._halt()
 
     async def disconnect(self) -> None:
         """Close everything; persistent sessions are removed from the broker."""
@@ -225,7 +231,7 @@ class Worker:
         publishers, board = self._publishers.values(), self._board
         board.expect(sent=(self._plan.count or 0) * len(publishers))
         while not self._halted.is_set() and not all(publisher.finished for publisher in publishers):
-            await board.reached(_STALL_SECONDS)
+            await board.reached(PROGRESS_SECONDS)
 
     async def _settle_publishers(self) -> None:
         """Wait until what was published is acknowledged."""
