@@ -1,6 +1,7 @@
 """MQTT itself: bytes <-> packets, the rules of one connection, topics. Pure; knows no socket, clock or
 log."""
 
+from broker.mqtt.connection import TRANSITIONS, Connection, ConnectionLimits, State
 from broker.mqtt.decoder import Decoder
 from broker.mqtt.encoder import encode, encode_ack, publish_parts
 from broker.mqtt.errors import MalformedPacket, MqttError, ProtocolError
@@ -77,12 +78,15 @@ __all__ = [
     "REASON_CODES",
     "SUBACK",
     "SUBSCRIBE",
+    "TRANSITIONS",
     "UNSUBACK",
     "UNSUBSCRIBE",
     "Acknowledgement",
     "Auth",
     "Connack",
     "Connect",
+    "Connection",
+    "ConnectionLimits",
     "Decoder",
     "Disconnect",
     "InvalidTopicFilter",
@@ -100,6 +104,7 @@ __all__ = [
     "Pubrec",
     "Pubrel",
     "ReasonCode",
+    "State",
     "Suback",
     "Subscribe",
     "SubscriptionRequest",

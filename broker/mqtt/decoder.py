@@ -1,10 +1,9 @@
 """Bytes to packets, incrementally.
 
-Theory of operation ------------------- `Decoder.feed` takes what a read from the network gave and appends
-every packet that is complete. What is left over waits in `_buffer` until the packet it belongs to is
-complete, and is decoded then in one piece: each byte is copied a constant number of times, however small the
-chunks are. How much waits is bounded by `maximum_packet_size`, which is checked as soon as the fixed header
-shows a packet's size.
+Theory of operation: `Decoder.feed` takes what a read from the network gave and appends every packet that is
+complete. What is left over waits in `_buffer` until the packet it belongs to is complete, and is decoded then
+in one piece: each byte is copied a constant number of times, however small the chunks are. How much waits is
+bounded by `maximum_packet_size`, which is checked as soon as the fixed header shows a packet's size.
 
 PUBLISH and the plain four-byte acknowledgements are nearly all traffic; `_decode` reads them in place,
 without a call per packet. Everything else goes through the tables of readers at the end of this module, one
