@@ -1,0 +1,36 @@
+"""What the admin address answers: `/healthz`, `/readyz`, `/metrics`."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from broker.observability.health import Answer, Health
+from broker.observability.metrics import CONTENT_TYPE, Counters, MetricsPage
+
+
+def make_app(health: Health, counters: Counters) -> Starlette:
+    """The ASGI application. It needs no lifespan and keeps no state of its own."""
+    page = MetricsPage(counters)
+
+    async def healthz(_: Request) -> Response:
+        return _probe(health.live())
+
+    async def readyz(_: Request) -> Response:
+        return _probe(health.ready())
+
+    async def metrics(_: Request) -> Response:
+        return Response(page.render(), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],
+    )
+
+
+def _probe(answer: Answer) -> Response:
+    """200, or 503 with the reasons in words."""
+    return JSONResponse(
+        {"status": "ok"} if answer.ok else {"status": "unavailable", "reasons": list(answer.reasons)},
+        status_code=200 if answer.ok else 503,
+        headers={"Cache-Control": "no-store"},
+    )
