@@ -126,7 +126,7 @@ class Counters:
         "subscriptions",
         "takeovers",
         "version",
-        "wills_published",
+        "wills_fired",
     )
 
     def __init__(self, node_name: str = "", version: str = "") -> None:
@@ -158,7 +158,7 @@ class Counters:
         self.sent_qos2 = 0
         self.takeovers = 0
         self.keep_alive_timeouts = 0
-        self.wills_published = 0
+        self.wills_fired = 0
         self.redis_full = 0  # batches that Redis refused for lack of memory
         self.redis_reconnects = 0
         # Histograms.
@@ -249,7 +249,7 @@ class NodeCollector:
         yield CounterMetricFamily(
             "moorline_keep_alive_timeouts", "Connections closed for silence.", c.keep_alive_timeouts
         )
-        yield CounterMetricFamily("moorline_wills_published", "Will Messages published.", c.wills_published)
+        yield CounterMetricFamily("moorline_wills_fired", "Will Messages published.", c.wills_published)
         yield CounterMetricFamily("moorline_redis_full", "Batches refused as Redis was full.", c.redis_full)
         yield CounterMetricFamily(
             "moorline_redis_reconnects", "Connections to Redis made anew.", c.redis_reconnects
