@@ -1,6 +1,4 @@
-"""One MQTT connection of the load: connect, subscribe, disconnect. What a load does with it is in the
-subclasses.
-"""
+"""One MQTT connection of the load: connect, subscribe, disconnect. Subclasses make a load of it."""
 
 import asyncio
 from typing import Final, cast
@@ -23,9 +21,7 @@ from loadtest.target import Target
 
 MAXIMUM_PACKET_SIZE: Final = 268_435_460
 ANSWER_SECONDS: Final = 15.0
-"""How long a CONNACK or SUBACK may take. A broker under load may be slow; a lost answer must not hang the
-run.
-"""
+"""How long a CONNACK or SUBACK may take. A loaded broker is slow; a lost answer must not hang the run."""
 
 
 class ConnectFailed(Exception):
@@ -35,9 +31,7 @@ class ConnectFailed(Exception):
 def connect_packet(
     account: Account, client_id: str, *, persistent: bool = False, clean: bool = False
 ) -> Connect:
-    """The CONNECT of a client. `persistent`: its session outlives the connection; `clean`: begin a new one
-    all the same.
-    """
+    """The CONNECT of a client. `persistent`: its session outlives the connection; `clean`: but begin anew."""
     properties = Properties(session_expiry_interval=SESSION_EXPIRY_SECONDS) if persistent else None
     return Connect(
         client_id=client_id,
@@ -52,9 +46,7 @@ def connect_packet(
 
 
 class Client(asyncio.Protocol):
-    """The bytes and the handshakes of one connection. Subclasses take all other packets, a chunk of them
-    at a time.
-    """
+    """The bytes and handshakes of one connection. Subclasses take all other packets, a chunk at a time."""
 
     def __init__(self, name: str, account: Account, faults: list[str]) -> None:
         self.name = name
@@ -125,9 +117,7 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
     async def depart(self) -> None:
-        """Send DISCONNECT and let the broker close the connection, as it has to [MQTT-3.14.4-3]. Raises
-        ConnectFailed.
-        """
+        """Send DISCONNECT and let the broker close [MQTT-3.14.4-3]. Raises ConnectFailed if it doesn't."""
         self._leaving = True
         self.write(encode(Disconnect(), self.version))
         try:

@@ -1,6 +1,4 @@
-"""What the broker costs: processor time and memory of its processes and all their children, from /proc
-(Linux).
-"""
+"""What the broker costs: processor time and memory of its processes and their children, from /proc."""
 
 import os
 from collections.abc import Iterable, Mapping

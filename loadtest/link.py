@@ -1,7 +1,6 @@
 """What the conductor of a run and its workers say to each other, and the two ways they say it.
 
-A run: the workers connect -> Ready; Begin; Progress ...; Published; Expect; Outcome. Halt may come at any
-time.
+A run: the workers connect -> Ready; Begin; Progress ...; Published; Expect; Outcome. Halt comes at any time.
 """
 
 import asyncio
@@ -48,9 +47,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Nothing more will be published; per publisher: messages sent, and those that the broker is
-    answerable for.
-    """
+    """Nothing more will be published. Per publisher: messages sent, and those the broker answers for."""
 
     sent: dict[int, int]
     owed: dict[int, int]
@@ -135,9 +132,7 @@ class LocalEndpoint:
 
 
 class SocketEndpoint:
-    """A link between a process and its child: pickles, which both trust, over a socket pair that only they
-    have.
-    """
+    """A link between a process and its child: pickles over a socket pair that nobody else has."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

@@ -21,9 +21,7 @@ _ABSOLUTE: Final = 1
 
 
 class Schedule:
-    """When each message of an open loop is to be sent: message i belongs to a step of a fixed grid of
-    times.
-    """
+    """When each message of an open loop is to be sent: message i belongs to a step of a fixed grid."""
 
     __slots__ = ("_done", "_rate", "_start_ns", "step_ns")
 

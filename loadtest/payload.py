@@ -15,9 +15,7 @@ MAXIMUM_SIZE: Final = 1024 * 1024 * 16
 
 
 def padding(size_bytes: int) -> bytes:
-    """What follows the stamp in a payload of `size_bytes`. Not all one byte: a shifted or cut payload is
-    noticed.
-    """
+    """What follows the stamp in a payload of `size_bytes`. Bytes differ, so that a shifted one is noticed."""
     pattern = bytes(range(256))
     wanted = size_bytes - MINIMUM_SIZE
     return (pattern * (wanted // len(pattern) + 1))[:wanted]

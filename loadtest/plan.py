@@ -8,9 +8,7 @@ from loadtest.payload import MAXIMUM_SIZE, MINIMUM_SIZE
 from loadtest.target import Target
 
 WINDOW_LIMIT: Final = 10_000
-"""Messages outstanding per publisher. Far below 65,535, so that a Packet Identifier is free again when its
-turn comes.
-"""
+"""Messages outstanding per publisher. Far below 65,535: a Packet Identifier is free when its turn comes."""
 CONNECTING_AT_ONCE: Final = 100
 """Connections being opened at the same time while a load is set up: below the usual backlog of a listener."""
 SESSION_EXPIRY_SECONDS: Final = 3600

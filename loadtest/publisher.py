@@ -1,6 +1,4 @@
-"""A client that publishes: as fast as its window allows (closed loop), or when a schedule says so (open
-loop).
-"""
+"""A client that publishes: as fast as its window allows (closed loop), or by a schedule (open loop)."""
 
 import time
 from collections import deque
@@ -96,9 +94,7 @@ class Publisher(Client):
         self._late.append(intended_ns)
 
     def delivered(self, run: int, expected: int) -> None:
-        """QoS 0: a subscriber got `run` messages more and now expects number `expected`. `pump` has to
-        follow.
-        """
+        """QoS 0: a subscriber got `run` messages more and now expects `expected`. Call `pump` next."""
         if self._fan == 1:
             self.settled = expected  # what it jumped over won't come any more: it doesn't hold the window
         else:

@@ -1,6 +1,4 @@
-"""What a run has shown: the figures, whether the broker kept its promises, and both as a table and as
-JSON.
-"""
+"""What a run has shown: the figures, and whether the broker kept its promises; as a table and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -21,9 +21,7 @@ class Stream:
         ] = []  # [first, end) of what was jumped over and hasn't come since; sorted
 
     def take_irregular(self, number: int) -> None:
-        """Note a number that isn't the expected one: a jump ahead, a late one (an order error), or a
-        repeated one.
-        """
+        """Note a number that isn't the expected one: a jump ahead, a late one, or a repeated one."""
         if number >= self.expected:
             if number > self.expected:
                 self._gaps.append((self.expected, number))

@@ -107,9 +107,7 @@ class Subscriber(Client):
 
 
 def total_expected(subscribers: Iterable[Subscriber], owed: dict[int, int]) -> int:
-    """How many different messages these subscribers should get, if publisher i had `owed[i]` messages
-    accepted.
-    """
+    """How many different messages these subscribers should get, if `owed[i]` of publisher i were accepted."""
     return sum(owed.get(source, 0) for subscriber in subscribers for source in subscriber.streams)
 
 

@@ -1,6 +1,4 @@
-"""Where the load goes. A load generator is a weapon in the wrong place: without consent it stays on this
-machine.
-"""
+"""Where the load goes. In the wrong place a load is an attack: without consent it stays on this machine."""
 
 import ipaddress
 import socket
@@ -39,9 +37,7 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def resolve_target(text: str, *, owned: bool) -> Target:
-    """Resolve `HOST:PORT`. Raises TargetError, also if it isn't on the loopback and the operator hasn't
-    said it is his.
-    """
+    """Resolve `HOST:PORT`. Raises TargetError, also if it is another machine and not declared `owned`."""
     host, port = split_address(text)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

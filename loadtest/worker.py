@@ -1,6 +1,4 @@
-"""One worker: holds its share of the connections, publishes, verifies, and tells the conductor what it
-saw.
-"""
+"""One worker: holds its share of the connections, publishes, verifies, and tells what it saw."""
 
 import asyncio
 import contextlib
@@ -225,9 +223,7 @@ class Worker:
         return Ticker(schedule.step_ns, at_ns, tick)
 
     async def _until_all_sent(self) -> None:
-        """Wait until each publisher has sent its count, has lost its connection, or the operator halts the
-        run.
-        """
+        """Wait until each publisher has sent its count or lost its connection, or the run is halted."""
         publishers, board = self._publishers.values(), self._board
         board.expect(sent=(self._plan.count or 0) * len(publishers))
         while not self._halted.is_set() and not all(publisher.finished for publisher in publishers):
@@ -282,9 +278,7 @@ class Worker:
     # While it runs.
 
     def _credit(self, number: int, run: int, expected: int) -> None:
-        """A subscriber got messages: there is room in their publisher's window, filled once per tick of
-        the loop.
-        """
+        """A subscriber got messages: their publisher's window has room, filled once per tick of the loop."""
         publisher = self._publishers.get(number)
         if publisher is None:
             return
