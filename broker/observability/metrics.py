@@ -141,7 +141,7 @@ class Counters:
         self.redis_away = 0  # 1 while Redis doesn't answer
         self.messages_retained: int | None = None  # None: not known, not shown
         # Counters: only ever grow.
-        self.connects = Tally(["accepted"])  # by result: accepted, or the reason of the refusal
+        self.connects = Tally(["success"])  # by result: success, or the reason of the refusal
         self.disconnects = Tally(["normal_disconnection"])
         self.malformed = Tally(["malformed_packet", "protocol_error"])
         self.messages_dropped = Tally(DROP_REASONS)
@@ -167,26 +167,6 @@ class Counters:
         )  # seconds per batch; its count is the batches
         self.redis_batch_items = Histogram(REDIS_BATCH_BUCKETS)  # items per batch
         self.loop_lag = Histogram(LOOP_LAG_BUCKETS)  # seconds that a sampled timer came late
-
-    def count_connect(self, result: str) -> None:
-        """A CONNECT was answered: `accepted`, or why not."""
-        self.connects.add(result)
-
-    def count_disconnect(self, reason: str) -> None:
-        """A connection ended."""
-        self.disconnects.add(reason)
-
-    def count_malformed(self, reason: str) -> None:
-        """A connection was closed for bytes that break the protocol."""
-        self.malformed.add(reason)
-
-    def count_dropped(self, reason: str, messages: int = 1) -> None:
-        """Messages that will not be delivered to one session; the usual reasons are DROP_REASONS."""
-        self.messages_dropped.add(reason, messages)
-
-    def count_refused(self, limit: str) -> None:
-        """A request was refused by the limit of this name."""
-        self.refused.add(limit)
 
 
 class NodeCollector:
@@ -249,7 +229,7 @@ class NodeCollector:
         yield CounterMetricFamily(
             "moorline_keep_alive_timeouts", "Connections closed for silence.", c.keep_alive_timeouts
         )
-        yield CounterMetricFamily("moorline_wills_fired", "Will Messages published.", c.wills_published)
+        yield CounterMetricFamily("moorline_wills_fired", "Will Messages published.", c.wills_fired)
         yield CounterMetricFamily("moorline_redis_full", "Batches refused as Redis was full.", c.redis_full)
         yield CounterMetricFamily(
             "moorline_redis_reconnects", "Connections to Redis made anew.", c.redis_reconnects

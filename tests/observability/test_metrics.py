@@ -19,12 +19,12 @@ def test_what_is_counted_is_on_the_page() -> None:
     counters = Counters("node-1", "0.1.0")
     counters.received_qos1 += 3
     counters.connections = 7
-    counters.count_dropped("queue_full", 2)
-    counters.count_connect("bad_user_name_or_password")
+    counters.messages_dropped.add("queue_full", 2)
+    counters.connects.add("bad_user_name_or_password")
     counters.redis_round_trip.observe(0.003)
-    counters.count_disconnect("session_taken_over")
-    counters.count_malformed("packet_too_large")
-    counters.count_refused("subscriptions_per_session")
+    counters.disconnects.add("session_taken_over")
+    counters.malformed.add("packet_too_large")
+    counters.refused.add("subscriptions_per_session")
     samples = _samples(counters)
     assert samples["moorline_disconnects_total", ("session_taken_over",)] == 1
     assert samples["moorline_malformed_total", ("packet_too_large",)] == 1
