@@ -213,7 +213,7 @@ class Connection:
     def encode_disconnect(self, reason_code: int, reason_string: str | None = None) -> bytes | None:
         """A DISCONNECT from the server.
 
-        None where there is none: before MQTT 5, before CONNACK [MQTT-3.14.0-1], after the client's DISCONNECT.
+        None where there can't be one: before MQTT 5, before CONNACK [MQTT-3.14.0-1], after the client's own.
         """
         if self.version != MQTT_5 or not self._is_accepted or self._has_disconnected:
             return None

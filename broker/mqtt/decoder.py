@@ -181,14 +181,21 @@ class Decoder:
                     raise MalformedPacket("PUBLISH is too short")
                 topic_start = start + 2
                 topic_end = topic_start + (data[start] << 8 | data[start + 1])
-                packet_id = 0
                 payload_start = topic_end
-                if first >= 0x32:
-                    payload_start += 2
-                    if payload_start > stop:
-                        raise MalformedPacket("PUBLISH ends before the Packet Identifier")
-                    packet_id = data[topic_end] << 8 | data[topic_end + 1]
-                    if packet_id == 0 or 0x36 <= first < 0x3A or first >= 0x3E:
+                qos = 0
+                retain = False
+                dup = False
+                packet_id = 0
+                if first != 0x30:
+                    qos = first >> 1 & 3
+                    retain = first & 1 == 1
+                    dup = first & 8 == 8
+                    if qos:
+                        payload_start += 2
+                        if payload_start > stop:
+                            raise MalformedPacket("PUBLISH ends before the Packet Identifier")
+                        packet_id = data[topic_end] << 8 | data[topic_end + 1]
+                    if qos == 3 or (packet_id == 0) != (qos == 0) or (dup and qos == 0):
                         raise _bad_publish(first)
                 properties: Properties | None = None
                 if is_mqtt_5:
@@ -199,22 +206,13 @@ class Decoder:
                 if payload_start > stop:
                     raise MalformedPacket("the Topic Name is longer than the PUBLISH")
                 raw = data[topic_start:topic_end]
-                topic = _TOPICS.get(raw)
-                if topic is None:
+                try:
+                    topic = _TOPICS[raw]
+                except KeyError:
                     topic = _topic_name(raw)
                     if not topic and (properties is None or properties.topic_alias is None):
-                        raise ProtocolError("PUBLISH without Topic Name and Topic Alias")
-                out.append(
-                    Publish(
-                        topic,
-                        data[payload_start:stop],
-                        first >> 1 & 3,
-                        first & 1 == 1,
-                        first & 8 == 8,
-                        packet_id,
-                        properties,
-                    )
-                )
+                        raise ProtocolError("PUBLISH without Topic Name and Topic Alias") from None
+                out.append(Publish(topic, data[payload_start:stop], qos, retain, dup, packet_id, properties))
             elif size == 2 and first in (0x40, 0x50, 0x62, 0x70) and (data[start] or data[start + 1]):
                 packet_id = data[start] << 8 | data[start + 1]
                 if first == 0x40:
