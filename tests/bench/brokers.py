@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,8 +65,9 @@ def running_mosquitto(directory: Path) -> Iterator[RunningBroker]:
     port = _free_port()
     config = directory / "mosquitto.conf"
     config.write_text(MOSQUITTO_CONFIG.format(port=port))
-    with _running([binary, "-c", str(config)], directory / "mosquitto.log") as process:
-        _wait(process, directory / "mosquitto.log", lambda _: _listens(port) or None)
+    log = directory / "mosquitto.log"
+    with _running([binary, "-c", str(config)], log) as process:
+        _wait_until_listening(process, port, log)
         yield RunningBroker("mosquitto", f"127.0.0.1:{port}", process.pid)
 
 
@@ -74,19 +75,20 @@ def running_mosquitto(directory: Path) -> Iterator[RunningBroker]:
 def running_moorline(directory: Path) -> Iterator[RunningBroker]:
     """Run a Moorline node with its private Redis or Valkey. Raises BrokerFailed."""
     log = directory / "moorline.log"
+    port = _free_port()
     command = [
-        sys.executable, "-m", "broker", "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+        sys.executable, "-m", "broker", "serve", "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0",
         "--data-dir", str(directory / "data"),
     ]  # fmt: skip
     with _running(command, log) as process:
-        address = _wait(process, log, _mqtt_address)
-        yield RunningBroker("moorline", address, process.pid)
+        _wait_until_listening(process, port, log)
+        yield RunningBroker("moorline", f"127.0.0.1:{port}", process.pid)
 
 
-def _mqtt_address(text: str) -> str | None:
-    """Where a node says that it takes MQTT connections."""
-    found = re.search(r"mqtt[^\n]{0,60}?(127\.0\.0\.1:\d+)", text, re.IGNORECASE)
-    return found.group(1) if found else None
+def moorline_version() -> str:
+    """`moorline 0.1.0 (compiled)`, or pure."""
+    command = [sys.executable, "-m", "broker", "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @contextlib.contextmanager
@@ -104,17 +106,15 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
             process.wait()
 
 
-def _wait(process: "subprocess.Popen[bytes]", log: Path, look: Callable[[str], str | None]) -> str:
-    """Wait until `look` finds in the log, or elsewhere, that the broker is up."""
+def _wait_until_listening(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        text = log.read_text(errors="replace")
+    while not _listens(port):
+        said = log.read_text(errors="replace")[-2000:]
         if process.poll() is not None:
-            raise BrokerFailed(f"exited with {process.returncode}: {text[-2000:]}")
-        if (found := look(text)) is not None:
-            return found
+            raise BrokerFailed(f"exited with {process.returncode}: {said}")
+        if time.monotonic() > deadline:
+            raise BrokerFailed(f"not up after {_START_SECONDS:.0f} s: {said}")
         time.sleep(0.02)
-    raise BrokerFailed(f"not up after {_START_SECONDS:.0f} s: {log.read_text(errors='replace')[-2000:]}")
 
 
 def _free_port() -> int:
@@ -124,6 +124,6 @@ def _free_port() -> int:
         return port
 
 
-def _listens(port: int) -> str | None:
+def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        return str(port) if probe.connect_ex(("127.0.0.1", port)) == 0 else None
+        return probe.connect_ex(("127.0.0.1", port)) == 0

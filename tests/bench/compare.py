@@ -25,6 +25,7 @@ import orjson
 from tests.bench.brokers import (
     BrokerFailed,
     RunningBroker,
+    moorline_version,
     mosquitto_version,
     running_moorline,
     running_mosquitto,
@@ -154,8 +155,9 @@ def describe_machine() -> str:
     )
 
 
-def render_markdown(comparison: Comparison, options: Options, command: str, theirs: str) -> str:
-    """The page with the table."""
+def render_markdown(comparison: Comparison, options: Options, command: str, versions: tuple[str, str]) -> str:
+    """The page with the table; the versions are Moorline's and mosquitto's."""
+    ours, theirs = versions
     headings = [
         "load",
         "figure",
@@ -169,9 +171,9 @@ def render_markdown(comparison: Comparison, options: Options, command: str, thei
     return f"""\
 # Benchmarks
 
-Moorline beside {theirs} on one machine, by `moorline loadtest` over the loopback. Medians of
-{options.runs} runs of {options.duration_seconds:g} s, each with a freshly started broker; payloads of 16
-bytes, MQTT 3.1.1.
+{ours} beside {theirs} on one machine, by `moorline loadtest` over the loopback, MQTT 3.1.1,
+payloads of 16 bytes. Medians of {options.runs} runs of {options.duration_seconds:g} s, each with a freshly
+started broker.
 
 CPU-seconds and memory of Moorline are those of the node *and* its private Valkey or Redis. mosquitto keeps
 everything in memory (no persistence); Moorline's persistent sessions are stored with an append-only file.
@@ -212,13 +214,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     command = shlex.join([".venv/bin/python", "-m", "tests.bench.compare", *arguments])
     try:
-        theirs = mosquitto_version()
+        versions = (moorline_version(), mosquitto_version())
     except BrokerFailed as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     comparison = Comparison(options, lambda text: print(text, flush=True))
     comparison.measure()
-    page = render_markdown(comparison, options, command, theirs)
+    page = render_markdown(comparison, options, command, versions)
     print("\n" + page)
     if options.write_to is not None:
         options.write_to.mkdir(exist_ok=True)
@@ -226,7 +228,7 @@ def main(arguments: Sequence[str]) -> int:
         facts = {
             "machine": describe_machine(),
             "command": command,
-            "mosquitto": theirs,
+            "versions": versions,
             "runs": comparison.reports,
             "failures": comparison.failures,
         }

@@ -47,7 +47,7 @@ def test_the_page_names_machine_command_and_failures() -> None:
     comparison = Comparison(options, lambda _: None)
     comparison.lines.append(line([400.0], [100.0]))
     comparison.failures.append("qos1, moorline: it fell over")
-    page = render_markdown(comparison, options, "make bench", "mosquitto 9")
+    page = render_markdown(comparison, options, "make bench", ("moorline 8", "mosquitto 9"))
     assert "| load | figure | Moorline | mosquitto 9 | ratio | goal |" in page
     assert "| 400 | 100 | 4.00x | ≥ 3x met |" in page
     assert "- Command: `make bench`\n- Failed: qos1, moorline: it fell over\n" in page
