@@ -77,7 +77,8 @@ $(BUILD).stamp: .venv/stamp setup.py $(COMPILED)
 	@$(BIN)/python setup.py -q build_ext --build-lib $(BUILD) --build-temp build/temp > build.log 2>&1 \
 	  || { cat build.log; exit 1; }
 	@grep '^moorline: ' build.log || true
-	@mkdir -p $(BUILD) && mv build.log build/build.log && touch $@
+	@mkdir -p $(BUILD) && mv build.log build/build.log
+	@grep -q 'mypy found errors' build/build.log || touch $@
 
 build: $(BUILD).stamp
 	@find $(BUILD) -name '*.py' -delete
