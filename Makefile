@@ -82,7 +82,7 @@ $(BUILD).stamp: .venv/stamp setup.py $(COMPILED)
 
 build: $(BUILD).stamp
 	@find $(BUILD) -name '*.py' -delete
-	@MOORLINE_PURE=1 $(BIN)/python setup.py -q build_py --build-lib $(BUILD) > /dev/null
+	@MOORLINE_PURE=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python setup.py -q build_py --build-lib $(BUILD) > /dev/null
 
 # A tool of its own environment: nothing else needs it.
 lock:

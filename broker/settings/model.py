@@ -37,11 +37,19 @@ def _parse_addresses(value: object) -> tuple[Address, ...]:
     parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not parts:
         raise ValueError("not a list of HOST:PORT")
-    addresses = tuple(parse_address(part) for part in parts)
+    addresses = tuple(_parse_listed(part) for part in parts)
     fixed = [address for address in addresses if address.port]
     if len(set(fixed)) < len(fixed):
         raise ValueError("the same address is there twice")
     return addresses
+
+
+def _parse_listed(part: object) -> Address:
+    """One address of several: the mistake says which."""
+    try:
+        return parse_address(part)
+    except ValueError as error:
+        raise ValueError(f"{part!r}: {error}") from None
 
 
 def _parse_address_or_off(value: object) -> Address | None:

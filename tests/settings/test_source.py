@@ -113,8 +113,9 @@ def test_loopback_addresses_need_nothing(listen: str) -> None:
     ],
 )
 def test_addresses_that_cannot_be_read_are_refused(listen: str, reason: str) -> None:
-    (mistake,) = _mistakes(node={"listen": [listen]})
+    (mistake,) = _mistakes(node={"listen": ["127.0.0.1:1", listen]})
     assert reason in mistake
+    assert mistake.startswith(f"node.listen (flag --listen): {listen!r}: ")
 
 
 def test_an_address_may_be_used_once() -> None:
