@@ -1,7 +1,7 @@
 """One connected client, and the flows of its packets."""
 
 from broker.client.client import Client, ClientSettings, Hub
-from broker.client.closing import drop_rows, on_lost, on_stale
+from broker.client.closing import disconnect_all, drop_rows, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
 from broker.client.flows import HANDLERS
 from broker.client.wills import route_wills
@@ -12,8 +12,10 @@ __all__ = [
     "ClientSettings",
     "DeadlineWheel",
     "Hub",
+    "disconnect_all",
     "drop_rows",
     "on_lost",
+    "on_overrun",
     "on_stale",
     "route_wills",
 ]

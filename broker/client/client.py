@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.client.deadlines import DeadlineWheel
-from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode
+from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode, State
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
@@ -79,6 +79,10 @@ class Hub:
         self.clock.now_ms = int(now * 1000) + self.redis_offset_ms
         return now
 
+    def set_redis_time(self, offset_ms: int) -> None:
+        """From the monotonic clock of this node to the time of Redis."""
+        self.redis_offset_ms = offset_ms
+
     def after_input(self) -> None:
         """To be called when something was fed into the core: sees to it that what came out is written and
         stored."""
@@ -103,7 +107,6 @@ class Client:
     __slots__ = (
         "__weakref__",
         "client_id",
-        "connect_expiry_seconds",
         "connected_at",
         "connection",
         "expiry_seconds",
@@ -135,7 +138,6 @@ class Client:
         self.connected_at = 0.0
         self.last_activity = 0.0
         self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
-        self.connect_expiry_seconds = 0  # as asked for in CONNECT
         self.expiry_seconds: int | None = None  # as changed by DISCONNECT
         self.fires_will = True
         self.is_closed = False
@@ -157,7 +159,7 @@ class Client:
         hub.counters.connections += 1
         maximum = hub.settings.connections_maximum
         if hub.is_stopping or (maximum and len(hub.connections) > maximum):
-            hub.counters.count_connect("refused_limit")
+            hub.counters.refused.add("connections_maximum")
             self.close(ReasonCode.SERVER_BUSY, "too many connections")
             return
         hub.wheel.watch(self, self.last_activity + hub.settings.connection.connect_timeout_seconds)
@@ -171,20 +173,10 @@ class Client:
         packets: list[Packet] = []
         failure: MqttError | None = None
         try:
-            try:
-                self.connection.receive(data, packets)
-            except MqttError as error:
-                failure = error  # what came before it counts
-            self.handle(packets)
-            if failure is not None and not self.is_closed:
-                self.fail(failure)
-            if self.room is not None:
-                self.room.set()
+            self.connection.receive(data, packets)
         except MqttError as error:
-            self.fail(error)
-        except Exception:  # the boundary of this connection: our bug must not harm the others
-            logger.exception("connection failed", extra={"client_id": self.client_id, "peer": self.peer})
-            self.close(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
+            failure = error  # what came before it counts
+        self._process(packets, failure)
         hub.after_input()
 
     def eof_received(self) -> bool:
@@ -231,8 +223,33 @@ class Client:
 
     # Steps
 
-    def handle(self, packets: list[Packet]) -> None:
-        """Handles packets in order; stops if one of them ends the connection. Raises MqttError."""
+    def release_waiting(self, server_keep_alive_seconds: int | None) -> bool:
+        """The client has been accepted: handles what it has sent since its CONNECT. False if that ended it."""
+        packets: list[Packet] = []
+        failure: MqttError | None = None
+        try:
+            self.connection.accepted(packets, server_keep_alive_seconds)
+        except MqttError as error:
+            failure = error
+        self._process(packets, failure)
+        return not self.is_closed
+
+    def _process(self, packets: list[Packet], failure: MqttError | None) -> None:
+        """Handles packets in order, then fails if the bytes after them were bad."""
+        try:
+            self._handle(packets)
+            if failure is not None and not self.is_closed:
+                self.fail(failure)
+        except MqttError as error:
+            self.fail(error)
+        except Exception:  # the boundary of this connection: our bug must not harm the others
+            logger.exception("connection failed", extra={"client_id": self.client_id, "peer": self.peer})
+            self.close(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
+        if self.room is not None:
+            self.room.set()
+        self._hold_if_needed()
+
+    def _handle(self, packets: list[Packet]) -> None:
         hub = self.hub
         position = 0
         end = len(packets)
@@ -241,11 +258,10 @@ class Client:
             if self.session is not None:
                 position = hub.ingress.receive(self.session, packets, position)
                 if position >= end:
-                    break
+                    return
             packet = packets[position]
             position += 1
             hub.handlers[type(packet)](self, packet)
-        self._hold_if_needed()
 
     def send(self, data: bytes) -> None:
         """Sends an encoded packet with this tick."""
@@ -254,22 +270,17 @@ class Client:
     def fail(self, error: MqttError) -> None:
         """The client has broken the protocol: tells it why, if its version knows how, and closes
         [MQTT-4.13.1-1]."""
-        self.hub.counters.count_malformed(error.reason_code.name.lower())
-        if self.connection.is_before_connack():
-            connack = self.connection.encode_refusal(error.reason_code)
-            if connack is not None:
-                self.send(connack)
+        self.hub.counters.malformed.add(error.reason_code.name.lower())
         self.close(error.reason_code, str(error))
 
     def close(self, reason_code: ReasonCode, reason: str) -> None:
-        """Ends the connection from our side: DISCONNECT (MQTT 5, once connected), what is buffered, then the
-        socket."""
+        """Ends the connection from our side: a refusing CONNACK, or DISCONNECT (MQTT 5, once connected), what
+        is buffered, then the socket."""
         if self.is_closed:
             return
-        if self.session is not None:
-            packet = self.connection.encode_disconnect(reason_code, reason)
-            if packet is not None:
-                self.send(packet)
+        packet = self.connection.farewell(reason_code, reason)
+        if packet:
+            self.send(packet)
         self.outbox.flush()
         self.end(f"{reason_code.name.lower()}: {reason}")
         if self.transport is not None:
@@ -281,6 +292,7 @@ class Client:
         if self.is_closed:
             return
         self.is_closed = True
+        self.connection.closed()
         self.outbox.close()
         if self.room is not None:
             self.room.set()
@@ -303,7 +315,7 @@ class Client:
                 self.transport.abort()
             return 0.0
         if self.session is None:
-            if self.connection.is_waiting_for_connect():
+            if self.connection.state is State.OPENED:
                 self.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
                 return 0.0
             return now + 1.0  # the store has not answered yet

@@ -6,7 +6,7 @@ from cluster.store.lane import Reply
 
 from broker.client.client import Client, Hub
 from broker.client.wills import route_wills
-from broker.mqtt import MQTT_5, Disconnect, Packet, ProtocolError, ReasonCode
+from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
 from broker.observability.logs import get_logger
 from broker.session import Session
 from cluster.store import sessions, subscriptions
@@ -24,8 +24,6 @@ def on_disconnect(client: Client, packet: Packet) -> None:
         client.fires_will = packet.reason_code == DISCONNECT_WITH_WILL
         expiry = packet.properties.session_expiry_interval if packet.properties is not None else None
         if expiry is not None:
-            if client.connect_expiry_seconds == 0 and expiry > 0:  # MQTT 5: 3.14.2.2.2
-                raise ProtocolError("Session Expiry Interval was 0 at CONNECT", ReasonCode.PROTOCOL_ERROR)
             client.expiry_seconds = min(expiry, client.hub.settings.session_expiry_maximum_seconds)
     else:
         client.fires_will = False
@@ -42,7 +40,7 @@ def on_lost(client: Client, reason: str) -> None:
     session = client.session
     if session is None:
         return
-    hub.counters.count_disconnect(reason.split(":", 1)[0])
+    hub.counters.disconnects.add(reason.split(":", 1)[0])
     logger.info("disconnected", extra={"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)
     if not client.is_taken_over:
@@ -89,6 +87,20 @@ def on_stale(hub: Hub, session: Session) -> None:
     client = hub.clients.get(session.client_id)
     if client is not None and client.session is session:
         client.taken_over()
+
+
+def on_overrun(hub: Hub, session: Session) -> None:
+    """More QoS 2 exchanges are open than twice the Receive Maximum."""
+    client = hub.clients.get(session.client_id)
+    if client is not None and client.session is session:
+        client.close(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages without PUBREL")
+
+
+def disconnect_all(hub: Hub, reason_code: ReasonCode, reason: str) -> None:
+    """Ends every connection of the node; sessions are given back to the store."""
+    for client in list(hub.connections):
+        client.close(reason_code, reason)
+    hub.after_input()
 
 
 def _leave_index(client: Client, session: Session) -> None:

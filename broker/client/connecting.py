@@ -36,6 +36,7 @@ class Handshake:
     client_id: str
     is_assigned: bool
     expiry_seconds: int
+    server_keep_alive_seconds: int | None
     window: int
 
     def claimed(self, reply: Reply) -> None:
@@ -104,7 +105,7 @@ class Handshake:
                 known.session = session
                 client.subscriber = known
         client.send(encode(self._connack(claim), self.packet.version))
-        hub.counters.count_connect("accepted")
+        hub.counters.connects.add("success")
         logger.info(
             "connected",
             extra={
@@ -115,16 +116,15 @@ class Handshake:
                 "epoch": claim.epoch,
             },
         )
+        if session.queued is not None:
+            session.queued.resend_pubrels()
+            resume_replays(client, claim.replays)
+        if not client.release_waiting(self.server_keep_alive_seconds):
+            return
         if client.connection.keep_alive_timeout:
             hub.wheel.watch(client, client.last_activity + client.connection.keep_alive_timeout)
         else:
             hub.wheel.unwatch(client)
-        waiting: list[Packet] = []
-        client.connection.accepted(waiting)
-        if session.queued is not None:
-            session.queued.resend_pubrels()
-            resume_replays(client, claim.replays)
-        client.handle(waiting)
         hub.after_input()
 
     def _session(self, claim: Claim) -> Session:
@@ -182,11 +182,7 @@ class Handshake:
             session_expiry_interval=(
                 self.expiry_seconds if self.expiry_seconds != (asked.session_expiry_interval or 0) else None
             ),
-            server_keep_alive=(
-                self.client.connection.keep_alive_seconds
-                if self.client.connection.keep_alive_seconds != self.packet.keep_alive
-                else None
-            ),
+            server_keep_alive=self.server_keep_alive_seconds,
         )
         return Connack(claim.present, 0, properties)
 
@@ -210,8 +206,8 @@ def on_connect(client: Client, packet: Packet) -> None:
     else:
         expiry = 0 if packet.clean_start else settings.session_expiry_maximum_seconds
     maximum = settings.keep_alive_maximum_seconds
-    if maximum and packet.version == MQTT_5 and not 0 < packet.keep_alive <= maximum:  # [MQTT-3.2.2-21]
-        client.connection.set_keep_alive(maximum)
+    is_too_long = maximum > 0 and not 0 < packet.keep_alive <= maximum
+    server_keep_alive = maximum if is_too_long and packet.version == MQTT_5 else None  # [MQTT-3.2.2-21]
     will: bytes | None = None
     will_delay = 0
     if packet.will is not None:
@@ -227,7 +223,7 @@ def on_connect(client: Client, packet: Packet) -> None:
         )
         will_delay = message.delay_seconds
     window = min(client.connection.client_receive_maximum, settings.inflight_limit)
-    handshake = Handshake(client, packet, client_id, not packet.client_id, expiry, window)
+    handshake = Handshake(client, packet, client_id, not packet.client_id, expiry, server_keep_alive, window)
     claim = sessions.claim(
         client_id,
         nonce=secrets.token_bytes(8),
@@ -243,9 +239,6 @@ def on_connect(client: Client, packet: Packet) -> None:
 
 def refuse(client: Client, reason_code: ReasonCode, reason: str) -> None:
     """Answers CONNACK with an error and closes [MQTT-3.2.2-7]."""
-    client.hub.counters.count_connect("refused_" + reason_code.name.lower())
-    packet = client.connection.encode_refusal(reason_code)
-    if packet is not None:
-        client.send(packet)
+    client.hub.counters.connects.add(reason_code.name.lower())
     client.close(reason_code, reason)
     client.hub.after_input()

@@ -48,7 +48,7 @@ def route_wills(hub: Hub, due: Sequence[DueWill], then: Callable[[], None]) -> N
     routing = _Routing(hub, wills, then)
     ttl_ms = hub.settings.qos2_retry_limit_seconds * 1000
     for will, message in wills:
-        hub.counters.wills_published += 1
+        hub.counters.wills_fired += 1
         publication = Publication(message.message(hub.clock.now_ms, will.token, ttl_ms), None, origin=routing)
         hub.router.publish(publication)
     hub.after_input()

@@ -25,8 +25,8 @@ from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index
 from broker.routing.writes import SessionWrites
-from broker.session import Intake, Outbox, Session, flush_all
-from cluster.store import subscriptions
+from broker.session import Drops, Intake, Outbox, Session, flush_all
+from cluster.store import letters, subscriptions
 
 _REQUESTS_PER_CALL: Final = 64
 _FULL_PAUSE_SECONDS: Final = 0.1
@@ -46,22 +46,22 @@ class Committer:
         router: Router,
         writes: SessionWrites,
         index: SubscriptionIndex,
+        drops: Drops,
         ready: list[Outbox],
         resumable: list[Intake],
         on_stale: Callable[[Session], None],
         on_overrun: Callable[[Session], None],
-        on_resumable: Callable[[Sequence[Intake]], None],
     ) -> None:
         self._lane = lane
         self._store = store
         self._router = router
         self._writes = writes
         self._index = index
+        self._drops = drops
         self._ready = ready
         self._resumable = resumable
         self._on_stale = on_stale
         self._on_overrun = on_overrun
-        self._on_resumable = on_resumable
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._calls: list[Call] = []
@@ -125,6 +125,7 @@ class Committer:
         return bool(self._calls or self._writes.changed or self._router.has_work() or self._after_log)
 
     async def _cycle(self) -> None:
+        self._write_letters()
         session_calls = self._writes.next_calls()
         asked_calls, handlers = self._calls, self._handlers
         self._calls, self._handlers = [], []
@@ -185,6 +186,11 @@ class Committer:
         for action in actions:
             action()
 
+    def _write_letters(self) -> None:
+        for drop in self._drops.take_letters():
+            request = letters.letter(drop.bucket, drop.client_id, drop.topic, drop.reason)
+            self.request(request, _ignore_reply, frees_memory=True)
+
     def _delete_stale_rows(self) -> None:
         rows = self._router.stale_rows
         if rows:
@@ -204,7 +210,8 @@ class Committer:
         if self._resumable:
             resumable = self._resumable[:]
             self._resumable.clear()
-            self._on_resumable(resumable)
+            for intake in resumable:
+                intake.source.resume_reading()
 
     async def _note_room(self, has_room: bool) -> None:
         if has_room:

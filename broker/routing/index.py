@@ -103,23 +103,21 @@ class _Level:
 class SubscriptionIndex:
     """Topic -> subscriptions.
 
-    `generation` grows with every change. `version` is how far the cluster's change log has been applied.
+    `count` is the number of subscriptions. `generation` grows with every change. `version` is how far the cluster's change log has been applied.
     """
 
-    __slots__ = ("_cache", "_exact", "_root", "generation", "subscribers", "version")
+    __slots__ = ("_cache", "_exact", "_root", "count", "generation", "subscribers", "version")
 
     def __init__(self) -> None:
         self.subscribers: dict[
             str, Subscriber
         ] = {}  # persistent ones; a direct one belongs to its connection
+        self.count = 0
         self.generation = 0
         self.version = ""
         self._exact: dict[str, dict[str, Subscription]] = {}
         self._root = _Level()
         self._cache: dict[str, list[Subscription]] = {}
-
-    def __len__(self) -> int:
-        return sum(len(subscriber.filters) for subscriber in self.subscribers.values())
 
     def subscriber(self, client_id: str, bucket: int) -> Subscriber:
         """The persistent session with this Client Identifier as a subscriber; made if it isn't known yet."""
@@ -148,6 +146,8 @@ class SubscriptionIndex:
         subscription = Subscription(
             subscriber, filter, qos, no_local, retain_as_published, identifiers, options, stamp
         )
+        if old is None:
+            self.count += 1
         subscriber.filters[filter] = subscription
         self._place(filter)[subscriber.key] = subscription
         self._changed(filter)
@@ -159,6 +159,7 @@ class SubscriptionIndex:
         old = subscriber.filters.get(filter)
         if old is None or old.stamp > stamp:
             return False
+        self.count -= 1
         del subscriber.filters[filter]
         self._unplace(filter, subscriber.key)
         self._changed(filter)

@@ -1,0 +1,380 @@
+"""The composition root: builds every object of a node, starts and stops them in order. The only file that wires.
+
+Start: private Redis (if no URL is given), store, membership, subscription index, services, admin, listeners.
+Stop: listeners, DISCONNECT 0x8B to the clients, what is still to be stored, membership, store, private Redis.
+"""
+
+import asyncio
+import gc
+import resource
+import secrets
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from broker import __version__, build_mode
+from broker.admin import serve_admin
+from broker.client import (
+    HANDLERS,
+    Client,
+    ClientSettings,
+    DeadlineWheel,
+    Hub,
+    disconnect_all,
+    drop_rows,
+    on_lost,
+    on_overrun,
+    on_stale,
+    route_wills,
+)
+from broker.listeners import listen_tcp
+from broker.mqtt import ConnectionLimits, ReasonCode
+from broker.observability.health import Health
+from broker.observability.logs import get_logger
+from broker.observability.metrics import Counters
+from broker.routing import Committer, Ingress, Interest, Router, SessionWrites, SubscriptionIndex, load_index
+from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
+from broker.settings import Address, Settings
+from cluster.heartbeat import Heartbeat
+from cluster.janitor import Janitor
+from cluster.store.deadlines import EndedSession
+from cluster.store.embedded import PrivateRedis
+from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
+from cluster.store.lane import Lane
+from cluster.store.store import Store, open_store
+
+TOKEN_GRACE_SECONDS: Final = 120
+"""How long the store remembers who got a QoS 2 message, at least: longer than any retry of a batch."""
+
+_FILE_RESERVE: Final = 64  # files of a node that are not clients: Redis, listeners, admin, the event loop
+_SWEEP_SECONDS: Final = 0.5
+_GC_THRESHOLDS: Final = (50_000, 50, 1000)
+
+logger = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Node:
+    """The objects of a running node that its services share."""
+
+    settings: Settings
+    health: Health
+    counters: Counters
+    store: Store
+    lane: Lane
+    redis: "_RedisWatch"
+    hub: Hub
+    heartbeat: Heartbeat
+    janitor: Janitor
+    tasks: "_Tasks"
+
+
+class _RedisWatch:
+    """What the node knows of Redis being there, from its lane; monotonic seconds."""
+
+    def __init__(self, health: Health, counters: Counters, limit_seconds: float) -> None:
+        self._health = health
+        self._counters = counters
+        self._limit_seconds = limit_seconds
+        self._away_since: float | None = None
+
+    def away(self, reason: str) -> None:
+        """The lane has lost its connection."""
+        if self._away_since is None:
+            self._away_since = asyncio.get_running_loop().time()
+            self._counters.redis_away = 1
+            self._health.redis_away(reason)
+            logger.warning("Redis is away: nothing is acknowledged until it is back", extra={"reason": reason})
+
+    def back(self) -> None:
+        """The lane is connected."""
+        if self._away_since is not None:
+            away_seconds = asyncio.get_running_loop().time() - self._away_since
+            logger.warning("Redis is back", extra={"away_seconds": round(away_seconds, 3)})
+            self._counters.redis_reconnects += 1
+        self._away_since = None
+        self._counters.redis_away = 0
+        self._health.redis_back()
+
+    def is_away_too_long(self) -> bool:
+        """Whether clients are to be told."""
+        if self._away_since is None:
+            return False
+        return asyncio.get_running_loop().time() - self._away_since > self._limit_seconds
+
+
+class _Tasks:
+    """Short tasks of connections; each ends with the node. An error in one is logged and harms nobody."""
+
+    def __init__(self) -> None:
+        self._group: TaskGroup | None = None
+
+    def open(self, group: TaskGroup) -> None:
+        """Runs them in `group`."""
+        self._group = group
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Starts one; nothing is started while the node stops."""
+        if self._group is None:
+            work.close()
+            return
+        self._group.start_soon(_run_logged, work)
+
+
+async def run(settings: Settings) -> int:
+    """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
+    stopping = anyio.Event()
+    code = 1
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as process:
+            process.start_soon(_watch_signals, signals, stopping)
+            code = await _run_with_redis(settings, stopping)
+            process.cancel_scope.cancel()
+    return code
+
+
+async def _watch_signals(signals: AsyncIterator[signal.Signals], stopping: anyio.Event) -> None:
+    async for number in signals:
+        if stopping.is_set():
+            logger.warning("second signal: stopping at once", extra={"signal": number.name})
+            raise SystemExit(1)
+        logger.info("stopping", extra={"signal": number.name})
+        stopping.set()
+
+
+async def _run_with_redis(settings: Settings, stopping: anyio.Event) -> int:
+    if settings.redis.url is not None:
+        return await _run_with_store(settings, settings.redis.url, stopping)
+    async with PrivateRedis(settings.node.data_dir) as private:
+        return await _run_with_store(settings, private.url, stopping)
+
+
+async def _run_with_store(settings: Settings, url: str, stopping: anyio.Event) -> int:
+    incarnation = f"{settings.node.name}.{secrets.token_hex(6)}"
+    store = await _reach_store(settings, url, incarnation, stopping)
+    if store is None:
+        return 0
+    code = 0
+    try:
+        async with store:
+            await _serve(_build(settings, incarnation, store), stopping)
+    except* NodeGone as gone:
+        logger.error("the cluster has declared this node dead; start it again", extra={"error": str(gone)})
+        code = 1
+    return code
+
+
+async def _reach_store(settings: Settings, url: str, incarnation: str, stopping: anyio.Event) -> Store | None:
+    """Waits for Redis as long as it takes, unless it can never work. None if the node is told to stop first."""
+    while not stopping.is_set():
+        try:
+            return await open_store(
+                url, settings.redis.prefix, incarnation, settings.redis.exchange_timeout_seconds
+            )
+        except StoreUnavailable as error:
+            retry_seconds = settings.redis.connect_retry_seconds
+            logger.warning("waiting for Redis, next try in %g s: %s", retry_seconds, error)
+            with anyio.move_on_after(retry_seconds):
+                await stopping.wait()
+    return None
+
+
+def _build(settings: Settings, incarnation: str, store: Store) -> Node:
+    """Makes every object of the node; nothing runs yet."""
+    health = Health()
+    counters = Counters(settings.node.name, __version__)
+    redis = _RedisWatch(health, counters, settings.redis.away_limit_seconds)
+    clock = Clock()
+    drops = Drops()
+    index = SubscriptionIndex()
+    router = Router(
+        index,
+        clock,
+        incarnation,
+        settings.session.queue_limit,
+        settings.session.queue_policy == "drop_oldest",
+    )
+    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)))
+    changed: list[StoredSession] = []
+    ready: list[Outbox] = []
+    resumable: list[Intake] = []
+    lane = store.lane(redis)
+    committer = Committer(
+        lane,
+        store,
+        router,
+        SessionWrites(changed, ingress, 2 * settings.mqtt.receive_maximum),
+        index,
+        drops,
+        ready,
+        resumable,
+        lambda session: on_stale(hub, session),
+        lambda session: on_overrun(hub, session),
+    )
+    tasks = _Tasks()
+    hub = Hub(
+        settings=_client_settings(settings),
+        node_id=settings.node.name,
+        incarnation=incarnation,
+        clock=clock,
+        index=index,
+        router=router,
+        ingress=ingress,
+        committer=committer,
+        counters=counters,
+        drops=drops,
+        wheel=DeadlineWheel(asyncio.get_running_loop().time),
+        changed=changed,
+        ready=ready,
+        resumable=resumable,
+        handlers=HANDLERS,
+        on_lost=on_lost,
+        spawn=tasks.spawn,
+        interest=Interest(),
+        is_redis_away=redis.is_away_too_long,
+    )
+    heartbeat = Heartbeat(store, incarnation, hub.set_redis_time)
+    janitor = Janitor(
+        store,
+        lambda wills: route_wills(hub, wills, _nothing),
+        lambda ended: _drop_ended(hub, ended),
+    )
+    return Node(settings, health, counters, store, lane, redis, hub, heartbeat, janitor, tasks)
+
+
+def _client_settings(settings: Settings) -> ClientSettings:
+    return ClientSettings(
+        connection=ConnectionLimits(
+            maximum_packet_size=settings.mqtt.maximum_packet_size,
+            receive_maximum=settings.mqtt.receive_maximum,
+            topic_alias_maximum=settings.mqtt.topic_alias_maximum,
+            connect_timeout_seconds=settings.mqtt.connect_timeout_seconds,
+        ),
+        keep_alive_maximum_seconds=settings.mqtt.keep_alive_maximum_seconds,
+        session_expiry_maximum_seconds=settings.mqtt.session_expiry_maximum_seconds,
+        inflight_limit=settings.session.inflight_limit,
+        direct_queue_limit=settings.session.direct_queue_limit,
+        drop_oldest=settings.session.queue_policy == "drop_oldest",
+        outbound_buffer_bytes=settings.limits.outbound_buffer_bytes,
+        inbound_unacknowledged_bytes=settings.limits.inbound_unacknowledged_bytes,
+        subscriptions_maximum=settings.limits.subscriptions_per_session,
+        topic_levels_maximum=settings.mqtt.topic_levels_maximum,
+        qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
+        token_grace_seconds=TOKEN_GRACE_SECONDS,
+        connections_maximum=settings.limits.connections_maximum or _file_limit() - _FILE_RESERVE,
+    )
+
+
+def _file_limit() -> int:
+    """How many files this process may open, after asking for as many as it is allowed to ask for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1 << 30
+
+
+async def _serve(node: Node, stopping: anyio.Event) -> None:
+    """Runs services and listeners until told to stop."""
+    async with anyio.create_task_group() as services:
+        await node.heartbeat.join()
+        await load_index(node.hub.index, node.store)
+        node.redis.back()
+        node.tasks.open(services)
+        services.start_soon(node.hub.committer.run)
+        services.start_soon(node.heartbeat.run)
+        services.start_soon(node.janitor.run)
+        services.start_soon(_sweep, node)
+        admin = node.settings.node.admin
+        bound: Address | None = None
+        if admin is not None:
+            bound = await services.start(serve_admin, admin, node.health, node.counters)
+        listeners = await _listen(node)
+        gc.collect()
+        gc.freeze()  # what is here now stays; a full collection need not look at it
+        gc.set_threshold(*_GC_THRESHOLDS)
+        node.health.started()
+        _say_where(node, listeners, bound)
+        await stopping.wait()
+        await _stop(node, listeners)
+        services.cancel_scope.cancel()
+
+
+async def _listen(node: Node) -> list[asyncio.Server]:
+    hub = node.hub
+    listeners: list[asyncio.Server] = []
+    try:
+        for address in node.settings.node.listen:
+            listeners.append(await listen_tcp(lambda: Client(hub), address, node.settings.node.backlog))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _say_where(node: Node, listeners: list[asyncio.Server], admin: Address | None) -> None:
+    """The lines that a person who starts a node reads; on stdout, as the log goes to stderr."""
+    lines = [f"moorline {__version__} ({build_mode()}), node {node.settings.node.name}"]
+    for listener in listeners:
+        host, port = listener.sockets[0].getsockname()[:2]
+        lines.append(f"  mqtt   {Address(host, port)}")
+    if admin is not None:
+        lines.append(f"  admin  http://{admin}")
+    kind = "private " if node.settings.redis.url is None else ""
+    lines.append(f"  redis  {kind}{node.store.description}, prefix {node.settings.redis.prefix}")
+    print("\n".join(lines), flush=True)
+
+
+async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
+    """Ends in order what clients see, then what they have been promised."""
+    hub = node.hub
+    node.health.drain()
+    hub.is_stopping = True
+    for listener in listeners:
+        listener.close()
+    timeout_seconds = node.settings.node.shutdown_timeout_seconds
+    with anyio.move_on_after(timeout_seconds) as scope:
+        disconnect_all(hub, ReasonCode.SERVER_SHUTTING_DOWN, "the node is stopping")
+        await hub.committer.until_idle()
+        await node.heartbeat.leave()
+    if scope.cancelled_caught:
+        logger.error("not everything could be stored within %g s", timeout_seconds)
+    else:
+        logger.info("stopped")
+
+
+async def _sweep(node: Node) -> None:
+    """Deadlines of connections, what is due when Redis stays away, and how late this loop is."""
+    loop = asyncio.get_running_loop()
+    hub = node.hub
+    while True:
+        expected = loop.time() + _SWEEP_SECONDS
+        await anyio.sleep(_SWEEP_SECONDS)
+        node.counters.loop_lag.observe(max(0.0, loop.time() - expected))
+        hub.tick()
+        hub.wheel.sweep()
+        if node.redis.is_away_too_long():
+            disconnect_all(hub, ReasonCode.SERVER_BUSY, "the session store is away")
+        node.counters.subscriptions = hub.index.count
+        hub.after_input()
+
+
+def _drop_ended(hub: Hub, ended: EndedSession) -> None:
+    logger.info("session expired", extra={"client_id": ended.client_id})
+    drop_rows(hub, ended.client_id, ended.rows)
+
+
+async def _run_logged(work: Coroutine[object, object, None]) -> None:
+    try:
+        await work
+    except StoreError as error:
+        logger.error("a task of a connection failed: %s", error)
+    except Exception:  # the top of this task
+        logger.exception("a task of a connection failed")
+
+
+def _nothing() -> None:
+    """Nobody waits for a will that the janitor has found."""
