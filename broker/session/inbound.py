@@ -86,10 +86,6 @@ class Inbound:
     def __repr__(self) -> str:
         return f"Inbound({self._states})"
 
-    def __len__(self) -> int:
-        """Exchanges that are open: at most twice the Receive Maximum may be."""
-        return len(self._states) + len(self._tokens)
-
     def restore(self, packet_id: int, token: bytes, is_routed: bool) -> None:
         """An exchange that an earlier connection left open, as the claim answers it."""
         if is_routed:
@@ -130,7 +126,7 @@ class Inbound:
         return True
 
     def remember(self, packet_id: int, token: bytes, buckets: list[int]) -> None:
-        """The message was routed under `token`, which the store keeps in `buckets` until the exchange ends."""
+        """The message was routed under `token`; the store keeps that in `buckets` until the exchange ends."""
         if self.stored is not None:
             self._receivers[packet_id] = (token, buckets)
 
@@ -155,7 +151,7 @@ class Inbound:
         return Release.STORE
 
     def released(self, packet_id: int) -> None:
-        """The store has forgotten the identifier: PUBCOMP may leave, and nobody will ask for the token again."""
+        """The store has forgotten the identifier: PUBCOMP may leave, and nobody asks for the token again."""
         self._states.pop(packet_id, None)
         receivers = self._receivers.pop(packet_id, None)
         if receivers is not None and self.stored is not None:

@@ -12,6 +12,7 @@ from broker.mqtt import MQTT_5, publish_parts
 NO_DEADLINE: Final = 0
 
 _MESSAGE_EXPIRY_INTERVAL: Final = b"\x02"
+_LONGEST_EXPIRY_SECONDS: Final = 0xFFFFFFFF
 _SUBSCRIPTION_IDENTIFIER: Final = 0x0B
 
 
@@ -126,7 +127,9 @@ class Message:
         properties = self.properties
         if self.deadline_ms:
             # [MQTT-3.3.2-6]: the interval received, less the time that the message has been waiting here.
-            seconds = max(0, (self.deadline_ms - now_ms + 999) // 1000)
+            # Redis time as this node knows it may step back: the longest interval must not become longer.
+            seconds = (self.deadline_ms - now_ms + 999) // 1000
+            seconds = min(max(0, seconds), _LONGEST_EXPIRY_SECONDS)
             properties = _MESSAGE_EXPIRY_INTERVAL + seconds.to_bytes(4, "big") + properties
         for identifier in subscription_identifiers:  # [MQTT-3.3.4-4]
             properties += _subscription_identifier(identifier)

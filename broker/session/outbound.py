@@ -18,6 +18,7 @@ router turns into requests; a packet that may leave only after such a write is s
 called with its answer.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -79,7 +80,7 @@ class Delivery:
         return f"Delivery({self.gen}-{self.n}, {self.message!r}, qos={self.qos}, retain={self.retain})"
 
 
-class Outbound:
+class Outbound(ABC):
     """Window, Packet Identifiers and handshakes, common to direct and queued sessions.
 
     `window` is the client's Receive Maximum or our own limit, whichever is smaller.
@@ -118,9 +119,8 @@ class Outbound:
         self.quota = window
         self.maximum_packet_size = maximum_packet_size
         self.inflight: dict[int, int] = {}  # Packet Identifier -> n << 2 | state
-        self.released: dict[
-            int, int
-        ] = {}  # Packet Identifier -> n, negative if it holds no place in the window
+        # Packet Identifier -> n, negative if it holds no place in the window
+        self.released: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return (
@@ -190,20 +190,23 @@ class Outbound:
         self._complete(n)
         return True
 
-    def resume_sending(self) -> None:
-        """The client reads again, or a place in the window is free: sends what has been waiting."""
-        raise NotImplementedError
-
     # What the two kinds do differently
 
+    @abstractmethod
+    def resume_sending(self) -> None:
+        """The client reads again, or a place in the window is free: sends what has been waiting."""
+
+    @abstractmethod
     def _settle(self, n: int) -> None:
-        raise NotImplementedError
+        """The exchange ended with PUBACK, or a PUBREC that refuses."""
 
+    @abstractmethod
     def _receive_pubrec(self, packet_id: int, n: int) -> None:
-        raise NotImplementedError
+        """The client has taken the QoS 2 message."""
 
+    @abstractmethod
     def _complete(self, n: int) -> None:
-        raise NotImplementedError
+        """The exchange ended with PUBCOMP; `n` is negative if it held no place in the window."""
 
     # Common steps
 

@@ -30,8 +30,9 @@ class Intake:
     """How much a client may have open towards us: PUBLISH packets at QoS 1 and 2 that we have not settled.
 
     `receive_maximum` is what we told the client [MQTT-3.3.4-7]; a client before MQTT 5 doesn't know it, so
-    there we stop reading instead. `limit_bytes` bounds the payloads that wait for the store. `resumable` is
-    the node's list of intakes that have room again.
+    there we stop reading instead while that many wait for our first answer (PUBACK or PUBREC): not until they
+    are settled, since the PUBREL that settles one has to be read. `limit_bytes` bounds the payloads that wait
+    for the store. `resumable` is the node's list of intakes that have room again.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Intake:
         "receive_maximum",
         "resumable",
         "source",
+        "unanswered",
         "version",
     )
 
@@ -59,6 +61,7 @@ class Intake:
         self.limit_bytes = limit_bytes
         self.resumable = resumable
         self.count = 0
+        self.unanswered = 0
         self.bytes = 0
         self.is_held = False
 
@@ -68,31 +71,28 @@ class Intake:
     def open(self, size_bytes: int) -> bool:
         """A PUBLISH at QoS 1 or 2 has come. False if an MQTT 5 client has exceeded the Receive Maximum."""
         self.count += 1
+        self.unanswered += 1
         self.bytes += size_bytes
         return self.version != MQTT_5 or self.count <= self.receive_maximum
 
     def routed(self, size_bytes: int) -> None:
-        """Its payload is stored or delivered; it takes no memory here any more."""
+        """It is stored or delivered: it takes no memory here any more, and PUBACK or PUBREC leaves."""
+        self.unanswered -= 1
         self.bytes -= size_bytes
         if self.is_held and not self.must_hold():
-            self._resume()
+            self.is_held = False
+            self.resumable.append(self)
 
     def close(self) -> None:
         """It is settled: PUBACK, PUBCOMP, or a PUBREC which refuses has been sent."""
-        if self.count > 0:
+        if self.count > 0:  # one that an earlier connection began was not counted by this one
             self.count -= 1
-        if self.is_held and not self.must_hold():
-            self._resume()
 
     def must_hold(self) -> bool:
-        """Whether reading from this client has to stop until something is settled."""
+        """Whether reading from this client has to stop until something is stored."""
         return self.bytes > self.limit_bytes or (
-            self.version != MQTT_5 and self.count >= self.receive_maximum
+            self.version != MQTT_5 and self.unanswered >= self.receive_maximum
         )
-
-    def _resume(self) -> None:
-        self.is_held = False
-        self.resumable.append(self)
 
 
 class SendingLimits:

@@ -1,0 +1,251 @@
+"""QoS 2 with the client as the sender: each state, and pairs of client and server cut at every step."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from broker.session import Inbound, Message, Receipt, Release, StoredSession, TokenSource
+from tests.session.wire import message
+
+
+def _queued() -> tuple[Inbound, list[StoredSession]]:
+    changed: list[StoredSession] = []
+    return Inbound(StoredSession("client", 7, 3, changed)), changed
+
+
+def _clear(changed: list[StoredSession]) -> None:
+    for stored in changed:
+        stored.is_listed = False
+    changed.clear()
+
+
+def test_tokens_never_repeat_and_name_the_source() -> None:
+    source = TokenSource(b"12345678")
+    tokens = [source.next() for _ in range(1000)]
+    assert len(set(tokens)) == 1000
+    assert {len(token) for token in tokens} == {14}
+    assert all(token.startswith(b"12345678") for token in tokens)
+
+
+def test_a_whole_exchange_of_a_queued_session() -> None:
+    inbound, changed = _queued()
+    assert inbound.begin(5) is Receipt.NEW
+    waiting = message()
+    inbound.store(5, waiting)
+    assert (inbound.storing, inbound.storing_messages) == ([5], [waiting])
+    assert changed == [inbound.stored]
+    _clear(changed)
+    assert inbound.begin(5) is Receipt.PENDING
+    assert inbound.settle(5)
+    assert inbound.routed == [5]
+    assert changed == [inbound.stored]
+    _clear(changed)
+    assert inbound.begin(5) is Receipt.ROUTED
+    assert repr(inbound) == "Inbound({5: 1})"
+    assert inbound.release(5) is Release.STORE
+    assert inbound.releasing == [5]
+    assert changed == [inbound.stored]
+    assert inbound.release(5) is Release.PENDING
+    assert inbound.releasing == [5]
+    inbound.released(5)
+    assert inbound.spent == []
+    assert inbound.release(5) is Release.UNKNOWN
+    assert inbound.begin(5) is Receipt.NEW
+
+
+def test_a_whole_exchange_of_a_direct_session() -> None:
+    inbound = Inbound(None)
+    assert inbound.begin(5) is Receipt.NEW
+    inbound.store(5, message())
+    inbound.remember(5, b"token", [1])
+    assert inbound.settle(5)
+    assert inbound.routed == []
+    assert inbound.begin(5) is Receipt.ROUTED
+    assert inbound.release(5) is Release.COMPLETE
+    inbound.released(5)
+    assert inbound.spent == []
+    assert inbound.release(5) is Release.UNKNOWN
+    assert inbound.begin(5) is Receipt.NEW
+
+
+def test_a_spent_token_is_told_to_every_bucket_that_keeps_it() -> None:
+    inbound, changed = _queued()
+    inbound.begin(5)
+    inbound.settle(5)
+    inbound.remember(5, b"token", [1, 9])
+    inbound.release(5)
+    _clear(changed)
+    inbound.released(5)
+    assert inbound.spent == [(1, b"token"), (9, b"token")]
+    assert changed == [inbound.stored]
+
+
+def test_refused_the_identifier_is_free_again() -> None:  # [MQTT-4.3.3-9]
+    inbound, _ = _queued()
+    inbound.begin(5)
+    inbound.refuse(5)
+    assert inbound.begin(5) is Receipt.NEW
+    inbound.refuse(6)  # never seen: nothing to free
+
+
+def test_released_before_it_was_routed_owes_no_pubrec() -> None:
+    inbound, _ = _queued()
+    inbound.begin(5)
+    assert inbound.release(5) is Release.STORE
+    assert not inbound.settle(5)
+    assert inbound.routed == []
+
+
+def test_a_restored_exchange_that_was_routed() -> None:
+    inbound, _ = _queued()
+    inbound.restore(5, b"token", True)
+    assert inbound.begin(5) is Receipt.ROUTED
+    assert inbound.release(5) is Release.STORE
+
+
+def test_a_restored_exchange_that_was_not_routed_keeps_its_token() -> None:
+    inbound, _ = _queued()
+    inbound.restore(5, b"token", False)
+    assert inbound.begin(5) is Receipt.UNROUTED
+    assert inbound.take_token(5) == b"token"
+    assert inbound.begin(5) is Receipt.PENDING
+    assert inbound.settle(5)
+
+
+def test_a_restored_exchange_may_be_released_although_it_is_not_marked_as_routed() -> None:
+    # PUBREC left, and the node died before the mark was stored.
+    inbound, _ = _queued()
+    inbound.restore(5, b"token", False)
+    assert inbound.release(5) is Release.STORE
+    inbound.released(5)
+    assert inbound.begin(5) is Receipt.NEW
+
+
+# Pairs: a client that knows QoS 2, a server that is killed or cut off at each step.
+
+
+class _Store:
+    """What of one session outlives a node, as DESIGN's functions keep it."""
+
+    def __init__(self) -> None:
+        self.rx: dict[int, tuple[bytes, bool]] = {}
+        self.once: set[bytes] = set()
+        self.subscriber: list[bytes] = []  # payloads, as they were appended to its queue
+
+    def receive(self, packet_id: int, token: bytes) -> bytes:
+        """The token that counts: the first one stored."""
+        return self.rx.setdefault(packet_id, (token, False))[0]
+
+    def enqueue(self, routed: Message) -> None:
+        if routed.token not in self.once:
+            self.once.add(routed.token)
+            self.subscriber.append(routed.payload)
+
+    def mark_routed(self, packet_id: int) -> None:
+        if packet_id in self.rx:
+            self.rx[packet_id] = (self.rx[packet_id][0], True)
+
+
+class _Client:
+    """Publishes one message at QoS 2, and resumes where it was."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.next: Literal["PUBLISH", "PUBREL", "nothing"] = "PUBLISH"
+
+
+class _Server:
+    """A node that has just claimed the session."""
+
+    def __init__(self, store: _Store, tokens: TokenSource) -> None:
+        self.store = store
+        self.tokens = tokens
+        self.inbound = Inbound(StoredSession("client", 7, 3, []))
+        for packet_id, (token, is_routed) in store.rx.items():
+            self.inbound.restore(packet_id, token, is_routed)
+
+    def publish(self, payload: bytes) -> Iterator[str]:
+        """Ends with "PUBREC" when that may leave."""
+        received = Message("t", payload, 2, False)
+        receipt = self.inbound.begin(1)
+        if receipt == Receipt.ROUTED:
+            yield "PUBREC"
+            return
+        if receipt == Receipt.UNROUTED:
+            received.token = self.inbound.take_token(1)
+        else:
+            received.token = self.tokens.next()
+            self.inbound.store(1, received)
+            yield "not stored"
+            received.token = self.store.receive(1, received.token)
+        yield "stored"
+        self.store.enqueue(received)
+        yield "routed"
+        assert self.inbound.settle(1)
+        yield "PUBREC"
+        yield "mark not stored"
+        if self.inbound.routed:
+            self.store.mark_routed(1)
+        yield "mark stored"
+
+    def pubrel(self) -> Iterator[str]:
+        """Ends with "PUBCOMP" when that may leave."""
+        release = self.inbound.release(1)
+        if release == Release.STORE:
+            yield "not deleted"
+            self.store.rx.pop(1, None)
+            yield "deleted"
+            self.inbound.released(1)
+        else:
+            assert release == Release.UNKNOWN  # PUBCOMP got lost
+        yield "PUBCOMP"
+
+
+def _connection(client: _Client, server: _Server) -> Iterator[str]:
+    """One connection from resume on; whoever takes the steps may stop after any of them."""
+    if client.next == "PUBLISH":
+        yield "PUBLISH is on its way"
+        for step in server.publish(client.payload):
+            yield step
+            if step == "PUBREC":
+                client.next = "PUBREL"
+                yield "PUBREC has arrived"
+    if client.next == "PUBREL":
+        yield "PUBREL is on its way"
+        for step in server.pubrel():
+            yield step
+            if step == "PUBCOMP":
+                client.next = "nothing"
+                yield "PUBCOMP has arrived"
+
+
+def _run(client: _Client, store: _Store, tokens: TokenSource, steps: int) -> bool:
+    """True if the exchange came to its end within so many steps."""
+    connection = _connection(client, _Server(store, tokens))
+    for _ in range(steps):
+        if next(connection, None) is None:
+            return True
+    return next(connection, None) is None
+
+
+@pytest.mark.parametrize("first", range(16))
+@pytest.mark.parametrize("second", range(16))
+def test_one_delivery_wherever_two_connections_are_cut(first: int, second: int) -> None:
+    store = _Store()
+    tokens = TokenSource(b"12345678")
+    client = _Client(b"only once")
+    _run(client, store, tokens, first)
+    _run(client, store, tokens, second)
+    assert _run(client, store, tokens, 100)
+    assert client.next == "nothing"
+    assert store.subscriber == [b"only once"]
+    assert store.rx == {}
+    # The identifier is free: the next message with it is another one.
+    again = _Client(b"another")
+    assert _run(again, store, tokens, 100)
+    assert store.subscriber == [b"only once", b"another"]
+
+
+def test_the_pair_has_fewer_steps_than_are_cut() -> None:
+    assert _run(_Client(b""), _Store(), TokenSource(b"12345678"), 15)

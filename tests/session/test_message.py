@@ -1,0 +1,114 @@
+"""A message is encoded once for a whole fan-out, and differs for a receiver only where it must."""
+
+import pytest
+
+from broker.mqtt import MQTT_3_1_1, MQTT_5, Decoder, Packet, Properties, Publish, forwarded_properties
+from broker.session import NO_DEADLINE, Message
+
+PROPERTIES = forwarded_properties(
+    Properties(content_type="text/plain", user_property=(("a", "1"), ("a", "2")))
+)
+
+
+def _message(deadline_ms: int = NO_DEADLINE, properties: bytes = PROPERTIES) -> Message:
+    return Message("a/b", b"payload", 1, True, properties, deadline_ms)
+
+
+def _decode(data: bytes, version: int) -> Publish:
+    packets: list[Packet] = []
+    Decoder(False, 1 << 20, version).feed(data, packets)
+    (packet,) = packets
+    assert isinstance(packet, Publish)
+    return packet
+
+
+def _decode_parts(parts: tuple[bytes, bytes], version: int) -> Publish:
+    return _decode(parts[0] + b"\x00\x07" + parts[1], version)
+
+
+def test_repr_shows_no_payload() -> None:
+    assert repr(_message()) == "Message('a/b', 7 bytes, qos=1, retain=True)"
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "now_ms", "expected"),
+    [(NO_DEADLINE, 10**15, False), (1000, 999, False), (1000, 1000, True), (1000, 1001, True)],
+)
+def test_expiry(deadline_ms: int, now_ms: int, expected: bool) -> None:
+    assert _message(deadline_ms).is_expired(now_ms) is expected
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("retain", [False, True])
+def test_parts_of_each_kind(version: int, qos: int, retain: bool) -> None:
+    packet = _decode_parts(_message().parts(version, qos, retain), version)
+    properties = Properties(content_type="text/plain", user_property=(("a", "1"), ("a", "2")))
+    expected = properties if version == MQTT_5 else None
+    assert packet == Publish("a/b", b"payload", qos, retain, False, 7, expected)
+
+
+def test_every_encoding_is_made_once() -> None:
+    message = _message()
+    kinds = [(version, qos, retain) for version in (4, 5) for qos in (1, 2) for retain in (False, True)]
+    first = [message.parts(*kind) for kind in kinds]
+    second = [message.parts(*kind) for kind in kinds]
+    assert all(a[0] is b[0] and a[1] is b[1] for a, b in zip(first, second, strict=True))
+    assert len(set(first)) == len(kinds)
+
+
+def test_the_whole_packet_at_qos_0() -> None:
+    message = _message()
+    whole = message.whole(MQTT_3_1_1, True)
+    assert _decode(whole, MQTT_3_1_1) == Publish("a/b", b"payload", 0, True, False, 0)
+    assert message.whole(MQTT_3_1_1, True) is whole
+    assert _decode(message.whole(MQTT_5, False), MQTT_5).retain is False
+    assert message.whole(MQTT_3_1_1, True) == whole
+
+
+def test_a_plain_receiver_shares_the_encoding() -> None:
+    message = _message()
+    head, tail = message.parts(MQTT_5, 1, False)
+    shared = message.parts_for(MQTT_5, 1, False, False, (), 0)
+    assert shared[0] is head
+    assert shared[1] is tail
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_dup(version: int) -> None:
+    message = _message()
+    packet = _decode_parts(message.parts_for(version, 1, False, True, (), 0), version)
+    assert packet.dup
+    assert not _decode_parts(message.parts(version, 1, False), version).dup
+
+
+@pytest.mark.parametrize("identifier", [1, 127, 128, 16_383, 16_384, 2_097_152, 268_435_455])
+def test_subscription_identifiers(identifier: int) -> None:  # [MQTT-3.3.4-4]
+    message = _message()
+    packet = _decode_parts(message.parts_for(MQTT_5, 1, False, False, (3, identifier), 0), MQTT_5)
+    assert packet.properties is not None
+    assert packet.properties.subscription_identifier == (3, identifier)
+    assert packet.properties.user_property == (("a", "1"), ("a", "2"))
+
+
+def test_subscription_identifiers_are_nothing_to_older_clients() -> None:
+    message = _message(deadline_ms=5_000)
+    assert message.parts_for(MQTT_3_1_1, 1, False, False, (3,), 0) == message.parts(MQTT_3_1_1, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "seconds"),
+    [(0, 10), (1, 10), (999, 10), (1000, 9), (9_001, 1), (9_999, 1), (10_000, 0), (12_000, 0)],
+)
+def test_what_is_left_of_the_expiry(now_ms: int, seconds: int) -> None:  # [MQTT-3.3.2-6]
+    packet = _decode_parts(_message(10_000).parts_for(MQTT_5, 1, False, False, (), now_ms), MQTT_5)
+    assert packet.properties is not None
+    assert packet.properties.message_expiry_interval == seconds
+
+
+def test_the_longest_expiry_when_the_clock_steps_back() -> None:
+    published_ms = 1_000_000
+    message = _message(published_ms + 0xFFFFFFFF * 1000)
+    packet = _decode_parts(message.parts_for(MQTT_5, 1, False, False, (), published_ms - 1), MQTT_5)
+    assert packet.properties is not None
+    assert packet.properties.message_expiry_interval == 0xFFFFFFFF

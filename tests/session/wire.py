@@ -1,0 +1,157 @@
+"""The far end of a connection, where bytes become packets again, and sessions made with few words."""
+
+from collections.abc import Sequence
+
+from broker.mqtt import MQTT_5, Decoder, Packet
+from broker.session import (
+    Clock,
+    Delivery,
+    DirectOutbound,
+    Drops,
+    Intake,
+    Message,
+    Outbox,
+    QueuedOutbound,
+    QueueState,
+    SendingLimits,
+    Session,
+    StoredSession,
+)
+
+
+class Wire:
+    """Takes what an outbox writes. `writes` are the pieces, `take` gives them decoded as the client would."""
+
+    def __init__(self, version: int = MQTT_5) -> None:
+        self.writes: list[bytes] = []
+        self._packets: list[Packet] = []
+        self._decoder = Decoder(False, 1 << 28, version)
+
+    def write_all(self, data: bytes) -> None:
+        self.writes.append(data)
+        self._decoder.feed(data, self._packets)
+
+    def take(self) -> list[Packet]:
+        packets = self._packets
+        self._packets = []
+        return packets
+
+
+class Silent:
+    """A connection that is read from; remembers that it was resumed."""
+
+    def __init__(self) -> None:
+        self.resumed = 0
+
+    def resume_reading(self) -> None:
+        self.resumed += 1
+
+
+class Link:
+    """An outbox, its wire, and what a node shares among its sessions."""
+
+    def __init__(self, version: int = MQTT_5, limit_bytes: int = 1 << 20) -> None:
+        self.version = version
+        self.wire = Wire(version)
+        self.ready: list[Outbox] = []
+        self.outbox = Outbox(self.ready, self.wire, limit_bytes)
+        self.clock = Clock(1_000_000)
+        self.drops = Drops()
+        self.changed: list[StoredSession] = []
+        self.resumable: list[Intake] = []
+
+    def stored(self, client_id: str = "client") -> StoredSession:
+        return StoredSession(client_id, 7, 3, self.changed)
+
+    def direct(
+        self,
+        window: int = 10,
+        backlog: int = 10,
+        *,
+        drop_oldest: bool = True,
+        maximum_packet_size: int = 0,
+    ) -> DirectOutbound:
+        return DirectOutbound(
+            self.stored(),
+            self.drops,
+            self.outbox,
+            self.clock,
+            self.version,
+            window,
+            maximum_packet_size,
+            backlog,
+            drop_oldest,
+        )
+
+    def queued(
+        self,
+        window: int = 8,
+        *,
+        n: int = 0,
+        sent: int = 0,
+        hi: int | None = None,
+        released: Sequence[int] = (),
+        has_queue: bool = False,
+        maximum_packet_size: int = 0,
+    ) -> QueuedOutbound:
+        return QueuedOutbound(
+            self.stored(),
+            self.drops,
+            self.outbox,
+            self.clock,
+            self.version,
+            window,
+            maximum_packet_size,
+            1,
+            n,
+            sent,
+            n + window if hi is None else hi,
+            released,
+            has_queue,
+        )
+
+    def session(
+        self,
+        queue: QueueState | None = None,
+        *,
+        receive_maximum: int = 10,
+        limit_bytes: int = 1000,
+        window: int = 8,
+    ) -> Session:
+        intake = Intake(Silent(), self.version, receive_maximum, limit_bytes, self.resumable)
+        return Session(
+            "client",
+            7,
+            3,
+            self.version,
+            self.drops,
+            self.outbox,
+            intake,
+            self.clock,
+            SendingLimits(window, 0, 10, True),
+            queue,
+            60_000,
+            self.changed,
+        )
+
+    def take(self) -> list[Packet]:
+        """What has been sent since the last time."""
+        self.outbox.flush()
+        return self.wire.take()
+
+    def take_changed(self) -> int:
+        """How many sessions have asked for a look; takes them off the list."""
+        count = len(self.changed)
+        for stored in self.changed:
+            stored.is_listed = False
+        self.changed.clear()
+        return count
+
+
+def message(payload: bytes = b"payload", *, qos: int = 1, deadline_ms: int = 0, topic: str = "t") -> Message:
+    return Message(topic, payload, qos, False, b"", deadline_ms)
+
+
+def entry(n: int, qos: int = 1, *, gen: int = 1, deadline_ms: int = 0) -> Delivery:
+    """A queue entry; its payload is its number."""
+    return Delivery(message(b"%d" % n, qos=qos, deadline_ms=deadline_ms), qos, False, (), gen, n)
