@@ -1,0 +1,139 @@
+"""The Redis URL: what it says, and how it is shown without its password."""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from cluster.store.errors import InvalidRedisUrl
+
+DEFAULT_PORT: Final = 6379
+_SCHEMES: Final = ("redis", "rediss", "unix")
+_LATER_SCHEMES: Final = ("redis+sentinel", "redis+cluster")
+_VERIFICATION: Final = {"required": True, "none": False}
+_TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a `rediss://` server is verified. Empty file names: the system's authorities, no client certificate."""
+
+    verify: bool = True
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """Raises InvalidRedisUrl if a file can't be read."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file or None)
+            if self.certificate_file:
+                context.load_cert_chain(self.certificate_file, self.key_file or None)
+        except OSError as error:  # ssl.SSLError is one
+            files = ", ".join(f for f in (self.ca_file, self.certificate_file, self.key_file) if f)
+            raise InvalidRedisUrl(
+                f"certificates of the Redis URL can't be loaded ({files}): {error}"
+            ) from error
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server. `path` is set for a unix socket, else `host` and `port` are. Its text has no password in it."""
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    path: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    database: int = 0
+    tls: Tls | None = None
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_url(url: str) -> Endpoint:
+    """`redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`.
+
+    `rediss://` takes the options ssl_ca_certs, ssl_certfile, ssl_keyfile (paths) and ssl_cert_reqs (required, none).
+    Raises InvalidRedisUrl. The text of the error never has the password in it.
+    """
+    scheme = url.partition("://")[0]
+    if scheme in _LATER_SCHEMES:
+        raise InvalidRedisUrl(f"{scheme}:// is not supported yet: give the address of one primary (redis://)")
+    if scheme not in _SCHEMES or "://" not in url:
+        raise InvalidRedisUrl("the Redis URL does not begin with one of redis://, rediss://, unix://")
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        return _READERS[scheme](parts, options)
+    except ValueError as error:
+        raise InvalidRedisUrl(f"the Redis URL is not valid: {error}") from None
+
+
+def _read_tcp(parts: SplitResult, options: dict[str, str]) -> Endpoint:
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    _refuse_unknown(options, ("db", *_TLS_OPTIONS) if parts.scheme == "rediss" else ("db",))
+    path = unquote(parts.path).strip("/")
+    return Endpoint(
+        host=unquote(parts.hostname),
+        port=DEFAULT_PORT if parts.port is None else parts.port,
+        username=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=_database(path or options.get("db", "0")),
+        tls=_read_tls(options) if parts.scheme == "rediss" else None,
+    )
+
+
+def _read_unix(parts: SplitResult, options: dict[str, str]) -> Endpoint:
+    if parts.hostname:
+        raise ValueError("the path of a unix socket begins with a slash, after unix://")
+    if parts.path in ("", "/"):
+        raise ValueError("it names no socket")
+    _refuse_unknown(options, ("db",))
+    return Endpoint(
+        path=unquote(parts.path),
+        username=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=_database(options.get("db", "0")),
+    )
+
+
+def _read_tls(options: dict[str, str]) -> Tls:
+    verification = options.get("ssl_cert_reqs", "required")
+    if verification not in _VERIFICATION:
+        raise ValueError(f"ssl_cert_reqs is one of {', '.join(_VERIFICATION)}")
+    return Tls(
+        verify=_VERIFICATION[verification],
+        ca_file=options.get("ssl_ca_certs", ""),
+        certificate_file=options.get("ssl_certfile", ""),
+        key_file=options.get("ssl_keyfile", ""),
+    )
+
+
+def _refuse_unknown(options: dict[str, str], known: tuple[str, ...]) -> None:
+    for name in options:
+        if name not in known:
+            raise ValueError(f"there is no option {name!r} (known: {', '.join(known)})")
+
+
+def _database(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"the database is a number, not {text!r}")
+    return int(text)
+
+
+_READERS: Final[dict[str, Callable[[SplitResult, dict[str, str]], Endpoint]]] = {
+    "redis": _read_tcp,
+    "rediss": _read_tcp,
+    "unix": _read_unix,
+}

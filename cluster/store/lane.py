@@ -1,0 +1,200 @@
+"""The lane to a primary: one connection, one batch in flight, as fast as many in parallel (and in order).
+
+Theory of operation. `exchange` sends all calls of a batch, and the question for the version of the subscriptions, in
+one write; it returns when all is answered. While Redis can't answer (it is gone, loading, a replica, or its disk is
+full) the lane connects again, with back-off, and sends the *same bytes* again, until it is cancelled: what it returns
+is always the answer of Redis. So a request may be carried out twice, and the library's functions allow for that.
+
+A cancelled exchange leaves the connection closed; the next one opens another.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import anyio
+
+from cluster.store.call import Call, CallEncoder, Reply, Request, pack_command, unpack_replies
+from cluster.store.connection import Connection
+from cluster.store.errors import (
+    CallFailed,
+    LibraryMissing,
+    NodeGone,
+    StoreError,
+    StoreStartError,
+    StoreUnavailable,
+)
+
+__all__ = ["Call", "CallReplies", "Exchange", "Lane", "Reply", "Request", "StatusListener", "StoreStatus"]
+
+_FIRST_BACKOFF_SECONDS: Final = 0.02
+_MAXIMUM_BACKOFF_SECONDS: Final = 1.0
+_REPORT_SECONDS: Final = 5.0
+
+logger = logging.getLogger(__name__)
+
+CallReplies: TypeAlias = list[Reply] | StoreError
+"""One reply per request; RedisFull or CallFailed if the whole call was refused."""
+
+
+class Exchange:
+    """What a batch was answered: per call its replies, and the version of the subscriptions if it was asked for."""
+
+    __slots__ = ("replies", "version")
+
+    def __init__(self, replies: list[CallReplies], version: str | None) -> None:
+        self.replies = replies
+        self.version = version
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """`away_since` is a point of time.monotonic(), None while Redis answers. `reason` is for people."""
+
+    away_since: float | None
+    reason: str = ""
+
+
+StatusListener: TypeAlias = Callable[[StoreStatus], None]
+"""Told when Redis goes away and when it is back. Must not raise and must not wait."""
+
+
+class Lane:
+    """`connect` opens a connection that is ready for calls, `load_library` repairs one that has lost its functions."""
+
+    def __init__(
+        self,
+        encoder: CallEncoder,
+        version_key: str,
+        connect: Callable[[], Awaitable[Connection]],
+        load_library: Callable[[Connection], Awaitable[None]],
+        on_status: StatusListener,
+        connection: Connection | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._get_version = pack_command("GET", version_key)
+        self._connect = connect
+        self._load_library = load_library
+        self._on_status = on_status
+        self._connection = connection
+        self._is_busy = False
+        self._failures = 0
+        self._reported = 0.0
+        self.away_since: float | None = None
+        """When Redis was last known to answer, by time.monotonic(); None unless it is away now."""
+
+    def __repr__(self) -> str:
+        return f"<Lane {self._connection!r}, away since {self.away_since}>"
+
+    async def exchange(self, calls: Sequence[Call], read_version: bool = False) -> Exchange:
+        """Sends `calls`, in order, and returns what they were answered, in the same order.
+
+        Takes as long as Redis is away. A call that Redis refused has a RedisFull or CallFailed in place of its
+        replies; a request that failed has an ItemError. Raises NodeGone if this incarnation is declared dead.
+        """
+        count = len(calls) + read_version
+        if not count:
+            return Exchange([], None)
+        if self._is_busy:
+            raise RuntimeError("one exchange at a time")
+        self._is_busy = True
+        try:
+            answers = await self._ask(self._pack(calls, read_version), count)
+        finally:
+            self._is_busy = False
+        version: str | None = None
+        if read_version:
+            answer = answers.pop()
+            version = answer.decode() if isinstance(answer, bytes) else ""
+        return Exchange(
+            [_replies_of(call, answer) for call, answer in zip(calls, answers, strict=True)], version
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            await self._connection.aclose()
+
+    def _pack(self, calls: Sequence[Call], read_version: bool) -> bytes:
+        parts: list[bytes] = []
+        for call in calls:
+            self._encoder.append_to(parts, call)
+        if read_version:
+            parts.append(self._get_version)
+        return b"".join(parts)
+
+    async def _ask(self, commands: bytes, count: int) -> list[object]:
+        """Asks until Redis has answered every command with something that is no passing trouble."""
+        while True:
+            started = time.monotonic()
+            connection = self._connection
+            try:
+                if connection is None or connection.is_closed:
+                    connection = self._connection = await self._connect()
+                answers = await connection.ask(commands, count)
+                trouble = _trouble_of(answers)
+                if trouble is None:
+                    if self.away_since is not None:
+                        self._note_back()
+                    return answers
+                if isinstance(trouble, LibraryMissing):
+                    await self._load_library(connection)
+            except (StoreUnavailable, StoreStartError) as error:
+                trouble = error
+            await self._wait_out(trouble, started)
+
+    async def _wait_out(self, trouble: StoreError, started: float) -> None:
+        """Notes that Redis is away, then waits; not the first time, for a connection that has merely grown stale."""
+        if self.away_since is None:
+            self.away_since = started
+            self._report(trouble)
+            self._on_status(StoreStatus(started, str(trouble)))
+        elif time.monotonic() - self._reported >= _REPORT_SECONDS:
+            self._report(trouble)
+        if self._connection is not None and not isinstance(trouble, LibraryMissing):
+            self._connection.abort(
+                str(trouble)
+            )  # a server that turned replica, say, is found anew by its name
+        await anyio.sleep(backoff_seconds(self._failures, random.random()))
+        self._failures += 1
+
+    def _report(self, trouble: StoreError) -> None:
+        self._reported = time.monotonic()
+        logger.warning("Redis is away, everything that must be stored is held: %s", trouble)
+
+    def _note_back(self) -> None:
+        away_seconds = time.monotonic() - (self.away_since or 0.0)
+        self._failures = 0
+        self.away_since = None
+        logger.warning("Redis is back after %.1f s", away_seconds)
+        self._on_status(StoreStatus(None))
+
+
+def backoff_seconds(failures: int, random_share: float) -> float:
+    """The pause before the next attempt: none, then growing to a second. `random_share`, 0 to 1, spreads the nodes."""
+    if not failures:
+        return 0.0
+    ceiling = min(_MAXIMUM_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
+    return ceiling * (0.5 + 0.5 * random_share)
+
+
+def _trouble_of(answers: Sequence[object]) -> StoreError | None:
+    """What stands between us and a real answer: passing, or for a person to repair."""
+    for answer in answers:
+        if isinstance(answer, StoreUnavailable | StoreStartError):
+            return answer
+        if isinstance(answer, NodeGone):
+            raise answer
+    return None
+
+
+def _replies_of(call: Call, answer: object) -> CallReplies:
+    if type(answer) is bytes:
+        try:
+            return unpack_replies(answer, len(call.requests))
+        except CallFailed as error:
+            return error
+    return answer if isinstance(answer, StoreError) else CallFailed("a call answered with no string")
