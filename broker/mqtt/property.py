@@ -357,7 +357,8 @@ def _encode_value(rule: PropertyRule, value: object, encoded: list[bytes]) -> No
         encoded.append(identifier + binary(value))
     elif isinstance(value, int):
         encoded.append(identifier + value.to_bytes(1 << rule.kind, "big"))
-    elif isinstance(value, tuple):
+    else:
+        assert isinstance(value, tuple)
         for item in value:
             if rule.kind == _VARINT:
                 encoded.append(identifier + varint(item))
