@@ -62,7 +62,7 @@ from broker.mqtt.reader import (
     read_unsubscribe,
 )
 from broker.mqtt.reason_code import ReasonCode
-from broker.mqtt.topic import has_wildcards
+from broker.mqtt.topic import SHOWN_LENGTH, has_wildcards
 from broker.mqtt.wire import text, varint
 
 # Topic Names by their bytes: validated once, and one string object for each, whose hash is known already.
@@ -294,7 +294,7 @@ class Decoder:
             if name in (b"MQTT", b"MQIsdp"):
                 self.version = MQTT_5 if version > MQTT_5 else MQTT_3_1_1
             raise ProtocolError(
-                f"protocol {name!r} version {version}", ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
+                f"protocol {name[:SHOWN_LENGTH]!r} version {version}", ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
             )
         self.version = version
         if version == MQTT_5 and start > 1 + len(varint(size)):  # [MQTT-1.5.5-1]

@@ -53,7 +53,13 @@ from broker.mqtt.reason_code import (
     V3_CONNACK_REASON_CODES,
     V3_SUBACK_REASON_CODES,
 )
-from broker.mqtt.topic import SHARE_PREFIX, InvalidTopicFilter, has_valid_wildcards, parse_filter
+from broker.mqtt.topic import (
+    SHARE_PREFIX,
+    SHOWN_LENGTH,
+    InvalidTopicFilter,
+    has_valid_wildcards,
+    parse_filter,
+)
 from broker.mqtt.wire import read_string, read_uint16
 
 Reader = Callable[[bytes, int, int, int], Packet]
@@ -165,7 +171,7 @@ def _check_filter(filter: str, version: int) -> str | None:
         except InvalidTopicFilter as error:
             raise MalformedPacket(str(error)) from None
     if not has_valid_wildcards(filter):  # [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1]
-        raise MalformedPacket(f"not a Topic Filter: {filter!r}")
+        raise MalformedPacket(f"not a Topic Filter: {filter[:SHOWN_LENGTH]!r}")
     return None
 
 

@@ -8,6 +8,8 @@ from typing import Final
 
 MAXIMUM_LENGTH_BYTES: Final = 65535  # [MQTT-4.7.3-3]
 SHARE_PREFIX: Final = "$share/"
+SHOWN_LENGTH: Final = 40
+"""Characters of a peer's text in a message: it goes to logs, and back as a Reason String."""
 
 
 class InvalidTopicFilter(ValueError):
@@ -62,18 +64,19 @@ def parse_filter(filter: str, maximum_levels: int = 0) -> tuple[str | None, str]
     """
     group: str | None = None
     matched = filter
+    shown = filter[:SHOWN_LENGTH]
     if filter.startswith(SHARE_PREFIX):
         group, slash, matched = filter[len(SHARE_PREFIX) :].partition("/")
         if not group or has_wildcards(group):  # [MQTT-4.8.2-1]
-            raise InvalidTopicFilter(f"no valid ShareName in {filter!r}")
+            raise InvalidTopicFilter(f"no valid ShareName in {shown!r}")
         if not slash or not matched:  # [MQTT-4.8.2-2]
-            raise InvalidTopicFilter(f"a Topic Filter must follow the ShareName in {filter!r}")
+            raise InvalidTopicFilter(f"a Topic Filter must follow the ShareName in {shown!r}")
     if not has_valid_wildcards(matched):
-        raise InvalidTopicFilter(f"empty, or a wildcard in the wrong place: {filter!r}")
+        raise InvalidTopicFilter(f"empty, or a wildcard in the wrong place: {shown!r}")
     if "\0" in filter or _is_too_long(filter):  # [MQTT-4.7.3-2], [MQTT-4.7.3-3]
         raise InvalidTopicFilter("NUL in it, or longer than 65,535 bytes")
     if maximum_levels and matched.count("/") >= maximum_levels:
-        raise InvalidTopicFilter(f"more than {maximum_levels} levels: {filter!r}")
+        raise InvalidTopicFilter(f"more than {maximum_levels} levels: {shown!r}")
     return group, matched
 
 
