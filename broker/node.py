@@ -1,4 +1,5 @@
-"""The composition root: builds every object of a node, starts and stops them in order. The only file that wires.
+"""The composition root: builds every object of a node, starts and stops them in order. The only file that
+wires.
 
 Start: private Redis (if no URL is given), store, membership, subscription index, services, admin, listeners.
 Stop: listeners, DISCONNECT 0x8B to the clients, what is still to be stored, membership, store, private Redis.
@@ -9,12 +10,14 @@ import gc
 import resource
 import secrets
 import signal
+import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
+from cluster.store.deadlines import EndedSession
 
 from broker import __version__, build_mode
 from broker.admin import serve_admin
@@ -41,10 +44,9 @@ from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSou
 from broker.settings import Address, Settings
 from cluster.heartbeat import Heartbeat
 from cluster.janitor import Janitor
-from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
-from cluster.store.lane import Lane
+from cluster.store.lane import StoreStatus
 from cluster.store.store import Store, open_store
 
 TOKEN_GRACE_SECONDS: Final = 120
@@ -57,16 +59,25 @@ _GC_THRESHOLDS: Final = (50_000, 50, 1000)
 logger = get_logger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is there before Redis is, and outlives it."""
+
+    settings: Settings
+    incarnation: str
+    health: Health
+    counters: Counters
+    watch: "_RedisWatch"
+    admin: Address | None
+    stopping: anyio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """The objects of a running node that its services share."""
 
-    settings: Settings
-    health: Health
-    counters: Counters
+    surroundings: Surroundings
     store: Store
-    lane: Lane
-    redis: "_RedisWatch"
     hub: Hub
     heartbeat: Heartbeat
     janitor: Janitor
@@ -82,29 +93,21 @@ class _RedisWatch:
         self._limit_seconds = limit_seconds
         self._away_since: float | None = None
 
-    def away(self, reason: str) -> None:
-        """The lane has lost its connection."""
-        if self._away_since is None:
-            self._away_since = asyncio.get_running_loop().time()
+    def __call__(self, status: StoreStatus) -> None:
+        """The lane has lost Redis, or has it back."""
+        if status.away_since is None:
+            if self._away_since is not None:
+                self._counters.redis_reconnects += 1
+            self._counters.redis_away = 0
+            self._health.redis_back()
+        else:
             self._counters.redis_away = 1
-            self._health.redis_away(reason)
-            logger.warning("Redis is away: nothing is acknowledged until it is back", extra={"reason": reason})
-
-    def back(self) -> None:
-        """The lane is connected."""
-        if self._away_since is not None:
-            away_seconds = asyncio.get_running_loop().time() - self._away_since
-            logger.warning("Redis is back", extra={"away_seconds": round(away_seconds, 3)})
-            self._counters.redis_reconnects += 1
-        self._away_since = None
-        self._counters.redis_away = 0
-        self._health.redis_back()
+            self._health.redis_away(status.reason)
+        self._away_since = status.away_since
 
     def is_away_too_long(self) -> bool:
         """Whether clients are to be told."""
-        if self._away_since is None:
-            return False
-        return asyncio.get_running_loop().time() - self._away_since > self._limit_seconds
+        return self._away_since is not None and time.monotonic() - self._away_since > self._limit_seconds
 
 
 class _Tasks:
@@ -128,11 +131,19 @@ class _Tasks:
 async def run(settings: Settings) -> int:
     """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
     stopping = anyio.Event()
+    health = Health()
+    counters = Counters(settings.node.name, __version__)
+    watch = _RedisWatch(health, counters, settings.redis.away_limit_seconds)
+    incarnation = f"{settings.node.name}.{secrets.token_hex(6)}"
     code = 1
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as process:
             process.start_soon(_watch_signals, signals, stopping)
-            code = await _run_with_redis(settings, stopping)
+            admin: Address | None = None
+            if settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
+                admin = await process.start(serve_admin, settings.node.admin, health, counters)
+            around = Surroundings(settings, incarnation, health, counters, watch, admin, stopping)
+            code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
 
@@ -146,55 +157,57 @@ async def _watch_signals(signals: AsyncIterator[signal.Signals], stopping: anyio
         stopping.set()
 
 
-async def _run_with_redis(settings: Settings, stopping: anyio.Event) -> int:
-    if settings.redis.url is not None:
-        return await _run_with_store(settings, settings.redis.url, stopping)
-    async with PrivateRedis(settings.node.data_dir) as private:
-        return await _run_with_store(settings, private.url, stopping)
+async def _run_with_redis(around: Surroundings) -> int:
+    url = around.settings.redis.url
+    if url is not None:
+        return await _run_with_store(around, url)
+    async with PrivateRedis(around.settings.node.data_dir) as private:
+        return await _run_with_store(around, private.url)
 
 
-async def _run_with_store(settings: Settings, url: str, stopping: anyio.Event) -> int:
-    incarnation = f"{settings.node.name}.{secrets.token_hex(6)}"
-    store = await _reach_store(settings, url, incarnation, stopping)
+async def _run_with_store(around: Surroundings, url: str) -> int:
+    store = await _reach_store(around, url)
     if store is None:
         return 0
     code = 0
     try:
         async with store:
-            await _serve(_build(settings, incarnation, store), stopping)
+            await _serve(_build(around, store))
     except* NodeGone as gone:
         logger.error("the cluster has declared this node dead; start it again", extra={"error": str(gone)})
         code = 1
     return code
 
 
-async def _reach_store(settings: Settings, url: str, incarnation: str, stopping: anyio.Event) -> Store | None:
-    """Waits for Redis as long as it takes, unless it can never work. None if the node is told to stop first."""
-    while not stopping.is_set():
+async def _reach_store(around: Surroundings, url: str) -> Store | None:
+    """Waits for Redis as long as it takes, unless it can never work. None if told to stop first."""
+    redis = around.settings.redis
+    while not around.stopping.is_set():
         try:
             return await open_store(
-                url, settings.redis.prefix, incarnation, settings.redis.exchange_timeout_seconds
+                url,
+                redis.prefix,
+                around.incarnation,
+                on_status=around.watch,
+                exchange_timeout_seconds=redis.exchange_timeout_seconds,
             )
         except StoreUnavailable as error:
-            retry_seconds = settings.redis.connect_retry_seconds
-            logger.warning("waiting for Redis, next try in %g s: %s", retry_seconds, error)
-            with anyio.move_on_after(retry_seconds):
-                await stopping.wait()
+            logger.warning("waiting for Redis, next try in %g s: %s", redis.connect_retry_seconds, error)
+            with anyio.move_on_after(redis.connect_retry_seconds):
+                await around.stopping.wait()
     return None
 
 
-def _build(settings: Settings, incarnation: str, store: Store) -> Node:
+def _build(around: Surroundings, store: Store) -> Node:
     """Makes every object of the node; nothing runs yet."""
-    health = Health()
-    counters = Counters(settings.node.name, __version__)
-    redis = _RedisWatch(health, counters, settings.redis.away_limit_seconds)
+    settings = around.settings
     clock = Clock()
     drops = Drops()
     index = SubscriptionIndex()
     router = Router(
         index,
         clock,
-        incarnation,
+        around.incarnation,
         settings.session.queue_limit,
         settings.session.queue_policy == "drop_oldest",
     )
@@ -202,9 +215,7 @@ def _build(settings: Settings, incarnation: str, store: Store) -> Node:
     changed: list[StoredSession] = []
     ready: list[Outbox] = []
     resumable: list[Intake] = []
-    lane = store.lane(redis)
     committer = Committer(
-        lane,
         store,
         router,
         SessionWrites(changed, ingress, 2 * settings.mqtt.receive_maximum),
@@ -219,13 +230,13 @@ def _build(settings: Settings, incarnation: str, store: Store) -> Node:
     hub = Hub(
         settings=_client_settings(settings),
         node_id=settings.node.name,
-        incarnation=incarnation,
+        incarnation=around.incarnation,
         clock=clock,
         index=index,
         router=router,
         ingress=ingress,
         committer=committer,
-        counters=counters,
+        counters=around.counters,
         drops=drops,
         wheel=DeadlineWheel(asyncio.get_running_loop().time),
         changed=changed,
@@ -235,15 +246,15 @@ def _build(settings: Settings, incarnation: str, store: Store) -> Node:
         on_lost=on_lost,
         spawn=tasks.spawn,
         interest=Interest(),
-        is_redis_away=redis.is_away_too_long,
+        is_redis_away=around.watch.is_away_too_long,
     )
-    heartbeat = Heartbeat(store, incarnation, hub.set_redis_time)
+    heartbeat = Heartbeat(store, around.incarnation, hub.set_redis_time)
     janitor = Janitor(
         store,
         lambda wills: route_wills(hub, wills, _nothing),
         lambda ended: _drop_ended(hub, ended),
     )
-    return Node(settings, health, counters, store, lane, redis, hub, heartbeat, janitor, tasks)
+    return Node(around, store, hub, heartbeat, janitor, tasks)
 
 
 def _client_settings(settings: Settings) -> ClientSettings:
@@ -276,38 +287,37 @@ def _file_limit() -> int:
     return hard if hard != resource.RLIM_INFINITY else 1 << 30
 
 
-async def _serve(node: Node, stopping: anyio.Event) -> None:
+async def _serve(node: Node) -> None:
     """Runs services and listeners until told to stop."""
+    around = node.surroundings
     async with anyio.create_task_group() as services:
         await node.heartbeat.join()
         await load_index(node.hub.index, node.store)
-        node.redis.back()
+        around.watch(StoreStatus(None))
         node.tasks.open(services)
         services.start_soon(node.hub.committer.run)
         services.start_soon(node.heartbeat.run)
         services.start_soon(node.janitor.run)
         services.start_soon(_sweep, node)
-        admin = node.settings.node.admin
-        bound: Address | None = None
-        if admin is not None:
-            bound = await services.start(serve_admin, admin, node.health, node.counters)
         listeners = await _listen(node)
         gc.collect()
         gc.freeze()  # what is here now stays; a full collection need not look at it
         gc.set_threshold(*_GC_THRESHOLDS)
-        node.health.started()
-        _say_where(node, listeners, bound)
-        await stopping.wait()
+        around.health.started()
+        _say_where(node, listeners)
+        await around.stopping.wait()
         await _stop(node, listeners)
         services.cancel_scope.cancel()
 
 
 async def _listen(node: Node) -> list[asyncio.Server]:
     hub = node.hub
+    settings = node.surroundings.settings.node
     listeners: list[asyncio.Server] = []
     try:
-        for address in node.settings.node.listen:
-            listeners.append(await listen_tcp(lambda: Client(hub), address, node.settings.node.backlog))
+        for address in settings.listen:
+            listener = await listen_tcp(lambda: Client(hub), address, settings.backlog)
+            listeners.append(listener)
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -315,27 +325,30 @@ async def _listen(node: Node) -> list[asyncio.Server]:
     return listeners
 
 
-def _say_where(node: Node, listeners: list[asyncio.Server], admin: Address | None) -> None:
+def _say_where(node: Node, listeners: list[asyncio.Server]) -> None:
     """The lines that a person who starts a node reads; on stdout, as the log goes to stderr."""
-    lines = [f"moorline {__version__} ({build_mode()}), node {node.settings.node.name}"]
+    settings = node.surroundings.settings
+    lines = [f"moorline {__version__} ({build_mode()}), node {settings.node.name}"]
     for listener in listeners:
         host, port = listener.sockets[0].getsockname()[:2]
         lines.append(f"  mqtt   {Address(host, port)}")
-    if admin is not None:
-        lines.append(f"  admin  http://{admin}")
-    kind = "private " if node.settings.redis.url is None else ""
-    lines.append(f"  redis  {kind}{node.store.description}, prefix {node.settings.redis.prefix}")
+    if node.surroundings.admin is not None:
+        lines.append(f"  admin  http://{node.surroundings.admin}")
+    kind = "private " if settings.redis.url is None else ""
+    lines.append(
+        f"  redis  {kind}{node.store.server} at {node.store.address}, prefix {settings.redis.prefix}"
+    )
     print("\n".join(lines), flush=True)
 
 
 async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
     """Ends in order what clients see, then what they have been promised."""
     hub = node.hub
-    node.health.drain()
+    node.surroundings.health.drain()
     hub.is_stopping = True
     for listener in listeners:
         listener.close()
-    timeout_seconds = node.settings.node.shutdown_timeout_seconds
+    timeout_seconds = node.surroundings.settings.node.shutdown_timeout_seconds
     with anyio.move_on_after(timeout_seconds) as scope:
         disconnect_all(hub, ReasonCode.SERVER_SHUTTING_DOWN, "the node is stopping")
         await hub.committer.until_idle()
@@ -350,15 +363,16 @@ async def _sweep(node: Node) -> None:
     """Deadlines of connections, what is due when Redis stays away, and how late this loop is."""
     loop = asyncio.get_running_loop()
     hub = node.hub
+    around = node.surroundings
     while True:
         expected = loop.time() + _SWEEP_SECONDS
         await anyio.sleep(_SWEEP_SECONDS)
-        node.counters.loop_lag.observe(max(0.0, loop.time() - expected))
+        around.counters.loop_lag.observe(max(0.0, loop.time() - expected))
         hub.tick()
         hub.wheel.sweep()
-        if node.redis.is_away_too_long():
+        if around.watch.is_away_too_long():
             disconnect_all(hub, ReasonCode.SERVER_BUSY, "the session store is away")
-        node.counters.subscriptions = hub.index.count
+        around.counters.subscriptions = hub.index.count
         hub.after_input()
 
 

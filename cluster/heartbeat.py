@@ -37,13 +37,13 @@ class Heartbeat:
     async def beat(self) -> None:
         """One life sign. Raises NodeGone if the others have declared this node dead, StoreUnavailable."""
         before = time.monotonic()
-        (reply,) = await self._store.call([membership.beat(self._incarnation)])
+        (reply,) = await self._store.call([membership.beat(self._incarnation)], function="free")
         middle = (before + time.monotonic()) / 2
         self._on_time(membership.parse_beat(reply).time_ms - int(middle * 1000))
 
     async def leave(self) -> None:
         """Takes the row away: nobody needs to wait until it looks dead."""
-        await self._store.call([membership.leave(self._incarnation)])
+        await self._store.call([membership.leave(self._incarnation)], function="free")
 
     async def run(self) -> None:
         """Beats until cancelled. While Redis is away nothing ticks, so a missed beat harms nobody."""

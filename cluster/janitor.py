@@ -50,7 +50,7 @@ class Janitor:
         buckets = list(range(BUCKETS))
         while buckets:
             requests = [deadlines.due(bucket, _LIMIT, LEASE_MS) for bucket in buckets]
-            replies = await self._store.call(requests, frees_memory=True)
+            replies = await self._store.call(requests, function="free")
             again = []
             for bucket, reply in zip(buckets, replies, strict=True):
                 if isinstance(reply, ItemError):

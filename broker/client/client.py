@@ -224,7 +224,7 @@ class Client:
     # Steps
 
     def release_waiting(self, server_keep_alive_seconds: int | None) -> bool:
-        """The client has been accepted: handles what it has sent since its CONNECT. False if that ended it."""
+        """The client has been accepted: handles what it has sent since CONNECT. False if that ended it."""
         packets: list[Packet] = []
         failure: MqttError | None = None
         try:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from cluster.store.lane import Reply
-
 from broker.client.client import Client, Hub
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
 from broker.observability.logs import get_logger
 from broker.session import Session
 from cluster.store import sessions, subscriptions
+from cluster.store.lane import Reply
 
 DISCONNECT_WITH_WILL = 0x04
 

@@ -9,8 +9,6 @@ client has sent meanwhile, the PUBRELs that are due, and the queue from its head
 import secrets
 from dataclasses import dataclass
 
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Reply
 from cluster.store.sessions import Claim
 
 from broker.client.client import Client
@@ -21,6 +19,8 @@ from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode
 from broker.observability.logs import get_logger
 from broker.session import Intake, QueueState, SendingLimits, Session, will_message
 from cluster.store import keys, records, sessions, subscriptions
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Reply
 
 NEVER = 0xFFFFFFFF
 

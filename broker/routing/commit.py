@@ -17,9 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call, Lane, Reply, Request
-from cluster.store.store import Store
 
 from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
@@ -27,6 +24,9 @@ from broker.routing.rows import apply_changes, load_index
 from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
 from cluster.store import letters, subscriptions
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Call, Reply, Request
+from cluster.store.store import Store
 
 _REQUESTS_PER_CALL: Final = 64
 _FULL_PAUSE_SECONDS: Final = 0.1
@@ -41,7 +41,6 @@ class Committer:
 
     def __init__(
         self,
-        lane: Lane,
         store: Store,
         router: Router,
         writes: SessionWrites,
@@ -52,7 +51,7 @@ class Committer:
         on_stale: Callable[[Session], None],
         on_overrun: Callable[[Session], None],
     ) -> None:
-        self._lane = lane
+        self._lane = store.lane
         self._store = store
         self._router = router
         self._writes = writes

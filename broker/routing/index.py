@@ -103,7 +103,8 @@ class _Level:
 class SubscriptionIndex:
     """Topic -> subscriptions.
 
-    `count` is the number of subscriptions. `generation` grows with every change. `version` is how far the cluster's change log has been applied.
+    `count` is the number of subscriptions. `generation` grows with every change. `version` is how far the
+    cluster's change log has been applied.
     """
 
     __slots__ = ("_cache", "_exact", "_root", "count", "generation", "subscribers", "version")

@@ -20,12 +20,11 @@ again by the caller.
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call
-
 from broker.routing.index import Subscriber, Subscription, SubscriptionIndex, without_no_local
 from broker.session import Clock, Delivery, Message, Session
 from cluster.store import queues, records, retained
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Call
 
 _ENTRIES_PER_CALL: Final = 200  # about a millisecond of Redis
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10

@@ -7,12 +7,11 @@ when Redis is full. The answers go back to the sessions, which then send what ha
 from collections.abc import Sequence
 from typing import Final
 
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call
-
 from broker.routing.ingress import Ingress
 from broker.session import Delivery, Message, Session, StoredSession
 from cluster.store import queues, receive, records
+from cluster.store.errors import ItemError, RedisFull
+from cluster.store.lane import Call
 
 _ACK: Final = 0
 _RELEASE: Final = 1
@@ -158,7 +157,7 @@ class SessionWrites:
         session = asked.session
         queued = session.queued
         kind = asked.kind
-        if kind == _ACK or kind == _SPENT or queued is None:
+        if kind in (_ACK, _SPENT) or queued is None:
             return
         if kind == _PAGE:
             self._take_page(asked, reply)
