@@ -246,10 +246,6 @@ class Outbound(ABC):
     def _send_pubrel(self, packet_id: int, reason_code: int) -> None:
         self.outbox.send(encode_ack(PUBREL, packet_id, reason_code, self.version))
 
-    def _free_place(self) -> None:
-        if self.quota < self.window:  # never beyond where it started, whatever the client acknowledges
-            self.quota += 1
-
 
 class DirectOutbound(Outbound):
     """The sending half of a session which ends with its connection; what waits, waits in memory."""
@@ -310,7 +306,7 @@ class DirectOutbound(Outbound):
         self._transmit(delivery, self.n, False)
 
     def _settle(self, n: int) -> None:
-        self._free_place()
+        self.quota += 1
         if self.backlog:
             self.resume_sending()
 
@@ -513,7 +509,7 @@ class QueuedOutbound(Outbound):
         self.stored.mark_changed()
 
     def _settle(self, n: int) -> None:
-        self._free_place()
+        self.quota += 1
         self.acked.append(self.gens.pop(n, self.gen) if self.gens else self.gen)
         self.acked.append(n)
         if not self.stored.is_listed:
@@ -527,6 +523,6 @@ class QueuedOutbound(Outbound):
 
     def _complete(self, n: int) -> None:
         if n > 0:
-            self._free_place()
+            self.quota += 1
         self.completed.append(abs(n))
         self.stored.mark_changed()
