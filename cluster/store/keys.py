@@ -1,0 +1,163 @@
+"""The names of all keys in Redis. In Lua one helper (`key` in lua/lib.lua) builds the same; nothing else does.
+
+`prefix` comes first (a tenant or a test has its own), then the slot in braces, which is what Redis Cluster
+hashes: a bucket, 0..63, or "m" for what belongs to the whole cluster. All keys of one bucket may change in
+one call. Client ids and filters are escaped, so that braces in a name never look like a slot.
+"""
+
+from binascii import crc_hqx
+from typing import Final
+
+BUCKETS: Final = 64
+SUBSCRIPTION_SHARDS: Final = 256
+META_SLOT: Final = "m"
+
+_ESCAPES: Final = str.maketrans({"{": "%7B", "}": "%7D", "%": "%25"})
+
+
+def escape(name: str) -> str:
+    """A client id, filter or node as a part of a key."""
+    return name.translate(_ESCAPES)
+
+
+def bucket_of(name: str) -> int:
+    """The bucket of a client id, a first topic level or a `group/filter`: CRC-16 (XMODEM, as Redis Cluster's)
+    modulo 64."""
+    return crc_hqx(name.encode(), 0) & (BUCKETS - 1)
+
+
+def bucket_of_topic(topic: str) -> int:
+    """The bucket of the retained message of a topic: that of its first level."""
+    return bucket_of(topic.partition("/")[0])
+
+
+def shard_of(client_id: str, topic_filter: str) -> int:
+    """Which of the hashes of rows has this subscription."""
+    return crc_hqx(f"{topic_filter}\0{client_id}".encode(), 0) & (SUBSCRIPTION_SHARDS - 1)
+
+
+def slot(prefix: str, bucket: int | str) -> str:
+    """A key of this slot, for a call which must name one."""
+    return f"{prefix}{{{bucket}}}:ctr"
+
+
+def counter(prefix: str, bucket: int) -> str:
+    """Integer: source of gen, epoch and stamp. It never repeats and never ends."""
+    return slot(prefix, bucket)
+
+
+def session(prefix: str, bucket: int, client_id: str) -> str:
+    """Hash: gen, epoch, owner, claim, n, hi, protocol, expiry, deadline (while detached), will_delay, direct;
+    `f:<filter>` -> "stamp:options", `r:<filter>` -> cursor of a replay of retained messages."""
+    return f"{prefix}{{{bucket}}}:s:{escape(client_id)}"
+
+
+def queue(prefix: str, bucket: int, client_id: str) -> str:
+    """Stream, ids `<gen>-<n>`, one field `p` (`records.unpack_entry`). Deleted whenever it is empty."""
+    return f"{prefix}{{{bucket}}}:q:{escape(client_id)}"
+
+
+def released(prefix: str, bucket: int, client_id: str) -> str:
+    """Sorted set: numbers of outbound QoS 2 entries in their PUBREL phase."""
+    return f"{prefix}{{{bucket}}}:rel:{escape(client_id)}"
+
+
+def receiving(prefix: str, bucket: int, client_id: str) -> str:
+    """Hash: packet id of an inbound QoS 2 exchange -> "<routed 0|1><time ms>:<token>"."""
+    return f"{prefix}{{{bucket}}}:rx:{escape(client_id)}"
+
+
+def once(prefix: str, bucket: int, token: bytes) -> bytes:
+    """Set: who of this bucket has the message of this token: `s:<client>`, `r` (retained). It has a TTL."""
+    return f"{prefix}{{{bucket}}}:once:".encode() + token
+
+
+def will(prefix: str, bucket: int, client_id: str, epoch: int) -> str:
+    """String: the will of one connection (`records.unpack_will`)."""
+    return f"{prefix}{{{bucket}}}:will:{escape(client_id)}:{epoch}"
+
+
+def due_wills(prefix: str, bucket: int, client_id: str) -> str:
+    """Set: epochs of the client's wills that are to be published and have not been removed."""
+    return f"{prefix}{{{bucket}}}:wills:{escape(client_id)}"
+
+
+def due(prefix: str, bucket: int) -> str:
+    """Sorted set: deadlines in ms of Redis time. `s:<client>` session expiry, `w:<client>:<epoch>` will,
+    `r:<topic>` expiry of a retained message. A score is moved ahead while somebody has it leased."""
+    return f"{prefix}{{{bucket}}}:due"
+
+
+def ended(prefix: str, bucket: int, client_id: str) -> str:
+    """String: rows of a session that has just ended, for a call that is sent again. One minute."""
+    return f"{prefix}{{{bucket}}}:ended:{escape(client_id)}"
+
+
+def last_replay(prefix: str, bucket: int, client_id: str) -> str:
+    """String: answer to the last page of a replay, for a call that is sent again. One minute."""
+    return f"{prefix}{{{bucket}}}:replay:{escape(client_id)}"
+
+
+def owned(prefix: str, bucket: int, incarnation: str) -> str:
+    """Set: client ids of this bucket that the node owns."""
+    return f"{prefix}{{{bucket}}}:n:{escape(incarnation)}"
+
+
+def bell(prefix: str, bucket: int, incarnation: str) -> str:
+    """Set: what the node should look at: `s:<client>` has new entries, `kick:<epoch>:<client>` was taken."""
+    return f"{prefix}{{{bucket}}}:bell:{escape(incarnation)}"
+
+
+def tombstone(prefix: str, bucket: int | str, incarnation: str) -> str:
+    """String: this incarnation has been declared dead, its calls are refused."""
+    return f"{prefix}{{{bucket}}}:gone:{escape(incarnation)}"
+
+
+def retained(prefix: str, bucket: int) -> str:
+    """Hash: topic -> "<deadline ms or 0>:<record>" (`records.unpack_retained`)."""
+    return f"{prefix}{{{bucket}}}:retained"
+
+
+def retained_index(prefix: str, bucket: int) -> str:
+    """Sorted set, all scores 0: the topics of `retained`, levels joined by U+0000."""
+    return f"{prefix}{{{bucket}}}:retained:index"
+
+
+def letters(prefix: str, bucket: int) -> str:
+    """Stream, capped: dead letters (client, topic, reason); the id is the time."""
+    return f"{prefix}{{{bucket}}}:letters"
+
+
+def subscriptions(prefix: str, shard: int) -> str:
+    """Hash: `filter \\0 client` -> "stamp:options"; what a starting node loads."""
+    return f"{prefix}{{m}}:subs:{shard}"
+
+
+def interest(prefix: str, incarnation: str) -> str:
+    """Hash: `1:<filter>` of the node's direct subscribers at QoS 1 and 2."""
+    return f"{prefix}{{m}}:interest:{escape(incarnation)}"
+
+
+def change_log(prefix: str) -> str:
+    """Stream, ids `<term>-<n>`, capped: changes of subscriptions and interest, one field `c`."""
+    return f"{prefix}{{m}}:log"
+
+
+def version(prefix: str) -> str:
+    """String `<term>.<n>`: the last entry of the change log."""
+    return f"{prefix}{{m}}:ver"
+
+
+def schema(prefix: str) -> str:
+    """Integer: version of the key schema; a node refuses a newer one."""
+    return f"{prefix}{{m}}:schema"
+
+
+def nodes(prefix: str) -> str:
+    """Sorted set: node incarnation -> the last tick at which it was seen."""
+    return f"{prefix}{{m}}:nodes"
+
+
+def tick(prefix: str) -> str:
+    """Integer: the cluster's heartbeat."""
+    return f"{prefix}{{m}}:tick"

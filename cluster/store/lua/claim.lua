@@ -1,0 +1,116 @@
+-- claim: a node takes a session for a connection that has said CONNECT.
+-- Request: bucket, client, nonce, clean_start, expiry seconds, protocol, window, will record or false, will
+-- delay seconds.
+-- Answer: present, epoch, gen, n, sent, hi, previous owner or false, previous epoch, subscriptions (filter,
+-- options, stamp), receiving (packet id, token, is routed), released (n), wills (member, token, record), rows
+-- of the session that was ended (filter, stamp), replays (filter, cursor).
+-- Atomic, as the epoch fences the previous owner from the moment the new one has the session's state; and as
+-- a will is either cancelled or published.
+
+-- Entries up to hi may be sent: the window-th entry of the queue, or a window beyond the last number.
+local function first_window(queue, n, window)
+  if call("XLEN", queue) < window then
+    return n + window
+  end
+  local entries = call("XRANGE", queue, "-", "+", "COUNT", window)
+  return entry_number(entries[window][1])
+end
+
+local function received(b, client)
+  local raw = call("HGETALL", key(b, "rx:", client))
+  local receiving = {}
+  for i = 1, #raw, 2 do
+    local flag, token = string.match(raw[i + 1], "^(%d)%d*:(.*)$")
+    receiving[#receiving + 1] = tonumber(raw[i])
+    receiving[#receiving + 1] = token
+    receiving[#receiving + 1] = flag == "1"
+  end
+  return receiving
+end
+
+local function released(b, client)
+  local numbers = call("ZRANGE", key(b, "rel:", client), 0, -1)
+  for i = 1, #numbers do
+    numbers[i] = tonumber(numbers[i])
+  end
+  return numbers
+end
+
+local function claim_answer(b, client, fields, subscriptions, replays, claim, rows)
+  return {
+    claim[2], tonumber(fields.epoch), tonumber(fields.gen), tonumber(fields.n), claim[3], tonumber(fields.hi),
+    claim[4], claim[5], subscriptions, received(b, client), released(b, client), lease_wills(b, client), rows,
+    replays,
+  }
+end
+
+-- Moves the session from its last owner to this one.
+local function change_owner(b, client, previous)
+  if previous and previous ~= incarnation then
+    call("SREM", key(b, "n:", previous), client)
+  end
+  call("SADD", key(b, "n:", incarnation), client)
+end
+
+local function write_claim(b, client, fields, claim, present)
+  local session = key(b, "s:", client)
+  local values = {
+    "epoch", fields.epoch, "owner", incarnation, "n", fields.n, "hi", fields.hi, "protocol", fields.protocol,
+    "expiry", fields.expiry, "claim", cmsgpack.pack(claim),
+  }
+  if not present then
+    values[#values + 1] = "gen"
+    values[#values + 1] = fields.gen
+    if fields.expiry == 0 then
+      values[#values + 1] = "direct"
+      values[#values + 1] = 1
+    end
+  else
+    call("HDEL", session, "deadline", "will_delay")
+    call("ZREM", key(b, "due"), "s:" .. client)
+  end
+  if fields.will_delay then
+    values[#values + 1] = "will_delay"
+    values[#values + 1] = fields.will_delay
+  end
+  call("HSET", session, unpack(values))
+end
+
+function operations.claim(b, client, nonce, clean_start, expiry, protocol, window, will, will_delay)
+  local old, subscriptions, replays = read_session(key(b, "s:", client))
+  if old.claim then
+    local claim = cmsgpack.unpack(old.claim)
+    if claim[1] == nonce then -- sent again: the answer it got, or would have got
+      return claim_answer(b, client, old, subscriptions, replays, claim, rows_of_ended(b, client, claim[5]))
+    end
+  end
+  local present = old.gen ~= nil and not clean_start and not has_ended(old)
+  local rows = {}
+  local epoch = call("INCR", key(b, "ctr"))
+  local fields = { epoch = epoch, gen = epoch, n = 0, protocol = protocol, expiry = expiry }
+  local sent = 0
+  if present then
+    settle_will(b, client, old, false)
+    fields.gen = old.gen
+    fields.n = tonumber(old.n)
+    sent = math.min(tonumber(old.hi), fields.n)
+    fields.hi = math.max(sent, first_window(key(b, "q:", client), fields.n, window))
+  else
+    if old.gen then
+      rows = end_session(b, client, old, subscriptions)
+    end
+    subscriptions, replays = {}, {}
+    fields.hi = window
+  end
+  if will then
+    call("SET", will_key(b, client, epoch), will)
+    fields.will_delay = will_delay
+  end
+  local claim = { nonce, present, sent, old.owner or false, tonumber(old.epoch) or 0 }
+  write_claim(b, client, fields, claim, present)
+  change_owner(b, client, old.owner)
+  if old.owner and old.owner ~= incarnation then
+    call("SADD", key(b, "bell:", old.owner), "kick:" .. old.epoch .. ":" .. client)
+  end
+  return claim_answer(b, client, fields, subscriptions, replays, claim, rows)
+end

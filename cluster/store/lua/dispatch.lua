@@ -1,0 +1,56 @@
+-- The two functions that Redis knows. Both take one call: a list of requests, each with its own result.
+-- KEYS[1]: a key of the slot. ARGV: prefix, incarnation of the caller, msgpack of [bodies, requests].
+-- Answer: msgpack list with one answer per request; an error is a map {err = text} in its place, and harms no
+-- other request. The whole call is refused with NODEGONE if the caller has been declared dead in this slot.
+
+local function error_text(error)
+  if type(error) == "table" then
+    return tostring(error.err)
+  end
+  return tostring(error)
+end
+
+local function begin(keys, arguments)
+  call = redis.call
+  if prefix ~= arguments[1] then
+    prefix = arguments[1]
+    bases = {}
+  end
+  incarnation = arguments[2]
+  local time = call("TIME")
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local slot = string.match(string.sub(keys[1], #prefix + 1), "^{([^}]*)}")
+  return call("EXISTS", key(tonumber(slot) or slot, "gone:", incarnation)) == 0
+end
+
+local function dispatch(keys, arguments)
+  if not begin(keys, arguments) then
+    return redis.error_reply("NODEGONE this incarnation has been declared dead")
+  end
+  local blob = cmsgpack.unpack(arguments[3])
+  bodies = blob[1]
+  local requests, answers = blob[2], {}
+  for i = 1, #requests do
+    local request = requests[i]
+    local operation = operations[request[1]]
+    if operation then
+      local done, answer = pcall(operation, unpack(request, 2))
+      if not done then
+        local text = error_text(answer)
+        if string.sub(text, 1, 9) == "NODEGONE " then
+          return redis.error_reply(text)
+        end
+        answer = { err = text }
+      end
+      answers[i] = answer
+    else
+      answers[i] = { err = "no such request: " .. tostring(request[1]) }
+    end
+  end
+  bodies = nil
+  return cmsgpack.pack(answers)
+end
+
+redis.register_function("moorline_write", dispatch)
+-- What frees memory, or has to go through when Redis is full.
+redis.register_function({ function_name = "moorline_free", callback = dispatch, flags = { "allow-oom" } })

@@ -1,0 +1,160 @@
+-- enqueue: appends messages to a session's queue.
+-- Request: bucket, client, limit, drop_oldest, entries (filter, head, index of its body, token or false, TTL
+-- of the token in ms, ...).
+-- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped.
+-- Status: 0 appended, 1 refused (no such session or subscription), 2 had it before, 3 dropped. What was
+-- appended got n + 1, n + 2, ...
+-- Atomic, as the number of an entry, the entry, its subscription and its token must agree whatever else
+-- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full.
+
+local REFUSED, HAD, DROPPED = 1, 2, 3
+
+-- The statuses of the entries whose subscription is there and whose token is new are 0.
+local function judge_entries(b, client, entries, found, places)
+  local statuses, refused = {}, 0
+  local count = 0
+  for i = 1, #entries, 5 do
+    count = count + 1
+    local status = 0
+    if not found[places[entries[i]]] then
+      status = REFUSED
+    elseif entries[i + 3] and not is_first(b, entries[i + 3], "s:" .. client, entries[i + 4]) then
+      status = HAD
+    end
+    statuses[count] = status
+    if status ~= 0 then
+      refused = refused + 1
+    end
+  end
+  return statuses, refused
+end
+
+local function topic_of(entry)
+  return cmsgpack.unpack(entry)[4] or ""
+end
+
+-- Makes room by dropping the oldest entries, of which none may be one that was perhaps sent; how many.
+local function drop_oldest_entries(b, client, queue, hi, wanted)
+  local oldest = entries_beyond(queue, hi, wanted)
+  local ids = {}
+  for i = 1, #oldest do
+    ids[i] = oldest[i][1]
+    write_letter(b, client, topic_of(oldest[i][2][2]), "drop_oldest")
+  end
+  if #ids > 0 then
+    call_many("XDEL", queue, ids)
+  end
+  return #ids
+end
+
+-- Marks `count` entries as dropped, from the newest on, or from the oldest.
+local function drop_entries(b, client, entries, statuses, count, oldest_first)
+  local first, last, step = #statuses, 1, -1
+  if oldest_first then
+    first, last, step = 1, #statuses, 1
+  end
+  for i = first, last, step do
+    if count == 0 then
+      return
+    end
+    if statuses[i] == 0 then
+      statuses[i] = DROPPED
+      count = count - 1
+      local at = i * 5 - 4
+      local reason = oldest_first and "drop_oldest" or "drop_new"
+      write_letter(b, client, topic_of(entries[at + 1] .. bodies[entries[at + 2] + 1]), reason)
+    end
+  end
+end
+
+-- Keeps the queue within its limit; how many older entries, and how many of the new ones were dropped.
+local function make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest)
+  local excess = call("XLEN", queue) + accepted - limit
+  if excess <= 0 then
+    return 0, 0
+  end
+  local dropped = 0
+  if drop_oldest then
+    dropped = drop_oldest_entries(b, client, queue, numbers.hi, math.min(excess, limit))
+    excess = excess - dropped
+  end
+  excess = math.min(excess, accepted)
+  if excess > 0 then
+    drop_entries(b, client, entries, statuses, excess, drop_oldest and numbers.n >= numbers.hi)
+  end
+  return dropped, excess
+end
+
+local function append_entries(queue, gen, n, entries, statuses)
+  local id = gen .. "-"
+  local place = 0
+  for i = 1, #entries, 5 do
+    place = place + 1
+    if not statuses or statuses[place] == 0 then
+      n = n + 1
+      call("XADD", queue, id .. n, "p", entries[i + 1] .. bodies[entries[i + 2] + 1])
+    end
+  end
+  return n
+end
+
+-- The session's numbers and owner, and whether each distinct filter of the entries is one of it.
+local function look_up(session, entries)
+  local filter = entries[1]
+  local places = { [filter] = 5 }
+  local names = { "gen", "n", "hi", "owner", "f:" .. filter }
+  local has_tokens = entries[4]
+  for i = 6, #entries, 5 do
+    local other = entries[i]
+    if other ~= filter and not places[other] then
+      places[other] = #names + 1
+      names[#names + 1] = "f:" .. other
+    end
+    has_tokens = has_tokens or entries[i + 3]
+  end
+  local found = call("HMGET", session, unpack(names))
+  local is_plain = not has_tokens
+  for i = 5, #names do
+    is_plain = is_plain and found[i]
+  end
+  return found, places, is_plain
+end
+
+function operations.enqueue(b, client, limit, drop_oldest, entries)
+  local session = key(b, "s:", client)
+  local found, places, is_plain = look_up(session, entries)
+  local gen, n, owner = found[1], tonumber(found[2]), found[4]
+  local accepted, statuses, dropped = #entries / 5, false, 0
+  if not gen then
+    statuses = {}
+    for i = 1, accepted do
+      statuses[i] = REFUSED
+    end
+    return { 0, 0, false, statuses, 0 }
+  end
+  if not is_plain then
+    local refused
+    statuses, refused = judge_entries(b, client, entries, found, places)
+    accepted = accepted - refused
+  end
+  local queue = key(b, "q:", client)
+  if n + accepted > limit then -- a queue never holds more than n entries
+    if not statuses then
+      statuses = judge_entries(b, client, entries, found, places)
+    end
+    local numbers = { n = n, hi = tonumber(found[3]) }
+    local kept
+    dropped, kept = make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest)
+    accepted = accepted - kept
+  end
+  if accepted > 0 then
+    call("HSET", session, "n", append_entries(queue, gen, n, entries, statuses))
+    if owner and owner ~= incarnation then
+      call("SADD", key(b, "bell:", owner), "s:" .. client)
+    end
+  end
+  if accepted * 5 == #entries then
+    statuses = false
+  end
+  return { tonumber(gen), n, owner, statuses, dropped }
+end

@@ -1,0 +1,106 @@
+-- What every function of the library shares: the call's caller and time, keys, small records.
+--
+-- A request names a bucket (0..63, or "m" for the cluster's own slot); every key is built here from that and
+-- nowhere else. Nothing may call Redis while the library loads (Redis 7.0 has no redis.call then), so `call`
+-- is bound by the first request.
+
+local operations = {} -- name of a request -> its function
+local call -- redis.call
+local prefix, incarnation, now -- of the call under way; `now` in ms of Redis TIME
+local bodies -- message bodies which its requests name by index
+local bases = {} -- bucket -> the first part of its keys
+
+local LEASE_MS = 10000 -- how long whoever got something that is due has for it
+local REPEAT_MS = 60000 -- how long an answer is kept for a call that is sent again
+local NEVER = 4294967295 -- Session Expiry Interval: the session does not expire [MQTT 5: 3.1.2.11.2]
+local LETTERS = 10000 -- dead letters kept in a bucket
+local LOG = 100000 -- entries kept of the change log
+
+local ESCAPES = { ["{"] = "%7B", ["}"] = "%7D", ["%"] = "%25" }
+
+local function escape(name)
+  if string.find(name, "[{}%%]") then
+    name = string.gsub(name, "[{}%%]", ESCAPES)
+  end
+  return name
+end
+
+-- The one place that builds keys: bucket, kind of key with its colon, name.
+local function key(b, kind, name)
+  local base = bases[b]
+  if not base then
+    base = prefix .. "{" .. b .. "}:"
+    bases[b] = base
+  end
+  if name then
+    return base .. kind .. escape(name)
+  end
+  return base .. kind
+end
+
+-- A will's key, and its member in `due`; the epoch comes last, so that a client id may hold colons.
+local function will_key(b, client, epoch)
+  return key(b, "will:", client) .. ":" .. epoch
+end
+
+-- Tokens are bytes that nobody reads; they go into the key as they are.
+local function once_key(b, token)
+  return key(b, "once:") .. token
+end
+
+-- "stamp:options", the value of a subscription in the session and in the rows.
+local function split_stamp(value)
+  local colon = string.find(value, ":", 1, true)
+  return tonumber(string.sub(value, 1, colon - 1)), string.sub(value, colon + 1)
+end
+
+-- Calls a command with any number of arguments; unpack() puts at most some thousands on Lua's stack.
+local function call_many(command, name, arguments)
+  local answer = 0
+  for first = 1, #arguments, 4000 do
+    answer = answer + call(command, name, unpack(arguments, first, math.min(first + 3999, #arguments)))
+  end
+  return answer
+end
+
+-- Whether the token's message is new to `member`; from now on it is not. A TTL is only given to a new set:
+-- the end of the handshake cuts it, and a late repeat must not prolong it again.
+local function is_first(b, token, member, ttl_ms)
+  local once = once_key(b, token)
+  if call("SADD", once, member) == 0 then
+    return false
+  end
+  call("PEXPIRE", once, ttl_ms, "NX")
+  return true
+end
+
+-- A dead letter; its time is its id.
+local function write_letter(b, client, topic, reason)
+  call("XADD", key(b, "letters"), "MAXLEN", "~", LETTERS, "*", "client", client, "topic", topic, "reason", reason)
+end
+
+local function entry_number(id)
+  return tonumber(string.match(id, "-(%d+)$"))
+end
+
+-- The first `count` entries of a queue whose number is beyond n. Entries are ordered by gen, then number, and
+-- numbers rise over gens too; so at most one step per gen that is still in the queue.
+local function entries_beyond(queue, n, count)
+  local entries = call("XRANGE", queue, "-", "+", "COUNT", 1)
+  if not entries[1] then
+    return entries
+  end
+  if entry_number(entries[1][1]) > n then
+    return call("XRANGE", queue, "-", "+", "COUNT", count)
+  end
+  repeat
+    local gen = string.match(entries[1][1], "^%d+")
+    entries = call("XRANGE", queue, gen .. "-" .. (n + 1), "+", "COUNT", count)
+  until not entries[1] or entry_number(entries[1][1]) > n
+  return entries
+end
+
+-- Whether `epoch` is (still) the one of the session; a writer of an older one has lost it.
+local function is_fenced(session, epoch)
+  return tonumber(call("HGET", session, "epoch")) ~= epoch
+end

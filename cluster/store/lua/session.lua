@@ -1,0 +1,61 @@
+-- A session's hash, read whole; and its end.
+
+-- Its own fields as a map; subscriptions flat: filter, options, stamp; replays flat: filter, cursor.
+local function read_session(session)
+  local raw = call("HGETALL", session)
+  local fields, subscriptions, replays = {}, {}, {}
+  for i = 1, #raw, 2 do
+    local name, value = raw[i], raw[i + 1]
+    local kind = string.sub(name, 1, 2)
+    if kind == "f:" then
+      local stamp, options = split_stamp(value)
+      local at = #subscriptions
+      subscriptions[at + 1] = string.sub(name, 3)
+      subscriptions[at + 2] = options
+      subscriptions[at + 3] = stamp
+    elseif kind == "r:" then
+      replays[#replays + 1] = string.sub(name, 3)
+      replays[#replays + 1] = value
+    else
+      fields[name] = value
+    end
+  end
+  return fields, subscriptions, replays
+end
+
+-- Whether the session must not be resumed: it ended with its connection, or its deadline has passed.
+local function has_ended(fields)
+  return fields.expiry == "0" or (fields.deadline ~= nil and tonumber(fields.deadline) <= now)
+end
+
+-- Deletes all of a session; its rows (filter, stamp, ...) are the caller's to delete from the rows in {m}.
+-- They are kept for a while, so that a repeated call can name them again.
+local function end_session(b, client, fields, subscriptions)
+  settle_will(b, client, fields, true)
+  local rows = {}
+  for i = 1, #subscriptions, 3 do
+    rows[#rows + 1] = subscriptions[i]
+    rows[#rows + 1] = subscriptions[i + 2]
+  end
+  if #rows > 0 then
+    call("SET", key(b, "ended:", client), cmsgpack.pack({ tonumber(fields.epoch), rows }), "PX", REPEAT_MS)
+  end
+  if fields.owner then
+    call("SREM", key(b, "n:", fields.owner), client)
+  end
+  call("ZREM", key(b, "due"), "s:" .. client)
+  call("UNLINK", key(b, "s:", client), key(b, "q:", client), key(b, "rel:", client), key(b, "rx:", client))
+  return rows
+end
+
+-- The rows of the session that ended with this epoch a moment ago.
+local function rows_of_ended(b, client, epoch)
+  local record = call("GET", key(b, "ended:", client))
+  if record then
+    local ended = cmsgpack.unpack(record)
+    if ended[1] == epoch then
+      return ended[2]
+    end
+  end
+  return {}
+end

@@ -1,0 +1,51 @@
+"""The queue of a session: entries at QoS 1 and 2 in the order of their numbers.
+
+An entry is named by (gen, n); n counts on over connections and nodes. `hi`: no entry beyond it has been sent;
+whoever sends raises it first, so that the next owner knows which entries may be repeats. Replies are plain
+lists, as these requests are the hot ones.
+"""
+
+from collections.abc import Sequence
+
+
+def enqueue(
+    bucket: int, client_id: str, limit: int, drop_oldest: bool, entries: Sequence[object]
+) -> list[object]:
+    """Appends entries, five items each: filter, head (`records.pack_head`), index of the body in the call's
+    bodies, token or False, TTL of the token in ms.
+
+    Answer: [gen, n0, owner or False, statuses or False, dropped]. Statuses, one each: 0 appended (they get
+    n0 + 1, n0 + 2, ... in order), 1 refused as there is no such session or subscription, 2 had it already by
+    its token, 3 dropped, as `limit` entries were there and none could go; False: all were appended. `dropped`
+    counts older entries which had to go.
+    """
+    return ["enqueue", bucket, client_id, limit, drop_oldest, entries]
+
+
+def ack(bucket: int, client_id: str, entries: Sequence[int]) -> list[object]:
+    """Deletes entries (gen, n, gen, n, ...). Answer: how many were there."""
+    return ["ack", bucket, client_id, entries]
+
+
+def release(bucket: int, client_id: str, epoch: int, entries: Sequence[int]) -> list[object]:
+    """Stores PUBREC for entries (gen, n, gen, n, ...). Answer: 1, or 0 if the epoch is stale."""
+    return ["release", bucket, client_id, epoch, entries]
+
+
+def complete(bucket: int, client_id: str, epoch: int, numbers: Sequence[int]) -> list[object]:
+    """Stores PUBCOMP for numbers. Answer: 1, or 0 if the epoch is stale."""
+    return ["complete", bucket, client_id, epoch, numbers]
+
+
+def raise_hi(bucket: int, client_id: str, epoch: int, window: int) -> list[object]:
+    """Allows to send a window further. Answer: [1, hi]; [2, hi, n] if the queue goes on beyond hi: read a
+    page; [0] if the epoch is stale."""
+    return ["raise_hi", bucket, client_id, epoch, window]
+
+
+def page(bucket: int, client_id: str, epoch: int, after_n: int, window: int) -> list[object]:
+    """Reads at most `window` entries beyond `after_n`, which may then be sent.
+
+    Answer: [1, hi, n, [gen, n, packed, ...]]; [0] if the epoch is stale. Fewer than `window`: that is all.
+    """
+    return ["page", bucket, client_id, epoch, after_n, window]

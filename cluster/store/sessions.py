@@ -1,0 +1,140 @@
+"""Claiming a session for a connection, and giving it back."""
+
+from dataclasses import dataclass
+
+from cluster.store.call import Reply
+from cluster.store.deadlines import DueWill, parse_rows, parse_wills
+from cluster.store.keys import bucket_of
+from cluster.store.reply import as_bytes, as_int, as_ints, as_list, as_text, in_pairs, in_triples
+
+NEVER: int = 0xFFFFFFFF
+"""Session Expiry Interval of a session that does not expire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The session as its new owner finds it.
+
+    `present`: it was there before. `gen` and `n` name the last queue entry, `sent` is the last that may have
+    been sent, none beyond `hi` may be sent now. `wills` are to be published before CONNACK; `ended_rows` are
+    rows of a session that was deleted, for the caller to delete. `receiving`: inbound QoS 2 exchanges (packet
+    identifier, token, whether routed); `released`: outbound ones in their PUBREL phase, in order; `replays`:
+    filters whose retained messages have not all been queued, and from where to go on.
+    """
+
+    present: bool
+    epoch: int
+    gen: int
+    n: int
+    sent: int
+    hi: int
+    previous_owner: str | None
+    previous_epoch: int
+    subscriptions: list[tuple[str, bytes, int]]
+    receiving: list[tuple[int, bytes, bool]]
+    released: list[int]
+    wills: list[DueWill]
+    ended_rows: list[tuple[str, int]]
+    replays: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """`stale`: another owner has the session, nothing was done. `ended_rows`: it has ended with its
+    connection, for the caller to delete. `will`: to be published now."""
+
+    stale: bool
+    ended_rows: list[tuple[str, int]]
+    will: DueWill | None
+
+
+def claim(
+    client_id: str,
+    *,
+    nonce: bytes,
+    clean_start: bool,
+    expiry_seconds: int,
+    protocol: int,
+    window: int,
+    will: bytes | None,
+    will_delay_seconds: int,
+) -> list[object]:
+    """Makes the caller the owner of a session. A claim with the same `nonce` gets the same answer.
+
+    `window`: how many entries may be in flight, at least 1. `will`: from `records.pack_will`.
+    """
+    return [
+        "claim",
+        bucket_of(client_id),
+        client_id,
+        nonce,
+        clean_start,
+        expiry_seconds,
+        protocol,
+        window,
+        False if will is None else will,
+        will_delay_seconds,
+    ]
+
+
+def parse_claim(reply: Reply) -> Claim:
+    """The answer to `claim`."""
+    fields = as_list(reply)
+    (
+        present,
+        epoch,
+        gen,
+        n,
+        sent,
+        hi,
+        owner,
+        owner_epoch,
+        filters,
+        receiving,
+        released,
+        wills,
+        rows,
+        replays,
+    ) = fields
+    return Claim(
+        bool(present),
+        as_int(epoch),
+        as_int(gen),
+        as_int(n),
+        as_int(sent),
+        as_int(hi),
+        as_text(owner) if owner else None,
+        as_int(owner_epoch),
+        [(as_text(name), as_bytes(options), as_int(stamp)) for name, options, stamp in in_triples(filters)],
+        [(as_int(key), as_bytes(token), bool(routed)) for key, token, routed in in_triples(receiving)],
+        list(as_ints(released)),
+        parse_wills(wills),
+        parse_rows(rows),
+        [(as_text(name), as_text(cursor)) for name, cursor in in_pairs(replays)],
+    )
+
+
+def detach(
+    client_id: str, epoch: int, *, sent: int, expiry_seconds: int | None, fire_will: bool
+) -> list[object]:
+    """Gives a session back. `sent`: the last number sent over this connection, 0 for none.
+
+    `expiry_seconds`: what DISCONNECT changed it to, None for no change. `fire_will` False: the will is deleted
+    [MQTT-3.1.2-10].
+    """
+    return [
+        "detach",
+        bucket_of(client_id),
+        client_id,
+        epoch,
+        sent,
+        False if expiry_seconds is None else expiry_seconds,
+        fire_will,
+    ]
+
+
+def parse_detach(reply: Reply) -> Detached:
+    """The answer to `detach`."""
+    stale, rows, will = as_list(reply)
+    wills = parse_wills(will)
+    return Detached(bool(stale), parse_rows(rows), wills[0] if wills else None)
