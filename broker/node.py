@@ -335,9 +335,7 @@ def _say_where(node: Node, listeners: list[asyncio.Server]) -> None:
     if node.surroundings.admin is not None:
         lines.append(f"  admin  http://{node.surroundings.admin}")
     kind = "private " if settings.redis.url is None else ""
-    lines.append(
-        f"  redis  {kind}{node.store.server} at {node.store.address}, prefix {settings.redis.prefix}"
-    )
+    lines.append(f"  redis  {kind}{node.store.server}, prefix {settings.redis.prefix}")
     print("\n".join(lines), flush=True)
 
 

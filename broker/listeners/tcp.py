@@ -17,7 +17,8 @@ async def listen_tcp(connect: Callable[[], Client], address: Address, backlog: i
     loop = asyncio.get_running_loop()
     listening = await _bind(address)
     try:
-        return await loop.create_server(connect, sock=listening, backlog=backlog)
+        # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
+        return await loop.create_server(connect, sock=listening, backlog=backlog)  # type: ignore[arg-type]  # duck-typed
     except BaseException:
         listening.close()
         raise

@@ -142,6 +142,8 @@ class Connection:
         state = self.state
         if state is State.CLOSED:
             return
+        if state is State.AUTHENTICATING:
+            self._count_waiting(len(chunk))
         first = len(out)
         decoder = self._decoder
         try:
@@ -150,13 +152,8 @@ class Connection:
             self._examine(out, first)
             self.state = State.CLOSED
             raise
-        if state is State.CONNECTED:
-            if decoder.needs_attention:
-                self._examine(out, first)
-            return
-        if state is State.AUTHENTICATING:
-            self._count_waiting(len(chunk))
-        self._examine(out, first)
+        if state is not State.CONNECTED or decoder.needs_attention:
+            self._examine(out, first)
 
     def accepted(self, out: list[Packet], server_keep_alive_seconds: int | None = None) -> None:
         """The client gets a CONNACK with Success: the connection is CONNECTED, and what has waited is in

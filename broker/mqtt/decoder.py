@@ -154,9 +154,10 @@ class Decoder:
     def _decode(self, data: bytes, position: int, out: list[Packet]) -> int:
         """Decodes from `position` on, and returns where the first incomplete packet starts."""
         end = len(data)
+        last = end - 1
         maximum = self.maximum_packet_size
         is_mqtt_5 = self.version == MQTT_5
-        while position + 1 < end:
+        while position < last:
             first = data[position]
             size = data[position + 1]
             start = position + 2
@@ -176,7 +177,7 @@ class Decoder:
                 break
             if stop - position > maximum:
                 raise _too_large(stop - position, maximum)
-            if 0x30 <= first < 0x40:
+            if first >> 4 == PUBLISH:
                 if size < 2:
                     raise MalformedPacket("PUBLISH is too short")
                 topic_start = start + 2

@@ -167,8 +167,17 @@ class Committer:
                 handler(reply)
 
     async def _follow_log(self) -> None:
+        more = True
+        while more:
+            more = await self._read_log()
+        actions, self._after_log = self._after_log, []
+        for action in actions:
+            action()
+
+    async def _read_log(self) -> bool:
+        """Applies changes that others, and we ourselves, have logged; whether there are more."""
         request = subscriptions.log_since(self._index.version)
-        exchange = await self._lane.exchange([Call("free", [request])], read_version=False)
+        exchange = await self._lane.exchange([Call("free", [request])])
         answer = exchange.replies[0]
         if isinstance(answer, Exception):
             raise answer
@@ -177,17 +186,15 @@ class Committer:
             raise reply
         log = subscriptions.parse_log(reply)
         if log is None:  # fell behind the capped log, or another term
-            logger.warning("subscription log is gone beyond our version: loading all subscriptions again")
+            logger.warning("the log of subscriptions does not reach back to ours: loading all of them")
             await load_index(self._index, self._store)
-        else:
-            apply_changes(self._index, log.changes, log.version)
-        actions, self._after_log = self._after_log, []
-        for action in actions:
-            action()
+            return True
+        apply_changes(self._index, log.changes, log.version)
+        return log.more
 
     def _write_letters(self) -> None:
         for drop in self._drops.take_letters():
-            request = letters.letter(drop.bucket, drop.client_id, drop.topic, drop.reason)
+            request = letters.letter(drop.client_id, drop.topic, drop.reason)
             self.request(request, _ignore_reply, frees_memory=True)
 
     def _delete_stale_rows(self) -> None:
