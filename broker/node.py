@@ -17,7 +17,6 @@ from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
-from cluster.store.deadlines import EndedSession
 
 from broker import __version__, build_mode
 from broker.admin import serve_admin
@@ -29,6 +28,7 @@ from broker.client import (
     Hub,
     disconnect_all,
     drop_rows,
+    on_failed,
     on_lost,
     on_overrun,
     on_stale,
@@ -44,6 +44,7 @@ from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSou
 from broker.settings import Address, Settings
 from cluster.heartbeat import Heartbeat
 from cluster.janitor import Janitor
+from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
 from cluster.store.lane import StoreStatus
@@ -225,6 +226,7 @@ def _build(around: Surroundings, store: Store) -> Node:
         resumable,
         lambda session: on_stale(hub, session),
         lambda session: on_overrun(hub, session),
+        lambda session, reason: on_failed(hub, session, reason),
     )
     tasks = _Tasks()
     hub = Hub(

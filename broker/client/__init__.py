@@ -1,7 +1,7 @@
 """One connected client, and the flows of its packets."""
 
 from broker.client.client import Client, ClientSettings, Hub
-from broker.client.closing import disconnect_all, drop_rows, on_lost, on_overrun, on_stale
+from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
 from broker.client.flows import HANDLERS
 from broker.client.wills import route_wills
@@ -14,6 +14,7 @@ __all__ = [
     "Hub",
     "disconnect_all",
     "drop_rows",
+    "on_failed",
     "on_lost",
     "on_overrun",
     "on_stale",

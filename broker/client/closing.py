@@ -95,6 +95,14 @@ def on_overrun(hub: Hub, session: Session) -> None:
         client.close(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages without PUBREL")
 
 
+def on_failed(hub: Hub, session: Session, reason: str) -> None:
+    """The session's keys in the store are damaged; a person has to look at them."""
+    logger.error("session damaged in the store", extra={"client_id": session.client_id, "reason": reason})
+    client = hub.clients.get(session.client_id)
+    if client is not None and client.session is session:
+        client.close(ReasonCode.UNSPECIFIED_ERROR, "the session is damaged in the store")
+
+
 def disconnect_all(hub: Hub, reason_code: ReasonCode, reason: str) -> None:
     """Ends every connection of the node; sessions are given back to the store."""
     for client in list(hub.connections):

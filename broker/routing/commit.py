@@ -50,6 +50,7 @@ class Committer:
         resumable: list[Intake],
         on_stale: Callable[[Session], None],
         on_overrun: Callable[[Session], None],
+        on_failed: Callable[[Session, str], None],
     ) -> None:
         self._lane = store.lane
         self._store = store
@@ -61,6 +62,7 @@ class Committer:
         self._resumable = resumable
         self._on_stale = on_stale
         self._on_overrun = on_overrun
+        self._on_failed = on_failed
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._calls: list[Call] = []
@@ -157,14 +159,16 @@ class Committer:
         self, handlers: Sequence[Sequence[ReplyHandler]], replies: Sequence[Sequence[Reply] | Exception]
     ) -> None:
         for handlers_of_call, answer in zip(handlers, replies, strict=True):
-            if isinstance(answer, RedisFull):
-                for handler in handlers_of_call:
-                    handler(answer)
-                continue
-            if isinstance(answer, Exception):
+            if isinstance(answer, Exception) and not isinstance(answer, RedisFull):
                 raise answer
-            for handler, reply in zip(handlers_of_call, answer, strict=True):
-                handler(reply)
+            given = [answer] * len(handlers_of_call) if isinstance(answer, RedisFull) else answer
+            for handler, reply in zip(handlers_of_call, given, strict=True):
+                try:
+                    handler(reply)
+                except (
+                    Exception
+                ):  # the top of one connection's continuation: our bug must not harm the others
+                    logger.exception("the answer of the store could not be handled")
 
     async def _follow_log(self) -> None:
         more = True
@@ -209,6 +213,14 @@ class Committer:
             stale, self._writes.stale = self._writes.stale, []
             for session in stale:
                 self._on_stale(session)
+        if self._writes.failed:
+            failed, self._writes.failed = self._writes.failed, []
+            for session, reason in failed:
+                self._on_failed(session, reason)
+        if self._router.damaged:
+            damaged, self._router.damaged = self._router.damaged, []
+            for name, reason in damaged:
+                logger.error("keys in Redis are damaged", extra={"owner_of_keys": name, "reason": reason})
         if self._writes.overrun:
             overrun, self._writes.overrun = self._writes.overrun, []
             for session in overrun:

@@ -119,7 +119,6 @@ class RouterStatistics:
         self.dropped_new = 0
         self.dropped_oldest = 0
         self.refused = 0
-        self.failed_items = 0
 
 
 class Router:
@@ -139,6 +138,7 @@ class Router:
         "_sent_groups",
         "_sent_retains",
         "clock",
+        "damaged",
         "incoming",
         "index",
         "stale_rows",
@@ -152,6 +152,7 @@ class Router:
         self.clock = clock
         self.incoming: list[Publication] = []
         self.stale_rows: list[Subscription] = []
+        self.damaged: list[tuple[str, str]] = []
         self.statistics = RouterStatistics()
         self._incarnation = incarnation.encode()
         self._queue_limit = queue_limit
@@ -227,14 +228,14 @@ class Router:
                     if is_refused:
                         self._hold(group)
                     else:
-                        self._take_group_reply(group, reply)
+                        self._take_group_reply_safely(group, reply)
                 else:
                     publication = retains[retain_position]
                     retain_position += 1
                     if is_refused:
                         self._retains.append(publication)
                     elif isinstance(reply, ItemError):
-                        self.statistics.failed_items += 1
+                        self.damaged.append((publication.message.topic, str(reply)))
             if isinstance(answer, RedisFull):
                 is_full = True
             elif isinstance(answer, Exception):
@@ -402,14 +403,23 @@ class Router:
             subscriber.bucket, subscriber.client_id, self._queue_limit, self._drop_oldest, entries
         )
 
+    def _take_group_reply_safely(self, group: _Group, reply: object) -> None:
+        """A session whose keys in Redis are damaged goes without; the others of the batch don't."""
+        if isinstance(reply, ItemError):
+            self.damaged.append((group.subscriber.client_id, str(reply)))
+            return
+        try:
+            self._take_group_reply(group, reply)
+        except (TypeError, ValueError, IndexError) as error:  # what an answer of another shape leads to
+            self.damaged.append((group.subscriber.client_id, f"{type(error).__name__}: {error}"))
+
     def _take_group_reply(self, group: _Group, reply: object) -> None:
         subscriber = group.subscriber
-        if not isinstance(reply, list):  # this session's keys are damaged: it alone goes without
-            self.statistics.failed_items += 1
-            return
+        if not isinstance(reply, list):
+            raise TypeError(f"enqueue answered {reply!r}")
         gen: int = reply[0]
         n: int = reply[1]
-        owner: bytes = reply[2]
+        owner: object = reply[2]  # False while nobody has the session
         statuses: Sequence[int] | bool = reply[3]
         self.statistics.dropped_oldest += reply[4]
         session = subscriber.session

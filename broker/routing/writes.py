@@ -48,11 +48,12 @@ class SessionWrites:
     has taken; `overrun` those that have more QoS 2 exchanges open than `receive_limit`, twice the Receive
     Maximum."""
 
-    __slots__ = ("_asked", "_ingress", "_receive_limit", "changed", "overrun", "stale")
+    __slots__ = ("_asked", "_ingress", "_receive_limit", "changed", "failed", "overrun", "stale")
 
     def __init__(self, changed: list[StoredSession], ingress: Ingress, receive_limit: int) -> None:
         self.changed = changed
         self.stale: list[Session] = []
+        self.failed: list[tuple[Session, str]] = []
         self.overrun: list[Session] = []
         self._ingress = ingress
         self._receive_limit = receive_limit
@@ -87,8 +88,7 @@ class SessionWrites:
                 raise answers
             else:
                 for asked, reply in zip(asked_of_call, answers, strict=True):
-                    if not isinstance(reply, ItemError):
-                        self._take_reply(asked, reply)
+                    self._take_reply_safely(asked, reply)
         return not is_full
 
     def _collect_outbound(self, session: Session, freeing: "_Builder", writing: "_Builder") -> None:
@@ -152,6 +152,16 @@ class SessionWrites:
             for token_bucket in tokens:
                 request = receive.settle_tokens(token_bucket, tokens[token_bucket])
                 freeing.add(_Asked(_SPENT, session, [], [], 0), request)
+
+    def _take_reply_safely(self, asked: _Asked, reply: object) -> None:
+        """A session whose keys in Redis are damaged loses its connection; it stalls nobody else."""
+        if isinstance(reply, ItemError):
+            self.failed.append((asked.session, str(reply)))
+            return
+        try:
+            self._take_reply(asked, reply)
+        except (TypeError, ValueError, IndexError) as error:  # what a record of another shape leads to
+            self.failed.append((asked.session, f"{type(error).__name__}: {error}"))
 
     def _take_reply(self, asked: _Asked, reply: object) -> None:
         session = asked.session
