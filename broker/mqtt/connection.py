@@ -150,7 +150,11 @@ class Connection:
             decoder.feed(chunk, out)
         except MqttError:
             self._examine(out, first)
-            self.state = State.CLOSED
+            if (
+                self.state is State.CLOSED
+            ):  # by a DISCONNECT: what came after it doesn't matter [MQTT-3.14.4-1]
+                return
+            self.closed()
             raise
         if state is not State.CONNECTED or decoder.needs_attention:
             self._examine(out, first)

@@ -219,6 +219,14 @@ def test_disconnect_ends_it() -> None:
     assert connection.farewell(ReasonCode.SERVER_SHUTTING_DOWN) == b""
 
 
+def test_whatever_follows_disconnect_is_no_error() -> None:
+    connection = _connected()
+    out: list[Packet] = []
+    connection.receive(encode(Disconnect(), 5) + wire("C1 00"), out)
+    assert out == [Disconnect()]
+    assert _state(connection) is State.CLOSED
+
+
 @pytest.mark.parametrize("version", [MQTT_3_1, MQTT_3_1_1])
 def test_disconnect_before_mqtt_5(version: int) -> None:
     connection = _connected(version)
