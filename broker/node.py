@@ -270,6 +270,7 @@ def _client_settings(settings: Settings) -> ClientSettings:
         keep_alive_maximum_seconds=settings.mqtt.keep_alive_maximum_seconds,
         session_expiry_maximum_seconds=settings.mqtt.session_expiry_maximum_seconds,
         inflight_limit=settings.session.inflight_limit,
+        direct_inflight_limit=settings.session.direct_inflight_limit,
         direct_queue_limit=settings.session.direct_queue_limit,
         drop_oldest=settings.session.queue_policy == "drop_oldest",
         outbound_buffer_bytes=settings.limits.outbound_buffer_bytes,

@@ -33,6 +33,7 @@ class ClientSettings:
     keep_alive_maximum_seconds: int
     session_expiry_maximum_seconds: int
     inflight_limit: int
+    direct_inflight_limit: int
     direct_queue_limit: int
     drop_oldest: bool
     outbound_buffer_bytes: int

@@ -140,15 +140,17 @@ class Handshake:
             hub.resumable,
         )
         client.intake = intake
+        is_direct = not claim.present and self.expiry_seconds == 0
+        direct_window = min(client.connection.client_receive_maximum, settings.direct_inflight_limit)
         limits = SendingLimits(
-            self.window,
+            direct_window if is_direct else self.window,
             client.connection.client_maximum_packet_size,
             settings.direct_queue_limit,
             settings.drop_oldest,
         )
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds
-        if claim.present or self.expiry_seconds > 0:
+        if not is_direct:
             ttl_seconds = max(ttl_seconds, min(self.expiry_seconds, settings.qos2_retry_limit_seconds))
             queue = QueueState(
                 claim.gen, claim.n, claim.sent, claim.hi, claim.released, claim.receiving, not claim.present

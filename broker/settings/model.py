@@ -280,6 +280,14 @@ class SessionSettings(Group):
         " Maximum may lower it. Too small: throughput is bound by the round trip. Too large:"
         " more is sent again on a resume.",
     )
+    direct_inflight_limit: int = Field(
+        default=1000,
+        ge=1,
+        le=65_535,
+        description="The same for a session which ends with its connection; nothing is ever sent again there."
+        " Too small: a subscriber with many publishers falls behind them, and its queue overflows."
+        " Too large: a weak device gets more at once than it can handle.",
+    )
     queue_limit: int = Field(
         default=10_000,
         ge=1,
