@@ -1,4 +1,4 @@
-"""The names of all keys in Redis. In Lua one helper (`key` in lua/lib.lua) builds the same; nothing else does.
+"""The names of all keys in Redis. In Lua the helper `key` in lua/lib.lua builds them; nothing else does.
 
 `prefix` comes first (a tenant or a test has its own), then the slot in braces, which is what Redis Cluster
 hashes: a bucket, 0..63, or "m" for what belongs to the whole cluster. All keys of one bucket may change in

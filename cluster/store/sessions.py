@@ -80,22 +80,8 @@ def claim(
 def parse_claim(reply: Reply) -> Claim:
     """The answer to `claim`."""
     fields = as_list(reply)
-    (
-        present,
-        epoch,
-        gen,
-        n,
-        sent,
-        hi,
-        owner,
-        owner_epoch,
-        filters,
-        receiving,
-        released,
-        wills,
-        rows,
-        replays,
-    ) = fields
+    present, epoch, gen, n, sent, hi, owner, owner_epoch = fields[:8]
+    filters, receiving, released, wills, rows, replays = fields[8:]
     return Claim(
         bool(present),
         as_int(epoch),
@@ -119,8 +105,8 @@ def detach(
 ) -> list[object]:
     """Gives a session back. `sent`: the last number sent over this connection, 0 for none.
 
-    `expiry_seconds`: what DISCONNECT changed it to, None for no change. `fire_will` False: the will is deleted
-    [MQTT-3.1.2-10].
+    `expiry_seconds`: what DISCONNECT changed it to, None for no change. `fire_will` False: the will is
+    deleted [MQTT-3.1.2-10].
     """
     return [
         "detach",

@@ -50,8 +50,10 @@ function operations.detach(b, client, epoch, sent, expiry, fire_will)
   local found = call("HMGET", session, "epoch", "owner", "expiry", "will_delay", "claim")
   local rows = {}
   if tonumber(found[1]) ~= epoch then
-    rows = rows_of_ended(b, client, epoch) -- if this is a repeat
-    local will = will_if_due(b, client, epoch)
+    -- Another claim has it, or this is a repeat and the session has ended; the will of a session that was taken
+    -- over is leased to the one who took it.
+    rows = rows_of_ended(b, client, epoch)
+    local will = found[1] and {} or will_if_due(b, client, epoch)
     return { #rows == 0 and #will == 0, rows, will }
   end
   if found[2] then -- otherwise it was done before: a repeat

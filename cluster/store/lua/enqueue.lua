@@ -80,7 +80,9 @@ local function make_room(b, client, queue, entries, statuses, accepted, numbers,
   end
   excess = math.min(excess, accepted)
   if excess > 0 then
-    drop_entries(b, client, entries, statuses, excess, drop_oldest and numbers.n >= numbers.hi)
+    -- Of the new ones the oldest make room, too, if newer ones take it and none of them may be sent at once.
+    local oldest_first = drop_oldest and numbers.n >= numbers.hi and excess < accepted
+    drop_entries(b, client, entries, statuses, excess, oldest_first)
   end
   return dropped, excess
 end

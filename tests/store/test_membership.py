@@ -1,0 +1,73 @@
+"""Membership: joining, life signs, leaving."""
+
+import pytest
+import redis
+
+from cluster.store import keys, membership, subscriptions
+from tests.store.caller import Caller
+
+
+def join(caller: Caller) -> None:
+    caller.ask(membership.join(caller.incarnation))
+
+
+def beat(caller: Caller) -> membership.Beat:
+    return membership.parse_beat(caller.ask(membership.beat(caller.incarnation), function="free"))
+
+
+def row(caller: Caller) -> float | None:
+    return caller.redis.zscore(keys.nodes(caller.prefix), caller.incarnation)
+
+
+def test_a_beat_tells_the_time_and_the_tick(caller: Caller) -> None:
+    join(caller)
+    before = caller.now_ms()
+    first = beat(caller)
+    assert 0 <= first.time_ms - before < 5_000
+    assert first.tick == 1
+    assert row(caller) == 1
+
+
+def test_the_tick_advances_once_a_second_for_all_nodes(caller: Caller) -> None:
+    other = caller.other()
+    join(caller)
+    join(other)
+    assert [beat(caller).tick, beat(other).tick, beat(caller).tick] == [1, 1, 1]
+    caller.redis.delete(keys.tick(caller.prefix) + ":pace")  # a second later
+    assert beat(other).tick == 2
+    assert (row(caller), row(other)) == (1, 2)
+
+
+def test_a_beat_of_a_stranger_refuses_the_whole_call(caller: Caller) -> None:
+    with pytest.raises(redis.ResponseError, match=r"^NODEGONE "):
+        beat(caller)
+    assert row(caller) is None
+
+
+def test_who_was_reaped_does_not_come_back_by_a_beat(caller: Caller) -> None:
+    join(caller)
+    caller.redis.zrem(keys.nodes(caller.prefix), caller.incarnation)
+    with pytest.raises(redis.ResponseError, match=r"^NODEGONE "):
+        beat(caller)
+
+
+def test_a_joining_node_starts_at_the_current_tick(caller: Caller) -> None:
+    join(caller)
+    beat(caller)
+    caller.redis.set(keys.tick(caller.prefix), 41)
+    join(caller.other())
+    assert row(caller.other()) == 41
+    assert caller.redis.get(keys.version(caller.prefix)) == b"1.0"
+
+
+def test_leaving_takes_row_and_interest_away(caller: Caller) -> None:
+    join(caller)
+    caller.ask(subscriptions.interest(caller.incarnation, ["a", "b"], []))
+    version = subscriptions.parse_version(caller.ask(membership.leave(caller.incarnation), function="free"))
+    assert row(caller) is None
+    assert not caller.redis.exists(keys.interest(caller.prefix, caller.incarnation))
+    log = subscriptions.parse_log(caller.ask(subscriptions.log_since("1.1")))
+    assert log is not None
+    assert log.version == version
+    assert sorted((change.kind, change.filter) for change in log.changes) == [("int-", "a"), ("int-", "b")]
+    assert caller.ask(membership.leave(caller.incarnation)) == version.encode()

@@ -1,0 +1,300 @@
+"""Queues: numbers, bounds, policies, and what may have been sent."""
+
+import pytest
+
+from cluster.store import keys, queues, records
+from cluster.store.errors import ItemError
+from cluster.store.records import pack_body, pack_head
+from tests.store.caller import HEAD, Caller
+
+BUCKET = keys.bucket_of("c")
+
+
+def letters(caller: Caller) -> list[tuple[bytes, bytes, bytes]]:
+    found = caller.stream(keys.letters(caller.prefix, BUCKET))
+    return [(fields[b"client"], fields[b"topic"], fields[b"reason"]) for _, fields in found]
+
+
+def test_entries_get_consecutive_numbers(caller: Caller) -> None:
+    claim = caller.subscribed()
+    assert caller.enqueue(2) == [claim.gen, 0, b"node-1", False, 0]
+    assert caller.enqueue(3) == [claim.gen, 2, b"node-1", False, 0]
+    assert caller.ids() == [1, 2, 3, 4, 5]
+    assert caller.field("n") == "5"
+
+
+def test_an_entry_is_head_and_body_in_one(caller: Caller) -> None:
+    claim = caller.subscribed()
+    payload = bytes(range(256)) * 2
+    bodies = [pack_body("a/b", b"", b"", 0), pack_body("ä/b", payload, b"\x01\x01", 1_700_000_000_123)]
+    entries = ["f", pack_head(2, True, (5, 300)), 1, False, 0, "f", HEAD, 0, False, 0]
+    caller.ask(queues.enqueue(BUCKET, "c", 100, True, entries), bodies)
+    flat = caller.page(claim, 0, 10)[3]
+    assert isinstance(flat, list)
+    assert flat[0::3] == [claim.gen, claim.gen]
+    assert records.unpack_entry(flat[2]) == records.Entry(
+        2, True, (5, 300), "ä/b", payload, b"\x01\x01", 1_700_000_000_123
+    )
+    assert records.unpack_entry(flat[5]) == records.Entry(1, False, (), "a/b", b"", b"", 0)
+
+
+def test_a_session_that_does_not_exist_refuses(caller: Caller) -> None:
+    assert caller.enqueue(2) == [0, 0, False, [1, 1], 0]
+    assert caller.session_keys() == set()
+
+
+def test_entries_without_a_subscription_are_refused_one_by_one(caller: Caller) -> None:
+    claim = caller.subscribed()
+    body = [pack_body("t", b"", b"", 0)]
+    entries: list[object] = []
+    for name in ("f", "gone", "f", "gone"):
+        entries += [name, HEAD, 0, False, 0]
+    reply = caller.ask(queues.enqueue(BUCKET, "c", 100, True, entries), body)
+    assert reply == [claim.gen, 0, b"node-1", [0, 1, 0, 1], 0]
+    assert caller.ids() == [1, 2]
+
+
+def test_a_token_is_taken_once(caller: Caller) -> None:
+    claim = caller.subscribed()
+    assert caller.enqueue(1, token=b"\x00{tok}") == [claim.gen, 0, b"node-1", False, 0]
+    assert caller.enqueue(1, token=b"\x00{tok}") == [claim.gen, 1, b"node-1", [2], 0]
+    assert caller.enqueue(1, token=b"other")[3] is False
+    assert caller.ids() == [1, 2]
+    key = keys.once(caller.prefix, BUCKET, b"\x00{tok}")
+    assert caller.redis.smembers(key) == {b"s:c"}
+    assert 50_000 < caller.redis.pttl(key) <= 60_000
+
+
+def test_a_token_is_taken_by_each_session(caller: Caller) -> None:
+    other = next(f"d{i}" for i in range(1000) if keys.bucket_of(f"d{i}") == BUCKET)
+    caller.subscribed()
+    caller.subscribed(other)
+    assert caller.enqueue(1, token=b"t")[3] is False
+    assert caller.enqueue(1, other, token=b"t")[3] is False
+
+
+def test_a_late_repeat_does_not_prolong_a_token(caller: Caller) -> None:
+    caller.subscribed()
+    caller.enqueue(1, token=b"t")
+    key = keys.once(caller.prefix, BUCKET, b"t")
+    caller.redis.pexpire(key, 1000)
+    caller.enqueue(1, token=b"t")
+    assert caller.redis.pttl(key) <= 1000
+
+
+def test_the_owner_elsewhere_finds_its_bell_rung(caller: Caller) -> None:
+    caller.other().subscribed()
+    assert caller.enqueue(1)[2] == b"node-2"
+    bell = keys.bell(caller.prefix, BUCKET, "node-2")
+    assert caller.redis.smembers(bell) == {b"s:c"}
+    caller.redis.delete(bell)
+    caller.other().enqueue(1)
+    assert not caller.redis.exists(bell)
+
+
+def test_a_detached_session_has_no_owner(caller: Caller) -> None:
+    caller.detach(caller.subscribed())
+    assert caller.enqueue(1)[2] is False
+
+
+def test_acknowledged_entries_go_and_the_empty_stream_too(caller: Caller) -> None:
+    claim = caller.subscribed()
+    caller.enqueue(3)
+    assert caller.ask(queues.ack(BUCKET, "c", [claim.gen, 2, claim.gen, 1])) == 2
+    assert caller.ids() == [3]
+    assert caller.ask(queues.ack(BUCKET, "c", [claim.gen, 2, claim.gen, 3])) == 1
+    assert caller.session_keys() == {"s"}
+    assert caller.enqueue(1)[1] == 3  # numbers go on
+    assert caller.ids() == [4]
+
+
+def test_an_ack_with_another_gen_means_another_entry(caller: Caller) -> None:
+    claim = caller.subscribed()
+    caller.enqueue(1)
+    assert caller.ask(queues.ack(BUCKET, "c", [claim.gen - 1, 1])) == 0
+    assert caller.ids() == [1]
+
+
+def test_many_acks_in_one_request(caller: Caller) -> None:
+    claim = caller.subscribed()
+    for _ in range(10):
+        caller.enqueue(1000, limit=100_000)
+    ids = [number for n in range(1, 10_001) for number in (claim.gen, n)]
+    assert caller.ask(queues.ack(BUCKET, "c", ids)) == 10_000
+
+
+def test_pubrec_moves_entries_to_released_and_pubcomp_ends_them(caller: Caller) -> None:
+    claim = caller.subscribed()
+    caller.enqueue(3)
+    release = queues.release(BUCKET, "c", claim.epoch, [claim.gen, 3, claim.gen, 1])
+    assert caller.ask(release) == 1
+    assert caller.ask(release) == 1  # sent again
+    assert caller.ids() == [2]
+    assert caller.redis.zrange(keys.released(caller.prefix, BUCKET, "c"), 0, -1) == [b"1", b"3"]
+    complete = queues.complete(BUCKET, "c", claim.epoch, [1, 3])
+    assert caller.ask(complete) == 1
+    assert caller.ask(complete) == 1
+    assert caller.session_keys() == {"s", "q"}
+
+
+def test_a_stale_owner_changes_nothing(caller: Caller) -> None:
+    stale = caller.subscribed()
+    caller.enqueue(2)
+    claim = caller.other().claim()
+    hi = caller.field("hi")
+    assert caller.ask(queues.release(BUCKET, "c", stale.epoch, [claim.gen, 1])) == 0
+    assert caller.ask(queues.complete(BUCKET, "c", stale.epoch, [1])) == 0
+    assert caller.ask(queues.raise_hi(BUCKET, "c", stale.epoch, 500)) == [0]
+    assert caller.page(stale, 0, 500) == [0]
+    assert caller.field("hi") == hi
+    assert caller.ids() == [1, 2]
+
+
+def test_hi_is_raised_a_window_beyond_the_last_number(caller: Caller) -> None:
+    claim = caller.subscribed(window=4)
+    caller.enqueue(3)
+    assert caller.ask(queues.raise_hi(BUCKET, "c", claim.epoch, 4)) == [1, 7]
+    assert caller.field("hi") == "7"
+    assert caller.ask(queues.raise_hi(BUCKET, "c", claim.epoch, 2)) == [1, 7]  # never lowered
+
+
+def test_hi_is_not_raised_over_entries_that_nobody_has_read(caller: Caller) -> None:
+    claim = caller.subscribed(window=4)
+    caller.enqueue(6)
+    assert caller.ask(queues.raise_hi(BUCKET, "c", claim.epoch, 4)) == [2, 4, 6]
+    assert caller.field("hi") == "4"
+
+
+def test_a_page_promises_what_it_lists(caller: Caller) -> None:
+    claim = caller.subscribed(window=2)
+    caller.enqueue(5)
+    caller.ask(queues.ack(BUCKET, "c", [claim.gen, 2]))
+    status, hi, n, flat = caller.page(claim, 1, 2)
+    assert (status, hi, n) == (1, 4, 5)
+    assert isinstance(flat, list)
+    assert flat[1::3] == [3, 4]
+    assert caller.field("hi") == "4"
+
+
+def test_a_page_at_the_tail_promises_a_window(caller: Caller) -> None:
+    claim = caller.subscribed(window=2)
+    caller.enqueue(5)
+    status, hi, n, flat = caller.page(claim, 3, 3)
+    assert (status, hi, n) == (1, 8, 5)
+    assert isinstance(flat, list)
+    assert flat[1::3] == [4, 5]
+    assert caller.page(claim, 5, 3) == [1, 8, 5, []]
+
+
+def test_a_page_reads_over_a_change_of_gen(caller: Caller) -> None:
+    claim = caller.subscribed(window=2)
+    caller.enqueue(3)
+    gen = claim.gen + 5  # what the first enqueue after a fail-over does
+    session = keys.session(caller.prefix, BUCKET, "c")
+    caller.redis.hset(session, mapping={"gen": gen, "n": 1000})
+    caller.enqueue(3)
+    for after, expected in ((0, [1, 2, 3, 1001]), (2, [3, 1001, 1002, 1003]), (3, [1001, 1002, 1003])):
+        flat = caller.page(claim, after, 4)[3]
+        assert isinstance(flat, list)
+        assert flat[1::3] == expected
+    flat = caller.page(claim, 1002, 4)[3]
+    assert isinstance(flat, list)
+    assert flat[:2] == [gen, 1003]
+
+
+# Bounds and policies
+
+
+def test_drop_oldest_makes_room_beyond_hi(caller: Caller) -> None:
+    claim = caller.subscribed(window=2)
+    caller.detach(claim, sent=0)  # hi is 0: nothing was sent
+    caller.enqueue(5, limit=5, body=pack_body("old", b"", b"", 0))
+    reply = caller.enqueue(3, limit=5)
+    assert reply[3:] == [False, 3]
+    assert caller.ids() == [4, 5, 6, 7, 8]
+    assert letters(caller) == [(b"c", b"old", b"drop_oldest")] * 3
+
+
+def test_drop_oldest_never_touches_what_may_have_been_sent(caller: Caller) -> None:
+    caller.subscribed(window=3)  # hi is 3
+    caller.enqueue(5, limit=5)
+    reply = caller.enqueue(4, limit=5)
+    assert reply[4] == 2  # 4 and 5 went; 1, 2, 3 may have been sent
+    assert reply[3] == [3, 3, 0, 0]  # of the new ones, too, the oldest go
+    assert caller.ids() == [1, 2, 3, 6, 7]
+
+
+def test_new_entries_that_may_be_sent_at_once_go_from_the_newest(caller: Caller) -> None:
+    claim = caller.subscribed(window=10)  # hi is 10
+    caller.enqueue(2, limit=3)
+    assert caller.enqueue(3, limit=3) == [claim.gen, 2, b"node-1", [0, 3, 3], 0]
+    assert caller.ids() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("drop_oldest", [True, False])
+def test_with_nothing_to_drop_the_new_ones_are_dropped(caller: Caller, drop_oldest: bool) -> None:
+    claim = caller.subscribed(window=5)
+    caller.enqueue(5, limit=5)
+    reply = caller.enqueue(2, limit=5, drop_oldest=drop_oldest, body=pack_body("new", b"", b"", 0))
+    assert reply == [claim.gen, 5, b"node-1", [3, 3], 0]
+    assert caller.ids() == [1, 2, 3, 4, 5]
+    assert caller.field("n") == "5"
+    assert letters(caller) == [(b"c", b"new", b"drop_new")] * 2
+
+
+def test_drop_new_keeps_what_still_fits(caller: Caller) -> None:
+    caller.detach(caller.subscribed())
+    caller.enqueue(3, limit=5, drop_oldest=False)
+    assert caller.enqueue(4, limit=5, drop_oldest=False)[3] == [0, 0, 3, 3]
+    assert caller.ids() == [1, 2, 3, 4, 5]
+
+
+def test_of_a_batch_longer_than_the_queue_the_newest_stay(caller: Caller) -> None:
+    caller.detach(caller.subscribed(), sent=0)
+    caller.enqueue(1, limit=3)
+    reply = caller.enqueue(5, limit=3)
+    assert reply[3:] == [[3, 3, 0, 0, 0], 1]
+    assert caller.ids() == [2, 3, 4]
+
+
+def test_what_is_refused_takes_no_room(caller: Caller) -> None:
+    caller.detach(caller.subscribed(), sent=0)
+    caller.enqueue(3, limit=3)
+    entries: list[object] = ["gone", HEAD, 0, False, 0] * 5
+    reply = caller.ask(queues.enqueue(BUCKET, "c", 3, True, entries), [pack_body("t", b"", b"", 0)])
+    assert isinstance(reply, list)
+    assert reply[3:] == [[1] * 5, 0]
+    assert caller.ids() == [1, 2, 3]
+
+
+def test_a_dropped_entry_counts_as_had_by_its_token(caller: Caller) -> None:
+    caller.subscribed(window=2)
+    caller.enqueue(2, limit=2)
+    assert caller.enqueue(1, limit=2, token=b"t")[3] == [3]
+    assert caller.enqueue(1, limit=9, token=b"t")[3] == [2]
+
+
+def test_acknowledged_entries_leave_room(caller: Caller) -> None:
+    claim = caller.subscribed(window=3)
+    for n in range(1, 20):
+        assert caller.enqueue(1, limit=3, drop_oldest=False)[3] is False
+        caller.ask(queues.ack(BUCKET, "c", [claim.gen, n]))
+
+
+def test_a_damaged_queue_harms_only_its_session(caller: Caller) -> None:
+    caller.subscribed()
+    caller.subscribed("d")
+    caller.redis.set(keys.queue(caller.prefix, BUCKET, "c"), "no stream")
+    entries = ["f", HEAD, 0, False, 0]
+    replies = caller.call(
+        [
+            queues.enqueue(BUCKET, "c", 10, True, entries),
+            queues.enqueue(keys.bucket_of("d"), "d", 10, True, entries),
+        ],
+        [pack_body("t", b"", b"", 0)],
+    )
+    assert isinstance(replies[0], ItemError)
+    assert "WRONGTYPE" in str(replies[0])
+    assert isinstance(replies[1], list)
+    assert replies[1][3] is False
+    assert caller.ids("d") == [1]

@@ -1,0 +1,85 @@
+"""Records: what one node writes, another reads, also a newer one."""
+
+import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.store import records
+
+TEXT = st.text(max_size=100)
+DEADLINES = st.integers(0, 2**43)
+
+
+@given(
+    qos=st.integers(0, 2),
+    retain=st.booleans(),
+    identifiers=st.lists(st.integers(1, 268_435_455), max_size=5).map(tuple),
+    topic=TEXT,
+    payload=st.binary(max_size=300),
+    properties=st.binary(max_size=300),
+    deadline_ms=DEADLINES,
+)
+def test_entries(
+    qos: int,
+    retain: bool,
+    identifiers: tuple[int, ...],
+    topic: str,
+    payload: bytes,
+    properties: bytes,
+    deadline_ms: int,
+) -> None:
+    packed = records.pack_head(qos, retain, identifiers) + records.pack_body(
+        topic, payload, properties, deadline_ms
+    )
+    assert records.unpack_entry(packed) == records.Entry(
+        qos, retain, identifiers, topic, payload, properties, deadline_ms
+    )
+
+
+@given(
+    qos=st.integers(0, 2),
+    no_local=st.booleans(),
+    as_published=st.booleans(),
+    handling=st.integers(0, 2),
+    identifier=st.integers(0, 268_435_455),
+)
+def test_options(qos: int, no_local: bool, as_published: bool, handling: int, identifier: int) -> None:
+    packed = records.pack_options(qos, no_local, as_published, handling, identifier)
+    assert records.unpack_options(packed) == records.Options(
+        qos, no_local, as_published, handling, identifier
+    )
+
+
+@given(topic=TEXT, payload=st.binary(max_size=300), expiry=st.none() | st.integers(0, 2**32 - 1))
+def test_wills(topic: str, payload: bytes, expiry: int | None) -> None:
+    packed = records.pack_will(topic, payload, 2, True, b"\x01\x00", expiry, "c-é")
+    assert records.unpack_will(packed) == records.StoredWill(
+        topic, payload, 2, True, b"\x01\x00", expiry, "c-é"
+    )
+
+
+@given(payload=st.binary(max_size=300), deadline_ms=DEADLINES)
+def test_retained(payload: bytes, deadline_ms: int) -> None:
+    packed = records.pack_retained(payload, 1, b"p", deadline_ms)
+    assert records.unpack_retained(packed) == records.Retained(payload, 1, b"p", deadline_ms)
+
+
+def test_a_record_of_another_version_is_refused() -> None:
+    with pytest.raises(records.UnknownRecord):
+        records.unpack_entry(msgpack.packb([2, 0, None, "t", b"", b"", 0], use_bin_type=False))
+    with pytest.raises(records.UnknownRecord):
+        records.unpack_options(msgpack.packb([2, 0, 0]))
+    with pytest.raises(records.UnknownRecord):
+        records.unpack_will(msgpack.packb([2, "t", b"", 0, b"", None, "c"], use_bin_type=False))
+    with pytest.raises(records.UnknownRecord):
+        records.unpack_retained(msgpack.packb([2, b"", 0, b"", 0], use_bin_type=False))
+
+
+def test_what_a_newer_node_adds_is_ignored() -> None:
+    newer = msgpack.packb([1, 1, None, "t", b"p", b"", 5, "more", 7], use_bin_type=False)
+    assert records.unpack_entry(newer) == records.Entry(1, False, (), "t", b"p", b"", 5)
+    assert records.unpack_options(msgpack.packb([1, 1, 0, 9])).qos == 1
+    will = msgpack.packb([1, "t", b"", 0, b"", None, "c", 9], use_bin_type=False)
+    assert records.unpack_will(will).client_id == "c"
+    assert records.unpack_retained(msgpack.packb([1, b"p", 0, b"", 0, 9], use_bin_type=False)).payload == b"p"
