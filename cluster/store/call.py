@@ -47,7 +47,8 @@ class Call:
         self.slot = slot
 
     def __repr__(self) -> str:
-        return f"Call({self.function!r}, {len(self.requests)} requests, {len(self.bodies)} bodies, slot={self.slot})"
+        size = f"{len(self.requests)} requests, {len(self.bodies)} bodies"
+        return f"Call({self.function!r}, {size}, slot={self.slot!r})"
 
 
 class CallEncoder:

@@ -80,8 +80,8 @@ class DataDirectory:
             if pid:
                 _send(pid, number)
             with anyio.move_on_after(seconds):
-                while not _try_lock(self.server_lock):
-                    await anyio.sleep(_POLL_SECONDS)  # noqa: ASYNC110 - the end of a lock can't be awaited
+                while not _try_lock(self.server_lock):  # noqa: ASYNC110 - the end of a lock can't be awaited
+                    await anyio.sleep(_POLL_SECONDS)
                 return True
         raise DataDirInUse(
             f"data directory {self.path}: the server of an earlier node does not end"

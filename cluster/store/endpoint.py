@@ -72,11 +72,23 @@ def parse_url(url: str) -> Endpoint:
     if scheme not in _SCHEMES or "://" not in url:
         raise InvalidRedisUrl("the Redis URL does not begin with one of redis://, rediss://, unix://")
     try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        return _READERS[scheme](parts, options)
+        return _READERS[scheme](*_split(url))
     except ValueError as error:
         raise InvalidRedisUrl(f"the Redis URL is not valid: {error}") from None
+
+
+def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
+    """The parts and the options. What the standard library says of an error may hold a piece of the password."""
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        _ = parts.port  # a property that is checked when it is read
+    except ValueError:
+        raise ValueError(
+            "it can't be taken apart (in a user name or password, each of / ? # [ ] @ : % is written as"
+            " %2F %3F %23 %5B %5D %40 %3A %25)"
+        ) from None
+    return parts, options
 
 
 def _read_tcp(parts: SplitResult, options: dict[str, str]) -> Endpoint:
@@ -128,7 +140,7 @@ def _refuse_unknown(options: dict[str, str], known: tuple[str, ...]) -> None:
 
 def _database(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"the database is a number, not {text!r}")
+        raise ValueError("the database is a number")
     return int(text)
 
 

@@ -23,6 +23,7 @@ from cluster.store.errors import (
     CallFailed,
     LibraryMissing,
     NodeGone,
+    RedisFull,
     StoreError,
     StoreStartError,
     StoreUnavailable,
@@ -142,7 +143,7 @@ class Lane:
                     return answers
                 if isinstance(trouble, LibraryMissing):
                     await self._load_library(connection)
-            except (StoreUnavailable, StoreStartError) as error:
+            except (StoreUnavailable, StoreStartError, RedisFull) as error:  # full: no room for the library
                 trouble = error
             await self._wait_out(trouble, started)
 
@@ -155,9 +156,8 @@ class Lane:
         elif time.monotonic() - self._reported >= _REPORT_SECONDS:
             self._report(trouble)
         if self._connection is not None and not isinstance(trouble, LibraryMissing):
-            self._connection.abort(
-                str(trouble)
-            )  # a server that turned replica, say, is found anew by its name
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            self._connection.abort(str(trouble))
         await anyio.sleep(backoff_seconds(self._failures, random.random()))
         self._failures += 1
 

@@ -1,0 +1,76 @@
+"""The side connections: redis-py, for whatever is not a batch of the lane, and what its exceptions mean to us."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from cluster.store.connection import error_of_reply
+from cluster.store.endpoint import Endpoint
+from cluster.store.errors import AccessDenied, RedisFull, StoreError, StoreUnavailable
+
+_MAXIMUM_CONNECTIONS: Final = 4
+
+# redis-py has taken the code off the text of these; the first that fits counts.
+_ERRORS_BY_CLASS: Final[tuple[tuple[type[Exception], type[StoreError]], ...]] = (
+    (exceptions.OutOfMemoryError, RedisFull),
+    (exceptions.AuthenticationError, AccessDenied),
+    (exceptions.NoPermissionError, AccessDenied),
+    (exceptions.ConnectionError, StoreUnavailable),  # BusyLoadingError is one
+    (exceptions.TimeoutError, StoreUnavailable),
+    (exceptions.ReadOnlyError, StoreUnavailable),
+    (exceptions.TryAgainError, StoreUnavailable),
+    (exceptions.ClusterDownError, StoreUnavailable),  # MasterDownError is one
+)
+
+
+@contextmanager
+def translated_errors(address: str) -> Iterator[None]:
+    """Turns redis-py's exceptions into our StoreErrors."""
+    try:
+        yield
+    except exceptions.RedisError as error:
+        for kind, ours in _ERRORS_BY_CLASS:
+            if isinstance(error, kind):
+                raise ours(f"{address}: {error}") from error
+        raise error_of_reply(str(error)) from error
+
+
+def new_client(
+    endpoint: Endpoint, client_name: str, connect_timeout_seconds: float, exchange_timeout_seconds: float
+) -> Redis:
+    """A client with a small pool; opens nothing yet. A command on a connection that died idle is sent again, once."""
+    # Any: each class of connections has its own arguments, which redis-py's types can't tell apart here.
+    where: dict[str, Any] = {"host": endpoint.host, "port": endpoint.port}
+    if endpoint.path:
+        where = {"connection_class": UnixDomainSocketConnection, "path": endpoint.path}
+    elif endpoint.tls is not None:
+        where |= {
+            "connection_class": SSLConnection,
+            "ssl_ca_certs": endpoint.tls.ca_file or None,
+            "ssl_certfile": endpoint.tls.certificate_file or None,
+            "ssl_keyfile": endpoint.tls.key_file or None,
+            "ssl_cert_reqs": ssl.CERT_REQUIRED if endpoint.tls.verify else ssl.CERT_NONE,
+            "ssl_check_hostname": endpoint.tls.verify,
+        }
+    if not endpoint.path:
+        where["socket_keepalive"] = True
+    pool: BlockingConnectionPool = BlockingConnectionPool(
+        max_connections=_MAXIMUM_CONNECTIONS,
+        timeout=exchange_timeout_seconds,
+        username=endpoint.username or None,
+        password=endpoint.password or None,
+        db=endpoint.database,
+        client_name=client_name,
+        protocol=2,
+        socket_connect_timeout=connect_timeout_seconds,
+        socket_timeout=exchange_timeout_seconds,
+        retry=Retry(NoBackoff(), 1),
+        **where,
+    )
+    return Redis.from_pool(pool)

@@ -1,0 +1,203 @@
+"""The store as a node holds it: the lane for its batches, side connections for everything else."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Final, Self, cast
+
+from redis.asyncio import Redis
+
+from cluster.store import keys
+from cluster.store.call import META_SLOT, Call, CallEncoder, Reply, Request, Slot, unpack_replies
+from cluster.store.client import new_client, translated_errors
+from cluster.store.connection import Connection, open_connection
+from cluster.store.endpoint import Endpoint, parse_url
+from cluster.store.errors import CallFailed, LibraryMissing
+from cluster.store.lane import Lane, StatusListener
+from cluster.store.library import LIBRARY_NAME, SCHEMA_VERSION, library_source
+from cluster.store.server import (
+    Library,
+    ServerInfo,
+    check_schema,
+    check_server,
+    ensure_library,
+    load_library,
+)
+
+_ROWS_PER_PAGE: Final = 1000
+
+
+def node_library() -> Library:
+    """The function library of this release."""
+    return Library(LIBRARY_NAME, library_source(), SCHEMA_VERSION)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRow:
+    """A subscription of a persistent session as the cluster's rows have it; `options` is packed (`records`)."""
+
+    client_id: str
+    filter: str
+    options: bytes
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the server is reached, and what it must have before we use it."""
+
+    endpoint: Endpoint
+    client_name: str
+    library: Library
+    schema_key: str
+    connect_timeout_seconds: float
+    exchange_timeout_seconds: float
+
+    async def connect(self) -> Connection:
+        """A connection to a server that may be used now. Raises StoreUnavailable, StoreStartError."""
+        connection, _ = await self.connect_and_tell()
+        return connection
+
+    async def connect_and_tell(self) -> tuple[Connection, ServerInfo]:
+        """A connection and what kind of server it leads to."""
+        connection = await open_connection(
+            self.endpoint, self.client_name, self.connect_timeout_seconds, self.exchange_timeout_seconds
+        )
+        try:
+            return connection, await check_server(connection)
+        except BaseException:
+            connection.abort("refused")
+            raise
+
+    async def load_library(self, connection: Connection) -> None:
+        """Loads the library on a server that has lost it."""
+        await load_library(connection, self.library)
+
+    async def prepare(self, connection: Connection) -> None:
+        """What is done once, at start: library and schema. Raises SchemaTooNew, too."""
+        try:
+            await check_schema(connection, self.schema_key, self.library)
+            await ensure_library(connection, self.library)
+        except BaseException:
+            connection.abort("refused")
+            raise
+
+
+class Store:
+    """Made by `open_store`; an async context manager that closes it."""
+
+    def __init__(
+        self, access: Access, encoder: CallEncoder, prefix: str, client: Redis, lane: Lane, server: ServerInfo
+    ) -> None:
+        self._access = access
+        self._encoder = encoder
+        self._prefix = prefix
+        self._client = client
+        self._address = str(access.endpoint)
+        self.lane = lane
+        self.server = server
+        """As it was at start."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        await self.lane.aclose()
+        await self._client.aclose()
+
+    async def call(
+        self,
+        requests: Sequence[Request],
+        *,
+        function: str = "write",
+        bodies: Sequence[bytes] = (),
+        slot: Slot = META_SLOT,
+    ) -> list[Reply]:
+        """One call beside the lane, for background work; a request that failed has an ItemError for its reply.
+
+        Raises StoreUnavailable (it may have been carried out, or not: repeat it), RedisFull, CallFailed, NodeGone.
+        """
+        call = Call(function, list(requests), list(bodies), slot)
+        try:
+            answer = await self._command(*self._encoder.arguments(call))
+        except LibraryMissing:
+            await self._command(b"FUNCTION", b"LOAD", b"REPLACE", self._access.library.source)
+            answer = await self._command(*self._encoder.arguments(call))
+        if not isinstance(answer, bytes):
+            raise CallFailed("a call answered with no string")
+        return unpack_replies(answer, len(requests))
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable unless the server answers."""
+        await self._command(b"PING")
+
+    async def load_subscriptions(self) -> tuple[str, AsyncIterator[list[SubscriptionRow]]]:
+        """The version of the change log, and after that the pages of all rows: follow the log from that version on.
+
+        A row may be in two pages, and one that changes meanwhile may be the old or the new.
+        """
+        with translated_errors(self._address):
+            version = await self._client.get(keys.version(self._prefix))
+        return version.decode() if isinstance(version, bytes) else "", self._rows()
+
+    async def _rows(self) -> AsyncIterator[list[SubscriptionRow]]:
+        for shard in range(keys.SUBSCRIPTION_SHARDS):
+            key = keys.subscriptions(self._prefix, shard)
+            cursor = 0
+            while True:
+                with translated_errors(self._address):
+                    cursor, page = await self._client.hscan(key, cursor, count=_ROWS_PER_PAGE)
+                rows = cast(dict[bytes, bytes], page)  # nothing is decoded, and a hash is what we asked for
+                yield [_row(field, value) for field, value in rows.items()]
+                if cursor == 0:
+                    break
+
+    async def _command(self, *arguments: bytes | str) -> object:
+        with translated_errors(self._address):
+            answer: object = await self._client.execute_command(*arguments)  # type: ignore[no-untyped-call]  # untyped there
+        return answer
+
+
+async def open_store(
+    url: str,
+    prefix: str,
+    incarnation: str,
+    *,
+    on_status: StatusListener = lambda _: None,
+    exchange_timeout_seconds: float = 5.0,
+    connect_timeout_seconds: float = 2.0,
+) -> Store:
+    """Connects, checks the server, loads the library. Whoever calls decides whether and when to try again.
+
+    Raises StoreUnavailable and RedisFull, which may pass; and the StoreStartErrors InvalidRedisUrl, UnsupportedRedis,
+    AccessDenied and SchemaTooNew, which do not.
+    """
+    access = Access(
+        parse_url(url),
+        f"moorline-{incarnation}",
+        node_library(),
+        keys.schema(prefix),
+        connect_timeout_seconds,
+        exchange_timeout_seconds,
+    )
+    connection, server = await access.connect_and_tell()
+    await access.prepare(connection)
+    encoder = CallEncoder(prefix, incarnation, partial(keys.slot, prefix))
+    lane = Lane(encoder, keys.version(prefix), access.connect, access.load_library, on_status, connection)
+    client = new_client(
+        access.endpoint, access.client_name, connect_timeout_seconds, exchange_timeout_seconds
+    )
+    return Store(access, encoder, prefix, client, lane, server)
+
+
+def _row(field: bytes, value: bytes) -> SubscriptionRow:
+    topic_filter, _, client_id = field.decode().partition("\0")
+    stamp, _, options = value.partition(b":")
+    return SubscriptionRow(client_id, topic_filter, options, int(stamp))
