@@ -1,6 +1,7 @@
 """A node as a user runs it: its own process, real sockets, killed for real."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -8,14 +9,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 20.0
-STOP_SECONDS = 15.0
+import httpx
+import psutil
+import redis
+
+START_SECONDS = 15.0
+STOP_SECONDS = 12.0
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the admin address answered; status 0 if nobody did."""
+
+    status: int
+    text: str
 
 
 class NodeProcess:
-    """A node under test. It may be killed and started again on the same data directory and the same port."""
+    """A node under test. It may be killed and started again on the same data directory and the same ports."""
 
     def __init__(self, directory: Path, *flags: str, environment: dict[str, str] | None = None) -> None:
         self.directory = directory
@@ -25,6 +40,9 @@ class NodeProcess:
         self._flags = flags
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._position = 0
+
+    # Life
 
     @property
     def pid(self) -> int:
@@ -32,14 +50,24 @@ class NodeProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def data_dir(self) -> Path:
+        """Of the private Redis."""
+        return self.directory / "data"
+
     def start(self) -> None:
         """Starts it and waits until it says where it listens."""
+        self.launch()
+        self.wait_until_up()
+
+    def launch(self) -> None:
+        """Starts it and waits for nothing."""
         command = [
             sys.executable, "-m", "broker", "serve",
             "--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}",
-            "--data-dir", str(self.directory / "data"), *self._flags,
+            "--data-dir", str(self.data_dir), *self._flags,
         ]  # fmt: skip
-        position = self.log.stat().st_size if self.log.exists() else 0
+        self._position = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -48,40 +76,131 @@ class NodeProcess:
                 stderr=output,
                 env=os.environ | self._environment,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            text = self.log.read_text(errors="replace")[position:]
-            found = re.search(r"^  mqtt +\S+:(\d+)$.*^  redis ", text, re.MULTILINE | re.DOTALL)
-            if found:
-                self.port = int(found.group(1))
-                admin = re.search(r"^  admin +http://\S+:(\d+)$", text, re.MULTILINE)
-                self.admin_port = int(admin.group(1)) if admin else 0
-                return
-            if self._process.poll() is not None:
-                raise AssertionError(f"the node exited with {self._process.returncode}:\n{text}")
-            time.sleep(0.02)
-        raise AssertionError(f"the node is not up after {START_SECONDS} s:\n{self.log.read_text()}")
+
+    def wait_until_up(self) -> None:
+        """Waits for the lines that say where it listens, and learns the ports from them."""
+        found = re.search(
+            r"^  mqtt +\S+:(\d+)$.*^  redis .*$",
+            self.wait_for(r"^  redis .*\n"),
+            re.MULTILINE | re.DOTALL,
+        )
+        assert found is not None, self.output()
+        self.port = int(found.group(1))
+        admin = re.search(r"^  admin +http://\S+:(\d+)$", self.output(), re.MULTILINE)
+        self.admin_port = int(admin.group(1)) if admin else 0
 
     def kill(self) -> None:
-        """kill -9: nothing is flushed, nobody is told."""
+        """kill -9: nothing is flushed, nobody is told. Its Redis is asked to end by the kernel."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_SECONDS)
 
+    def kill_all(self) -> None:
+        """kill -9 of the private Redis and of the node in the same moment."""
+        os.kill(self.redis_pid(), signal.SIGKILL)
+        self.kill()
+
+    def kill_redis(self) -> None:
+        """kill -9 of the private Redis; the node has to start it again."""
+        os.kill(self.redis_pid(), signal.SIGKILL)
+
+    def restart(self) -> None:
+        """kill -9 of the node, and a new one on the same ports and data."""
+        self.kill()
+        self.start()
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Asks it to stop and waits; the exit code."""
+        self.send_signal(number)
+        return self.wait()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Of the node, not of its Redis."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(STOP_SECONDS)
+
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """Waits for its end; the exit code."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
         """Ends it, however it is."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        if self.is_running():
+            self.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(STOP_SECONDS)
+                self.wait()
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    # What can be seen of it
+
+    def redis_pid(self) -> int:
+        """The process of its private Redis. Waits for it, as it may be about to be started again."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for child in psutil.Process(self.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if child.name().startswith(("redis-server", "valkey-server")):
+                        return child.pid
+            time.sleep(_POLL_SECONDS)
+        raise AssertionError("the node has no private Redis")
+
+    def redis(self) -> redis.Redis:
+        """A connection to its private Redis, to look at keys."""
+        return redis.Redis(unix_socket_path=str(self.data_dir / "redis.sock"))
+
+    def output(self) -> str:
+        """What it has written since its last start."""
+        with self.log.open("rb") as file:
+            file.seek(self._position)
+            return file.read().decode(errors="replace")
+
+    def wait_for(self, pattern: str, seconds: float = START_SECONDS) -> str:
+        """Waits for something in the output since the last start; the output."""
+        deadline = time.monotonic() + seconds
+        while True:
+            is_running = self.is_running()
+            text = self.output()
+            if re.search(pattern, text, re.MULTILINE):
+                return text
+            if not is_running:
+                raise AssertionError(f"the node exited with {self.wait()}:\n{text}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {pattern!r} within {seconds} s:\n{text}")
+            time.sleep(_POLL_SECONDS)
+
+    def events(self, message: str) -> list[dict[str, object]]:
+        """The structured log lines with this message since the last start."""
+        found = []
+        for line in self.output().splitlines():
+            if line.startswith("{"):
+                event: dict[str, object] = json.loads(line)
+                if event["message"] == message:
+                    found.append(event)
+        return found
+
+    def get(self, path: str) -> Probe:
+        """GET on the admin address."""
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5.0, trust_env=False)
+        except httpx.HTTPError:
+            return Probe(0, "")
+        return Probe(answer.status_code, answer.text)
+
+    def wait_ready(self, status: int, seconds: float = START_SECONDS) -> Probe:
+        """Waits until `/readyz` answers with this status."""
+        deadline = time.monotonic() + seconds
+        while True:
+            probe = self.get("/readyz")
+            if probe.status == status:
+                return probe
+            assert time.monotonic() < deadline, f"/readyz stays at {probe}:\n{self.output()}"
+            time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
@@ -93,5 +212,16 @@ def running_node(
     try:
         node.start()
         yield node
+    finally:
+        node.close()
+
+
+def refused_start(directory: Path, *flags: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Starts a node which can't start; its exit code and what it says."""
+    directory.mkdir(exist_ok=True)
+    node = NodeProcess(directory, *flags, environment=environment)
+    node.launch()
+    try:
+        return node.wait(START_SECONDS), node.output()
     finally:
         node.close()

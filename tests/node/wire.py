@@ -2,35 +2,50 @@
 
 import socket
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TypeVar
 
 from broker.mqtt import (
-    MQTT_3_1_1,
+    MQTT_5,
     Connack,
     Connect,
     Decoder,
+    Disconnect,
     Packet,
+    Pingreq,
+    Pingresp,
     Properties,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
     Suback,
     Subscribe,
     SubscriptionRequest,
+    Unsuback,
+    Unsubscribe,
     Will,
     encode,
 )
 
 P = TypeVar("P", bound=Packet)
 MAXIMUM_PACKET_SIZE = 1 << 24
+NEVER = 0xFFFF_FFFF
+HOUR = Properties(session_expiry_interval=3600)
+"""Properties of a CONNECT that makes the session a persistent one."""
 
 
 class WireClient:
     """Sends packets and waits for packets; answers nothing by itself."""
 
-    def __init__(self, port: int, version: int = MQTT_3_1_1, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, port: int, version: int = MQTT_5, timeout_seconds: float = 5.0) -> None:
         self.version = version
         self.timeout_seconds = timeout_seconds
         self.received: list[Packet] = []
         self._decoder = Decoder(False, MAXIMUM_PACKET_SIZE, version)
+        self._packet_id = 0
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -42,6 +57,8 @@ class WireClient:
     ) -> None:
         self.close()
 
+    # Whole exchanges
+
     def connect(
         self,
         client_id: str,
@@ -52,22 +69,118 @@ class WireClient:
         properties: Properties | None = None,
     ) -> Connack:
         """CONNECT and its CONNACK."""
-        self.send(
-            Connect(client_id, self.version, clean_start, keep_alive, None, None, will, properties)
-        )
+        self.send(Connect(client_id, self.version, clean_start, keep_alive, None, None, will, properties))
         return self.expect(Connack)
 
-    def subscribe(self, filter: str, qos: int, packet_id: int = 1) -> Suback:
-        """SUBSCRIBE to one filter and its SUBACK."""
-        self.send(Subscribe(packet_id, [SubscriptionRequest(filter, qos, False, False, 0)], None))
-        return self.expect(Suback)
+    def subscribe(
+        self,
+        *filters: str,
+        qos: int = 0,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        retain_handling: int = 0,
+        identifier: int = 0,
+    ) -> Suback:
+        """SUBSCRIBE to filters, all with the same options, and its SUBACK. For a filter which may have
+        retained messages only if none of them overtakes the SUBACK."""
+        requests = [
+            SubscriptionRequest(each, qos, no_local, retain_as_published, retain_handling) for each in filters
+        ]
+        properties = Properties(subscription_identifier=(identifier,)) if identifier else None
+        packet_id = self.next_packet_id()
+        self.send(Subscribe(packet_id, requests, properties))
+        suback = self.expect(Suback)
+        assert suback.packet_id == packet_id
+        return suback
+
+    def unsubscribe(self, *filters: str) -> Unsuback:
+        """UNSUBSCRIBE and its UNSUBACK."""
+        packet_id = self.next_packet_id()
+        self.send(Unsubscribe(packet_id, list(filters), None))
+        unsuback = self.expect(Unsuback)
+        assert unsuback.packet_id == packet_id
+        return unsuback
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        properties: Properties | None = None,
+    ) -> int:
+        """PUBLISH with the whole handshake of its QoS; the Reason Code of PUBACK or PUBREC, 0 at QoS 0.
+
+        At QoS 0 also waits for PINGRESP: what the node delivers at once is on its way then.
+        """
+        packet_id = self.next_packet_id() if qos else 0
+        self.send(Publish(topic, payload, qos, retain, False, packet_id, properties))
+        if qos == 0:
+            self.ping()
+            return 0
+        if qos == 1:
+            puback = self.expect(Puback)
+            assert puback.packet_id == packet_id
+            return puback.reason_code
+        pubrec = self.expect(Pubrec)
+        assert pubrec.packet_id == packet_id
+        if pubrec.reason_code < 0x80:
+            self.send(Pubrel(packet_id))
+            assert self.expect(Pubcomp) == Pubcomp(packet_id)
+        return pubrec.reason_code
+
+    def message(self) -> Publish:
+        """The next PUBLISH, with the whole handshake of its QoS."""
+        publish = self.expect(Publish)
+        if publish.qos == 1:
+            self.send(Puback(publish.packet_id))
+        elif publish.qos == 2:
+            self.send(Pubrec(publish.packet_id))
+            assert self.expect(Pubrel) == Pubrel(publish.packet_id)
+            self.send(Pubcomp(publish.packet_id))
+        return publish
+
+    def payloads(self, count: int) -> list[bytes]:
+        """The payloads of the next messages, each with its handshake."""
+        return [self.message().payload for _ in range(count)]
+
+    def ping(self) -> list[Packet]:
+        """PINGREQ and PINGRESP; what came between the two and before."""
+        self.send(Pingreq())
+        before: list[Packet] = []
+        while True:
+            packet = self.next()
+            if isinstance(packet, Pingresp):
+                return before
+            before.append(packet)
+
+    def assert_silence(self, seconds: float = 0.0) -> None:
+        """Nothing has come, and nothing comes within `seconds` (only for what the node does by itself)."""
+        assert self.ping() == []
+        packet = self.poll(seconds)
+        assert packet is None, f"expected nothing, got {packet!r}"
+
+    def disconnect(self, reason_code: int = 0, properties: Properties | None = None) -> None:
+        """DISCONNECT; returns when the broker has closed the connection."""
+        self.send(Disconnect(reason_code, properties))
+        self.wait_closed()
+        self.close()
+
+    # Packets
+
+    def next_packet_id(self) -> int:
+        """Packet Identifiers of ours, one after the other."""
+        self._packet_id = self._packet_id % 65_535 + 1
+        return self._packet_id
 
     def send(self, *packets: Packet) -> None:
         """Sends packets in one piece."""
-        self._socket.sendall(b"".join(encode(packet, self.version) for packet in packets))
+        self.send_bytes(b"".join(encode(packet, self.version) for packet in packets))
 
     def send_bytes(self, data: bytes) -> None:
         """Sends anything."""
+        self._socket.settimeout(self.timeout_seconds)
         self._socket.sendall(data)
 
     def expect(self, kind: type[P]) -> P:
@@ -75,6 +188,12 @@ class WireClient:
         packet = self.next()
         assert isinstance(packet, kind), f"expected {kind.__name__}, got {packet!r}"
         return packet
+
+    def expect_all(self, *packets: Packet) -> None:
+        """The next packets, which must be these."""
+        for expected in packets:
+            received = self.next()
+            assert received == expected, f"expected {expected!r}, got {received!r}"
 
     def next(self) -> Packet:
         """The next packet. Fails if none comes in time or the connection ends."""
@@ -107,9 +226,49 @@ class WireClient:
                 packet = self.poll(self.timeout_seconds)
             except ConnectionError:
                 return packets
-            assert packet is not None, "the broker keeps the connection open"
+            assert packet is not None, f"the broker keeps the connection open, after {packets!r}"
             packets.append(packet)
+
+    def wait_refused(self) -> int:
+        """Waits until the broker closes; the Reason Code of the DISCONNECT or CONNACK it sends last."""
+        packets = self.wait_closed()
+        assert packets, "the broker closed without a word"
+        last = packets[-1]
+        assert isinstance(last, Disconnect | Connack), f"expected DISCONNECT or CONNACK, got {packets!r}"
+        return last.reason_code
+
+    def stop_reading(self, buffer_bytes: int = 4096) -> None:
+        """Makes the receive buffer small, so that a client that doesn't read is noticed soon."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
 
     def close(self) -> None:
         """Closes the socket without a word: what a network failure looks like."""
         self._socket.close()
+
+
+def connected(
+    port: int,
+    client_id: str,
+    version: int = MQTT_5,
+    *,
+    clean_start: bool = True,
+    keep_alive: int = 0,
+    will: Will | None = None,
+    properties: Properties | None = None,
+) -> WireClient:
+    """A client that has been accepted; to be used as a context manager."""
+    client = WireClient(port, version)
+    try:
+        connack = client.connect(
+            client_id, clean_start=clean_start, keep_alive=keep_alive, will=will, properties=properties
+        )
+        assert connack.reason_code == 0, connack
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def user_properties(packets: Iterable[Publish]) -> list[tuple[tuple[str, str], ...]]:
+    """The User Properties of each message."""
+    return [packet.properties.user_property if packet.properties is not None else () for packet in packets]
