@@ -115,6 +115,36 @@ def test_an_ack_with_another_gen_means_another_entry(caller: Caller) -> None:
     assert caller.ids() == [1]
 
 
+def test_a_run_of_acks_spares_what_is_queued_before_it(caller: Caller) -> None:
+    claim = caller.subscribed()
+    caller.enqueue(12)
+    run = [value for n in range(3, 9) for value in (claim.gen, n)]
+    assert caller.ask(queues.ack(BUCKET, "c", run)) == 6
+    assert caller.ids() == [1, 2, 9, 10, 11, 12]
+
+
+def test_a_run_of_acks_at_the_head(caller: Caller) -> None:
+    claim = caller.subscribed()
+    caller.enqueue(12)
+    run = [value for n in range(1, 9) for value in (claim.gen, n)]
+    assert caller.ask(queues.ack(BUCKET, "c", run)) == 8
+    assert caller.ask(queues.ack(BUCKET, "c", run)) == 0  # sent again
+    assert caller.ids() == [9, 10, 11, 12]
+    rest = [value for n in (9, 12, 11, 10) for value in (claim.gen, n)]
+    assert caller.ask(queues.ack(BUCKET, "c", rest)) == 4
+    assert caller.session_keys() == {"s"}
+
+
+def test_a_run_over_two_gens_is_none(caller: Caller) -> None:
+    claim = caller.subscribed()
+    caller.enqueue(4)
+    caller.redis.hset(keys.session(caller.prefix, BUCKET, "c"), mapping={"gen": claim.gen + 5, "n": 4})
+    caller.enqueue(4)
+    entries = [claim.gen, 3, claim.gen, 4, claim.gen + 5, 5, claim.gen + 5, 6]
+    assert caller.ask(queues.ack(BUCKET, "c", entries)) == 4
+    assert caller.ids() == [1, 2, 7, 8]
+
+
 def test_many_acks_in_one_request(caller: Caller) -> None:
     claim = caller.subscribed()
     for _ in range(10):

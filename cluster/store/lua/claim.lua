@@ -37,10 +37,11 @@ local function released(b, client)
 end
 
 local function claim_answer(b, client, fields, subscriptions, replays, claim, rows)
+  local present = claim[2] -- a new session has no exchanges
   return {
-    claim[2], tonumber(fields.epoch), tonumber(fields.gen), tonumber(fields.n), claim[3], tonumber(fields.hi),
-    claim[4], claim[5], subscriptions, received(b, client), released(b, client), lease_wills(b, client), rows,
-    replays,
+    present, tonumber(fields.epoch), tonumber(fields.gen), tonumber(fields.n), claim[3], tonumber(fields.hi),
+    claim[4], claim[5], subscriptions, present and received(b, client) or {},
+    present and released(b, client) or {}, lease_wills(b, client), rows, replays,
   }
 end
 
