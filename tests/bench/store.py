@@ -2,9 +2,9 @@
 
     python -m tests.bench.store [--server valkey|redis] [--calls 200]
 
-The figure that counts is the processor time of the server (`INFO cpu`), reading and answering included; beside
-it the time in the function (`INFO commandstats`) and the time of the whole call, which suffer when others use
-the machine.
+The figure that counts is the processor time of the server (`INFO cpu`), reading and answering included.
+Beside it: the time in the function (`INFO commandstats`) and that of the whole call; both suffer when others
+are busy.
 """
 
 import argparse

@@ -1,6 +1,8 @@
 """Queues: numbers, bounds, policies, and what may have been sent."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cluster.store import keys, queues, records
 from cluster.store.errors import ItemError
@@ -309,6 +311,108 @@ def test_acknowledged_entries_leave_room(caller: Caller) -> None:
     for n in range(1, 20):
         assert caller.enqueue(1, limit=3, drop_oldest=False)[3] is False
         caller.ask(queues.ack(BUCKET, "c", [claim.gen, n]))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("enqueue"), st.integers(1, 7)),
+        st.tuples(st.just("ack"), st.integers(0, 2**16)),
+        st.tuples(st.just("raise"), st.integers(1, 6)),
+        st.tuples(st.just("page"), st.integers(1, 6)),
+        st.tuples(st.just("reconnect"), st.integers(1, 6)),
+        st.tuples(st.just("fail over"), st.integers(1, 50)),
+    ),
+    max_size=25,
+)
+
+
+class _Watcher:
+    """Knows what must hold after each step, whatever the steps."""
+
+    def __init__(self, caller: Caller, limit: int, drop_oldest: bool) -> None:
+        self.caller = caller
+        self.limit = limit
+        self.drop_oldest = drop_oldest
+        self.claim = caller.subscribed(window=3)
+
+    def enqueue(self, amount: int) -> None:
+        before, hi = self.caller.ids(), int(self.caller.field("hi") or 0)
+        _, n, _, statuses, dropped = self.caller.enqueue(
+            amount, limit=self.limit, drop_oldest=self.drop_oldest
+        )
+        assert isinstance(n, int)
+        appended = statuses.count(0) if isinstance(statuses, list) else amount
+        after = self.caller.ids()
+        kept = [number for number in after if number <= n]
+        assert after[len(kept) :] == list(range(n + 1, n + 1 + appended))
+        assert self.caller.field("n") == str(n + appended)
+        gone = [number for number in before if number not in kept]
+        assert len(gone) == dropped
+        assert gone == [number for number in before if number > hi][: len(gone)]  # the oldest beyond hi
+        assert self.drop_oldest or not gone
+        assert len(after) <= max(self.limit, len(before))
+        if appended < amount:  # full, with nothing older to drop
+            assert len(after) >= self.limit
+            assert not self.drop_oldest or not [number for number in kept if number > hi]
+
+    def ack(self, choice: int) -> None:
+        entries = [entry_id.decode().split("-") for entry_id, _ in self.caller.stream(self.queue)]
+        chosen = [entry for i, entry in enumerate(entries) if choice >> i & 1]
+        flat = [int(part) for entry in chosen for part in entry]
+        if flat:
+            assert self.caller.ask(queues.ack(BUCKET, "c", flat)) == len(chosen)
+        assert self.caller.ids() == [int(entry[1]) for entry in entries if entry not in chosen]
+
+    @property
+    def queue(self) -> str:
+        return keys.queue(self.caller.prefix, BUCKET, "c")
+
+    def page(self, window: int) -> None:
+        ids = self.caller.ids()
+        after = ids[len(ids) // 2] if ids else 0
+        status, hi, n, flat = self.caller.page(self.claim, after, window)
+        assert isinstance(flat, list)
+        assert isinstance(n, int)
+        expected = [number for number in ids if number > after][:window]
+        assert (status, flat[1::3]) == (1, expected)
+        assert hi == (expected[-1] if len(expected) == window else n + window)
+
+    def raise_hi(self, window: int) -> None:
+        hi, n = int(self.caller.field("hi") or 0), int(self.caller.field("n") or 0)
+        reply = self.caller.ask(queues.raise_hi(BUCKET, "c", self.claim.epoch, window))
+        assert reply == ([1, max(hi, n + window)] if n <= hi else [2, hi, n])
+
+    def reconnect(self, window: int) -> None:
+        ids, sent = self.caller.ids(), int(self.caller.field("n") or 0) // 2
+        self.caller.detach(self.claim, sent=sent)
+        sent = max(sent, self.claim.sent)
+        self.claim = self.caller.claim(window=window)
+        tail = ids[window - 1] if len(ids) >= window else self.claim.n + window
+        assert (self.claim.sent, self.claim.hi) == (sent, max(sent, tail))
+
+    def fail_over(self, jump: int) -> None:
+        """What the first enqueue at a new primary will do: another gen, higher numbers."""
+        session = keys.session(self.caller.prefix, BUCKET, "c")
+        self.caller.redis.hincrby(session, "gen", 1)
+        self.caller.redis.hincrby(session, "n", jump)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, limit=st.integers(1, 9), drop_oldest=st.booleans())
+def test_whatever_happens_the_queue_keeps_its_promises(
+    caller: Caller, steps: list[tuple[str, int]], limit: int, drop_oldest: bool
+) -> None:
+    watcher = _Watcher(Caller.with_new_prefix(caller.redis), limit, drop_oldest)
+    actions = {
+        "enqueue": watcher.enqueue,
+        "ack": watcher.ack,
+        "raise": watcher.raise_hi,
+        "page": watcher.page,
+        "reconnect": watcher.reconnect,
+        "fail over": watcher.fail_over,
+    }
+    for action, value in steps:
+        actions[action](value)
 
 
 def test_a_damaged_queue_harms_only_its_session(caller: Caller) -> None:
