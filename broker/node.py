@@ -50,8 +50,9 @@ from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
 from cluster.store.lane import StoreStatus
 from cluster.store.store import Store, open_store
 
-TOKEN_GRACE_SECONDS: Final = 120
-"""How long the store remembers who got a QoS 2 message, at least: longer than any retry of a batch."""
+TOKEN_GRACE_SECONDS: Final = 3600
+"""How long the store remembers, at least, who got a QoS 2 message that nobody has acknowledged: longer than
+Redis may be away while a batch waits to be sent again."""
 
 _FILE_RESERVE: Final = 64  # files of a node that are not clients: Redis, listeners, admin, the event loop
 _SWEEP_SECONDS: Final = 0.5
@@ -352,6 +353,7 @@ async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
     timeout_seconds = node.surroundings.settings.node.shutdown_timeout_seconds
     with anyio.move_on_after(timeout_seconds) as scope:
         disconnect_all(hub, ReasonCode.SERVER_SHUTTING_DOWN, "the node is stopping")
+        await hub.until_empty()
         await hub.committer.until_idle()
         await node.heartbeat.leave()
     if scope.cancelled_caught:

@@ -73,6 +73,7 @@ class Hub:
     connections: "set[Client]" = field(default_factory=set)
     is_stopping: bool = False
     flush_scheduled: bool = False
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tick(self) -> float:
         """Brings the clock of the core up to date; monotonic seconds."""
@@ -92,6 +93,12 @@ class Hub:
             asyncio.get_running_loop().call_soon(self._flush)
         if self.changed or self.router.incoming:
             self.committer.wake()
+
+    async def until_empty(self) -> None:
+        """Waits until no connection is open."""
+        while self.connections:
+            self.empty.clear()
+            await self.empty.wait()
 
     def _flush(self) -> None:
         self.flush_scheduled = False
@@ -200,6 +207,8 @@ class Client:
         hub = self.hub
         self.end("connection lost" if error is None else f"connection lost: {error}")
         hub.connections.discard(self)
+        if not hub.connections:
+            hub.empty.set()
         hub.counters.connections -= 1
         hub.wheel.unwatch(self)
         self.transport = None

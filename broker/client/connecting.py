@@ -9,8 +9,6 @@ client has sent meanwhile, the PUBRELs that are due, and the queue from its head
 import secrets
 from dataclasses import dataclass
 
-from cluster.store.sessions import Claim
-
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
 from broker.client.replaying import resume_replays
@@ -21,6 +19,7 @@ from broker.session import Intake, QueueState, SendingLimits, Session, will_mess
 from cluster.store import keys, records, sessions, subscriptions
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Reply
+from cluster.store.sessions import Claim
 
 NEVER = 0xFFFFFFFF
 

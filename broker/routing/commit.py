@@ -23,7 +23,7 @@ from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index
 from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
-from cluster.store import letters, subscriptions
+from cluster.store import letters, receive, subscriptions
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call, Reply, Request
 from cluster.store.store import Store
@@ -72,6 +72,7 @@ class Committer:
 
     def wake(self) -> None:
         """There may be something to do."""
+        self._idle.clear()
         self._wake.set()
 
     def request(self, request: Request, handler: ReplyHandler, *, frees_memory: bool = False) -> None:
@@ -86,7 +87,7 @@ class Committer:
             self._handlers.append([])
         calls[-1].requests.append(request)
         self._handlers[-1].append(handler)
-        self._wake.set()
+        self.wake()
 
     async def ask(self, request: Request, *, frees_memory: bool = False) -> Reply:
         """Like `request`, for a task that waits for the reply. Raises ItemError and RedisFull."""
@@ -119,7 +120,6 @@ class Committer:
                 self._idle.set()
                 await self._wake.wait()
             self._wake.clear()
-            self._idle.clear()
             await self._cycle()
 
     def _has_work(self) -> bool:
@@ -134,7 +134,7 @@ class Committer:
         router_calls = self._router.next_calls()
         flush_all(self._ready)
         calls = session_calls + asked_calls + router_calls
-        if not calls and not has_batch:
+        if not (calls or has_batch or self._after_log):
             return
         exchange = await self._lane.exchange(calls, read_version=has_batch)
         replies = exchange.replies
@@ -151,6 +151,7 @@ class Committer:
             self._delete_stale_rows()
             if self._router.is_settled():
                 self._router.settle()
+                self._settle_tokens()
         self._tell_connections()
         flush_all(self._ready)
         await self._note_room(has_room)
@@ -207,6 +208,16 @@ class Committer:
             deletes = [(row.subscriber.client_id, row.filter, row.stamp) for row in rows]
             rows.clear()
             self.request(subscriptions.rows([], deletes), _ignore_reply, frees_memory=True)
+
+    def _settle_tokens(self) -> None:
+        if not self._router.spent:
+            return
+        tokens: dict[int, list[bytes]] = {}
+        for bucket, token in self._router.spent:
+            tokens.setdefault(bucket, []).append(token)
+        self._router.spent.clear()
+        for bucket, spent in tokens.items():
+            self.request(receive.settle_tokens(bucket, spent), _ignore_reply, frees_memory=True)
 
     def _tell_connections(self) -> None:
         if self._writes.stale:

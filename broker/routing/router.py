@@ -28,7 +28,6 @@ from cluster.store.lane import Call
 
 _ENTRIES_PER_CALL: Final = 200  # about a millisecond of Redis
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
-_QUOTA_EXCEEDED: Final = 0x97
 
 _APPENDED: Final = 0
 _REFUSED: Final = 1
@@ -54,7 +53,6 @@ class Publication:
         "body_index",
         "is_delivered",
         "is_matched",
-        "is_refused",
         "message",
         "origin",
         "packet_id",
@@ -79,7 +77,6 @@ class Publication:
         self.targets: list[Subscription] = []
         self.is_delivered = False
         self.is_matched = False
-        self.is_refused = False
         self.body_call = 0
         self.body_index = 0
 
@@ -141,6 +138,7 @@ class Router:
         "damaged",
         "incoming",
         "index",
+        "spent",
         "stale_rows",
         "statistics",
     )
@@ -153,6 +151,7 @@ class Router:
         self.incoming: list[Publication] = []
         self.stale_rows: list[Subscription] = []
         self.damaged: list[tuple[str, str]] = []
+        self.spent: list[tuple[int, bytes]] = []
         self.statistics = RouterStatistics()
         self._incarnation = incarnation.encode()
         self._queue_limit = queue_limit
@@ -274,18 +273,27 @@ class Router:
             session = publication.session
             if session is not None:
                 message = publication.message
-                reason_code = 0
-                if publication.is_refused:
-                    reason_code = _QUOTA_EXCEEDED
-                elif not publication.is_matched:
-                    reason_code = _NO_MATCHING_SUBSCRIBERS
-                if message.token and session.queued is not None:
-                    session.inbound.remember(publication.packet_id, message.token, _buckets(publication))
+                reason_code = 0 if publication.is_matched else _NO_MATCHING_SUBSCRIBERS
+                if message.token:
+                    self._forget_later(publication, session)
                 session.published(publication.packet_id, message.qos, reason_code, publication.size_bytes)
             elif publication.origin is not None:
                 publication.origin.settled(publication)
 
     # Steps
+
+    def _forget_later(self, publication: Publication, session: Session) -> None:
+        """The store need not remember for long who got this message: a client with a persistent session may
+        send it again until the exchange has ended, any other client never."""
+        token = publication.message.token
+        buckets = _buckets(publication)
+        if not buckets:
+            return
+        if session.queued is not None:
+            session.inbound.remember(publication.packet_id, token, buckets)
+        else:
+            for bucket in buckets:
+                self.spent.append((bucket, token))
 
     def _begin(self) -> None:
         self._current = self.incoming
