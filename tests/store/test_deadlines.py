@@ -169,7 +169,8 @@ def test_an_expired_session_is_ended_and_its_rows_are_named(caller: Caller) -> N
 def test_a_session_that_is_connected_does_not_expire(caller: Caller) -> None:
     caller.claim(expiry=60)
     due = keys.due(caller.prefix, BUCKET)
-    caller.redis.zadd(due, {"s:c": 1})  # as if the claim's removal had been lost
+    caller.redis.zadd(due, {"s:c": 1})  # as if what the claim removes had come back
+    caller.redis.hset(keys.session(caller.prefix, BUCKET, "c"), "deadline", 1)
     assert caller.due().ended == []
     assert caller.due_members() == []
     assert caller.field("owner") == "node-1"

@@ -76,11 +76,14 @@ def test_a_token_is_taken_by_each_session(caller: Caller) -> None:
 
 
 def test_a_late_repeat_does_not_prolong_a_token(caller: Caller) -> None:
+    other = next(f"d{i}" for i in range(1000) if keys.bucket_of(f"d{i}") == BUCKET)
     caller.subscribed()
+    caller.subscribed(other)
     caller.enqueue(1, token=b"t")
     key = keys.once(caller.prefix, BUCKET, b"t")
     caller.redis.pexpire(key, 1000)
-    caller.enqueue(1, token=b"t")
+    assert caller.enqueue(1, token=b"t")[3] == [2]
+    assert caller.enqueue(1, other, token=b"t")[3] is False
     assert caller.redis.pttl(key) <= 1000
 
 
