@@ -1,8 +1,8 @@
 """Calls of the function library: packed on their way out, their answers unpacked on the way back. No I/O.
 
-A call is `FCALL <function> 1 <key> <prefix> <incarnation> <blob>`; its one key names the slot, the blob is msgpack of
-[bodies, requests], the answer is msgpack of one reply per request. The msgpack inside Redis knows no `bin` type: text
-and bytes both travel as `raw`, and all that comes back is bytes.
+A call is `FCALL <function> 1 <key> <prefix> <incarnation> <blob>`; its one key names the slot, the blob is
+msgpack of [bodies, requests], the answer is msgpack of one reply per request. The msgpack inside Redis knows
+no `bin` type: text and bytes both travel as `raw`, and all that comes back is bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ ERROR_MARK: Final = b"err"
 
 
 class Call:
-    """Requests that are carried out in one go. `bodies` are shared by its requests, which name them by position.
+    """Requests that are carried out in one go. They share the `bodies`, and name them by position.
 
-    `function` is "write", or "free" for what only frees memory and is taken even when Redis is full. `slot` matters
-    to Redis Cluster only: on one primary a call may hold requests of any bucket.
+    `function` is "write", or "free" for what only frees memory and is taken even when Redis is full. `slot`
+    matters to Redis Cluster only: on one primary a call may hold requests of any bucket.
     """
 
     __slots__ = ("bodies", "function", "requests", "slot")

@@ -1,4 +1,4 @@
-"""The side connections: redis-py, for whatever is not a batch of the lane, and what its exceptions mean to us."""
+"""The side connections: redis-py, for what is no batch of the lane; what its exceptions mean to us."""
 
 import ssl
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def translated_errors(address: str) -> Iterator[None]:
 def new_client(
     endpoint: Endpoint, client_name: str, connect_timeout_seconds: float, exchange_timeout_seconds: float
 ) -> Redis:
-    """A client with a small pool; opens nothing yet. A command on a connection that died idle is sent again, once."""
+    """A client with a small pool, not connected yet. When a connection fails, it tries a second one."""
     # Any: each class of connections has its own arguments, which redis-py's types can't tell apart here.
     where: dict[str, Any] = {"host": endpoint.host, "port": endpoint.port}
     if endpoint.path:

@@ -1,12 +1,13 @@
-"""One connection to Redis: bytes out, replies in, nothing between that costs time. And what Redis' errors mean to us.
+"""One connection to Redis: bytes out, replies in, as cheap as can be. And what Redis' errors mean to us.
 
-Theory of operation. The lane sends a batch of commands in one write and needs all its replies at once. So this is an
-asyncio Protocol with hiredis' parser: one future per exchange, no task, no stream, no timer per exchange. Measured on
-2 x86 cores, uvloop, packing and kernel included: 28 us of processor time for an exchange with one small call, 69 us
-for one with five calls of 20 KB; redis-py's low-level Connection with a timeout takes 59 us and 163 us.
+Theory of operation. The lane sends a batch of commands in one write and needs all its replies at once. So
+this is an asyncio Protocol with hiredis' parser: one future per exchange, no task, no stream, no timer per
+exchange. Measured on 2 x86 cores, uvloop, packing and kernel included: 28 us of processor time for an
+exchange with one small call, 69 us for one with five calls of 20 KB; redis-py's low-level Connection with a
+timeout takes 59 us and 163 us.
 
-Invariants. One exchange at a time. Whatever goes wrong (an error of the network, bytes that aren't Redis', no answer
-in time, a cancelled caller) ends the connection for good: a reply can never meet the wrong question.
+Invariants. One exchange at a time. Whatever goes wrong (an error of the network, bytes that aren't Redis', no
+answer in time, a cancelled caller) ends the connection for good: a reply can never meet the wrong question.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from cluster.store.errors import (
 
 _INCOMPLETE: Final = object()
 
-# Seconds. A peer that vanished without a word is noticed by the kernel within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 
 _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
@@ -106,10 +107,10 @@ class Connection(asyncio.Protocol):
         return bool(self._failure)
 
     async def ask(self, commands: bytes, count: int) -> list[object]:
-        """Sends `commands` in one write and waits for their `count` replies; error replies are StoreError objects.
+        """Sends `commands` in one write and waits for `count` replies; an error reply is a StoreError object.
 
-        Raises StoreUnavailable if the connection ends before, or the last reply isn't there in time. A cancelled
-        call ends the connection, too.
+        Raises StoreUnavailable if the connection ends before, or the last reply isn't there in time. A
+        cancelled call ends the connection, too.
         """
         transport = self._transport
         if self._failure or transport is None:
@@ -193,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._closed.set_result(None)
 
     def _check_deadline(self) -> None:
-        """One timer serves all exchanges of its time: it fires once per timeout, and is set again only if needed."""
+        """One timer serves all exchanges of its time: it fires once per timeout at most."""
         self._timer = None
         if self._waiter is None:
             return

@@ -5,8 +5,8 @@ Two files, two locks (flock, which ends with the processes that hold it, however
     node.lock     held by the node
     server.lock   held by the node *and* its server, which inherits it; the server's process id is its content
 
-So with node.lock free and server.lock taken, the server of a dead node is still there. It is asked to end: only then
-its data is complete on the disk.
+So with node.lock free and server.lock taken, the server of a dead node is still there. It is asked to end:
+only then its data is complete on the disk.
 """
 
 import errno
@@ -46,12 +46,13 @@ class DataDirectory:
                 _check_writable(self.path)
             except OSError as error:
                 raise DataDirUnusable(
-                    f"data directory {self.path} can't be used: {error.strerror}: {error.filename}"
+                    f"data directory {self.path} can't be used: {error.strerror}"
                 ) from error
             if not _try_lock(node_lock):
+                user = _pid_in(node_lock) or "?"
                 raise DataDirInUse(
-                    f"data directory {self.path} is in use by another node (process {_pid_in(node_lock) or '?'}): "
-                    "give each node its own --data-dir, or all of them the same --redis"
+                    f"data directory {self.path} is in use by another node (process {user}):"
+                    " give each node its own --data-dir, or all of them the same --redis"
                 )
             os.ftruncate(node_lock, 0)
             os.pwrite(node_lock, str(os.getpid()).encode(), 0)
@@ -69,7 +70,7 @@ class DataDirectory:
         self._opened.close()
 
     async def end_stale_server(self, timeout_seconds: float) -> bool:
-        """Takes the lock which the server will share. True if the server of an earlier node had to be ended for it.
+        """Takes the lock which the server will share. True if an earlier node's server was ended for it.
 
         Raises DataDirInUse if that does not end, even when killed.
         """
@@ -80,7 +81,7 @@ class DataDirectory:
             if pid:
                 _send(pid, number)
             with anyio.move_on_after(seconds):
-                while not _try_lock(self.server_lock):  # noqa: ASYNC110 - the end of a lock can't be awaited
+                while not _try_lock(self.server_lock):  # noqa: ASYNC110 - nothing tells when it is free
                     await anyio.sleep(_POLL_SECONDS)
                 return True
         raise DataDirInUse(
@@ -115,7 +116,7 @@ class _PrivateDirectory:
 
 
 def _socket_path(directory: Path) -> Path:
-    """In the directory; if that makes the path too long for a socket, in a directory of our own under /tmp."""
+    """In the directory; if that path is too long for a socket, in a directory of our own under /tmp."""
     path = directory / "redis.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_MAXIMUM:
         return path

@@ -1,8 +1,8 @@
 """The private Redis of a node that was given none: a child process with its data in the node's directory.
 
-It is started with the node, started again whenever it ends, and ended with the node: asked to, so that its append-only
-file is complete. A node that is killed takes its server along (see `guard`); what that misses, the next node on the
-same directory finds by its lock and ends (see `data_directory`).
+It is started with the node, started again whenever it ends, and ended with the node: asked to, so that its
+append-only file is complete. A node that is killed takes its server along (see `guard`); what that misses,
+the next node on the same directory finds by its lock and ends (see `data_directory`).
 """
 
 import logging
@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 class PrivateRedis:
     """A running server while the block lasts: `async with PrivateRedis(data_dir) as server: ... server.url`.
 
-    Entering raises DataDirUnusable, DataDirInUse, ServerNotFound, ServerFailed. `stop_timeout_seconds` is what the
-    server gets to complete its files before it is killed.
+    Entering raises DataDirUnusable, DataDirInUse, ServerNotFound, ServerFailed. `stop_timeout_seconds` is
+    what the server gets to complete its files before it is killed.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class _Server:
         return await self._ending()
 
     async def stop(self, timeout_seconds: float) -> None:
-        """Lets it complete its files and end; kills it if that takes too long. Does nothing if it has ended."""
+        """Lets it complete its files and end; kills it if that takes too long."""
         if self._process.returncode is None:
             self._process.terminate()
             with anyio.move_on_after(timeout_seconds):
@@ -195,17 +195,9 @@ class _Server:
 async def _open_process(binary: Path, directory: DataDirectory) -> Process:
     lock = directory.server_lock
     os.ftruncate(lock, 0)
+    guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(lock)]
     return await anyio.open_process(
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            guard.__file__,
-            str(os.getpid()),
-            str(lock),
-            str(binary),
-            *_options(directory),
-        ],
+        [*guarded, str(binary), *_options(directory)],
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=STDOUT,

@@ -17,7 +17,7 @@ _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_key
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a `rediss://` server is verified. Empty file names: the system's authorities, no client certificate."""
+    """How a `rediss://` server is verified. No file names: system's authorities, no client certificate."""
 
     verify: bool = True
     ca_file: str = ""
@@ -43,7 +43,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server. `path` is set for a unix socket, else `host` and `port` are. Its text has no password in it."""
+    """One server. `path` is set for a unix socket, else `host` and `port`. Its text has no password in it."""
 
     host: str = ""
     port: int = DEFAULT_PORT
@@ -63,8 +63,8 @@ class Endpoint:
 def parse_url(url: str) -> Endpoint:
     """`redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`.
 
-    `rediss://` takes the options ssl_ca_certs, ssl_certfile, ssl_keyfile (paths) and ssl_cert_reqs (required, none).
-    Raises InvalidRedisUrl. The text of the error never has the password in it.
+    `rediss://` takes the options ssl_ca_certs, ssl_certfile, ssl_keyfile (paths) and ssl_cert_reqs (required,
+    none). Raises InvalidRedisUrl. The text of the error never has the password in it.
     """
     scheme = url.partition("://")[0]
     if scheme in _LATER_SCHEMES:
@@ -78,7 +78,7 @@ def parse_url(url: str) -> Endpoint:
 
 
 def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
-    """The parts and the options. What the standard library says of an error may hold a piece of the password."""
+    """The parts and the options. The standard library's errors may quote the password: not passed on."""
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))

@@ -1,14 +1,14 @@
-"""Everything that may go wrong with the store. Foreign exceptions are turned into these where they enter, once.
+"""Everything that may go wrong with the store. Foreign exceptions become these where they enter, once.
 
 MoorlineError
 └── StoreError
-    ├── StoreUnavailable      no answer now: unreachable, lost, loading, read-only; the same may be tried again
+    ├── StoreUnavailable      no answer now: unreachable, lost, loading, read-only; may be tried again
     │   └── LibraryMissing    the server has lost our functions; they are loaded again
     ├── RedisFull             refused for lack of memory (maxmemory); nothing of the call was done
-    ├── CallFailed            a whole call was refused for a reason that trying again does not change
-    ├── ItemError             one request of a call failed; the others of that call were carried out
-    ├── NodeGone              this incarnation is declared dead: close everything, start as a new one
-    └── StoreStartError       also a StartError: nothing to wait for, a person has to change something
+    ├── CallFailed            a whole call was refused, and would be again
+    ├── ItemError             one request of a call failed; its others were carried out
+    ├── NodeGone              this incarnation is declared dead: close all, start as a new one
+    └── StoreStartError       also a StartError: a person has to change something
         ├── InvalidRedisUrl
         ├── UnsupportedRedis  too old, or of a kind that is not supported
         ├── AccessDenied      wrong password, or commands that this user may not use

@@ -1,7 +1,9 @@
-"""Runs a program so that it ends when its parent does: `guard.py <parent's pid> <fd of a locked file> <program> ...`.
+"""Runs a program so that it ends when its parent does: `guard.py <parent's pid> <fd of a locked file>
+<program> ...`.
 
-Executed as a script of its own, in the place of a function between fork and exec, which may deadlock in a process with
-threads. It writes its process id, which the program keeps, to the file; the lock ends when the program does.
+Executed as a script of its own, in the place of a function between fork and exec, which may deadlock in a
+process with threads. It writes its process id, which the program keeps, to the file; the lock ends when the
+program does.
 """
 
 import ctypes

@@ -1,9 +1,10 @@
 """The lane to a primary: one connection, one batch in flight, as fast as many in parallel (and in order).
 
-Theory of operation. `exchange` sends all calls of a batch, and the question for the version of the subscriptions, in
-one write; it returns when all is answered. While Redis can't answer (it is gone, loading, a replica, or its disk is
-full) the lane connects again, with back-off, and sends the *same bytes* again, until it is cancelled: what it returns
-is always the answer of Redis. So a request may be carried out twice, and the library's functions allow for that.
+Theory of operation. `exchange` sends all calls of a batch, and the question for the version of the
+subscriptions, in one write; it returns when all is answered. While Redis can't answer (it is gone, loading, a
+replica, or its disk is full) the lane connects again, with back-off, and sends the *same bytes* again, until
+it is cancelled: what it returns is always the answer of Redis. So a request may be carried out twice, and the
+library's functions allow for that.
 
 A cancelled exchange leaves the connection closed; the next one opens another.
 """
@@ -42,7 +43,7 @@ CallReplies: TypeAlias = list[Reply] | StoreError
 
 
 class Exchange:
-    """What a batch was answered: per call its replies, and the version of the subscriptions if it was asked for."""
+    """The answer to a batch: replies per call, and the version of the subscriptions if it was asked for."""
 
     __slots__ = ("replies", "version")
 
@@ -64,7 +65,8 @@ StatusListener: TypeAlias = Callable[[StoreStatus], None]
 
 
 class Lane:
-    """`connect` opens a connection that is ready for calls, `load_library` repairs one that has lost its functions."""
+    """`connect` opens a connection to a server that is ready for calls; `load_library` helps one that has
+    lost its functions. `connection` may be one that is open already."""
 
     def __init__(
         self,
@@ -93,8 +95,9 @@ class Lane:
     async def exchange(self, calls: Sequence[Call], read_version: bool = False) -> Exchange:
         """Sends `calls`, in order, and returns what they were answered, in the same order.
 
-        Takes as long as Redis is away. A call that Redis refused has a RedisFull or CallFailed in place of its
-        replies; a request that failed has an ItemError. Raises NodeGone if this incarnation is declared dead.
+        Takes as long as Redis is away. A call that Redis refused has a RedisFull or CallFailed in place of
+        its replies; a request that failed has an ItemError. Raises NodeGone if this incarnation is declared
+        dead.
         """
         count = len(calls) + read_version
         if not count:
@@ -129,6 +132,7 @@ class Lane:
 
     async def _ask(self, commands: bytes, count: int) -> list[object]:
         """Asks until Redis has answered every command with something that is no passing trouble."""
+        has_reloaded = False
         while True:
             started = time.monotonic()
             connection = self._connection
@@ -141,21 +145,24 @@ class Lane:
                     if self.away_since is not None:
                         self._note_back()
                     return answers
-                if isinstance(trouble, LibraryMissing):
+                if isinstance(trouble, LibraryMissing) and not has_reloaded:
+                    has_reloaded = True
+                    logger.warning("Redis has lost the function library: loading it again")
                     await self._load_library(connection)
+                    continue
             except (StoreUnavailable, StoreStartError, RedisFull) as error:  # full: no room for the library
                 trouble = error
             await self._wait_out(trouble, started)
 
     async def _wait_out(self, trouble: StoreError, started: float) -> None:
-        """Notes that Redis is away, then waits; not the first time, for a connection that has merely grown stale."""
+        """Notes that Redis is away, and waits; not the first time: the connection may merely be stale."""
         if self.away_since is None:
             self.away_since = started
             self._report(trouble)
             self._on_status(StoreStatus(started, str(trouble)))
         elif time.monotonic() - self._reported >= _REPORT_SECONDS:
             self._report(trouble)
-        if self._connection is not None and not isinstance(trouble, LibraryMissing):
+        if self._connection is not None:
             # Also if the server did answer: one that turned replica, say, is found anew by its name.
             self._connection.abort(str(trouble))
         await anyio.sleep(backoff_seconds(self._failures, random.random()))
@@ -174,7 +181,7 @@ class Lane:
 
 
 def backoff_seconds(failures: int, random_share: float) -> float:
-    """The pause before the next attempt: none, then growing to a second. `random_share`, 0 to 1, spreads the nodes."""
+    """The pause before the next attempt: none, then up to a second. `random_share` (0..1) spreads nodes."""
     if not failures:
         return 0.0
     ceiling = min(_MAXIMUM_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))

