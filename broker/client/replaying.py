@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.store.errors import StoreError
-
 from broker.client.client import Client
 from broker.observability.logs import get_logger
+from broker.routing import Subscriber
 from broker.session import Delivery, Message
 from cluster.store import records, retained
+from cluster.store.errors import StoreError
 
 _PAGE: Final = 100
 _BUDGET: Final = 1000  # index entries looked at per call: about a millisecond of Redis
@@ -35,8 +35,13 @@ class Replay:
 
 def start_replays(client: Client, replays: Sequence[Replay]) -> None:
     """Sends retained messages for new subscriptions; to be called after SUBACK has been queued."""
-    if replays:
-        client.hub.spawn(_run(client, replays))
+    subscriber = client.subscriber
+    if not replays or subscriber is None:
+        return
+    if subscriber.heard is None:
+        subscriber.heard = set()
+    client.replays += 1
+    client.hub.spawn(_run(client, subscriber, replays))
 
 
 def resume_replays(client: Client, cursors: Sequence[tuple[str, str]]) -> None:
@@ -53,15 +58,19 @@ def resume_replays(client: Client, cursors: Sequence[tuple[str, str]]) -> None:
     start_replays(client, replays)
 
 
-async def _run(client: Client, replays: Sequence[Replay]) -> None:
+async def _run(client: Client, subscriber: Subscriber, replays: Sequence[Replay]) -> None:
     try:
         for replay in replays:
-            await _replay(client, replay)
+            await _replay(client, subscriber, replay)
     except StoreError as error:
         logger.error("retained messages not sent: %s", error, extra={"client_id": client.client_id})
+    finally:
+        client.replays -= 1
+        if not client.replays:
+            subscriber.heard = None
 
 
-async def _replay(client: Client, replay: Replay) -> None:
+async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> None:
     committer = client.hub.committer
     buckets = retained.retained_buckets(replay.filter)
     first, cursor = _parse_cursor(replay.cursor)
@@ -86,7 +95,7 @@ async def _replay(client: Client, replay: Replay) -> None:
                 following = f"{buckets[position + 1]}:"
             else:
                 following = f"{bucket}:{page.cursor}"
-            if not await _deliver(client, replay, page.items, before, following, is_last):
+            if not await _deliver(client, subscriber, replay, page.items, before, following, is_last):
                 return
             client.hub.after_input()
             if page.cursor is None:
@@ -117,6 +126,7 @@ def _last_queued(client: Client) -> int:
 
 async def _deliver(
     client: Client,
+    subscriber: Subscriber,
     replay: Replay,
     items: Sequence[tuple[str, bytes]],
     before: int,
@@ -137,7 +147,10 @@ async def _deliver(
                 session.queued.take(delivery)
     if client.is_closed:
         return False
+    heard = subscriber.heard or ()
     for delivery in deliveries:
+        if delivery.message.topic in heard:
+            continue  # it has a newer one already
         if delivery.qos == 0:
             session.outbound.deliver_at_most_once(delivery.message, True, delivery.subscription_identifiers)
         elif session.direct is not None:

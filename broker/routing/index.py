@@ -22,7 +22,7 @@ class Subscriber:
     router: the group that collects what this subscriber gets in the current batch.
     """
 
-    __slots__ = ("batch", "bucket", "client_id", "filters", "group", "is_direct", "key", "session")
+    __slots__ = ("batch", "bucket", "client_id", "filters", "group", "heard", "is_direct", "key", "session")
 
     def __init__(self, client_id: str, bucket: int, is_direct: bool) -> None:
         self.client_id = client_id
@@ -31,6 +31,7 @@ class Subscriber:
         self.is_direct = is_direct
         self.session: Session | None = None
         self.filters: dict[str, Subscription] = {}
+        self.heard: set[str] | None = None
         self.batch = 0
         self.group = 0
 

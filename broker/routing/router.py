@@ -179,6 +179,8 @@ class Router:
             session = target.subscriber.session
             if session is not None:
                 retain = message.retain and target.retain_as_published
+                if message.retain and target.subscriber.heard is not None:
+                    target.subscriber.heard.add(message.topic)
                 session.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
                 self.statistics.delivered_direct += 1
 
@@ -333,6 +335,8 @@ class Router:
             if receiver is None:
                 continue
             self.statistics.delivered_direct += 1
+            if message.retain and subscriber.heard is not None:
+                subscriber.heard.add(message.topic)
             if qos == 0:
                 receiver.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
             elif receiver.direct is not None:
