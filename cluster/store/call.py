@@ -11,6 +11,8 @@ from typing import Final, TypeAlias, cast
 import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 
 from cluster.store.errors import CallFailed, ItemError
+from cluster.store.keys import META_SLOT
+from cluster.store.library import FREE_FUNCTION, WRITE_FUNCTION
 
 Slot: TypeAlias = int | str
 """A bucket's number, or the letter of a slot beside the buckets."""
@@ -19,8 +21,7 @@ Request: TypeAlias = Sequence[object]
 Reply: TypeAlias = object
 """What the parsers of this package take; an ItemError if this request failed."""
 
-META_SLOT: Final = "m"
-FUNCTIONS: Final = {"write": b"moorline_write", "free": b"moorline_free"}
+FUNCTIONS: Final = {"write": WRITE_FUNCTION.encode(), "free": FREE_FUNCTION.encode()}
 ERROR_MARK: Final = b"err"
 """The only key of the map that stands in for the reply of a failed request."""
 

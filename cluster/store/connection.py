@@ -51,16 +51,16 @@ _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
     "TRYAGAIN": StoreUnavailable,
 }
 _ERRORS_BY_TEXT: Final[tuple[tuple[str, type[StoreError]], ...]] = (
-    ("ERR Function not found", LibraryMissing),
-    ("ERR max number of clients", StoreUnavailable),
-    ("ERR unknown command", UnsupportedRedis),  # we send none that 7.0 does not have
+    ("Function not found", LibraryMissing),
+    ("max number of clients", StoreUnavailable),
+    ("unknown command", UnsupportedRedis),  # we send none that 7.0 does not have
 )
 
 
 def error_of_reply(text: str) -> StoreError:
-    """What an error reply of Redis means to us."""
+    """What an error reply of Redis means to us. redis-py has taken off the code ERR, hiredis has not."""
     for beginning, by_text in _ERRORS_BY_TEXT:
-        if text.startswith(beginning):
+        if text.removeprefix("ERR ").startswith(beginning):
             return by_text(text)
     return _ERRORS_BY_CODE.get(text.partition(" ")[0], CallFailed)(text)
 

