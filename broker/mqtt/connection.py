@@ -81,7 +81,6 @@ class Connection:
         "_is_accepted",
         "_session_expires_at_once",
         "_topic_aliases",
-        "_unsettled",
         "_waiting",
         "client_maximum_packet_size",
         "client_receive_maximum",
@@ -109,13 +108,9 @@ class Connection:
         self._session_expires_at_once = True
         self._is_accepted = False
         self._has_disconnected = False
-        self._unsettled = 0
 
     def __repr__(self) -> str:
-        return (
-            f"Connection({self.state.value}, version={self.version}, {len(self._waiting)} packets waiting, "
-            f"{self._unsettled} unsettled)"
-        )
+        return f"Connection({self.state.value}, version={self.version}, {len(self._waiting)} packets waiting)"
 
     @property
     def version(self) -> int:
@@ -182,20 +177,6 @@ class Connection:
         """The connection has ended or is about to: what still comes in is discarded."""
         self.state = State.CLOSED
         self._waiting = []
-
-    def begin_publish(self) -> None:
-        """A PUBLISH at QoS 1 or 2 has come. ProtocolError if that exceeds our Receive Maximum [MQTT-3.3.4-7].
-
-        Clients before MQTT 5 don't know of it, and may exceed it.
-        """
-        self._unsettled += 1
-        if self._unsettled > self.limits.receive_maximum and self.version == MQTT_5:
-            raise ProtocolError("more than Receive Maximum unsettled", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
-
-    def end_publish(self) -> None:
-        """It has been settled: PUBACK, PUBCOMP or a refusing PUBREC is sent [4.9]."""
-        if self._unsettled > 0:
-            self._unsettled -= 1
 
     def fits(self, size: int) -> bool:
         """Whether the client accepts a packet of this size in bytes [MQTT-3.1.2-24]."""

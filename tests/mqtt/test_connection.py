@@ -79,7 +79,7 @@ def test_before_connect() -> None:
     assert connection.version == 0
     assert connection.connect_timeout_seconds == 7.5
     assert connection.keep_alive_timeout == 0
-    assert repr(connection) == "Connection(opened, version=0, 0 packets waiting, 0 unsettled)"
+    assert repr(connection) == "Connection(opened, version=0, 0 packets waiting)"
     connection.receive(b"\x10", [])
     assert _state(connection) is State.OPENED
 
@@ -336,26 +336,6 @@ def test_auth_that_is_not_allowed_before_connack(in_connect: Properties | None, 
     with pytest.raises(ProtocolError):
         _receive(connection, auth)
     assert _told(connection.farewell(ReasonCode.PROTOCOL_ERROR)) == [Connack(False, 0x82)]
-
-
-def test_receive_maximum() -> None:
-    """[MQTT-3.3.4-7]"""
-    connection = _connected()
-    connection.end_publish()  # nothing to settle
-    connection.begin_publish()
-    connection.begin_publish()
-    connection.end_publish()
-    connection.begin_publish()
-    with pytest.raises(ProtocolError) as caught:
-        connection.begin_publish()
-    assert caught.value.reason_code is ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
-
-
-def test_receive_maximum_is_unknown_before_mqtt_5() -> None:
-    connection = _connected(MQTT_3_1_1)
-    for _ in range(10):
-        connection.begin_publish()
-    assert "10 unsettled" in repr(connection)
 
 
 @pytest.mark.parametrize(
