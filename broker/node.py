@@ -73,6 +73,11 @@ class Surroundings:
     admin: Address | None
     stopping: anyio.Event
 
+    def observe_exchange(self, seconds: float, requests: int) -> None:
+        """Counts a batch that Redis has answered."""
+        self.counters.redis_round_trip.observe(seconds)
+        self.counters.redis_batch_items.observe(requests)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -171,6 +176,8 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
     store = await _reach_store(around, url)
     if store is None:
         return 0
+    for warning in store.server.warnings():
+        logger.warning(warning)
     code = 0
     try:
         async with store:
@@ -228,6 +235,7 @@ def _build(around: Surroundings, store: Store) -> Node:
         lambda session: on_stale(hub, session),
         lambda session: on_overrun(hub, session),
         lambda session, reason: on_failed(hub, session, reason),
+        around.observe_exchange,
     )
     tasks = _Tasks()
     hub = Hub(
@@ -375,8 +383,16 @@ async def _sweep(node: Node) -> None:
         hub.wheel.sweep()
         if around.watch.is_away_too_long():
             disconnect_all(hub, ReasonCode.SERVER_BUSY, "the session store is away")
-        around.counters.subscriptions = hub.index.count
+        _count(around.counters, hub)
         hub.after_input()
+
+
+def _count(counters: Counters, hub: Hub) -> None:
+    """Carries over what the compiled rooms count by themselves."""
+    counters.subscriptions = hub.index.count
+    counters.sessions = len(hub.clients)
+    counters.received_qos0, counters.received_qos1, counters.received_qos2 = hub.ingress.received
+    counters.redis_full = hub.committer.refusals
 
 
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:

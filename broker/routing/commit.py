@@ -13,6 +13,7 @@ same moment.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -37,7 +38,8 @@ ReplyHandler = Callable[[Reply], None]
 
 
 class Committer:
-    """Owns the lane to Redis. The handlers of replies must not raise and must not wait."""
+    """Owns the lane to Redis. The handlers of replies must not wait. `observe` is told of each exchange how
+    many seconds it took and how many requests it carried."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Committer:
         on_stale: Callable[[Session], None],
         on_overrun: Callable[[Session], None],
         on_failed: Callable[[Session, str], None],
+        observe: Callable[[float, int], None],
     ) -> None:
         self._lane = store.lane
         self._store = store
@@ -63,12 +66,14 @@ class Committer:
         self._on_stale = on_stale
         self._on_overrun = on_overrun
         self._on_failed = on_failed
+        self._observe = observe
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._calls: list[Call] = []
         self._handlers: list[list[ReplyHandler]] = []
         self._after_log: list[Callable[[], None]] = []
         self.is_full = False
+        self.refusals = 0
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -136,7 +141,9 @@ class Committer:
         calls = session_calls + asked_calls + router_calls
         if not (calls or has_batch or self._after_log):
             return
+        started = time.monotonic()
         exchange = await self._lane.exchange(calls, read_version=has_batch)
+        self._observe(time.monotonic() - started, sum(len(call.requests) for call in calls))
         replies = exchange.replies
         first_asked = len(session_calls)
         first_routed = first_asked + len(asked_calls)
@@ -248,6 +255,7 @@ class Committer:
                 logger.warning("Redis takes writes again")
                 self.is_full = False
             return
+        self.refusals += 1
         if not self.is_full:
             logger.error("Redis is full (maxmemory): messages are held until it has room")
             self.is_full = True
