@@ -1,4 +1,4 @@
--- A session's hash, read whole; and its end.
+-- A session's hash, read whole or in part; how its connection ends, and the session itself.
 
 -- Its own fields as a map; subscriptions flat: filter, options, stamp; replays flat: filter, cursor.
 local function read_session(session)
@@ -21,6 +21,18 @@ local function read_session(session)
     end
   end
   return fields, subscriptions, replays
+end
+
+local OWNERSHIP = { "epoch", "owner", "claim", "expiry", "will_delay", "n", "hi" }
+
+-- The fields that matter when its connection ends, as a map.
+local function read_ownership(b, client)
+  local found = call("HMGET", key(b, "s:", client), unpack(OWNERSHIP))
+  local fields = {}
+  for i, name in ipairs(OWNERSHIP) do
+    fields[name] = found[i] or nil
+  end
+  return fields
 end
 
 -- Whether the session must not be resumed: it ended with its connection, or its deadline has passed.
@@ -58,4 +70,31 @@ local function rows_of_ended(b, client, epoch)
     end
   end
   return {}
+end
+
+local function free_session(b, client, fields, hi, expiry)
+  local session = key(b, "s:", client)
+  if expiry == NEVER then
+    call("HSET", session, "hi", hi, "expiry", expiry)
+  else
+    local deadline = now + expiry * 1000
+    call("HSET", session, "hi", hi, "expiry", expiry, "deadline", deadline)
+    call("ZADD", key(b, "due"), deadline, "s:" .. client)
+  end
+  call("HDEL", session, "owner", "claim")
+  call("SREM", key(b, "n:", fields.owner), client)
+end
+
+-- The session's connection is over: its will is decided, and the session waits for another one or ends; then
+-- the answer is its rows (filter, stamp, ...). None beyond `hi` was sent. `fields` are from read_ownership.
+local function give_back(b, client, fields, hi, expiry, fire_will)
+  if fields.will_delay then
+    decide_will(b, client, fields, expiry, fire_will)
+  end
+  if expiry > 0 then
+    free_session(b, client, fields, hi, expiry)
+    return {}
+  end
+  local _, subscriptions = read_session(key(b, "s:", client))
+  return end_session(b, client, fields, subscriptions)
 end

@@ -64,3 +64,29 @@ local function lease_wills(b, client)
   end
   return wills
 end
+
+-- The will of a connection that has ended: published now, after its delay, or never [MQTT-3.1.2-8],
+-- [MQTT-3.1.2-10].
+local function decide_will(b, client, fields, expiry, fire_will)
+  local epoch = fields.epoch
+  local delay = tonumber(fields.will_delay)
+  if not fire_will then
+    forget_will(b, client, epoch)
+  elseif delay == 0 or expiry == 0 then
+    make_will_due(b, client, epoch)
+  else
+    call("ZADD", key(b, "due"), now + math.min(delay, expiry) * 1000, "w:" .. client .. ":" .. epoch)
+    return
+  end
+  fields.will_delay = nil
+  call("HDEL", key(b, "s:", client), "will_delay")
+end
+
+-- The will of one connection, if it is to be published now: member, token, record.
+local function will_if_due(b, client, epoch)
+  if call("SISMEMBER", key(b, "wills:", client), epoch) == 0 then
+    return {}
+  end
+  local member, token, record = due_will(b, client, epoch)
+  return member and { member, token, record } or {}
+end
