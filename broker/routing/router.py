@@ -27,6 +27,7 @@ from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
 
 _ENTRIES_PER_CALL: Final = 200  # about a millisecond of Redis
+_PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
 _APPENDED: Final = 0
@@ -298,8 +299,8 @@ class Router:
                 self.spent.append((bucket, token))
 
     def _begin(self) -> None:
-        self._current = self.incoming
-        self.incoming = []
+        self._current = self.incoming[:_PUBLICATIONS_PER_BATCH]
+        self.incoming = self.incoming[_PUBLICATIONS_PER_BATCH:]
         self._batch += 1
         self.statistics.batches += 1
         self._generation = self.index.generation
