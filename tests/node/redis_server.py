@@ -1,0 +1,114 @@
+"""A Redis of the tests' own, which a node is told to use; it may be stopped, killed and started again."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import redis
+
+from cluster.store.server_binary import find_server_binary
+
+START_SECONDS = 10.0
+
+
+class RedisServer:
+    """On a free port of this machine, with its data in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, with what an earlier one has left."""
+        self._directory.mkdir(exist_ok=True)
+        binary = anyio.run(find_server_binary)
+        self._process = subprocess.Popen(
+            [
+                *[
+                    str(binary),
+                    "--port",
+                    str(self.port),
+                    "--bind",
+                    "127.0.0.1",
+                    "--dir",
+                    str(self._directory),
+                ],
+                *["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"],
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert time.monotonic() < deadline, "Redis does not start"
+            time.sleep(0.02)
+
+    def client(self) -> redis.Redis:
+        """A connection; to be used as a context manager."""
+        return redis.Redis(port=self.port)
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self._send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def fill(self) -> None:
+        """From now on it refuses whatever needs memory."""
+        with self.client() as client:
+            client.config_set("maxmemory", 1)
+
+    def make_room(self) -> None:
+        """It takes everything again."""
+        with self.client() as client:
+            client.config_set("maxmemory", 0)
+
+    def close(self) -> None:
+        """Ends it, however it is."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+@contextlib.contextmanager
+def running_redis(directory: Path) -> Iterator[RedisServer]:
+    """A server that is up; ended afterwards."""
+    server = RedisServer(directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+def free_port() -> int:
+    """One that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
