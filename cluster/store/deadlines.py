@@ -23,7 +23,7 @@ class DueWill:
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """A session that has expired and is deleted; its rows (filter, stamp) in {m} are not yet."""
+    """A session that has ended and is deleted; its rows (filter, stamp) in {m} are not yet."""
 
     client_id: str
     rows: list[tuple[str, int]]
@@ -46,11 +46,7 @@ def due(bucket: int, limit: int, lease_ms: int) -> list[object]:
 def parse_due(reply: Reply) -> Due:
     """The answer to `due`."""
     more, wills, ended = as_list(reply)
-    return Due(
-        bool(more),
-        parse_wills(wills),
-        [EndedSession(as_text(client_id), parse_rows(rows)) for client_id, rows in in_pairs(ended)],
-    )
+    return Due(bool(more), parse_wills(wills), parse_ended(ended))
 
 
 def done(bucket: int, members: Sequence[bytes]) -> list[object]:
@@ -64,6 +60,11 @@ def parse_wills(flat: object) -> list[DueWill]:
         DueWill(as_bytes(member), as_bytes(token), as_bytes(record))
         for member, token, record in in_triples(flat)
     ]
+
+
+def parse_ended(flat: object) -> list[EndedSession]:
+    """Client id, rows, and so on."""
+    return [EndedSession(as_text(client_id), parse_rows(rows)) for client_id, rows in in_pairs(flat)]
 
 
 def parse_rows(flat: object) -> list[tuple[str, int]]:

@@ -45,6 +45,10 @@ _FILES: Final = (
     "join",
     "beat",
     "leave",
+    "dead_nodes",
+    "bury",
+    "reap",
+    "forget_node",
     "dispatch",
 )
 

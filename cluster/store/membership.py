@@ -1,10 +1,15 @@
-"""Which nodes there are, by incarnation: each start of a node is another one, and none ever comes back."""
+"""Which nodes there are, by incarnation: each start of a node is another one, and none ever comes back.
+
+A node that died is reaped by the others, in steps which anybody may repeat or go on with: `bury` in {m},
+`bury` in all buckets, `reap` each bucket, `forget_node`.
+"""
 
 from dataclasses import dataclass
 
 from cluster.store.call import Reply
+from cluster.store.deadlines import DueWill, EndedSession, parse_ended, parse_wills
 from cluster.store.keys import META_SLOT
-from cluster.store.reply import as_int, as_list
+from cluster.store.reply import as_int, as_list, as_text, in_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +18,18 @@ class Beat:
 
     time_ms: int
     tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What a dead node has left in a bucket. `wills` are leased to the caller, to be published now; rows of
+    `ended` sessions are for it to delete. `damaged`: client ids of sessions that can't be given back, and
+    why. `more`: ask again."""
+
+    more: bool
+    wills: list[DueWill]
+    ended: list[EndedSession]
+    damaged: list[tuple[str, str]]
 
 
 def join(incarnation: str) -> list[object]:
@@ -34,3 +51,45 @@ def parse_beat(reply: Reply) -> Beat:
 def leave(incarnation: str) -> list[object]:
     """Stops being a member, with all its interest. Answer: the version of the change log then."""
     return ["leave", META_SLOT, incarnation]
+
+
+def dead_nodes(limit: int = 100) -> list[object]:
+    """Asks for members whose life signs have stopped; the caller is never among them."""
+    return ["dead_nodes", META_SLOT, limit]
+
+
+def parse_dead_nodes(reply: Reply) -> list[str]:
+    """The answer to `dead_nodes`."""
+    return [as_text(incarnation) for incarnation in as_list(reply)]
+
+
+def bury(slot: int | str, incarnation: str) -> list[object]:
+    """Refuses a dead node's calls, in this bucket or in {m}. Answer: whether it is dead. {m} comes first: if
+    it says no, the node has shown a life sign, or has been reaped, and there is nothing to do."""
+    return ["bury", slot, incarnation]
+
+
+def reap(bucket: int, incarnation: str, limit: int) -> list[object]:
+    """Gives back at most `limit` sessions of a node that has been buried in all slots."""
+    return ["reap", bucket, incarnation, limit]
+
+
+def parse_reap(reply: Reply) -> Reaped:
+    """The answer to `reap`."""
+    more, wills, ended, damaged = as_list(reply)
+    return Reaped(
+        bool(more),
+        parse_wills(wills),
+        parse_ended(ended),
+        [(as_text(client_id), as_text(problem)) for client_id, problem in in_pairs(damaged)],
+    )
+
+
+def forget_node(incarnation: str, limit: int) -> list[object]:
+    """Takes away what {m} knows of a node that has been reaped in all buckets, at most `limit` filters."""
+    return ["forget_node", META_SLOT, incarnation, limit]
+
+
+def parse_forget_node(reply: Reply) -> bool:
+    """The answer to `forget_node`: whether there is more to do."""
+    return bool(as_list(reply)[0])

@@ -3,13 +3,6 @@
 -- Answer: msgpack list with one answer per request; an error is a map {err = text} in its place, and harms no
 -- other request. The whole call is refused with NODEGONE if the caller has been declared dead in this slot.
 
-local function error_text(error)
-  if type(error) == "table" then
-    return tostring(error.err)
-  end
-  return tostring(error)
-end
-
 local function begin(keys, arguments)
   call = redis.call
   if prefix ~= arguments[1] then

@@ -5,11 +5,7 @@
 function operations.leave(_, node)
   local interest = key("m", "interest:", node)
   local changes = {}
-  for _, field in ipairs(call("HKEYS", interest)) do
-    if string.sub(field, 1, 2) == "1:" then
-      note_change(changes, "int-", node, string.sub(field, 3), "", 0)
-    end
-  end
+  note_withdrawn(changes, node, call("HKEYS", interest))
   call("UNLINK", interest)
   call("ZREM", key("m", "nodes"), node)
   return log_changes(changes)

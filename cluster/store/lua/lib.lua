@@ -104,3 +104,11 @@ end
 local function is_fenced(session, epoch)
   return tonumber(call("HGET", session, "epoch")) ~= epoch
 end
+
+-- Of what pcall has caught: Redis raises tables, Lua strings.
+local function error_text(error)
+  if type(error) == "table" then
+    return tostring(error.err)
+  end
+  return tostring(error)
+end
