@@ -1,0 +1,106 @@
+"""The pages in docs/ name what the program has: keys, operations, metrics, settings, commands, files."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import broker
+from broker.observability.metrics import Counters, NodeCollector
+from broker.settings import setting_names
+from cluster.store import keys
+
+ROOT = Path(broker.__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN_BY_HAND = [page for page in PAGES if page.name not in {"configuration.md", "benchmarks.md"}]
+LINE_LENGTH = 118
+STAND_INS = {
+    "prefix": "mq:",
+    "bucket": "b",
+    "client_id": "<client>",
+    "incarnation": "<node>",
+    "epoch": "<epoch>",
+    "shard": "<shard>",
+    "token": b"<token>",
+}
+"""What the page writes for the arguments of a key function."""
+
+EACH_PAGE = pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: page.name)
+FUNCTIONS = [
+    (name, function)
+    for name, function in inspect.getmembers(keys, inspect.isfunction)
+    if function.__module__ == keys.__name__ and not name.startswith("_")
+]
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+@pytest.mark.parametrize(("name", "function"), FUNCTIONS, ids=[name for name, _ in FUNCTIONS])
+def test_every_key_function_is_in_the_schema(name: str, function: object) -> None:
+    """With the key that it really makes; helpers by name only."""
+    assert callable(function)
+    parameters = list(inspect.signature(function).parameters)
+    page = _page("architecture.md")
+    if "prefix" not in parameters:
+        assert f"`{name}`" in page
+        return
+    key = function(*(STAND_INS[parameter] for parameter in parameters))
+    text = key.decode() if isinstance(key, bytes) else key
+    assert re.search(rf"^\| `{name}` \| `{re.escape(text)}` \|", page, re.MULTILINE), (
+        f"no row {name} with {text}"
+    )
+
+
+def test_every_file_of_the_library_is_named() -> None:
+    section = _page("architecture.md").partition("## 13.")[2].partition("## 14.")[0]
+    named = set(re.findall(r"`(\w+)`", section[section.index("| Files |") :]))
+    assert named == {path.stem for path in (ROOT / "cluster/store/lua").glob("*.lua")}
+
+
+def test_every_metric_is_explained() -> None:
+    counters = Counters()
+    counters.messages_retained = 0
+    metrics = {metric.name for metric in NodeCollector(counters).collect()}
+    assert set(re.findall(r"^\| `(moorline_\w+)`", _page("operations.md"), re.MULTILINE)) == metrics
+
+
+@EACH_PAGE
+def test_every_setting_that_is_named_exists(page: Path) -> None:
+    groups = {setting.partition(".")[0] for setting in setting_names()}
+    named = set(re.findall(rf"`((?:{'|'.join(groups)})\.[a-z_0-9]+)`", page.read_text()))
+    assert named - {"node.lock", "redis.sock"} <= set(setting_names())  # which are files
+
+
+def test_every_option_of_the_load_generator_is_named() -> None:
+    """The options as they stand in the source: the help text wraps."""
+    options = set(re.findall(r'"(?:--[a-z-]+/)?(--[a-z-]+)"', (ROOT / "loadtest/cli.py").read_text()))
+    assert len(options) > 15
+    page = _page("loadtest.md")
+    assert not [option for option in options if f"`{option}" not in page and f" {option}" not in page]
+
+
+@EACH_PAGE
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        file, _, anchor = target.partition("#")
+        other = (page.parent / file) if file else page
+        assert other.is_file(), target
+        if anchor:
+            assert anchor in _anchors(other.read_text()), target
+
+
+@EACH_PAGE
+def test_lines_are_short(page: Path) -> None:
+    """Rows of tables can't be wrapped."""
+    lines = page.read_text().splitlines()
+    assert not [line for line in lines if len(line) > LINE_LENGTH and not line.startswith("|")]
+
+
+def _anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
