@@ -185,6 +185,8 @@ class SessionWrites:
             self.stale.append(session)
         elif kind == _RELEASE:
             queued.stored_pubrecs(asked.numbers)
+        elif kind == _COMPLETE:
+            queued.stored_pubcomps(asked.numbers)
 
     def _take_raise(self, session: Session, reply: object) -> None:
         queued = session.queued

@@ -52,6 +52,5 @@ class Drops:
     def take_letters(self) -> list[Drop]:
         """The drops whose dead letter is to be written now."""
         letters = self._letters
-        if letters:
-            self._letters = []
+        self._letters = []
         return letters

@@ -119,7 +119,7 @@ class Outbound(ABC):
         self.quota = window
         self.maximum_packet_size = maximum_packet_size
         self.inflight: dict[int, int] = {}  # Packet Identifier -> n << 2 | state
-        # Packet Identifier -> n, negative if it holds no place in the window
+        # Packet Identifier -> n, negative if it holds no place in the window, 0 if its end is being stored
         self.released: dict[int, int] = {}
 
     def __repr__(self) -> str:
@@ -184,10 +184,10 @@ class Outbound(ABC):
 
     def pubcomp(self, packet_id: int) -> bool:
         """The QoS 2 exchange is complete. False if it was not in its last phase."""
-        n = self.released.pop(packet_id, 0)
+        n = self.released.get(packet_id, 0)
         if n == 0:
             return False
-        self._complete(n)
+        self._complete(packet_id, n)
         return True
 
     # What the two kinds do differently
@@ -205,7 +205,7 @@ class Outbound(ABC):
         """The client has taken the QoS 2 message."""
 
     @abstractmethod
-    def _complete(self, n: int) -> None:
+    def _complete(self, packet_id: int, n: int) -> None:
         """The exchange ended with PUBCOMP; `n` is negative if it held no place in the window."""
 
     # Common steps
@@ -313,7 +313,8 @@ class DirectOutbound(Outbound):
     def _receive_pubrec(self, packet_id: int, n: int) -> None:
         self._release(packet_id, n)
 
-    def _complete(self, n: int) -> None:
+    def _complete(self, packet_id: int, n: int) -> None:
+        del self.released[packet_id]
         self._settle(n)
 
 
@@ -330,6 +331,7 @@ class QueuedOutbound(Outbound):
         "gen",
         "gens",
         "hi",
+        "last_known",
         "last_sent",
         "next_n",
         "page_wanted",
@@ -364,6 +366,7 @@ class QueuedOutbound(Outbound):
         self.gens: dict[int, int] = {}  # n -> gen of entries of another generation than `gen`
         self.next_n = 1 if has_queue else n + 1
         self.hi = hi
+        self.last_known = n
         self.sent_before = sent
         self.last_sent = sent
         self.behind = has_queue
@@ -387,9 +390,10 @@ class QueuedOutbound(Outbound):
     def take(self, delivery: Delivery) -> None:
         """A message handed over in memory. Sent if it is the next entry and has room; else read from the
         queue later."""
-        if self.behind or delivery.n < self.next_n:
-            return
         n = delivery.n
+        if self.behind or n < self.next_n:
+            self.last_known = max(self.last_known, n)
+            return
         packet_id = (n - 1) % 65535 + 1
         if (
             n != self.next_n
@@ -421,17 +425,24 @@ class QueuedOutbound(Outbound):
         return self.quota
 
     def take_page(self, hi: int, n: int, entries: Sequence[Delivery], asked: int) -> None:
-        """The answer to `wanted_page`: entries in order; `n` is the last number given in this queue."""
+        """The answer to `wanted_page`: entries in order; `n` is the last number given in this queue.
+
+        Nothing behind an expired entry is sent before that one is deleted, and the page read again: else a
+        kill would bring it back on the next connection, behind what came after it.
+        """
         self.page_wanted = True
         self.hi = hi
         self.waits_for_packet_id = 0
+        has_expired = False
         for entry in entries:
             if entry.n < self.next_n:
                 continue
             if entry.n > self.sent_before and entry.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
                 self._drop(entry.message.topic, DROPPED_EXPIRED)
-                self.next_n = entry.n + 1
                 self._acknowledge(entry.gen, entry.n)
+                has_expired = True
+                continue
+            if has_expired:
                 continue
             if self.quota <= 0 or self.outbox.blocked:
                 return
@@ -440,7 +451,8 @@ class QueuedOutbound(Outbound):
                 self.waits_for_packet_id = packet_id
                 return
             self._send_entry(entry, entry.n <= self.sent_before)  # [MQTT-3.3.1-1]
-        if len(entries) < asked:
+        # The store may have answered before the last entry that was handed over meanwhile.
+        if len(entries) < asked and n >= self.last_known and not has_expired:
             self.behind = False
             self.next_n = max(self.next_n, n + 1)
         self.stored.mark_changed()
@@ -464,22 +476,19 @@ class QueuedOutbound(Outbound):
     def take_acknowledged(self) -> list[int]:
         """Entries that may be deleted from the queue, as gen, n, gen, n, ..."""
         acked = self.acked
-        if acked:
-            self.acked = []
+        self.acked = []
         return acked
 
     def take_releasing(self) -> list[int]:
         """Entries whose PUBREC must be stored before their PUBREL may leave, as gen, n, gen, n, ..."""
         releasing = self.releasing
-        if releasing:
-            self.releasing = []
+        self.releasing = []
         return releasing
 
     def take_completed(self) -> list[int]:
         """Numbers of entries whose PUBCOMP has come."""
         completed = self.completed
-        if completed:
-            self.completed = []
+        self.completed = []
         return completed
 
     def stored_pubrecs(self, releasing: Sequence[int]) -> None:
@@ -487,6 +496,17 @@ class QueuedOutbound(Outbound):
         for i in range(1, len(releasing), 2):
             n = releasing[i]
             self._release(packet_id_of(n), n)
+
+    def stored_pubcomps(self, completed: Sequence[int]) -> None:
+        """What `take_completed` gave is stored: only now may the Packet Identifiers be used again.
+
+        Sooner, a kill would let the next connection begin with a PUBREL for the old exchange, and the client
+        forget the new message under that identifier: it would take it twice.
+        """
+        for n in completed:
+            del self.released[packet_id_of(n)]
+        if self.behind:
+            self.stored.mark_changed()
 
     def resume_sending(self) -> None:
         if self.behind:
@@ -521,8 +541,9 @@ class QueuedOutbound(Outbound):
         self.releasing.append(n)
         self.stored.mark_changed()
 
-    def _complete(self, n: int) -> None:
+    def _complete(self, packet_id: int, n: int) -> None:
         if n > 0:
             self.quota += 1
+        self.released[packet_id] = 0
         self.completed.append(abs(n))
         self.stored.mark_changed()

@@ -69,7 +69,8 @@ class QueueModel:
         if epoch != self.epoch:
             return None
         found = sorted(n for n in self.entries if n > after)[:window]
-        self.hi = found[-1] if len(found) == window else self.n + window
+        # Never lowered: a small page must not forget that an earlier connection had sent more than it holds.
+        self.hi = max(self.hi, found[-1] if len(found) == window else self.n + window)
         return self.hi, self.n, found
 
     def claim(self, window: int) -> Claim:

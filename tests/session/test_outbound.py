@@ -3,7 +3,7 @@
 import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Packet, Publish, Pubrel
-from broker.session import Delivery, Message, packet_id_of
+from broker.session import Delivery, Message, QueuedOutbound, packet_id_of
 from tests.session.wire import Link, entry, message
 
 CONTINUE_REASON = 0x10
@@ -20,6 +20,10 @@ def _published(packets: list[Packet]) -> list[tuple[int, bytes, bool]]:
 
 def _payloads(packets: list[Packet]) -> list[bytes]:
     return [payload for _, payload, _ in _published(packets)]
+
+
+def _is_behind(outbound: QueuedOutbound) -> bool:
+    return outbound.behind
 
 
 @pytest.mark.parametrize(
@@ -278,7 +282,7 @@ def test_the_next_entry_is_sent_at_once() -> None:
     outbound.take(entry(2, qos=2))
     assert _published(link.take()) == [(1, b"1", False), (2, b"2", False)]
     assert outbound.last_sent == 2
-    assert not outbound.behind
+    assert not _is_behind(outbound)
     assert link.changed == []
 
 
@@ -288,13 +292,16 @@ def test_an_entry_it_has_sent_already_is_ignored() -> None:
     outbound.take(entry(1))
     outbound.take(entry(1))
     assert _payloads(link.take()) == [b"1"]
-    assert not outbound.behind
+    assert not _is_behind(outbound)
 
 
-@pytest.mark.parametrize("reason", ["gap", "beyond hi", "no quota", "blocked", "in flight", "released"])
+@pytest.mark.parametrize(
+    "reason", ["gap", "beyond hi", "no quota", "blocked", "in flight", "released", "completed"]
+)
 def test_what_can_not_be_sent_is_read_from_the_queue_later(reason: str) -> None:
     link = Link()
-    outbound = link.queued(window=2, hi=65_536 if reason in ("in flight", "released") else None)
+    has_same_identifier = reason in ("in flight", "released", "completed")
+    outbound = link.queued(window=2, hi=65_536 if has_same_identifier else None)
     delivery = entry(1)
     if reason == "gap":
         delivery = entry(2)
@@ -309,15 +316,17 @@ def test_what_can_not_be_sent_is_read_from_the_queue_later(reason: str) -> None:
         link.outbox.blocked = True
     else:
         outbound.take(entry(1, qos=2))
-        if reason == "released":
+        if reason != "in flight":
             outbound.pubrec(1, 0)
             outbound.stored_pubrecs(outbound.take_releasing())
+        if reason == "completed":
+            outbound.pubcomp(1)
         outbound.next_n = 65_536
         delivery = entry(65_536)
     link.take()
     link.take_changed()
     outbound.take(delivery)
-    assert outbound.behind
+    assert _is_behind(outbound)
     assert link.take() == []
     assert link.take_changed() == 1
     outbound.take(entry(outbound.next_n))  # nothing overtakes what it will read
@@ -339,7 +348,7 @@ def test_a_raise_is_asked_for_early() -> None:
     assert link.take_changed() == 0
     outbound.raised(13, True)
     assert outbound.hi == 13
-    assert not outbound.behind
+    assert not _is_behind(outbound)
     assert not outbound.wants_raise()
 
 
@@ -348,7 +357,7 @@ def test_a_raise_that_finds_more_in_the_queue() -> None:
     outbound = link.queued(window=8, hi=1)
     assert outbound.wants_raise()
     outbound.raised(1, False)
-    assert outbound.behind
+    assert _is_behind(outbound)
     assert link.take_changed() == 1
     assert not outbound.wants_raise()  # the page raises it
     assert outbound.wanted_page() == 8
@@ -367,7 +376,7 @@ def test_a_resumed_session_reads_its_queue() -> None:
     assert outbound.wanted_page() == 0  # one at a time
     outbound.take_page(8, 4, [entry(1), entry(3), entry(4)], 4)
     assert _published(link.take()) == [(1, b"1", True), (3, b"3", False), (4, b"4", False)]  # [MQTT-3.3.1-1]
-    assert not outbound.behind
+    assert not _is_behind(outbound)
     assert outbound.hi == 8
     outbound.take(entry(5))
     assert _published(link.take()) == [(5, b"5", False)]
@@ -378,7 +387,7 @@ def test_a_full_page_is_followed_by_another() -> None:
     outbound = link.queued(window=2, n=5, has_queue=True)
     assert outbound.wanted_page() == 2
     outbound.take_page(2, 5, [entry(1), entry(2)], 2)
-    assert outbound.behind
+    assert _is_behind(outbound)
     assert outbound.wanted_page() == 0  # no room
     outbound.puback(1)
     assert outbound.wanted_page() == 1
@@ -403,7 +412,7 @@ def test_an_empty_page_at_the_tail() -> None:
     outbound = link.queued(window=2, n=7, sent=7, has_queue=True)
     outbound.wanted_page()
     outbound.take_page(9, 7, [], 2)
-    assert not outbound.behind
+    assert not _is_behind(outbound)
     outbound.take(entry(8))
     assert _published(link.take()) == [(8, b"8", False)]
     assert outbound.last_sent == 8
@@ -440,7 +449,7 @@ def test_a_page_for_a_client_that_has_stopped_reading_meanwhile() -> None:
     assert outbound.wanted_page() == 8
     link.outbox.blocked = True
     outbound.take_page(9, 1, [entry(1)], 8)
-    assert outbound.behind
+    assert _is_behind(outbound)
     assert outbound.quota == 8
     link.outbox.unblock()
     assert outbound.wanted_page() == 8
@@ -453,10 +462,23 @@ def test_entries_that_a_page_repeats_are_passed_over() -> None:
     outbound = link.queued()
     outbound.take(entry(1))
     outbound.take(entry(3))
-    assert outbound.behind
+    assert _is_behind(outbound)
     outbound.wanted_page()
     outbound.take_page(11, 3, [entry(1), entry(2), entry(3)], 7)
     assert _payloads(link.take()) == [b"1", b"2", b"3"]
+
+
+def test_an_entry_handed_over_before_an_older_page_arrives_is_not_forgotten() -> None:
+    link = Link()
+    outbound = link.queued(n=1, has_queue=True)
+    outbound.wanted_page()
+    outbound.take(entry(2))
+    outbound.take_page(9, 1, [entry(1)], 8)
+    assert _is_behind(outbound)
+    assert outbound.wanted_page() == 7
+    outbound.take_page(9, 2, [entry(2)], 7)
+    assert not _is_behind(outbound)
+    assert _payloads(link.take()) == [b"1", b"2"]
 
 
 def test_only_what_was_never_sent_expires() -> None:  # [MQTT-3.3.2-5]
@@ -464,12 +486,30 @@ def test_only_what_was_never_sent_expires() -> None:  # [MQTT-3.3.2-5]
     outbound = link.queued(n=4, sent=1, has_queue=True)
     past = link.clock.now_ms - 1
     outbound.wanted_page()
-    outbound.take_page(
-        12, 4, [entry(1, deadline_ms=past), entry(2, deadline_ms=past, gen=9), entry(3), entry(4)], 8
-    )
-    assert _published(link.take()) == [(1, b"1", True), (3, b"3", False), (4, b"4", False)]
+    outbound.take_page(12, 4, [entry(1, deadline_ms=past), entry(2, deadline_ms=past, gen=9)], 8)
+    assert _published(link.take()) == [(1, b"1", True)]
     assert link.drops.counts == {"expired": 1}
     assert outbound.take_acknowledged() == [9, 2]
+
+
+def test_nothing_overtakes_an_expired_entry_that_is_still_in_the_queue() -> None:
+    # It was perhaps sent, as the next owner sees it: after a kill it would come behind what came after it.
+    link = Link()
+    outbound = link.queued(n=5, has_queue=True)
+    past = link.clock.now_ms - 1
+    outbound.wanted_page()
+    expired = [entry(2, deadline_ms=past), entry(4, deadline_ms=past)]
+    outbound.take_page(13, 5, [entry(1), expired[0], entry(3), expired[1], entry(5)], 8)
+    assert _payloads(link.take()) == [b"1"]
+    assert _is_behind(outbound)
+    assert link.take_changed() == 1
+    assert outbound.take_acknowledged() == [1, 2, 1, 4]  # stored by the same exchange as the next page
+    assert outbound.wanted_page() == 7
+    assert outbound.next_n == 2
+    outbound.take_page(13, 5, [entry(3), entry(5)], 7)
+    assert _payloads(link.take()) == [b"3", b"5"]
+    assert not _is_behind(outbound)
+    assert link.drops.counts == {"expired": 2}
 
 
 def test_an_entry_waits_for_its_packet_identifier() -> None:  # [MQTT-2.2.1-4]
@@ -481,6 +521,9 @@ def test_an_entry_waits_for_its_packet_identifier() -> None:  # [MQTT-2.2.1-4]
     assert _published(link.take()) == [(65_535, b"65535", True)]
     assert outbound.wanted_page() == 0
     assert outbound.pubcomp(1)
+    assert link.take_changed() == 1
+    assert outbound.wanted_page() == 0  # not before the end of that exchange is stored
+    outbound.stored_pubcomps(outbound.take_completed())
     assert link.take_changed() == 1
     assert outbound.wanted_page() == 3
     outbound.take_page(65_541, 65_537, [entry(65_536), entry(65_537)], 3)
@@ -549,9 +592,14 @@ def test_pubrel_leaves_when_pubrec_is_stored() -> None:
     assert link.take() == [Pubrel(1)]
     assert outbound.quota == 0
     assert outbound.pubcomp(1)
+    assert not outbound.pubcomp(1)
     assert outbound.quota == 1
     assert outbound.take_completed() == [1]
     assert outbound.take_completed() == []
+    assert link.take_changed() == 1
+    outbound.stored_pubcomps([1])
+    assert outbound.released == {}
+    assert link.take_changed() == 0
 
 
 def test_a_queued_message_that_is_refused_is_deleted() -> None:

@@ -167,6 +167,7 @@ class QueueMachine(RuleBasedStateMachine):
         if exchange.releasing:
             assert exchange.is_released
             outbound.stored_pubrecs(exchange.releasing)
+        outbound.stored_pubcomps(exchange.completed)
         if exchange.page_size:
             assert exchange.page is not None
             hi, last, numbers = exchange.page
@@ -228,6 +229,32 @@ class QueueMachine(RuleBasedStateMachine):
         if self.connection is not None:
             self.connection.link.clock.now_ms = self.now_ms
 
+    # Several steps at once, so that a session gets far within one example
+
+    @precondition(lambda self: self.connection is not None)
+    @rule()
+    def everything_is_acknowledged(self) -> None:
+        self.flush()
+        self.client_reads(1000)
+        self.server_reads(1000)
+
+    @precondition(lambda self: self.connection is not None)
+    @rule()
+    def store_keeps_up(self) -> None:
+        connection = self._connected()
+        if connection.exchange is None:
+            self.collect()
+        if connection.exchange is not None:
+            self.carry_out()
+            self.answer()
+
+    @precondition(lambda self: self.connection is not None)
+    @rule(qos=st.sampled_from([1, 2]), count=st.integers(1, 12))
+    def publish_here(self, qos: int, count: int) -> None:
+        self.hand_over(1000)
+        self.publish(qos, 0, count)
+        self.hand_over(1000)
+
     # Ends of a connection
 
     @precondition(lambda self: self.connection is not None)
@@ -286,14 +313,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.unblock()
         for _ in range(len(self.published) * 8 + 20):
             self.hand_over(1000)
-            if connection.exchange is None:
-                self.collect()
-            if connection.exchange is not None:
-                self.carry_out()
-                self.answer()
-            self.flush()
-            self.client_reads(1000)
-            self.server_reads(1000)
+            self.store_keeps_up()
+            self.everything_is_acknowledged()
         assert self.store.entries == {}
         assert self.store.released == set()
         assert self.client.remembered == {}
@@ -344,5 +365,5 @@ class QueueMachine(RuleBasedStateMachine):
 def test_every_entry_is_delivered_whatever_is_killed() -> None:
     run_state_machine_as_test(
         QueueMachine,
-        settings=settings(max_examples=150, stateful_step_count=60, deadline=None, derandomize=True),
+        settings=settings(max_examples=300, stateful_step_count=60, deadline=None, derandomize=True),
     )
