@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import anyio
@@ -44,6 +45,7 @@ from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSou
 from broker.settings import Address, Settings
 from cluster.heartbeat import Heartbeat
 from cluster.janitor import Janitor
+from cluster.reaper import Reaper
 from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
@@ -88,6 +90,7 @@ class Node:
     hub: Hub
     heartbeat: Heartbeat
     janitor: Janitor
+    reaper: Reaper
     tasks: "_Tasks"
 
 
@@ -260,12 +263,11 @@ def _build(around: Surroundings, store: Store) -> Node:
         is_redis_away=around.watch.is_away_too_long,
     )
     heartbeat = Heartbeat(store, around.incarnation, hub.set_redis_time)
-    janitor = Janitor(
-        store,
-        lambda wills: route_wills(hub, wills, _nothing),
-        lambda ended: _drop_ended(hub, ended),
-    )
-    return Node(around, store, hub, heartbeat, janitor, tasks)
+    on_wills = partial(route_wills, hub, then=_nothing)
+    on_ended = partial(_drop_ended, hub)
+    janitor = Janitor(store, on_wills, on_ended)
+    reaper = Reaper(store, on_wills, on_ended)
+    return Node(around, store, hub, heartbeat, janitor, reaper, tasks)
 
 
 def _client_settings(settings: Settings) -> ClientSettings:
@@ -310,6 +312,7 @@ async def _serve(node: Node) -> None:
         services.start_soon(node.hub.committer.run)
         services.start_soon(node.heartbeat.run)
         services.start_soon(node.janitor.run)
+        services.start_soon(node.reaper.run)
         services.start_soon(_sweep, node)
         listeners = await _listen(node)
         gc.collect()
@@ -396,7 +399,7 @@ def _count(counters: Counters, hub: Hub) -> None:
 
 
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:
-    logger.info("session expired", extra={"client_id": ended.client_id})
+    logger.info("session ended", extra={"client_id": ended.client_id})
     drop_rows(hub, ended.client_id, ended.rows)
 
 
@@ -410,4 +413,4 @@ async def _run_logged(work: Coroutine[object, object, None]) -> None:
 
 
 def _nothing() -> None:
-    """Nobody waits for a will that the janitor has found."""
+    """Nobody waits for a will that the janitor or the reaper has found."""
