@@ -74,7 +74,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | self._environment,
+                env=_own_environment() | self._environment,
             )
 
     def wait_until_up(self) -> None:
@@ -201,6 +201,15 @@ class NodeProcess:
                 return probe
             assert time.monotonic() < deadline, f"/readyz stays at {probe}:\n{self.output()}"
             time.sleep(_POLL_SECONDS)
+
+
+def _own_environment() -> dict[str, str]:
+    """Ours, without settings: those of a node under test are what its test says."""
+    return {
+        variable: value
+        for variable, value in os.environ.items()
+        if variable == "MOORLINE_PURE" or not variable.startswith("MOORLINE_")
+    }
 
 
 @contextlib.contextmanager

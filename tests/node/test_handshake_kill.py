@@ -13,7 +13,8 @@ import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5
 from tests.node.harness import NodeProcess, running_node
-from tests.node.model import Publisher, Subscriber
+from tests.node.model import Publisher, Strike, Subscriber
+from tests.node.wire import connected
 
 QOS2_PUBLISHER = ["PUBLISH sent", "PUBREC received", "PUBREL sent", "PUBCOMP received"]
 QOS2_SUBSCRIBER = ["PUBLISH received", "PUBREC sent", "PUBREL received", "PUBCOMP sent"]
@@ -221,6 +222,45 @@ def test_qos2_kill_under_traffic(
         publisher.publish(messages, 2, window=60)
         for subscriber in (away, there):
             _check_received(subscriber, messages)
+
+
+@pytest.mark.xfail(
+    reason="the router does not remember which tokens its direct sessions got: a message that is routed "
+    "again under its token reaches them twice"
+)
+def test_qos2_publisher_is_cut_off_again_and_again(node: NodeProcess, name: str) -> None:
+    """A subscriber whose session ends with its connection gets each message once, too: it stays connected
+    while the publisher comes back before its message has been routed."""
+    expected = [b"%d" % number for number in range(60)]
+    with connected(node.port, f"{name}-direct") as direct:
+        direct.subscribe(name, qos=2)
+        _publish_cut_off(node, name, expected)
+        received = direct.payloads(len(expected))
+        direct.assert_silence(0.2)
+        assert received == expected
+
+
+def test_qos2_publisher_is_cut_off_again_and_again_stored(node: NodeProcess, name: str) -> None:
+    """The same for a session in Redis."""
+    expected = [b"%d" % number for number in range(60)]
+    with Subscriber(node, f"{name}-stored") as stored:
+        stored.subscribe(name, 2)
+        _publish_cut_off(node, name, expected)
+        stored.receive(len(expected))
+        stored.receive_no_more()
+        assert stored.received == expected
+
+
+def _publish_cut_off(node: NodeProcess, topic: str, payloads: list[bytes]) -> None:
+    """Each PUBLISH is followed by the end of the connection, at once."""
+    with Publisher(node, f"{topic}-publisher", strike=_each_first("PUBLISH sent")) as publisher:
+        for payload in payloads:
+            publisher.publish([(topic, payload)], 2)
+
+
+def _each_first(event: str) -> Strike:
+    """Cuts the connection at each occurrence of an event."""
+    return lambda happened: happened == event
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Messages for clients that are away outlive the node and its private Redis, both killed by kill -9.
 
-`MOORLINE_OFFLINE_MESSAGES` is the number of messages for each of the 20 sessions: 200 unless told otherwise.
+`MOORLINE_OFFLINE_MESSAGES` is the number of messages for each of the 20 sessions, 1,000 if not set.
 """
 
 import os
@@ -13,7 +13,7 @@ from tests.node.harness import running_node
 from tests.node.model import Publisher, Subscriber
 
 SESSIONS = 20
-MESSAGES = int(os.environ.get("MOORLINE_OFFLINE_MESSAGES", "200"))
+MESSAGES = int(os.environ.get("MOORLINE_OFFLINE_MESSAGES", "1000"))
 SECONDS = 20 + SESSIONS * MESSAGES / 500
 THREADS = 4
 
