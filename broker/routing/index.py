@@ -11,6 +11,7 @@ from typing import Final
 from broker.session import Session
 
 _CACHE_LIMIT: Final = 65536
+_CACHED_TOPIC_LENGTH: Final = 128  # longer ones would make the cache as large as anybody likes
 _NO_IDENTIFIERS: Final[tuple[int, ...]] = ()
 
 
@@ -111,9 +112,8 @@ class SubscriptionIndex:
     __slots__ = ("_cache", "_exact", "_root", "count", "generation", "subscribers", "version")
 
     def __init__(self) -> None:
-        self.subscribers: dict[
-            str, Subscriber
-        ] = {}  # persistent ones; a direct one belongs to its connection
+        # Persistent ones; a direct one belongs to its connection.
+        self.subscribers: dict[str, Subscriber] = {}
         self.count = 0
         self.generation = 0
         self.version = ""
@@ -180,10 +180,11 @@ class SubscriptionIndex:
         found = self._cache.get(topic)
         if found is not None:
             return found
-        if len(self._cache) >= _CACHE_LIMIT:
-            self._cache.clear()
         found = self._match(topic)
-        self._cache[topic] = found
+        if len(topic) <= _CACHED_TOPIC_LENGTH:
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[topic] = found
         return found
 
     def _match(self, topic: str) -> list[Subscription]:
@@ -193,7 +194,7 @@ class SubscriptionIndex:
             single.extend(exact.values())
         root = self._root
         if root.children or root.single is not None or root.multi:
-            _collect(root, topic.split("/"), 0, single)
+            _collect(root, topic.split("/"), single)
         if len(single) < 2:
             return single
         by_client: dict[str, list[Subscription]] = {}
@@ -236,7 +237,7 @@ class SubscriptionIndex:
             if not subscriptions:
                 del self._exact[filter]
             return
-        _prune(self._root, filter.split("/"), 0, key)
+        _prune(self._root, filter.split("/"), key)
 
 
 def merge(overlapping: Sequence[Subscription]) -> Subscription:
@@ -275,37 +276,48 @@ def without_no_local(subscription: Subscription) -> Subscription | None:
     return merge(rest) if rest else None
 
 
-def _collect(level: _Level, names: list[str], depth: int, found: list[Subscription]) -> None:
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+
+
+def _collect(root: _Level, names: list[str], found: list[Subscription]) -> None:
     # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    wildcards_count = depth > 0 or not names[0].startswith("$")
-    if level.multi and wildcards_count:
-        found.extend(level.multi.values())  # '#' matches the parent level too
-    if depth == len(names):
+    wildcards_count = not names[0].startswith("$")
+    levels = [root]
+    for name in names:
+        following: list[_Level] = []
+        for level in levels:
+            if level.multi and wildcards_count:
+                found.extend(level.multi.values())
+            child = level.children.get(name)
+            if child is not None:
+                following.append(child)
+            if level.single is not None and wildcards_count:
+                following.append(level.single)
+        if not following:
+            return
+        levels = following
+        wildcards_count = True
+    for level in levels:
+        if level.multi:
+            found.extend(level.multi.values())  # '#' matches the parent level too
         if level.subscriptions:
             found.extend(level.subscriptions.values())
-        return
-    child = level.children.get(names[depth])
-    if child is not None:
-        _collect(child, names, depth + 1, found)
-    if level.single is not None and wildcards_count:
-        _collect(level.single, names, depth + 1, found)
 
 
-def _prune(level: _Level, names: list[str], depth: int, key: str) -> None:
-    if depth == len(names):
-        del level.subscriptions[key]
-        return
-    name = names[depth]
-    if name == "#":
-        del level.multi[key]
-    elif name == "+":
-        single = level.single
-        if single is not None:
-            _prune(single, names, depth + 1, key)
-            if single.is_empty():
-                level.single = None
-    else:
-        child = level.children[name]
-        _prune(child, names, depth + 1, key)
-        if child.is_empty():
+def _prune(root: _Level, names: list[str], key: str) -> None:
+    level = root
+    path: list[tuple[_Level, str]] = []
+    for name in names:
+        if name == "#":
+            break
+        path.append((level, name))
+        following = level.single if name == "+" else level.children[name]
+        assert following is not None  # the subscription is there
+        level = following
+    del (level.multi if names[-1] == "#" else level.subscriptions)[key]
+    while path and level.is_empty():
+        level, name = path.pop()
+        if name == "+":
+            level.single = None
+        else:
             del level.children[name]

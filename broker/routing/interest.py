@@ -25,10 +25,9 @@ class Interest:
 
     def remove(self, filter: str) -> bool:
         """One subscription less. True if it was the last: the store is to forget the filter."""
-        count = self._counts.get(filter, 0) - 1
-        if count > 0:
-            self._counts[filter] = count
+        count = self._counts.get(filter, 0)
+        if count > 1:
+            self._counts[filter] = count - 1
             return False
-        self._counts.pop(filter, None)
         self._confirmed.discard(filter)
-        return True
+        return self._counts.pop(filter, 0) > 0

@@ -88,13 +88,13 @@ class Publication:
 class _Group:
     """What one persistent session gets in this batch: parallel lists."""
 
-    __slots__ = ("deliveries", "filters", "publications", "subscriber")
+    __slots__ = ("deliveries", "publications", "subscriber", "targets")
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.subscriber = subscriber
         self.publications: list[Publication] = []
         self.deliveries: list[Delivery] = []
-        self.filters: list[str] = []
+        self.targets: list[Subscription] = []
 
 
 class RouterStatistics:
@@ -282,6 +282,8 @@ class Router:
                 session.published(publication.packet_id, message.qos, reason_code, publication.size_bytes)
             elif publication.origin is not None:
                 publication.origin.settled(publication)
+                for bucket in _buckets(publication):
+                    self.spent.append((bucket, publication.message.token))
 
     # Steps
 
@@ -354,7 +356,7 @@ class Router:
                 group = self._new_group(subscriber)
         group.publications.append(publication)
         group.deliveries.append(Delivery(publication.message, qos, retain, target.subscription_identifiers))
-        group.filters.append(target.filter)
+        group.targets.append(target)
 
     def _new_group(self, subscriber: Subscriber) -> _Group:
         group = _Group(subscriber)
@@ -404,7 +406,7 @@ class Router:
                 bodies.append(
                     records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
                 )
-            entries.append(group.filters[i])
+            entries.append(group.targets[i].filter)
             entries.append(
                 records.pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
             )
@@ -457,14 +459,13 @@ class Router:
         instead."""
         self.statistics.refused += 1
         subscriber = group.subscriber
-        stale = subscriber.filters.get(group.filters[i])
-        if stale is not None:
+        stale = group.targets[i]  # with the stamp that it was matched by
+        if self.index.remove(subscriber, stale.filter, stale.stamp):
             self.stale_rows.append(stale)
-            self.index.remove(subscriber, stale.filter, stale.stamp)
         publication = group.publications[i]
-        publication.targets = self.index.match(publication.message.topic)
-        again = [target for target in publication.targets if target.subscriber is subscriber]
-        self._route(publication, again)
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        targets = self.index.match(publication.message.topic)
+        self._route(publication, [target for target in targets if target.subscriber is subscriber])
 
 
 def _buckets(publication: Publication) -> list[int]:

@@ -1,7 +1,9 @@
 """What sessions have to store or to read: acknowledgements, QoS 2 states, pages of their queues.
 
-Collected from all sessions that changed, in two calls of a cycle: what only frees memory goes through even
-when Redis is full. The answers go back to the sessions, which then send what had to wait for them.
+Collected from all sessions that changed, in two kinds of calls. What frees memory goes through even when
+Redis is full, and so does the reading of queues, or nothing would ever be acknowledged and free any; the
+Packet Identifiers of new messages don't. The answers go back to the sessions, which then send what had to
+wait for them.
 """
 
 from collections.abc import Sequence
@@ -69,7 +71,7 @@ class SessionWrites:
             stored.is_listed = False
             if isinstance(stored, Session):
                 self._collect_inbound(stored, freeing, writing)
-                self._collect_outbound(stored, freeing, writing)
+                self._collect_outbound(stored, freeing)
         self._asked = freeing.asked + writing.asked
         return freeing.calls + writing.calls
 
@@ -82,8 +84,8 @@ class SessionWrites:
         for asked_of_call, answers in zip(all_asked, replies, strict=True):
             if isinstance(answers, RedisFull):
                 is_full = True
-                for asked in asked_of_call:
-                    self._take_back(asked)
+                for asked in asked_of_call:  # of a "write" call: messages received, nothing else
+                    self._refuse_received(asked)
             elif isinstance(answers, Exception):
                 raise answers
             else:
@@ -91,7 +93,7 @@ class SessionWrites:
                     self._take_reply_safely(asked, reply)
         return not is_full
 
-    def _collect_outbound(self, session: Session, freeing: "_Builder", writing: "_Builder") -> None:
+    def _collect_outbound(self, session: Session, freeing: "_Builder") -> None:
         queued = session.queued
         if queued is None:
             return
@@ -111,10 +113,10 @@ class SessionWrites:
         wanted = queued.wanted_page()
         if wanted:
             request = queues.page(bucket, client_id, session.epoch, queued.next_n - 1, wanted)
-            writing.add(_Asked(_PAGE, session, [], [], wanted), request)
+            freeing.add(_Asked(_PAGE, session, [], [], wanted), request)
         elif queued.wants_raise():
             request = queues.raise_hi(bucket, client_id, session.epoch, queued.window)
-            writing.add(_Asked(_RAISE, session, [], [], 0), request)
+            freeing.add(_Asked(_RAISE, session, [], [], 0), request)
 
     def _collect_inbound(self, session: Session, freeing: "_Builder", writing: "_Builder") -> None:
         inbound = session.inbound
@@ -231,20 +233,9 @@ class SessionWrites:
                 session.inbound.refuse(packet_id)
                 self.overrun.append(session)
 
-    def _take_back(self, asked: _Asked) -> None:
-        """Redis is full and has refused this. Nothing of it was done."""
-        session = asked.session
-        queued = session.queued
-        if asked.kind == _RECEIVE:
-            self._refuse_received(asked)
-        elif queued is not None and asked.kind == _RAISE:
-            queued.raise_wanted = True
-            session.mark_changed()
-        elif queued is not None and asked.kind == _PAGE:
-            queued.page_wanted = True
-            session.mark_changed()
-
     def _refuse_received(self, asked: _Asked) -> None:
+        """Redis is full and has refused these messages; nothing was stored. Only MQTT 5 can tell the client;
+        for others they are tried again."""
         session = asked.session
         if session.version == _MQTT_5:
             for i in range(len(asked.numbers)):

@@ -365,5 +365,5 @@ class QueueMachine(RuleBasedStateMachine):
 def test_every_entry_is_delivered_whatever_is_killed() -> None:
     run_state_machine_as_test(
         QueueMachine,
-        settings=settings(max_examples=300, stateful_step_count=60, deadline=None, derandomize=True),
+        settings=settings(max_examples=200, stateful_step_count=60, deadline=None, derandomize=True),
     )
