@@ -262,7 +262,9 @@ def _build(around: Surroundings, store: Store) -> Node:
         interest=Interest(),
         is_redis_away=around.watch.is_away_too_long,
     )
-    heartbeat = Heartbeat(store, around.incarnation, hub.set_redis_time)
+    heartbeat = Heartbeat(
+        store, around.incarnation, partial(committer.ask, frees_memory=True), hub.set_redis_time
+    )
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     janitor = Janitor(store, on_wills, on_ended)

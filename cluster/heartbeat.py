@@ -7,43 +7,64 @@ never compared.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
 
 from cluster.store import membership
-from cluster.store.errors import StoreUnavailable
+from cluster.store.call import Reply, Request
+from cluster.store.errors import ItemError, RedisFull, StoreUnavailable
 from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
+_SLOW_SECONDS: Final = 0.5
 
 logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Beats for one incarnation. `on_time` gets the offset from the monotonic clock to Redis time, in ms."""
+    """Beats for one incarnation.
 
-    def __init__(self, store: Store, incarnation: str, on_time: Callable[[int], None]) -> None:
+    `ask` sends a request with the node's next batch: so an idle node notices, too, when Redis goes away.
+    `on_time` gets the offset from the monotonic clock to Redis time, in ms.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        incarnation: str,
+        ask: Callable[[Request], Awaitable[Reply]],
+        on_time: Callable[[int], None],
+    ) -> None:
         self._store = store
         self._incarnation = incarnation
+        self._ask = ask
         self._on_time = on_time
 
     async def join(self) -> None:
-        """Becomes a member, once. Raises StoreError."""
-        await self._store.call([membership.join(self._incarnation)])
-        await self.beat()
+        """Becomes a member, once, before batches are sent. Raises StoreError."""
+        requests = [membership.join(self._incarnation), membership.beat(self._incarnation)]
+        before = time.monotonic()
+        joined, beat = await self._store.call(requests, function="free")
+        for reply in (joined, beat):
+            if isinstance(reply, ItemError):
+                raise reply
+        self._note_time(beat, before)
 
     async def beat(self) -> None:
-        """One life sign. Raises NodeGone if the others have declared this node dead, StoreUnavailable."""
+        """One life sign; waits while Redis is away. Raises StoreError."""
         before = time.monotonic()
-        (reply,) = await self._store.call([membership.beat(self._incarnation)], function="free")
-        middle = (before + time.monotonic()) / 2
-        self._on_time(membership.parse_beat(reply).time_ms - int(middle * 1000))
+        self._note_time(await self._ask(membership.beat(self._incarnation)), before)
 
     async def leave(self) -> None:
         """Takes the row away: nobody needs to wait until it looks dead."""
-        await self._store.call([membership.leave(self._incarnation)], function="free")
+        try:
+            await self._store.call([membership.leave(self._incarnation)], function="free")
+        except StoreUnavailable as error:
+            logger.warning(
+                "could not leave: the others will find this node dead", extra={"error": str(error)}
+            )
 
     async def run(self) -> None:
         """Beats until cancelled. While Redis is away nothing ticks, so a missed beat harms nobody."""
@@ -51,5 +72,11 @@ class Heartbeat:
             await anyio.sleep(INTERVAL_SECONDS)
             try:
                 await self.beat()
-            except StoreUnavailable as error:
-                logger.debug("no beat: %s", error)
+            except (ItemError, RedisFull) as error:
+                logger.error("no life sign: %s", error)
+
+    def _note_time(self, reply: Reply, before: float) -> None:
+        after = time.monotonic()
+        if after - before < _SLOW_SECONDS:  # else nobody knows when in between the clock was read
+            middle_ms = int((before + after) * 500)
+            self._on_time(membership.parse_beat(reply).time_ms - middle_ms)

@@ -53,11 +53,11 @@ class Handshake:
         previous = hub.clients.get(self.client_id)
         if previous is not None:
             previous.taken_over()  # [MQTT-3.1.4-3]
-        hub.clients[self.client_id] = self.client
         drop_rows(hub, self.client_id, claim.ended_rows)
         if self.client.is_closed:
             give_back(hub, self.client, claim.epoch, claim.sent)
             return
+        hub.clients[self.client_id] = self.client
         route_wills(hub, claim.wills, lambda: self._settle_rows(claim))
         hub.after_input()
 

@@ -8,6 +8,10 @@ when to look again.
 from collections.abc import Callable
 from typing import Protocol
 
+from broker.observability.logs import get_logger
+
+logger = get_logger(__name__)
+
 
 class Watched(Protocol):
     """Something with a deadline."""
@@ -54,6 +58,13 @@ class DeadlineWheel:
             for watched in self._slots.pop(self._swept, ()):
                 if self._slot_of.pop(watched, None) is None:
                     continue  # unwatched by one that came before it
-                next_deadline = watched.check_deadline(now)
-                if next_deadline:
-                    self.watch(watched, next_deadline)
+                self._check(watched, now)
+
+    def _check(self, watched: Watched, now: float) -> None:
+        try:
+            next_deadline = watched.check_deadline(now)
+        except Exception:  # the boundary of this connection: our bug must not harm the others
+            logger.exception("deadline of %r", watched)
+            return
+        if next_deadline:
+            self.watch(watched, next_deadline)

@@ -9,9 +9,6 @@ subscriber gets the retained or the live message, never neither.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cluster.store.errors import RedisFull
-from cluster.store.lane import Reply
-
 from broker.client.client import Client
 from broker.client.replaying import Replay, start_replays
 from broker.mqtt import (
@@ -30,10 +27,13 @@ from broker.observability.logs import get_logger
 from broker.routing import Subscriber
 from broker.session import Session, wants_retained
 from cluster.store import records, subscriptions
+from cluster.store.errors import RedisFull
+from cluster.store.lane import Reply
 
 NO_REPLAY, REPLAY_IF_NEW, REPLAY = 0, 1, 2
 _REPLAY_OF_RETAIN_HANDLING = (REPLAY, REPLAY_IF_NEW, NO_REPLAY)
 _NO_SUBSCRIPTION_EXISTED = 0x11
+_WAITING_BYTES = 1024  # what a filter takes, roughly, while it waits for the store
 
 logger = get_logger(__name__)
 
@@ -128,6 +128,7 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
         hub.after_input()
 
     def told(reply: Reply) -> None:
+        intake.release(_WAITING_BYTES * len(asked))
         if isinstance(reply, Exception):
             logger.error("interest not stored: %s", reply, extra={"client_id": client.client_id})
             _withdraw(client, wanted)
@@ -137,7 +138,9 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
             hub.interest.confirm(filter)
         complete()
 
+    intake = client.session.intake
     if unknown:
+        intake.hold(_WAITING_BYTES * len(asked))
         hub.committer.request(subscriptions.interest(hub.incarnation, unknown, []), told)
     else:
         complete()
@@ -199,6 +202,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
     ]
 
     def stored(reply: Reply) -> None:
+        session.intake.release(_WAITING_BYTES * len(asked))
         if isinstance(reply, Exception):
             logger.error("SUBSCRIBE not stored: %s", reply, extra={"client_id": client.client_id})
             _refuse_all(client, suback, reply)
@@ -222,6 +226,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
         client.send(encode(suback, session.version))
         start_replays(client, replays)
 
+    session.intake.hold(_WAITING_BYTES * len(asked))
     hub.committer.request(subscriptions.subscribe(client.client_id, session.epoch, filters), stored)
 
 
@@ -229,6 +234,7 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
     hub = client.hub
 
     def removed(reply: Reply) -> None:
+        session.intake.release(_WAITING_BYTES * len(packet.filters))
         if isinstance(reply, Exception):
             logger.error("UNSUBSCRIBE not stored: %s", reply, extra={"client_id": client.client_id})
             client.close(ReasonCode.UNSPECIFIED_ERROR, "the session store refused the change")
@@ -243,6 +249,7 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
         _write_rows(client, [], rows, lambda: client.send(encode(unsuback, session.version)))
 
     request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
+    session.intake.hold(_WAITING_BYTES * len(packet.filters))
     hub.committer.request(request, removed, frees_memory=True)
 
 

@@ -5,6 +5,7 @@ whatever is not its business.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from broker.mqtt import (
     Packet,
@@ -19,6 +20,8 @@ from broker.mqtt import (
 )
 from broker.routing.router import Publication, Router
 from broker.session import NO_DEADLINE, Clock, Message, Receipt, Session, TokenSource
+
+_OVERHEAD_BYTES: Final = 512  # of a message that waits, beside its payload
 
 
 class Ingress:
@@ -64,7 +67,9 @@ class Ingress:
         message = self._message(session, packet)
         if qos == 0:
             if packet.retain:
-                self._router.publish(Publication(message, session))
+                size_bytes = len(packet.payload) + _OVERHEAD_BYTES
+                session.intake.hold(size_bytes)
+                self._router.publish(Publication(message, session, 0, size_bytes))
             else:
                 self._router.publish_at_most_once(message, session)
             return

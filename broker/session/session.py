@@ -31,8 +31,8 @@ class Intake:
 
     `receive_maximum` is what we told the client [MQTT-3.3.4-7]; a client before MQTT 5 doesn't know it, so
     there we stop reading instead while that many wait for our first answer (PUBACK or PUBREC): not until they
-    are settled, since the PUBREL that settles one has to be read. `limit_bytes` bounds the payloads that wait
-    for the store. `resumable` is the node's list of intakes that have room again.
+    are settled, since the PUBREL that settles one has to be read. `limit_bytes` bounds what
+    waits for the store. `resumable` is the node's list of intakes that have room again.
     """
 
     __slots__ = (
@@ -78,6 +78,14 @@ class Intake:
     def routed(self, size_bytes: int) -> None:
         """It is stored or delivered: it takes no memory here any more, and PUBACK or PUBREC leaves."""
         self.unanswered -= 1
+        self.release(size_bytes)
+
+    def hold(self, size_bytes: int) -> None:
+        """Something else of this client waits for the store, and takes so much memory until `release`."""
+        self.bytes += size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """What was held is stored, or given up."""
         self.bytes -= size_bytes
         if self.is_held and not self.must_hold():
             self.is_held = False
@@ -218,6 +226,7 @@ class Session(StoredSession):
         At QoS 2 that is PUBREC [MQTT-4.3.3-8], at QoS 1 PUBACK [MQTT-4.3.2-4]; nothing is owed at QoS 0.
         """
         if qos == 0:
+            self.intake.release(size_bytes)
             return
         self.intake.routed(size_bytes)
         if qos == 1:
