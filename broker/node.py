@@ -396,7 +396,15 @@ def _count(counters: Counters, hub: Hub) -> None:
     """Carries over what the compiled rooms count by themselves."""
     counters.subscriptions = hub.index.count
     counters.sessions = len(hub.clients)
+    counters.sent_qos0, counters.sent_qos1, counters.sent_qos2 = hub.drops.sent
+    dropped = dict(hub.drops.counts)
+    statistics = hub.router.statistics  # what the store dropped, to make room in a queue or for want of it
+    in_queues = statistics.dropped_oldest + statistics.dropped_new
+    dropped["queue_full"] = dropped.get("queue_full", 0) + in_queues
+    for reason, count in dropped.items():
+        counters.messages_dropped.raise_to(reason, count)
     counters.received_qos0, counters.received_qos1, counters.received_qos2 = hub.ingress.received
+    counters.connections_maximum = hub.settings.connections_maximum
     counters.redis_full = hub.committer.refusals
 
 

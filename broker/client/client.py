@@ -209,6 +209,8 @@ class Client:
         hub = self.hub
         self.end("connection lost" if error is None else f"connection lost: {error}")
         hub.connections.discard(self)
+        if not self.is_reading:
+            hub.counters.reading_paused -= 1
         if not hub.connections:
             hub.empty.set()
         hub.counters.connections -= 1
@@ -230,6 +232,7 @@ class Client:
         if self.outbox.is_full() or (self.intake is not None and self.intake.must_hold()):
             return
         self.is_reading = True
+        self.hub.counters.reading_paused -= 1
         self.last_activity = self.hub.tick()  # keep-alive stood still while we did not read
         self.transport.resume_reading()
 
@@ -355,6 +358,7 @@ class Client:
             intake.is_held = True
         if is_over or self.outbox.is_full():
             self.is_reading = False
+            self.hub.counters.reading_paused += 1
             self.transport.pause_reading()
 
 

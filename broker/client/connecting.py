@@ -235,7 +235,8 @@ def on_connect(client: Client, packet: Packet) -> None:
         will=will,
         will_delay_seconds=will_delay,
     )
-    hub.committer.request(claim, handshake.claimed)
+    # A full Redis lets claims through: it is those who come back that empty their queues.
+    hub.committer.request(claim, handshake.claimed, frees_memory=True)
 
 
 def refuse(client: Client, reason_code: ReasonCode, reason: str) -> None:

@@ -32,9 +32,6 @@ DROP_REASONS = (
     "expired",
     "slow_consumer",
     "packet_too_large",
-    "session_ended",
-    "not_authorized",
-    "retry_too_late",
 )
 
 
@@ -52,6 +49,10 @@ class Tally:
         if reason not in counts and len(counts) >= LABEL_LIMIT:
             reason = "other"
         counts[reason] = counts.get(reason, 0) + count
+
+    def raise_to(self, reason: str, total: int) -> None:
+        """For what is counted elsewhere: the count of this reason is `total` now."""
+        self.add(reason, total - self._counts.get(reason, 0))
 
     def items(self) -> Iterator[tuple[str, int]]:
         """Reason and count, in the order in which they came up."""
@@ -105,10 +106,8 @@ class Counters:
         "loop_lag",
         "malformed",
         "messages_dropped",
-        "messages_retained",
         "node_name",
         "packets_received",
-        "packets_sent",
         "reading_paused",
         "received_qos0",
         "received_qos1",
@@ -139,7 +138,6 @@ class Counters:
         self.subscriptions = 0  # rows of the subscription index
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
         self.redis_away = 0  # 1 while Redis doesn't answer
-        self.messages_retained: int | None = None  # None: not known, not shown
         # Counters: only ever grow.
         self.connects = Tally(["success"])  # by result: success, or the reason of the refusal
         self.disconnects = Tally(["normal_disconnection"])
@@ -149,7 +147,6 @@ class Counters:
         self.bytes_received = 0
         self.bytes_sent = 0
         self.packets_received = 0
-        self.packets_sent = 0
         self.received_qos0 = 0
         self.received_qos1 = 0
         self.received_qos2 = 0
@@ -204,15 +201,12 @@ class NodeCollector:
             c.reading_paused,
         )
         yield GaugeMetricFamily("moorline_redis_away", "1 while Redis doesn't answer.", c.redis_away)
-        if c.messages_retained is not None:
-            yield GaugeMetricFamily("moorline_messages_retained", "Retained messages.", c.messages_retained)
 
     def _traffic(self) -> Iterator[Metric]:
         c = self._counters
         yield CounterMetricFamily("moorline_bytes_received", "Bytes from clients.", c.bytes_received)
         yield CounterMetricFamily("moorline_bytes_sent", "Bytes to clients.", c.bytes_sent)
         yield CounterMetricFamily("moorline_packets_received", "Packets from clients.", c.packets_received)
-        yield CounterMetricFamily("moorline_packets_sent", "Packets to clients.", c.packets_sent)
         yield _by_label(
             "moorline_messages_received",
             "PUBLISH packets from clients.",

@@ -24,16 +24,18 @@ class Drop:
 
 
 class Drops:
-    """All drops of a node since its start by reason, and those whose dead letter has still to be written.
+    """What became of messages on their way to the clients of a node: `sent` by QoS, and `counts` of drops by
+    reason, since its start; and the drops whose dead letter has still to be written.
 
     At most `letters_limit` letters wait: a subscriber that can't keep up with a flood at QoS 0 must not fill
     the memory with them. What is beyond is counted all the same, and in `unwritten` too.
     """
 
-    __slots__ = ("_letters", "_letters_limit", "counts", "unwritten")
+    __slots__ = ("_letters", "_letters_limit", "counts", "sent", "unwritten")
 
     def __init__(self, letters_limit: int = 256) -> None:
         self.counts: dict[str, int] = {}
+        self.sent = [0, 0, 0]
         self.unwritten = 0
         self._letters: list[Drop] = []
         self._letters_limit = letters_limit

@@ -149,6 +149,7 @@ class Outbound(ABC):
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
             self._drop(message.topic, DROPPED_TOO_LARGE)
             return False
+        self.drops.sent[0] += 1
         outbox.send(packet)
         return True
 
@@ -234,6 +235,7 @@ class Outbound(ABC):
             return False
         self.inflight[packet_id] = n << 2 | (_AWAITS_PUBACK if qos == 1 else _AWAITS_PUBREC)
         self.quota -= 1
+        self.drops.sent[qos] += 1
         self.outbox.send(packet)
         return True
 

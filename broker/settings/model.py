@@ -169,7 +169,8 @@ class RedisSettings(Group):
         default=None,
         repr=False,
         description="`redis://`, `rediss://` or `unix://` URL. Default: the node starts a private server"
-        " in `data_dir`. Nodes with the same server and prefix are one broker.",
+        " in `data_dir`. Nodes with the same server and prefix will be one broker; this release does"
+        " not route between them yet.",
     )
     prefix: str = Field(
         default="mq:",
@@ -200,7 +201,7 @@ class RedisSettings(Group):
         ge=1,
         le=3600,
         description="Seconds without Redis after which clients are disconnected (0x89). Too small: a short"
-        " fail- over sends every client into a reconnect storm. Too large: publishers hang"
+        " fail-over sends every client into a reconnect storm. Too large: publishers hang"
         " without being told.",
     )
 
@@ -241,8 +242,8 @@ class MqttSettings(Group):
         default=128,
         ge=1,
         le=32_768,
-        description="Levels of a Topic Name or Topic Filter. Too small: deep trees are refused. Too large:"
-        " one hostile filter makes matching slow for everybody.",
+        description="Levels of a Topic Filter; a deeper one is refused (0x8F). Too small: deep trees can't be"
+        " subscribed to. Too large: one hostile filter makes matching slow for everybody.",
     )
     connect_timeout_seconds: float = Field(
         default=10.0,
@@ -312,9 +313,9 @@ class SessionSettings(Group):
         default=7 * DAY_SECONDS,
         ge=60,
         le=30 * DAY_SECONDS,
-        description="Seconds within which a QoS 2 publish that was cut off may be completed. Too small: a"
-        " publisher that returns later gets 0x97 and a dead letter. Too large: its traces stay"
-        " in Redis for so long.",
+        description="Seconds within which a QoS 2 publish that was cut off is completed exactly once. Too"
+        " small: a publisher that returns later may have it delivered twice. Too large: its traces stay in"
+        " Redis for so long.",
     )
 
 

@@ -62,13 +62,6 @@ def test_each_counter_reaches_the_page() -> None:
         assert moorline != {key: before.get(key) for key in moorline}, name
 
 
-def test_retained_messages_are_shown_only_when_known() -> None:
-    counters = Counters()
-    assert ("moorline_messages_retained", ()) not in _samples(counters)
-    counters.messages_retained = 0
-    assert _samples(counters)["moorline_messages_retained", ()] == 0
-
-
 def test_the_page_tells_of_the_process_too() -> None:
     assert ("process_resident_memory_bytes", ()) in _samples(Counters())
 

@@ -62,7 +62,6 @@ def test_every_file_of_the_library_is_named() -> None:
 
 def test_every_metric_is_explained() -> None:
     counters = Counters()
-    counters.messages_retained = 0
     metrics = {metric.name for metric in NodeCollector(counters).collect()}
     assert set(re.findall(r"^\| `(moorline_\w+)`", _page("operations.md"), re.MULTILINE)) == metrics
 
