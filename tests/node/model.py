@@ -42,6 +42,8 @@ class _Client:
         self._strike = strike
         self._wire: WireClient | None = None
         self._has_session = False
+        self._abandoned: list[WireClient] = []
+        self.abandons = False  # leaves a lost connection open: the next one takes the session over from it
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +52,8 @@ class _Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.lose()
+        for wire in self._abandoned:
+            wire.close()
 
     def connect(self) -> WireClient:
         """The connection; a new one, on which what is pending has been sent again, if there is none."""
@@ -61,9 +65,13 @@ class _Client:
 
     def lose(self) -> None:
         """The connection is gone."""
-        if self._wire is not None:
+        if self._wire is None:
+            return
+        if self.abandons:
+            self._abandoned.append(self._wire)
+        else:
             self._wire.close()
-            self._wire = None
+        self._wire = None
 
     def _resume(self, wire: WireClient) -> None:
         """Sends again what the specification says."""
