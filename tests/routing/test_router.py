@@ -1,0 +1,681 @@
+"""The router with the replies of the store made by hand."""
+
+from typing import cast
+
+import pytest
+
+from broker.mqtt import MQTT_3_1_1, Puback, Publish, Pubrec
+from broker.routing import Publication
+from broker.routing.index import Subscriber
+from cluster.store import records, retained
+from cluster.store.call import Request
+from cluster.store.errors import CallFailed, ItemError, RedisFull
+from tests.routing.nodes import (
+    QUEUE_LIMIT,
+    TOKEN_TTL_MS,
+    Node,
+    appended,
+    message,
+    mixed,
+    new_queue,
+    spread,
+)
+
+ELSEWHERE = b"node-2"
+APPENDED = 0
+REFUSED = 1
+HAD_IT = 2
+DROPPED_NEW = 3
+
+
+def filters_of(request: Request) -> list[object]:
+    """The filters that the entries of an enqueue name."""
+    return cast(list[object], request[5])[::5]
+
+
+# QoS 0
+
+
+def test_at_most_once_is_delivered_at_once_at_each_subscribers_qos_0() -> None:
+    node = Node()
+    direct = node.connect("direct")
+    queued = node.connect("queued", queue=new_queue())
+    for peer in (direct, queued):
+        peer.subscribe("t", 2)
+    node.away("away", "t")
+    node.router.publish_at_most_once(message(b"hello", qos=0), direct.session)
+    assert direct.got() == [(b"hello", 0)]
+    assert queued.got() == [(b"hello", 0)]
+    assert node.router.statistics.delivered_direct == 2
+    assert not node.router.has_work()
+
+
+def test_at_most_once_heeds_no_local() -> None:
+    node = Node()
+    own = node.connect("own")
+    other = node.connect("other")
+    for peer in (own, other):
+        peer.subscribe("t", no_local=True)
+    node.router.publish_at_most_once(message(b"hello", qos=0), own.session)
+    assert own.got() == []  # [MQTT-3.8.3-3]
+    assert other.got() == [(b"hello", 0)]
+    own.subscribe("+", identifier=9)
+    node.router.publish_at_most_once(message(b"again", qos=0), own.session)
+    (packet,) = own.take()
+    assert isinstance(packet, Publish)
+    assert packet.properties is not None
+    assert packet.properties.subscription_identifier == (9,)
+
+
+def test_without_a_session_the_message_names_its_publisher() -> None:
+    node = Node()
+    own = node.connect("own")
+    own.subscribe("t", no_local=True)
+    node.router.publish_at_most_once(message(qos=0, publisher="own"), None)
+    node.publish(message(publisher="own"))
+    node.exchange()
+    assert own.got() == []
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_retain_is_kept_for_who_asked_for_it(qos: int) -> None:
+    node = Node()
+    kept = node.connect("kept")
+    cleared = node.connect("cleared")
+    kept.subscribe("t", retain_as_published=True)  # [MQTT-3.3.1-13]
+    cleared.subscribe("t")  # [MQTT-3.3.1-12]
+    node.publish(message(qos=qos, retain=True))
+    node.exchange(1)
+    for peer, retain in ((kept, True), (cleared, False)):
+        (packet,) = peer.take()
+        assert isinstance(packet, Publish)
+        assert packet.retain is retain
+
+
+# Queues of persistent sessions
+
+
+def test_an_entry_is_handed_to_the_session_that_is_owned_here() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    queued = node.connect("queued", queue=new_queue())
+    queued.subscribe("t", 1)
+    node.publish(message(b"hello"), publisher, 5)
+    (request,) = node.exchange(appended(0))
+    assert request[:5] == ["enqueue", queued.session.bucket, "queued", QUEUE_LIMIT, True]
+    assert queued.got() == [(b"hello", 1)]
+    assert publisher.take() == []  # not before everything is settled
+    node.settle()
+    assert publisher.take() == [Puback(5)]
+    assert node.router.statistics.appended == 1
+    assert not node.router.has_work()
+
+
+@pytest.mark.parametrize("owner", [ELSEWHERE, False])
+def test_an_entry_is_not_handed_to_a_session_that_another_node_owns(owner: bytes | bool) -> None:
+    node = Node()
+    queued = node.connect("queued", queue=new_queue())
+    queued.subscribe("t", 1)
+    node.publish(message())
+    node.exchange(appended(0, owner))
+    assert queued.got() == []
+    assert node.router.statistics.appended == 1
+    node.settle()
+
+
+def test_an_entry_for_nobody_here_is_only_stored() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message())
+    node.exchange(appended(0, False))
+    node.settle()
+    assert node.router.statistics.appended == 1
+
+
+def test_entries_are_packed_with_what_the_store_needs() -> None:
+    node = Node(drop_oldest=False)
+    queued = node.connect("queued", queue=new_queue())
+    queued.subscribe("a/+", 2, identifier=7, retain_as_published=True)
+    node.publish(message(b"1", topic="a/1", deadline_ms=77))
+    node.publish(message(b"2", topic="a/2", qos=2, token=b"token"))
+    node.away("away", "a/2", 1)
+    calls = node.router.next_calls()
+    (call,) = calls
+    assert call.function == "write"
+    assert call.bodies == [
+        records.pack_body("a/1", b"1", b"", 77),
+        records.pack_body("a/2", b"2", b"", 0),
+    ]
+    one_qos_1 = records.pack_head(1, False, (7,))
+    two_qos_2 = records.pack_head(2, False, (7,))
+    plain = records.pack_head(1, False, ())
+    first = ["a/+", one_qos_1, 0, False, 0, "a/+", two_qos_2, 1, b"token", TOKEN_TTL_MS]
+    bucket = node.index.subscribers["away"].bucket
+    assert call.requests == [
+        ["enqueue", queued.session.bucket, "queued", QUEUE_LIMIT, False, first],
+        ["enqueue", bucket, "away", QUEUE_LIMIT, False, ["a/2", plain, 1, b"token", TOKEN_TTL_MS]],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("subscribed", "published", "effective"), [(2, 1, 1), (1, 2, 1), (2, 2, 2), (0, 2, 0), (0, 1, 0)]
+)
+def test_the_lower_qos_counts(subscribed: int, published: int, effective: int) -> None:
+    node = Node()
+    direct = node.connect("direct")
+    queued = node.connect("queued", queue=new_queue())
+    direct.subscribe("t", subscribed)
+    queued.subscribe("t", subscribed)
+    node.publish(message(qos=published))
+    node.exchange(*([appended(0)] if effective else []))  # at QoS 0 nothing is stored
+    assert direct.got() == [(b"payload", effective)]
+    assert queued.got() == [(b"payload", effective)]
+
+
+def test_messages_of_one_batch_go_to_one_session_in_order() -> None:
+    node = Node()
+    queued = node.connect("queued", queue=new_queue())
+    queued.subscribe("#", 1)
+    for i in range(5):
+        node.publish(message(b"%d" % i))
+    (request,) = node.exchange(appended(0))
+    assert len(filters_of(request)) == 5
+    assert queued.got() == [(b"%d" % i, 1) for i in range(5)]
+
+
+def test_a_call_has_a_bounded_number_of_entries() -> None:
+    node = Node()
+    for client_id in ("one", "two"):
+        node.away(client_id, "t")
+    for _ in range(250):
+        node.publish(message())
+    calls = node.router.next_calls()
+    sizes = [
+        [len(filters_of(request)) for request in call.requests if request[0] == "enqueue"] for call in calls
+    ]
+    assert sizes == [[200], [200], [50, 50]]
+    assert [len(call.bodies) for call in calls] == [200, 200, 50]
+    assert node.router.take_replies(calls, spread(calls, [appended(0, False)] * 4))
+    node.settle()
+    assert node.router.statistics.appended == 500
+
+
+def test_retained_writes_are_split_into_calls_too() -> None:
+    node = Node()
+    for i in range(201):
+        node.publish(message(topic=f"t/{i}", retain=True))
+    calls = node.router.next_calls()
+    assert [len(call.requests) for call in calls] == [200, 1]
+    assert node.router.take_replies(calls, spread(calls, [1] * 201))
+    node.settle()
+
+
+def test_a_batch_is_bounded_and_the_rest_follows_in_order() -> None:
+    node = Node()
+    publisher = node.connect("publisher", receive_maximum=65535)
+    for i in range(5001):
+        node.publish(message(), publisher, i + 1)
+    node.exchange()
+    node.settle()
+    assert publisher.take() == [Puback(i + 1, 0x10) for i in range(5000)]
+    assert node.router.has_work()
+    node.exchange()
+    node.settle()
+    assert publisher.take() == [Puback(5001, 0x10)]
+    assert node.router.statistics.batches == 2
+
+
+def test_what_comes_while_a_batch_is_under_way_waits() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message(b"1"))
+    first = node.router.next_calls()
+    node.publish(message(b"2"))
+    node.router.take_replies(first, [[appended(0, False)]])
+    assert node.router.next_calls() == []  # nothing more to do for this batch, and it is not settled
+    node.settle()
+    (second,) = node.router.next_calls()
+    assert second.bodies == [records.pack_body("t", b"2", b"", 0)]
+
+
+# Statuses
+
+
+def test_a_refused_entry_names_a_stale_row() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    node.away("away", "t", stamp=4)
+    node.publish(message(), publisher, 5)
+    node.exchange(mixed(REFUSED, owner=False))
+    (row,) = node.router.stale_rows
+    assert (row.subscriber.client_id, row.filter, row.stamp) == ("away", "t", 4)
+    assert node.index.subscribers == {}
+    assert node.router.statistics.refused == 1
+    node.settle()
+    assert publisher.take() == [Puback(5)]
+
+
+def test_after_a_refusal_another_filter_of_the_session_is_tried() -> None:
+    node = Node()
+    queued = node.connect("queued", queue=new_queue())
+    queued.subscribe("t", 2, identifier=1, stamp=4)
+    queued.subscribe("+", 1, identifier=2, stamp=5)
+    node.publish(message(b"hello", qos=2))
+    (first,) = node.exchange(mixed(REFUSED))
+    assert filters_of(first) == ["t"]
+    assert not node.router.is_settled()
+    (second,) = node.exchange(appended(0))
+    assert filters_of(second) == ["+"]
+    (packet,) = queued.take()
+    assert isinstance(packet, Publish)
+    assert packet.qos == 1
+    assert packet.properties is not None
+    assert packet.properties.subscription_identifier == (2,)
+    assert [row.filter for row in node.router.stale_rows] == ["t"]
+    node.settle()
+
+
+def test_one_stale_row_is_noted_once() -> None:
+    node = Node()
+    node.away("away", "t")
+    for _ in range(3):
+        node.publish(message())
+    node.exchange(mixed(REFUSED, REFUSED, REFUSED, owner=False))
+    assert len(node.router.stale_rows) == 1
+    assert node.router.statistics.refused == 3
+    node.settle()
+
+
+def test_a_row_that_is_newer_than_the_refused_one_stays() -> None:
+    node = Node()
+    node.away("away", "t", stamp=4)
+    node.publish(message())
+    calls = node.router.next_calls()
+    node.away("away", "t", stamp=6)
+    node.router.take_replies(calls, [[mixed(REFUSED, owner=False)]])
+    assert node.router.stale_rows == []
+    assert node.index.subscribers["away"].filters["t"].stamp == 6
+    (request,) = node.exchange(appended(0, False))  # tried with the newer one
+    assert filters_of(request) == ["t"]
+    node.settle()
+
+
+def test_whoever_came_before_a_refusal_is_served_all_the_same() -> None:
+    node = Node()
+    node.away("away", "t")
+    late = node.connect("late")
+    node.publish(message(b"hello"))
+    calls = node.router.next_calls()
+    late.subscribe("t")
+    node.router.take_replies(calls, [[mixed(REFUSED, owner=False)]])
+    node.settle()
+    assert late.got() == [(b"hello", 1)]
+
+
+def test_statuses_number_the_entries_that_were_appended() -> None:
+    node = Node()
+    queued = node.connect("queued", queue=new_queue())
+    queued.subscribe("t", 1)
+    for i in range(4):
+        node.publish(message(b"%d" % i))
+    node.exchange(mixed(APPENDED, HAD_IT, DROPPED_NEW, APPENDED))
+    assert queued.got() == [(b"0", 1), (b"3", 1)]  # a gap in the numbers would have held back the last
+    statistics = node.router.statistics
+    assert (statistics.appended, statistics.dropped_new, statistics.refused) == (2, 1, 0)
+    node.settle()
+
+
+def test_entries_that_had_to_go_are_counted() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message())
+    node.exchange(appended(7, False, dropped=3))
+    assert node.router.statistics.dropped_oldest == 3
+
+
+# Trouble
+
+
+def test_redis_full_holds_back_what_was_refused() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    queued = node.connect("queued", queue=new_queue(window=400), window=400)
+    queued.subscribe("t", 1)
+    for i in range(201):
+        node.publish(message(b"%d" % i), publisher, i + 1)
+    first, second = calls = node.router.next_calls()
+    assert not node.router.take_replies(calls, [[appended(0)], RedisFull("full")])
+    assert len(queued.got()) == 200
+    assert not node.router.is_settled()
+    (again,) = calls = node.router.next_calls()
+    assert again.requests == second.requests
+    assert again.bodies == second.bodies
+    assert first.requests != second.requests
+    assert not node.router.take_replies(calls, [RedisFull("full")])
+    assert publisher.take() == []
+    node.exchange(appended(200))
+    assert queued.got() == [(b"200", 1)]
+    node.settle()
+    assert publisher.take() == [Puback(i + 1) for i in range(201)]
+
+
+def test_redis_full_holds_back_retained_messages() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    node.publish(message(retain=True), publisher, 5)
+    calls = node.router.next_calls()
+    assert not node.router.take_replies(calls, [RedisFull("full")])
+    assert not node.router.is_settled()
+    (request,) = node.exchange(1)
+    assert request[0] == "retain"
+    node.settle()
+    assert publisher.take() == [Puback(5, 0x10)]
+
+
+def test_what_was_held_goes_before_what_is_added() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message())
+    calls = node.router.next_calls()
+    assert not node.router.take_replies(calls, [RedisFull("full")])
+    node.away("late", "t")
+    assert node.router.is_outdated(node.index.version)
+    node.router.match_again()
+    requests = node.exchange(appended(0, False), appended(0, False))
+    assert [request[2] for request in requests] == ["away", "late"]
+    node.settle()
+
+
+def test_acknowledgements_leave_in_the_order_of_arrival() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    node.away("away", "slow")
+    node.publish(message(topic="slow"), publisher, 3)
+    node.publish(message(topic="fast", qos=2), publisher, 1)
+    publisher.session.inbound.begin(1)
+    node.publish(message(topic="fast"), publisher, 2)
+    node.exchange(appended(0, False))
+    node.settle()
+    assert publisher.take() == [Puback(3), Pubrec(1, 0x10), Puback(2, 0x10)]
+
+
+def test_damaged_keys_of_one_session_stall_nobody_else() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    queued = node.connect("queued", queue=new_queue())
+    node.away("damaged", "t")
+    queued.subscribe("t", 1)
+    node.publish(message(retain=True), publisher, 5)
+    node.exchange(ItemError("WRONGTYPE"), appended(0), ItemError("no hash"))
+    assert node.router.damaged == [("damaged", "WRONGTYPE"), ("t", "no hash")]
+    assert queued.got() == [(b"payload", 1)]
+    node.settle()
+    assert publisher.take() == [Puback(5)]
+
+
+@pytest.mark.parametrize(
+    "reply", [0, None, [], [1, 0, False], [b"gen", b"n", False, False, 0], [1, 0, False, [], 0]]
+)
+def test_an_answer_of_another_shape_is_damage_too(reply: object) -> None:
+    node = Node()
+    node.away("damaged", "t")
+    node.publish(message())
+    node.exchange(reply)
+    ((client_id, _),) = node.router.damaged
+    assert client_id == "damaged"
+    node.settle()
+
+
+def test_a_call_that_failed_is_raised() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message())
+    calls = node.router.next_calls()
+    with pytest.raises(CallFailed):
+        node.router.take_replies(calls, [CallFailed("no such function")])
+
+
+# Subscriptions that change meanwhile
+
+
+def test_only_those_who_were_added_are_served_again() -> None:
+    node = Node()
+    direct = node.connect("direct")
+    direct.subscribe("t")
+    node.away("away", "t")
+    node.publish(message(b"hello"))
+    node.exchange(appended(0, False))
+    assert not node.router.is_outdated(node.index.version)
+    late = node.connect("late")
+    late.subscribe("t")
+    node.away("late and away", "t")
+    direct.subscribe("+")  # had it by its other filter
+    assert node.router.is_outdated(node.index.version)
+    node.router.match_again()
+    assert not node.router.is_outdated(node.index.version)
+    assert not node.router.is_settled()
+    (request,) = node.exchange(appended(0, False))
+    assert request[2] == "late and away"
+    assert late.got() == [(b"hello", 1)]
+    assert direct.got() == [(b"hello", 1)]
+    node.settle()
+
+
+def test_the_version_of_the_cluster_says_that_others_have_changed_something() -> None:
+    node = Node()
+    node.index.version = "1.5"
+    node.publish(message())
+    node.exchange()
+    assert not node.router.is_outdated("1.5")
+    assert node.router.is_outdated("1.6")
+
+
+def test_matching_again_without_a_change_for_this_topic_does_nothing() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message())
+    node.exchange(appended(0, False))
+    node.away("other", "other")
+    node.router.match_again()
+    assert node.router.is_settled()
+
+
+def test_who_is_added_makes_it_a_match() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    node.publish(message(), publisher, 5)
+    node.exchange()
+    node.connect("late").subscribe("t")
+    node.settle()
+    assert publisher.take() == [Puback(5)]
+
+
+# Retained messages
+
+
+def test_a_retained_message_at_qos_0_is_delivered_at_once_and_stored() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    direct = node.connect("direct")
+    direct.subscribe("t", 2)
+    node.publish(message(b"hello", qos=0, retain=True, deadline_ms=77), publisher)
+    assert direct.got() == [(b"hello", 0)]
+    (request,) = node.exchange(1)
+    record = records.pack_retained(b"hello", 0, b"", 77)
+    assert request == ["retain", retained.bucket_of_topic("t"), "t", record, 77, False, 0]
+    node.settle()
+    assert direct.got() == []  # not twice
+    assert publisher.take() == []
+
+
+def test_who_subscribes_before_it_is_stored_gets_it_live() -> None:
+    node = Node()
+    node.publish(message(b"hello", qos=0, retain=True))
+    late = node.connect("late")
+    late.subscribe("t")
+    node.exchange(1)
+    assert node.router.is_outdated(node.index.version)
+    node.settle()
+    assert late.got() == [(b"hello", 0)]
+
+
+def test_an_empty_payload_removes_the_retained_message() -> None:
+    node = Node()
+    node.publish(message(b"", retain=True))
+    (request,) = node.exchange(1)
+    assert request[3] is False  # [MQTT-3.3.1-6]
+
+
+def test_a_retained_message_with_a_token_is_stored_once() -> None:
+    node = Node()
+    node.publish(message(qos=2, retain=True, token=b"token"))
+    (request,) = node.exchange(0)
+    assert request[5:] == [b"token", TOKEN_TTL_MS]
+    node.settle()
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_replay_hears_which_retained_messages_came_live(qos: int) -> None:
+    node = Node()
+    direct = node.connect("direct")
+    direct.subscribe("#")
+    heard: set[str] = set()
+    direct.subscriber.heard = heard
+    node.publish(message(topic="kept", qos=qos, retain=True))
+    node.publish(message(topic="plain", qos=1))
+    node.exchange(1)
+    assert heard == {"kept"}
+    assert len(direct.got()) == 2
+
+
+def test_a_persistent_subscriber_at_qos_0_hears_them_too() -> None:
+    node = Node()
+    queued = node.connect("queued", queue=new_queue())
+    queued.subscribe("#", 0)
+    queued.subscriber.heard = set()
+    node.publish(message(topic="kept", qos=1, retain=True))
+    node.exchange(1)
+    assert queued.subscriber.heard == {"kept"}
+
+
+# Tokens, acknowledgements, origins
+
+
+def bucket_of(subscriber: Subscriber) -> int:
+    return subscriber.bucket
+
+
+def test_a_direct_publishers_token_is_spent_when_all_is_settled() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    node.connect("direct").subscribe("t", 2)
+    away = node.away("away", "t", 2)
+    publisher.session.inbound.begin(5)
+    node.publish(message(qos=2, retain=True, token=b"token"), publisher, 5)
+    node.exchange(appended(0, False), 1)
+    assert node.router.spent == []
+    node.settle()
+    buckets = {bucket_of(away), retained.bucket_of_topic("t")}
+    assert sorted(node.router.spent) == sorted((bucket, b"token") for bucket in buckets)
+    assert publisher.take() == [Pubrec(5)]
+
+
+def test_a_persistent_publishers_token_is_remembered_until_its_exchange_ends() -> None:
+    node = Node()
+    publisher = node.connect("publisher", queue=new_queue())
+    away = node.away("away", "t", 2)
+    inbound = publisher.session.inbound
+    inbound.begin(5)
+    node.publish(message(qos=2, token=b"token"), publisher, 5)
+    node.exchange(appended(0, False))
+    node.settle()
+    assert node.router.spent == []
+    assert inbound.spent == []
+    inbound.release(5)
+    inbound.released(5)
+    assert inbound.spent == [(bucket_of(away), b"token")]
+
+
+def test_a_token_that_nobody_was_told_needs_not_be_forgotten() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    publisher.session.inbound.begin(5)
+    node.connect("direct").subscribe("t", 2)
+    node.publish(message(qos=2, token=b"token"), publisher, 5)
+    node.exchange()
+    node.settle()
+    assert node.router.spent == []
+
+
+def test_an_acknowledgement_says_whether_anybody_matched() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    older = node.connect("older", version=MQTT_3_1_1)
+    node.connect("direct").subscribe("heard")
+    node.publish(message(topic="heard"), publisher, 1)
+    node.publish(message(topic="unheard"), publisher, 2)
+    node.publish(message(topic="unheard"), older, 3)
+    node.exchange()
+    node.settle()
+    assert publisher.take() == [Puback(1), Puback(2, 0x10)]
+    assert older.take() == [Puback(3)]
+
+
+def test_no_local_is_heeded_on_the_way_to_a_queue() -> None:
+    node = Node()
+    own = node.connect("own", queue=new_queue())
+    own.subscribe("t", 2, no_local=True, stamp=1)
+    own.subscribe("+", 1, stamp=2)
+    own.subscribe("alone", 2, no_local=True, stamp=3)
+    node.publish(message(), own, 1)
+    (request,) = node.exchange(appended(0))
+    assert filters_of(request) == ["+"]
+    node.settle()
+    node.index.remove(own.subscriber, "+", 2)
+    node.publish(message(topic="alone"), own, 2)
+    assert node.exchange() == []
+
+
+def test_a_direct_subscriber_that_has_gone_is_passed_over() -> None:
+    node = Node()
+    gone = node.connect("gone")
+    gone.subscribe("t")
+    gone.subscriber.session = None
+    node.publish(message())
+    node.exchange()
+    node.router.publish_at_most_once(message(qos=0), None)
+    assert gone.got() == []
+    assert node.router.statistics.delivered_direct == 0
+
+
+class Origin:
+    """Waits for a will to be routed."""
+
+    def __init__(self) -> None:
+        self.told: list[Publication] = []
+
+    def settled(self, publication: Publication) -> None:
+        self.told.append(publication)
+
+
+def test_the_origin_of_a_will_is_told_when_it_is_routed() -> None:
+    node = Node()
+    origin = Origin()
+    away = node.away("away", "t", 1)
+    publication = Publication(message(token=b"token"), None, origin=origin)
+    node.router.publish(publication)
+    node.exchange(appended(0, False))
+    assert origin.told == []
+    node.settle()
+    assert origin.told == [publication]
+    assert node.router.spent == [(bucket_of(away), b"token")]
+
+
+def test_nobody_has_to_wait_for_a_publication() -> None:
+    node = Node()
+    assert node.router.next_calls() == []
+    node.publish(message())
+    assert "Message('t'" in repr(node.router.incoming[0])
+    node.exchange()
+    node.settle()
+    assert not node.router.has_work()
