@@ -1,0 +1,150 @@
+"""Packets of a connected client: what goes to the router, what to its session, what back to the caller."""
+
+import pytest
+
+from broker.mqtt import (
+    MQTT_3_1_1,
+    Packet,
+    Pingreq,
+    Properties,
+    ProtocolError,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    ReasonCode,
+    forwarded_properties,
+)
+from broker.session import QueueState, Session
+from tests.routing.room import Room, new_queue
+
+
+def _publish(qos: int, packet_id: int = 0, payload: bytes = b"x", *, dup: bool = False) -> Publish:
+    return Publish("t", payload, qos, False, dup, packet_id)
+
+
+def _receive(room: Room, session: Session, *packets: Packet) -> int:
+    return room.ingress.receive(session, packets, 0)
+
+
+def test_qos_0_goes_straight_to_the_subscribers() -> None:
+    room = Room()
+    publisher = room.connect("publisher")
+    room.subscribe(room.connect("direct"), "t", 1)
+    assert _receive(room, publisher, _publish(0), _publish(0, payload=b"y")) == 2
+    assert room.got("direct") == [
+        Publish("t", b"x", 0, False, False, 0),
+        Publish("t", b"y", 0, False, False, 0),
+    ]
+    assert not room.router.has_work()
+    assert room.ingress.received == [2, 0, 0]
+
+
+def test_qos_0_that_is_retained_goes_through_a_batch() -> None:
+    room = Room()
+    publisher = room.connect("publisher")
+    _receive(room, publisher, Publish("t", b"x", 0, True, False, 0))
+    assert room.router.has_work()
+
+
+def test_the_properties_of_a_message() -> None:
+    room = Room()
+    publisher = room.connect("publisher")
+    properties = Properties(message_expiry_interval=5, content_type="a", subscription_identifier=())
+    _receive(room, publisher, Publish("t", b"x", 1, True, False, 3, properties))
+    _receive(room, publisher, Publish("t", b"x", 1, False, False, 4, Properties(content_type="b")))
+    first, second = (publication.message for publication in room.router.incoming)
+    assert first.deadline_ms == room.clock.now_ms + 5_000
+    assert first.properties == forwarded_properties(Properties(content_type="a"))
+    assert (first.topic, first.payload, first.qos, first.retain) == ("t", b"x", 1, True)
+    assert first.publisher == "publisher"
+    assert second.deadline_ms == 0
+
+
+def test_acknowledgements_go_to_the_session() -> None:
+    room = Room()
+    session = room.connect("client")
+    assert session.direct is not None
+    for qos in (1, 2):
+        room.subscribe(session, "t", 2)
+        publisher = room.connect("publisher")
+        _receive(room, publisher, _publish(qos, 1))
+        room.run_batch()
+    assert len(room.got("client")) == 2
+    assert _receive(room, session, Puback(1), Pubrec(2)) == 2
+    assert room.got("client") == [Pubrel(2)]
+    _receive(room, session, Pubcomp(2))
+    assert session.direct.quota == session.direct.window
+    _receive(room, session, Pubrel(9))
+    assert room.got("client") == [Pubcomp(9, 0x92)]
+
+
+def test_what_is_not_its_business_goes_back() -> None:
+    room = Room()
+    publisher = room.connect("publisher")
+    packets = [_publish(0), Pingreq(), _publish(0)]
+    assert room.ingress.receive(publisher, packets, 0) == 1
+    assert room.ingress.receive(publisher, packets, 2) == 3
+    assert room.ingress.receive(publisher, packets, 3) == 3
+    assert room.ingress.received[0] == 2
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_more_than_the_receive_maximum(qos: int) -> None:  # [MQTT-3.3.4-8]
+    room = Room()
+    publisher = room.connect("publisher", receive_maximum=2)
+    with pytest.raises(ProtocolError) as caught:
+        _receive(room, publisher, *[_publish(qos, packet_id) for packet_id in (1, 2, 3)])
+    assert caught.value.reason_code == ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+    assert len(room.router.incoming) == 2
+
+
+def test_an_older_client_is_held_in_place_of_that() -> None:
+    room = Room()
+    publisher = room.connect("publisher", version=MQTT_3_1_1, receive_maximum=2)
+    assert _receive(room, publisher, *[_publish(1, packet_id) for packet_id in (1, 2, 3)]) == 3
+    assert publisher.intake.must_hold()
+
+
+# QoS 2
+
+
+def test_qos_2_of_a_direct_session_needs_no_store() -> None:
+    room = Room()
+    publisher = room.connect("publisher")
+    _receive(room, publisher, _publish(2, 5))
+    (publication,) = room.router.incoming
+    assert publication.message.token
+    assert publication.message.token_ttl_ms == 60_000
+    _receive(room, publisher, _publish(2, 5, dup=True))  # sent again: the answer is under way
+    assert len(room.router.incoming) == 1
+    room.run_batch()
+    assert room.got("publisher") == [Pubrec(5, 0x10)]
+    _receive(room, publisher, _publish(2, 5, dup=True))
+    assert room.got("publisher") == [Pubrec(5)]
+    assert not room.router.has_work()
+    _receive(room, publisher, Pubrel(5))
+    assert room.got("publisher") == [Pubcomp(5)]
+    assert publisher.intake.count == 0
+
+
+def test_qos_2_of_a_queued_session_is_stored_first() -> None:
+    room = Room()
+    publisher = room.connect("publisher", queue=new_queue())
+    _receive(room, publisher, _publish(2, 5), _publish(2, 6))
+    assert not room.router.has_work()
+    assert publisher.inbound.storing == [5, 6]
+    tokens = [message.token for message in publisher.inbound.storing_messages]
+    assert len(set(tokens)) == 2
+    assert room.changed == [publisher]
+
+
+def test_what_an_earlier_connection_stored_keeps_its_token() -> None:
+    room = Room()
+    queue = QueueState(1, 0, 0, 8, (), [(5, b"stored", False)], False)
+    publisher = room.connect("publisher", queue=queue)
+    _receive(room, publisher, _publish(2, 5, dup=True))
+    (publication,) = room.router.incoming
+    assert publication.message.token == b"stored"
+    assert publisher.inbound.storing == []
