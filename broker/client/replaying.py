@@ -95,9 +95,10 @@ async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> Non
                 following = f"{buckets[position + 1]}:"
             else:
                 following = f"{bucket}:{page.cursor}"
-            if not await _deliver(client, subscriber, replay, page.items, before, following, is_last):
-                return
+            goes_on = await _deliver(client, subscriber, replay, page.items, before, following, is_last)
             client.hub.after_input()
+            if not goes_on:
+                return
             if page.cursor is None:
                 break
             cursor = page.cursor
