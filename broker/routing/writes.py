@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from broker.routing.ingress import Ingress
-from broker.session import Delivery, Message, Session, StoredSession
+from broker.session import Delivery, Message, QueuedOutbound, Session, StoredSession
 from cluster.store import queues, receive, records
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
@@ -172,9 +172,9 @@ class SessionWrites:
         if kind in (_ACK, _SPENT) or queued is None:
             return
         if kind == _PAGE:
-            self._take_page(asked, reply)
+            self._take_page(asked, queued, reply)
         elif kind == _RAISE:
-            self._take_raise(session, reply)
+            self._take_raise(session, queued, reply)
         elif kind == _RECEIVE:
             self._take_received(asked, reply)
         elif kind == _RELEASE_RECEIVED:
@@ -190,10 +190,9 @@ class SessionWrites:
         elif kind == _COMPLETE:
             queued.stored_pubcomps(asked.numbers)
 
-    def _take_raise(self, session: Session, reply: object) -> None:
-        queued = session.queued
-        if not isinstance(reply, list) or queued is None:
-            return
+    def _take_raise(self, session: Session, queued: QueuedOutbound, reply: object) -> None:
+        if not isinstance(reply, list):
+            raise TypeError(f"raise_hi answered {reply!r}")
         status: int = reply[0]
         if status == 0:
             self.stale.append(session)
@@ -201,10 +200,9 @@ class SessionWrites:
             hi: int = reply[1]
             queued.raised(hi, status == 1)
 
-    def _take_page(self, asked: _Asked, reply: object) -> None:
-        queued = asked.session.queued
-        if not isinstance(reply, list) or queued is None:
-            return
+    def _take_page(self, asked: _Asked, queued: QueuedOutbound, reply: object) -> None:
+        if not isinstance(reply, list):
+            raise TypeError(f"page answered {reply!r}")
         if reply[0] == 0:
             self.stale.append(asked.session)
             return

@@ -265,10 +265,14 @@ def test_a_damaged_session_stalls_nobody() -> None:
     room = Room()
     broken = room.connect("broken", queue=QueueState(1, 0, 0, 8, (), (), False))
     odd = room.connect("odd", queue=QueueState(1, 0, 0, 8, (), (), False))
+    none = room.connect("none", queue=QueueState(1, 0, 0, 8, (), (), False))
+    raising = room.connect("raising", queue=new_queue())
+    _sent(raising, 1, 4)
     good = room.connect("client", queue=QueueState(1, 1, 0, 8, (), (), False))
-    _answer(room, ItemError("WRONGTYPE"), [1, 8, 0, [1]], [1, 8, 1, _packed(1)])
-    assert [session for session, _ in room.writes.failed] == [broken, odd]
-    assert [reason.split(":")[0] for _, reason in room.writes.failed] == ["WRONGTYPE", "IndexError"]
+    _answer(room, ItemError("WRONGTYPE"), [1, 8, 0, [1]], 7, 7, [1, 8, 1, _packed(1)])
+    assert [session for session, _ in room.writes.failed] == [broken, odd, none, raising]
+    reasons = [reason.split(":")[0] for _, reason in room.writes.failed]
+    assert reasons == ["WRONGTYPE", "IndexError", "TypeError", "TypeError"]
     assert good.queued is not None
     assert len(room.got("client")) == 1
 
