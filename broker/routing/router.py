@@ -28,6 +28,7 @@ from cluster.store.lane import Call
 
 _ENTRIES_PER_CALL: Final = 200  # about a millisecond of Redis
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
+_TOKENS_REMEMBERED: Final = 1 << 18
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
 _APPENDED: Final = 0
@@ -127,6 +128,7 @@ class Router:
         "_batch",
         "_call_number",
         "_current",
+        "_delivered",
         "_drop_oldest",
         "_generation",
         "_groups",
@@ -161,6 +163,7 @@ class Router:
         self._call_number = 0
         self._generation = 0
         self._current: list[Publication] = []
+        self._delivered: dict[bytes, set[str]] = {}  # token -> subscribers that had it, oldest token first
         self._groups: list[_Group] = []
         self._retains: list[Publication] = []
         self._sent_groups: list[_Group] = []
@@ -171,6 +174,7 @@ class Router:
     def publish_at_most_once(self, message: Message, publisher: Session | None) -> None:
         """Delivers a message at QoS 0 to whoever is connected here. Never waits for the store."""
         client_id = publisher.client_id if publisher is not None else message.publisher
+        token = message.token
         for target in self.index.match(message.topic):
             if target.no_local and target.subscriber.client_id == client_id:
                 own = without_no_local(target)
@@ -178,7 +182,7 @@ class Router:
                     continue
                 target = own
             session = target.subscriber.session
-            if session is not None:
+            if session is not None and not (token and self._had(token, target.subscriber.key)):
                 retain = message.retain and target.retain_as_published
                 if message.retain and target.subscriber.heard is not None:
                     target.subscriber.heard.add(message.topic)
@@ -322,6 +326,8 @@ class Router:
         client_id = session.client_id if session is not None else message.publisher
         if targets:
             publication.is_matched = True
+        # A client whose session ends with its connection never sends anything again.
+        may_repeat = message.token != b"" and (session is None or session.queued is not None)
         for target in targets:
             if target.no_local and target.subscriber.client_id == client_id:
                 own = without_no_local(target)
@@ -335,7 +341,7 @@ class Router:
                 self._enqueue(publication, target, qos, retain)
                 continue
             receiver = subscriber.session
-            if receiver is None:
+            if receiver is None or (may_repeat and self._had(message.token, subscriber.key)):
                 continue
             self.statistics.delivered_direct += 1
             if message.retain and subscriber.heard is not None:
@@ -344,6 +350,23 @@ class Router:
                 receiver.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
             elif receiver.direct is not None:
                 receiver.direct.deliver(message, qos, retain, target.subscription_identifiers)
+
+    def _had(self, token: bytes, key: str) -> bool:
+        """Whether a subscriber connected here has had the message of this token; from now on it has.
+
+        What the store remembers for queues, the router remembers for what it delivers in memory: a publisher
+        that reconnects, or a will that is found twice, must not bring it again.
+        """
+        keys_of_token = self._delivered.get(token)
+        if keys_of_token is None:
+            if len(self._delivered) >= _TOKENS_REMEMBERED:
+                del self._delivered[next(iter(self._delivered))]
+            self._delivered[token] = {key}
+            return False
+        if key in keys_of_token:
+            return True
+        keys_of_token.add(key)
+        return False
 
     def _enqueue(self, publication: Publication, target: Subscription, qos: int, retain: bool) -> None:
         subscriber = target.subscriber

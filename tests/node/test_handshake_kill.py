@@ -224,10 +224,6 @@ def test_qos2_kill_under_traffic(
             _check_received(subscriber, messages)
 
 
-@pytest.mark.xfail(
-    reason="the router does not remember which tokens its direct sessions got: a message that is routed "
-    "again under its token reaches them twice"
-)
 def test_qos2_publisher_is_cut_off_again_and_again(node: NodeProcess, name: str) -> None:
     """A subscriber whose session ends with its connection gets each message once, too: it stays connected
     while the publisher comes back before its message has been routed."""

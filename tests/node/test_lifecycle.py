@@ -366,7 +366,6 @@ def test_metrics(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.xfail(reason="the node does not yet copy these counts to its metrics")
 def test_metrics_of_what_is_sent_and_dropped(tmp_path: Path) -> None:
     """Nothing is dropped in silence."""
     with (

@@ -10,10 +10,6 @@ from tests.node.conftest import Clients
 from tests.node.harness import running_node
 from tests.node.wire import HOUR, WireClient, connected
 
-TWICE_TO_DIRECT = pytest.mark.xfail(
-    reason="the router does not remember which tokens its direct sessions got: a will, or a QoS 2 message, "
-    "that is routed again under its token reaches them twice"
-)
 LIVES = pytest.mark.parametrize("expiry", [0, 3600], ids=["direct", "stored"])
 SOON_SECONDS = 0.5
 LATE_SECONDS = 4.0  # deadlines are looked for once a second
@@ -182,9 +178,7 @@ def test_will_of_the_current_connection_counts(client: Clients, name: str) -> No
     watcher.assert_silence(SOON_SECONDS)
 
 
-@pytest.mark.parametrize(
-    "watching", [pytest.param(0, marks=TWICE_TO_DIRECT, id="direct"), pytest.param(3600, id="stored")]
-)
+@pytest.mark.parametrize("watching", [0, 3600], ids=["direct", "stored"])
 def test_who_comes_back_at_once_sends_its_will_once(client: Clients, name: str, watching: int) -> None:
     """The next claim of a session finds its will still on the way, and must not send it a second time."""
     watcher = client("watcher", properties=_session(watching))
