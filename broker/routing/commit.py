@@ -122,7 +122,8 @@ class Committer:
         """Works until cancelled."""
         while True:
             if not self._has_work():
-                self._idle.set()
+                if not self._wake.is_set():  # otherwise a drop, say, may still wait for its dead letter
+                    self._idle.set()
                 await self._wake.wait()
             self._wake.clear()
             await self._cycle()
@@ -184,7 +185,10 @@ class Committer:
             more = await self._read_log()
         actions, self._after_log = self._after_log, []
         for action in actions:
-            action()
+            try:
+                action()
+            except Exception:  # as above: what follows a reply is a connection's continuation too
+                logger.exception("what was to follow the log of subscriptions failed")
 
     async def _read_log(self) -> bool:
         """Applies changes that others, and we ourselves, have logged; whether there are more."""
