@@ -210,7 +210,8 @@ class SessionWrites:
         n: int = reply[2]
         flat: list[object] = reply[3]
         entries = [entry_delivery(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
-        queued.take_page(hi, n, entries, asked.size)
+        is_cut = bool(reply[4])
+        queued.take_page(hi, n, entries, len(entries) if is_cut else asked.size)
 
     def _take_received(self, asked: _Asked, reply: object) -> None:
         session = asked.session

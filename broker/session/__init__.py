@@ -2,11 +2,13 @@
 mqtt only."""
 
 from broker.session.clock import Clock
+from broker.session.direct import DirectOutbound
 from broker.session.drops import Drop, Drops
 from broker.session.inbound import Inbound, Receipt, Release, TokenSource
 from broker.session.message import NO_DEADLINE, Message
-from broker.session.outbound import Delivery, DirectOutbound, Outbound, QueuedOutbound, packet_id_of
+from broker.session.outbound import Delivery, Outbound, packet_id_of
 from broker.session.outbox import Outbox, Sink, flush_all
+from broker.session.queued import QueuedOutbound
 from broker.session.session import Intake, QueueState, SendingLimits, Session
 from broker.session.stored import StoredSession
 from broker.session.subscription import SubscriptionOptions, wants_retained

@@ -9,10 +9,12 @@ from typing import Final, Protocol
 
 from broker.mqtt import MQTT_5, PUBACK, PUBCOMP, PUBREC, encode_ack
 from broker.session.clock import Clock
+from broker.session.direct import DirectOutbound
 from broker.session.drops import Drops
 from broker.session.inbound import Inbound, Release
-from broker.session.outbound import DirectOutbound, Outbound, QueuedOutbound
+from broker.session.outbound import Outbound
 from broker.session.outbox import Outbox
+from broker.session.queued import QueuedOutbound
 from broker.session.stored import StoredSession
 
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92

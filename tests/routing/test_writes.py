@@ -137,7 +137,7 @@ def test_a_page_is_sent() -> None:
     session = room.connect("client", queue=QueueState(1, 2, 1, 8, (), (), False))
     assert session.queued is not None
     assert _requests(room, "free") == [queues.page(BUCKET, "client", EPOCH, 0, 8)]
-    room.writes.take_replies([[[1, 10, 2, [*_packed(1), *_packed(2, 2)]]]])
+    room.writes.take_replies([[[1, 10, 2, [*_packed(1), *_packed(2, 2)], False]]])
     first, second = room.got("client")
     assert isinstance(first, Publish)
     assert isinstance(second, Publish)
@@ -269,7 +269,7 @@ def test_a_damaged_session_stalls_nobody() -> None:
     raising = room.connect("raising", queue=new_queue())
     _sent(raising, 1, 4)
     good = room.connect("client", queue=QueueState(1, 1, 0, 8, (), (), False))
-    _answer(room, ItemError("WRONGTYPE"), [1, 8, 0, [1]], 7, 7, [1, 8, 1, _packed(1)])
+    _answer(room, ItemError("WRONGTYPE"), [1, 8, 0, [1], False], 7, 7, [1, 8, 1, _packed(1), False])
     assert [session for session, _ in room.writes.failed] == [broken, odd, none, raising]
     reasons = [reason.split(":")[0] for _, reason in room.writes.failed]
     assert reasons == ["WRONGTYPE", "IndexError", "TypeError", "TypeError"]
@@ -336,7 +336,7 @@ def test_many_sessions_are_split_into_calls() -> None:
     ]
     calls = room.writes.next_calls()
     assert [len(call.requests) for call in calls] == [64, 64, 2]
-    room.writes.take_replies([[[1, 8, 0, []] for _ in call.requests] for call in calls])
+    room.writes.take_replies([[[1, 8, 0, [], False] for _ in call.requests] for call in calls])
     assert all(session.queued is not None and not session.queued.behind for session in sessions)
 
 

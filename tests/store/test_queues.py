@@ -204,7 +204,7 @@ def test_a_page_promises_what_it_lists(caller: Caller) -> None:
     claim = caller.subscribed(window=2)
     caller.enqueue(5)
     caller.ask(queues.ack(BUCKET, "c", [claim.gen, 2]))
-    status, hi, n, flat = caller.page(claim, 1, 2)
+    status, hi, n, flat, _ = caller.page(claim, 1, 2)
     assert (status, hi, n) == (1, 4, 5)
     assert isinstance(flat, list)
     assert flat[1::3] == [3, 4]
@@ -214,11 +214,30 @@ def test_a_page_promises_what_it_lists(caller: Caller) -> None:
 def test_a_page_at_the_tail_promises_a_window(caller: Caller) -> None:
     claim = caller.subscribed(window=2)
     caller.enqueue(5)
-    status, hi, n, flat = caller.page(claim, 3, 3)
+    status, hi, n, flat, _ = caller.page(claim, 3, 3)
     assert (status, hi, n) == (1, 8, 5)
     assert isinstance(flat, list)
     assert flat[1::3] == [4, 5]
-    assert caller.page(claim, 5, 3) == [1, 8, 5, []]
+    assert caller.page(claim, 5, 3) == [1, 8, 5, [], False]
+
+
+def test_a_page_is_cut_when_it_is_large(caller: Caller) -> None:
+    """A window of large messages would be a reply of any size."""
+    claim = caller.subscribed(window=100)
+    caller.enqueue(60, body=records.pack_body("t", b"x" * 50_000, b"", 0))
+    seen: list[int] = []
+    for _ in range(10):
+        after = seen[-1] if seen else 0
+        status, hi, n, flat, more = caller.page(claim, after, 100)
+        assert isinstance(flat, list)
+        numbers = flat[1::3]
+        assert (status, n, numbers[0]) == (1, 60, after + 1)
+        assert hi == (numbers[-1] if more else 160)
+        assert sum(map(len, flat[2::3])) < 2 * 1_048_576
+        seen += numbers
+        if not more:
+            break
+    assert seen == list(range(1, 61))
 
 
 def test_a_page_reads_over_a_change_of_gen(caller: Caller) -> None:
@@ -373,7 +392,7 @@ class _Watcher:
     def page(self, window: int) -> None:
         ids = self.caller.ids()
         after = ids[len(ids) // 2] if ids else 0
-        status, hi, n, flat = self.caller.page(self.claim, after, window)
+        status, hi, n, flat, _ = self.caller.page(self.claim, after, window)
         assert isinstance(flat, list)
         assert isinstance(n, int)
         expected = [number for number in ids if number > after][:window]

@@ -244,7 +244,7 @@ def test_entries_before_a_claim_are_read_from_the_head(caller: Caller) -> None:
     caller.enqueue(3)
     caller.detach(first, sent=2)
     second = caller.claim()
-    status, _hi, n, flat = caller.page(second, 0, 10)
+    status, _hi, n, flat, _ = caller.page(second, 0, 10)
     assert (status, n) == (1, 3)
     assert isinstance(flat, list)
     assert flat[1::3] == [1, 2, 3]  # DUP for n <= sent, i.e. the first two

@@ -1,0 +1,82 @@
+"""The sending half of a session which ends with its connection: what doesn't fit into its window waits in
+memory, bounded."""
+
+from collections import deque
+
+from broker.session.clock import Clock
+from broker.session.drops import DROPPED_EXPIRED, DROPPED_QUEUE_FULL, Drops
+from broker.session.message import Message
+from broker.session.outbound import NO_IDENTIFIERS, Delivery, Outbound, packet_id_of
+from broker.session.outbox import Outbox
+from broker.session.stored import StoredSession
+
+
+class DirectOutbound(Outbound):
+    """The sending half of a session which ends with its connection; what waits, waits in memory."""
+
+    __slots__ = ("backlog", "backlog_limit", "drop_oldest", "n")
+
+    def __init__(
+        self,
+        stored: StoredSession,
+        drops: Drops,
+        outbox: Outbox,
+        clock: Clock,
+        version: int,
+        window: int,
+        maximum_packet_size: int,
+        backlog_limit: int,
+        drop_oldest: bool,
+    ) -> None:
+        super().__init__(stored, drops, outbox, clock, version, window, maximum_packet_size)
+        self.backlog: deque[Delivery] = deque()
+        self.backlog_limit = backlog_limit
+        self.drop_oldest = drop_oldest
+        self.n = 0
+
+    def deliver(
+        self,
+        message: Message,
+        qos: int,
+        retain: bool,
+        subscription_identifiers: tuple[int, ...] = NO_IDENTIFIERS,
+    ) -> None:
+        """Sends a message at QoS 1 or 2 now, or as soon as the window has room."""
+        delivery = Delivery(message, qos, retain, subscription_identifiers)
+        if self.quota > 0 and not self.outbox.blocked and not self.backlog:
+            self._transmit_next(delivery)
+            return
+        if len(self.backlog) >= self.backlog_limit:
+            dropped = delivery
+            if self.drop_oldest:
+                dropped = self.backlog.popleft()
+                self.backlog.append(delivery)
+            self._drop(dropped.message.topic, DROPPED_QUEUE_FULL)
+            return
+        self.backlog.append(delivery)
+
+    def resume_sending(self) -> None:
+        while self.backlog and self.quota > 0 and not self.outbox.blocked:
+            delivery = self.backlog.popleft()
+            if delivery.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
+                self._drop(delivery.message.topic, DROPPED_EXPIRED)
+            else:
+                self._transmit_next(delivery)
+
+    def _transmit_next(self, delivery: Delivery) -> None:
+        self.n += 1
+        while self._is_in_use(packet_id_of(self.n)):
+            self.n += 1
+        self._transmit(delivery, self.n, False)
+
+    def _settle(self, n: int) -> None:
+        self.quota += 1
+        if self.backlog:
+            self.resume_sending()
+
+    def _receive_pubrec(self, packet_id: int, n: int) -> None:
+        self._release(packet_id, n)
+
+    def _complete(self, packet_id: int, n: int) -> None:
+        del self.released[packet_id]
+        self._settle(n)
