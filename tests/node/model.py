@@ -77,7 +77,7 @@ class _Client:
         """Sends again what the specification says."""
 
     def _reconnect(self) -> WireClient:
-        wire = WireClient(self._node.port, self._version, timeout_seconds=10.0)
+        wire = WireClient(self._node.port, self._version, timeout_seconds=15.0)
         try:
             properties = HOUR if self._version == MQTT_5 else None
             connack = wire.connect(self._client_id, clean_start=False, properties=properties)

@@ -8,6 +8,7 @@ import pytest
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Disconnect, Properties, ReasonCode, Will
 from tests.node.conftest import Clients
 from tests.node.harness import running_node
+from tests.node.model import Subscriber
 from tests.node.wire import HOUR, WireClient, connected
 
 LIVES = pytest.mark.parametrize("expiry", [0, 3600], ids=["direct", "stored"])
@@ -226,6 +227,30 @@ def test_delayed_will_outlives_the_node(tmp_path: Path) -> None:
         with WireClient(node.port) as away:
             away.connect("away", clean_start=False, properties=HOUR)
             away.assert_silence(2.0)
+
+
+@pytest.mark.timeout(40)  # a will that was leased by the node that died is looked at again after 10 s
+@pytest.mark.parametrize("delay_ms", [0, 1, 3, 8])
+def test_wills_once_over_a_kill(tmp_path: Path, delay_ms: int) -> None:
+    """The node dies while it sends the wills of clients that it has just lost: each comes exactly once."""
+    count = 40
+    with running_node(tmp_path) as node, Subscriber(node, "watcher") as watcher:
+        watcher.subscribe("w/#", 2)
+        watcher.lose()
+        doomed = [
+            connected(
+                node.port, f"d{number}", will=_will(f"w/{number}", b"%d" % number, qos=2), properties=HOUR
+            )
+            for number in range(count)
+        ]
+        for client in doomed:
+            client.close()
+        time.sleep(delay_ms / 1000)
+        node.kill_all()
+        node.start()
+        watcher.receive(count)
+        watcher.receive_no_more()
+        assert sorted(watcher.received, key=int) == [b"%d" % number for number in range(count)]
 
 
 def test_stopping_node_sends_no_delayed_will(tmp_path: Path) -> None:
