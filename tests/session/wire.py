@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from broker.mqtt import MQTT_5, Decoder, Packet
+from broker.mqtt import MQTT_5, Decoder, Packet, Publish
 from broker.session import (
     Clock,
     Delivery,
@@ -155,3 +155,16 @@ def message(payload: bytes = b"payload", *, qos: int = 1, deadline_ms: int = 0, 
 def entry(n: int, qos: int = 1, *, gen: int = 1, deadline_ms: int = 0) -> Delivery:
     """A queue entry; its payload is its number."""
     return Delivery(message(b"%d" % n, qos=qos, deadline_ms=deadline_ms), qos, False, (), gen, n)
+
+
+def published(packets: list[Packet]) -> list[tuple[int, bytes, bool]]:
+    """Packet Identifier, payload and DUP of PUBLISH packets; fails if there is anything else."""
+    found = []
+    for packet in packets:
+        assert isinstance(packet, Publish)
+        found.append((packet.packet_id, packet.payload, packet.dup))
+    return found
+
+
+def payloads(packets: list[Packet]) -> list[bytes]:
+    return [payload for _, payload, _ in published(packets)]
