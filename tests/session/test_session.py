@@ -185,3 +185,13 @@ def test_settling_what_an_earlier_connection_began_frees_nothing() -> None:
     assert intake.open(1)
     assert intake.open(1)
     assert not intake.open(1)
+
+
+def test_what_else_waits_for_the_store_is_bounded_too() -> None:
+    intake, resumable = _intake(MQTT_5, 10, 100)
+    intake.hold(101)
+    assert intake.must_hold()
+    intake.is_held = True
+    intake.release(101)
+    assert resumable == [intake]
+    assert not intake.is_held
