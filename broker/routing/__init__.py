@@ -4,7 +4,8 @@ from broker.routing.commit import Committer
 from broker.routing.index import Subscriber, Subscription, SubscriptionIndex
 from broker.routing.ingress import Ingress
 from broker.routing.interest import Interest
-from broker.routing.router import Publication, Router
+from broker.routing.publication import Publication
+from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index
 from broker.routing.writes import SessionWrites
 

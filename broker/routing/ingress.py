@@ -18,7 +18,8 @@ from broker.mqtt import (
     ReasonCode,
     forwarded_properties,
 )
-from broker.routing.router import Publication, Router
+from broker.routing.publication import Publication
+from broker.routing.router import Router
 from broker.session import NO_DEADLINE, Clock, Message, Receipt, Session, TokenSource
 
 _OVERHEAD_BYTES: Final = 512  # of a message that waits, beside its payload

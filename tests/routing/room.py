@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from broker.mqtt import MQTT_5, Packet
 from broker.routing.index import Subscriber, SubscriptionIndex
 from broker.routing.ingress import Ingress
-from broker.routing.router import Publication, Router
+from broker.routing.publication import Publication
+from broker.routing.router import Router
 from broker.routing.writes import SessionWrites
 from broker.session import (
     Clock,

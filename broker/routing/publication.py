@@ -1,0 +1,56 @@
+"""A message on its way through the router, and who waits for it."""
+
+from typing import Protocol
+
+from broker.routing.index import Subscription
+from broker.session import Message, Session
+
+
+class Settled(Protocol):
+    """Whom a Publication without a session (a will) tells that it has been routed."""
+
+    def settled(self, publication: "Publication") -> None:
+        """Everything this message stands for is stored."""
+
+
+class Publication:
+    """A message on its way through the router, and who waits for it.
+
+    Either `session` gets the acknowledgement of `packet_id`, or `origin` is told. `is_delivered` says that
+    the direct subscribers have it already (a retained message at QoS 0).
+    """
+
+    __slots__ = (
+        "body_call",
+        "body_index",
+        "is_delivered",
+        "is_matched",
+        "message",
+        "origin",
+        "packet_id",
+        "session",
+        "size_bytes",
+        "targets",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        session: Session | None,
+        packet_id: int = 0,
+        size_bytes: int = 0,
+        origin: Settled | None = None,
+    ) -> None:
+        self.message = message
+        self.session = session
+        self.packet_id = packet_id
+        self.size_bytes = size_bytes
+        self.origin = origin
+        self.targets: list[Subscription] = []
+        self.is_delivered = False
+        self.is_matched = False
+        self.body_call = 0
+        self.body_index = 0
+
+    def __repr__(self) -> str:
+        return f"Publication({self.message!r}, packet_id={self.packet_id})"
