@@ -14,6 +14,7 @@ from broker.session import Delivery, Message, QueuedOutbound, Session, StoredSes
 from cluster.store import queues, receive, records
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
+from cluster.store.reply import as_bytes, as_int
 
 _ACK: Final = 0
 _RELEASE: Final = 1
@@ -162,7 +163,8 @@ class SessionWrites:
             return
         try:
             self._take_reply(asked, reply)
-        except (TypeError, ValueError, IndexError) as error:  # what a record of another shape leads to
+        # What a record of another shape leads to.
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             self.failed.append((asked.session, f"{type(error).__name__}: {error}"))
 
     def _take_reply(self, asked: _Asked, reply: object) -> None:
@@ -265,12 +267,11 @@ class _Builder:
 
 
 def entry_delivery(gen: object, n: object, packed: object) -> Delivery:
-    """A queue entry as a delivery."""
-    assert isinstance(gen, int)
-    assert isinstance(n, int)
-    assert isinstance(packed, bytes)
-    entry = records.unpack_entry(packed)
+    """A queue entry as a delivery. Raises what a damaged record leads to."""
+    entry = records.unpack_entry(as_bytes(packed))
+    if entry.qos not in (1, 2):
+        raise ValueError(f"queue entry at QoS {entry.qos}")
     message = Message(
         entry.topic, entry.payload, entry.qos, entry.retain, entry.properties, entry.deadline_ms
     )
-    return Delivery(message, entry.qos, entry.retain, entry.subscription_identifiers, gen, n)
+    return Delivery(message, entry.qos, entry.retain, entry.subscription_identifiers, as_int(gen), as_int(n))

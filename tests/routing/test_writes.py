@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Pubcomp, Publish, Pubrec, Pubrel
 from broker.routing.writes import entry_delivery
@@ -275,6 +277,39 @@ def test_a_damaged_session_stalls_nobody() -> None:
     assert reasons == ["WRONGTYPE", "IndexError", "TypeError", "TypeError"]
     assert good.queued is not None
     assert len(room.got("client")) == 1
+
+
+RECORD = records.pack_head(1, False, ()) + records.pack_body("t", b"1", b"", 0)
+
+
+@given(st.one_of(st.binary(max_size=20), st.tuples(st.integers(0, len(RECORD) - 1), st.integers(0, 255))))
+@example(b"\x80")  # a map without anything
+@example((4, 0x05))  # a topic which is a number
+@example((2, 0x03))  # QoS 3
+@example((2, 0x00))  # QoS 0
+def test_a_damaged_entry_costs_one_connection_and_no_more(damage: bytes | tuple[int, int]) -> None:
+    if isinstance(damage, bytes):
+        packed = damage
+    else:
+        at, byte = damage
+        packed = RECORD[:at] + bytes([byte]) + RECORD[at + 1 :]
+    room = Room()
+    session = room.connect("client", queue=QueueState(1, 1, 0, 8, (), (), False))
+    _answer(room, [1, 8, 1, [1, 1, packed], False])
+    assert session.queued is not None
+    qos_in_flight = {state & 3 for state in session.queued.inflight.values()}
+    assert qos_in_flight <= {1, 2}
+    assert bool(qos_in_flight) + len(room.writes.failed) + room.drops.counts.get("expired", 0) == 1
+
+
+@pytest.mark.parametrize("entry", [[1.5, 1, RECORD], [1, b"1", RECORD], [1, 1, False]])
+def test_an_entry_of_another_shape_is_damage_too(entry: list[object]) -> None:
+    room = Room()
+    session = room.connect("client", queue=QueueState(1, 1, 0, 8, (), (), False))
+    _answer(room, [1, 8, 1, entry, False])
+    ((failed, reason),) = room.writes.failed
+    assert failed is session
+    assert reason.startswith("TypeError")
 
 
 # Redis full
