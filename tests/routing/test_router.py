@@ -679,3 +679,44 @@ def test_nobody_has_to_wait_for_a_publication() -> None:
     node.exchange()
     node.settle()
     assert not node.router.has_work()
+
+
+def test_a_direct_subscriber_has_a_message_once_whoever_sends_it_again() -> None:
+    node = Node()
+    direct = node.connect("direct")
+    direct.subscribe("t", 2)
+    got = []
+    for _ in range(2):  # the publisher was cut off before PUBREC, and sends it again
+        publisher = node.connect("publisher", queue=new_queue())
+        node.publish(message(qos=2, token=b"token"), publisher)
+        node.exchange()
+        node.settle()
+        got.append(direct.got())
+    assert got == [[(b"payload", 2)], []]
+    late = node.connect("late")
+    late.subscribe("t", 2)
+    node.publish(message(qos=2, token=b"token"))
+    node.exchange()
+    node.settle()
+    assert late.got() == [(b"payload", 2)]
+    assert direct.got() == []
+
+
+def test_tokens_that_are_remembered_are_bounded() -> None:
+    node = Node()
+    direct = node.connect("direct")
+    direct.subscribe("t", 0)
+    count = 2**18 + 1
+
+    def publish(*numbers: int) -> int:
+        """How many of these messages reach the subscriber."""
+        for number in numbers:
+            node.publish(message(qos=2, token=b"%d" % number))
+        while node.router.has_work():
+            node.exchange()
+            node.settle()
+        return len(direct.got())
+
+    assert publish(*range(count)) == count
+    assert publish(count - 1, 1) == 0
+    assert publish(0) == 1  # the oldest is forgotten

@@ -178,6 +178,18 @@ def test_payloads_that_wait_are_bounded() -> None:
         assert resumable == [intake]
 
 
+def test_other_things_that_wait_for_the_store_count_too() -> None:
+    intake, resumable = _intake(MQTT_5, 10, 100)
+    intake.open(60)
+    intake.hold(60)
+    assert intake.must_hold()
+    intake.is_held = True
+    intake.release(60)
+    assert not intake.must_hold()
+    assert resumable == [intake]
+    assert (intake.bytes, intake.unanswered) == (60, 1)
+
+
 def test_settling_what_an_earlier_connection_began_frees_nothing() -> None:
     intake, _ = _intake(MQTT_5)
     intake.close()
