@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from broker import build_mode
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Disconnect, Properties, Publish, ReasonCode
 from tests.node.harness import NodeProcess, refused_start, running_node
 from tests.node.model import Publisher, Subscriber
@@ -292,7 +293,7 @@ def test_start_output(tmp_path: Path) -> None:
     with running_node(tmp_path, "--node-name", "alpha") as node:
         lines = [line for line in node.output().splitlines() if not line.startswith("{")]
         assert lines[0].startswith("moorline ")
-        assert "(pure)" in lines[0]
+        assert f"({build_mode()})" in lines[0]
         assert "alpha" in lines[0]
         assert lines[1].split() == ["mqtt", f"127.0.0.1:{node.port}"]
         assert lines[2].split() == ["admin", f"http://127.0.0.1:{node.admin_port}"]
