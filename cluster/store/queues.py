@@ -46,7 +46,7 @@ def raise_hi(bucket: int, client_id: str, epoch: int, window: int) -> list[objec
 def page(bucket: int, client_id: str, epoch: int, after_n: int, window: int) -> list[object]:
     """Reads at most `window` entries beyond `after_n`, which may then be sent.
 
-    Answer: [1, hi, n, [gen, n, packed, ...], more]; [0] if the epoch is stale. `more`: the page ends early, as
-    it has about a MiB. Otherwise fewer than `window` entries are all there are.
+    Answer: [1, hi, n, [gen, n, packed, ...], more]; [0] if the epoch is stale. `more`: the page ends early,
+    as it has about a MiB. Otherwise fewer than `window` entries are all there are.
     """
     return ["page", bucket, client_id, epoch, after_n, window]

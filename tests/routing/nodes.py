@@ -1,41 +1,23 @@
-"""A node without network and store: its sessions, its router, and replies of the store made by hand."""
+"""A room whose clients subscribe and are sent messages, and whose router is answered request by request."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from broker.mqtt import MQTT_5, Packet, Publish
-from broker.routing import Ingress, Publication, Router, SessionWrites, Subscriber, SubscriptionIndex
-from broker.session import (
-    Clock,
-    Drops,
-    Intake,
-    Message,
-    Outbox,
-    QueueState,
-    SendingLimits,
-    Session,
-    StoredSession,
-    TokenSource,
-)
-from cluster.store import keys
+from broker.routing import Publication, Subscriber
+from broker.session import Message, QueueState, Session
 from cluster.store.call import Call, Request
-from tests.session.wire import Silent, Wire
+from tests.routing.room import NODE, Room, bucket_of
+from tests.session.wire import Wire
 
-INCARNATION = "node-1"
-HERE = INCARNATION.encode()
+HERE = NODE.encode()
 QUEUE_LIMIT = 1000
-TOKEN_PREFIX = b"12345678"
 TOKEN_TTL_MS = 60_000
 
 
-def new_queue(window: int = 8, *, receiving: Sequence[tuple[int, bytes, bool]] = ()) -> QueueState:
-    """A persistent session that has just begun; its generation is 1."""
-    return QueueState(1, 0, 0, window, (), receiving, True)
-
-
-def appended(n: int = 0, owner: bytes | bool = HERE, *, gen: int = 1, dropped: int = 0) -> list[object]:
+def appended(n: int = 0, owner: bytes | bool = HERE, *, dropped: int = 0) -> list[object]:
     """What `enqueue` answers when all went into the queue, as n + 1, n + 2, ..."""
-    return [gen, n, owner, False, dropped]
+    return [1, n, owner, False, dropped]
 
 
 def mixed(*statuses: int, n: int = 0, owner: bytes | bool = HERE) -> list[object]:
@@ -50,7 +32,6 @@ class Peer:
     node: "Node"
     session: Session
     wire: Wire
-    source: Silent
     subscriber: Subscriber
 
     def subscribe(
@@ -67,9 +48,6 @@ class Peer:
             self.subscriber, filter, qos, no_local, retain_as_published, identifier, b"options", stamp
         )
 
-    def sends(self, *packets: Packet) -> int:
-        return self.node.ingress.receive(self.session, packets, 0)
-
     def take(self) -> list[Packet]:
         self.session.outbox.flush()
         return self.wire.take()
@@ -81,26 +59,13 @@ class Peer:
         return [(packet.payload, packet.qos) for packet in packets if isinstance(packet, Publish)]
 
 
-@dataclass
 class Node:
-    """`exchange` is one round trip of the router, `write` one of the sessions."""
+    """A room with peers in it. `exchange` is one round trip of the router."""
 
-    drop_oldest: bool = True
-    receive_limit: int = 20
-    clock: Clock = field(default_factory=lambda: Clock(1_000_000))
-    index: SubscriptionIndex = field(default_factory=SubscriptionIndex)
-    drops: Drops = field(default_factory=Drops)
-    ready: list[Outbox] = field(default_factory=list)
-    changed: list[StoredSession] = field(default_factory=list)
-    resumable: list[Intake] = field(default_factory=list)
-    router: Router = field(init=False)
-    ingress: Ingress = field(init=False)
-    writes: SessionWrites = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.router = Router(self.index, self.clock, INCARNATION, QUEUE_LIMIT, self.drop_oldest)
-        self.ingress = Ingress(self.router, self.clock, TokenSource(TOKEN_PREFIX))
-        self.writes = SessionWrites(self.changed, self.ingress, self.receive_limit)
+    def __init__(self, *, drop_oldest: bool = True) -> None:
+        self.room = Room(queue_limit=QUEUE_LIMIT, drop_oldest=drop_oldest)
+        self.index = self.room.index
+        self.router = self.room.router
 
     def connect(
         self,
@@ -112,33 +77,19 @@ class Node:
         window: int = 8,
     ) -> Peer:
         """A direct session, or a persistent one if it has a queue."""
-        wire = Wire(version)
-        source = Silent()
-        bucket = keys.bucket_of(client_id)
-        session = Session(
-            client_id,
-            bucket,
-            3,
-            version,
-            self.drops,
-            Outbox(self.ready, wire, 1 << 20),
-            Intake(source, version, receive_maximum, 1 << 20, self.resumable),
-            self.clock,
-            SendingLimits(window, 0, 100, True),
-            queue,
-            TOKEN_TTL_MS,
-            self.changed,
+        session = self.room.connect(
+            client_id, queue=queue, version=version, receive_maximum=receive_maximum, window=window
         )
         if queue is None:
-            subscriber = Subscriber(client_id, bucket, True)
+            subscriber = Subscriber(client_id, session.bucket, True)
         else:
-            subscriber = self.index.subscriber(client_id, bucket)
+            subscriber = self.index.subscriber(client_id, session.bucket)
         subscriber.session = session
-        return Peer(self, session, wire, source, subscriber)
+        return Peer(self, session, self.room.wires[client_id], subscriber)
 
     def away(self, client_id: str, filter: str, qos: int = 1, stamp: int = 1) -> Subscriber:
         """A persistent session that is not connected here subscribes."""
-        subscriber = self.index.subscriber(client_id, keys.bucket_of(client_id))
+        subscriber = self.index.subscriber(client_id, bucket_of(client_id))
         self.index.add(subscriber, filter, qos, False, False, 0, b"options", stamp)
         return subscriber
 
@@ -159,18 +110,6 @@ class Node:
             self.router.match_again()
         assert self.router.is_settled()
         self.router.settle()
-
-    def write(self, *replies: object) -> list[Request]:
-        """The sessions' next calls are answered, request by request. Returns the requests."""
-        calls = self.writes.next_calls()
-        assert self.writes.take_replies(spread(calls, replies))
-        return requests_of(calls)
-
-    def answer(self, answer: Callable[[Request], object]) -> list[Request]:
-        """Like `write`, with the reply computed from the request."""
-        calls = self.writes.next_calls()
-        assert self.writes.take_replies([[answer(request) for request in call.requests] for call in calls])
-        return requests_of(calls)
 
 
 def requests_of(calls: Sequence[Call]) -> list[Request]:

@@ -6,7 +6,6 @@ import pytest
 
 from broker.mqtt import MQTT_3_1_1, Puback, Publish, Pubrec
 from broker.routing import Publication
-from broker.routing.index import Subscriber
 from cluster.store import records, retained
 from cluster.store.call import Request
 from cluster.store.errors import CallFailed, ItemError, RedisFull
@@ -17,9 +16,9 @@ from tests.routing.nodes import (
     appended,
     message,
     mixed,
-    new_queue,
     spread,
 )
+from tests.routing.room import new_queue
 
 ELSEWHERE = b"node-2"
 APPENDED = 0
@@ -561,10 +560,6 @@ def test_a_persistent_subscriber_at_qos_0_hears_them_too() -> None:
 # Tokens, acknowledgements, origins
 
 
-def bucket_of(subscriber: Subscriber) -> int:
-    return subscriber.bucket
-
-
 def test_a_direct_publishers_token_is_spent_when_all_is_settled() -> None:
     node = Node()
     publisher = node.connect("publisher")
@@ -575,7 +570,7 @@ def test_a_direct_publishers_token_is_spent_when_all_is_settled() -> None:
     node.exchange(appended(0, False), 1)
     assert node.router.spent == []
     node.settle()
-    buckets = {bucket_of(away), retained.bucket_of_topic("t")}
+    buckets = {away.bucket, retained.bucket_of_topic("t")}
     assert sorted(node.router.spent) == sorted((bucket, b"token") for bucket in buckets)
     assert publisher.take() == [Pubrec(5)]
 
@@ -593,7 +588,7 @@ def test_a_persistent_publishers_token_is_remembered_until_its_exchange_ends() -
     assert inbound.spent == []
     inbound.release(5)
     inbound.released(5)
-    assert inbound.spent == [(bucket_of(away), b"token")]
+    assert inbound.spent == [(away.bucket, b"token")]
 
 
 def test_a_token_that_nobody_was_told_needs_not_be_forgotten() -> None:
@@ -668,7 +663,7 @@ def test_the_origin_of_a_will_is_told_when_it_is_routed() -> None:
     assert origin.told == []
     node.settle()
     assert origin.told == [publication]
-    assert node.router.spent == [(bucket_of(away), b"token")]
+    assert node.router.spent == [(away.bucket, b"token")]
 
 
 def test_nobody_has_to_wait_for_a_publication() -> None:
