@@ -358,6 +358,18 @@ def test_redis_full_holds_back_what_was_refused() -> None:
     assert publisher.take() == [Puback(i + 1) for i in range(201)]
 
 
+def test_what_is_held_keeps_its_order() -> None:
+    node = Node()
+    node.away("away", "t")
+    for i in range(450):
+        node.publish(message(b"%d" % i))
+    calls = node.router.next_calls()
+    assert not node.router.take_replies(calls, [RedisFull("full")] * 3)
+    again = node.router.next_calls()
+    assert [call.bodies for call in again] == [call.bodies for call in calls]
+    assert [len(call.bodies) for call in again] == [200, 200, 50]
+
+
 def test_redis_full_holds_back_retained_messages() -> None:
     node = Node()
     publisher = node.connect("publisher")
