@@ -1,12 +1,14 @@
 """How the subscription index follows the rows in Redis: loaded once, then kept up by the change log."""
 
+import logging
 from collections.abc import Sequence
-
-from cluster.store.store import Store
-from cluster.store.subscriptions import Change
 
 from broker.routing.index import SubscriptionIndex
 from cluster.store import keys, records
+from cluster.store.store import Store
+from cluster.store.subscriptions import Change
+
+logger = logging.getLogger(__name__)
 
 
 def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: str) -> None:
@@ -41,7 +43,16 @@ async def load_index(index: SubscriptionIndex, store: Store) -> None:
 
 
 def _add(index: SubscriptionIndex, client_id: str, filter: str, packed: bytes, stamp: int) -> None:
-    options = records.unpack_options(packed)
+    try:
+        options = records.unpack_options(packed)
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # what damage, or a newer record, leads to
+        logger.error("subscription of %r to %r left out: %s", client_id, filter, error)
+        return
     index.add(
         index.subscriber(client_id, keys.bucket_of(client_id)),
         filter,

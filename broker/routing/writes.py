@@ -29,6 +29,7 @@ _SPENT: Final = 8
 _QUOTA_EXCEEDED: Final = 0x97
 _MQTT_5: Final = 5
 _REQUESTS_PER_CALL: Final = 64
+_ENTRIES_PER_CALL: Final = 256  # of queues, that pages read: about a millisecond of Redis
 
 
 class _Asked:
@@ -251,17 +252,24 @@ class SessionWrites:
 class _Builder:
     """Requests of one function, split into calls of bounded size."""
 
-    __slots__ = ("asked", "calls", "function")
+    __slots__ = ("asked", "calls", "entries", "function")
 
     def __init__(self, function: str) -> None:
         self.function = function
+        self.entries = 0  # of pages, in the last call
         self.calls: list[Call] = []
         self.asked: list[list[_Asked]] = []
 
     def add(self, asked: _Asked, request: list[object]) -> None:
-        if not self.calls or len(self.asked[-1]) >= _REQUESTS_PER_CALL:
+        if (
+            not self.calls
+            or len(self.asked[-1]) >= _REQUESTS_PER_CALL
+            or self.entries + asked.size > _ENTRIES_PER_CALL
+        ):
             self.calls.append(Call(self.function))
             self.asked.append([])
+            self.entries = 0
+        self.entries += asked.size
         self.calls[-1].requests.append(request)
         self.asked[-1].append(asked)
 

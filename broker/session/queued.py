@@ -115,13 +115,13 @@ class QueuedOutbound(Outbound):
     def wanted_page(self) -> int:
         """How many entries after `next_n - 1` to read from the queue now, 0 for none.
 
-        Pages are not read for every place that becomes free, but for a quarter of the window at a time.
+        One page is asked for at a time, so the places that become free meanwhile share the next one.
         """
         if not (self.behind and self.page_wanted) or self.outbox.blocked or self.outbox.closed:
             return 0
         if self.waits_for_packet_id and self._is_in_use(self.waits_for_packet_id):
             return 0
-        if self.quota < max(1, self.window >> 2):
+        if self.quota <= 0:
             return 0
         self.page_wanted = False
         return self.quota

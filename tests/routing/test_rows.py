@@ -46,3 +46,16 @@ def test_what_nobody_knows_is_passed_over() -> None:
     assert index.match("a") == []
     assert index.version == "1.9"
     assert index.count == 0
+
+
+def test_a_damaged_row_is_left_out() -> None:
+    index = SubscriptionIndex()
+    changes = [
+        Change("sub+", "client", "a", b"\xc1", 5),
+        Change("sub+", "client", "b", b"", 5),
+        Change("sub+", "client", "c", _options(1), 5),
+    ]
+    apply_changes(index, changes, "1.9")
+    assert (index.match("a"), index.match("b")) == ([], [])
+    assert len(index.match("c")) == 1
+    assert index.version == "1.9"

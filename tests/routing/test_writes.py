@@ -370,7 +370,7 @@ def test_many_sessions_are_split_into_calls() -> None:
         room.connect(f"{number:06}", queue=QueueState(1, 0, 0, 8, (), (), False)) for number in range(130)
     ]
     calls = room.writes.next_calls()
-    assert [len(call.requests) for call in calls] == [64, 64, 2]
+    assert [len(call.requests) for call in calls] == [32, 32, 32, 32, 2]  # 256 entries of 8 each
     room.writes.take_replies([[[1, 8, 0, [], False] for _ in call.requests] for call in calls])
     assert all(session.queued is not None and not session.queued.behind for session in sessions)
 

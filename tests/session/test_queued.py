@@ -134,16 +134,19 @@ def test_a_full_page_is_followed_by_another() -> None:
     assert payloads(link.take()) == [b"1", b"2", b"3"]
 
 
-def test_a_page_is_worth_a_quarter_of_the_window() -> None:
+def test_a_page_is_read_for_every_place_that_is_free() -> None:
+    """A client may acknowledge only when it has all that it said it would take."""
     link = Link()
     outbound = link.queued(window=8, n=20, has_queue=True)
     assert outbound.wanted_page() == 8
     outbound.take_page(8, 20, [entry(n) for n in range(1, 9)], 8)
     link.take()
     outbound.puback(1)
-    assert outbound.wanted_page() == 0
+    assert outbound.wanted_page() == 1
     outbound.puback(2)
-    assert outbound.wanted_page() == 2
+    assert outbound.wanted_page() == 0  # one page at a time
+    outbound.take_page(9, 20, [entry(9)], 1)
+    assert outbound.wanted_page() == 1
 
 
 def test_an_empty_page_at_the_tail() -> None:

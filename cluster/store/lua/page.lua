@@ -36,13 +36,14 @@ end
 
 function operations.page(b, client, epoch, after_n, window)
   local session = key(b, "s:", client)
-  local found = call("HMGET", session, "epoch", "n")
+  local found = call("HMGET", session, "epoch", "n", "hi")
   if tonumber(found[1]) ~= epoch then
     return { 0 }
   end
   local n = tonumber(found[2])
   local flat, count, more = read_page(key(b, "q:", client), after_n, window)
   local hi = count < window and not more and n + window or flat[#flat - 1]
+  hi = math.max(hi, tonumber(found[3])) -- an earlier connection may have sent more than fits into this window
   call("HSET", session, "hi", hi)
   return { 1, hi, n, flat, more }
 end
