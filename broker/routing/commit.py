@@ -125,6 +125,9 @@ class Committer:
                 if not self._wake.is_set():  # otherwise a drop, say, may still wait for its dead letter
                     self._idle.set()
                 await self._wake.wait()
+            if self._calls and not (self._writes.changed or self._router.has_work()):
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                await asyncio.sleep(0)
             self._wake.clear()
             await self._cycle()
 

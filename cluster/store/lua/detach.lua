@@ -15,10 +15,11 @@ function operations.detach(b, client, epoch, sent, expiry, fire_will)
     return { #rows == 0 and #will == 0, rows, will }
   end
   local rows = {}
+  local may_have_will = fields.will_delay or not fields.owner
   if fields.owner then -- otherwise it was done before: a repeat
     -- None beyond hi was sent: what this connection sent, or an earlier one.
     local hi = math.max(sent, cmsgpack.unpack(fields.claim)[3])
     rows = give_back(b, client, fields, hi, expiry or tonumber(fields.expiry), fire_will)
   end
-  return { false, rows, will_if_due(b, client, epoch) }
+  return { false, rows, may_have_will and will_if_due(b, client, epoch) or {} }
 end

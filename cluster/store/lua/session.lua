@@ -23,7 +23,7 @@ local function read_session(session)
   return fields, subscriptions, replays
 end
 
-local OWNERSHIP = { "epoch", "owner", "claim", "expiry", "will_delay", "n", "hi" }
+local OWNERSHIP = { "epoch", "owner", "claim", "expiry", "will_delay", "n", "hi", "direct" }
 
 -- The fields that matter when its connection ends, as a map.
 local function read_ownership(b, client)
@@ -54,6 +54,10 @@ local function end_session(b, client, fields, subscriptions)
   end
   if fields.owner then
     call("SREM", key(b, "n:", fields.owner), client)
+  end
+  if fields.direct then -- it never had a deadline, nor anything but its hash
+    call("DEL", key(b, "s:", client))
+    return rows
   end
   call("ZREM", key(b, "due"), "s:" .. client)
   call("UNLINK", key(b, "s:", client), key(b, "q:", client), key(b, "rel:", client), key(b, "rx:", client))
@@ -95,6 +99,10 @@ local function give_back(b, client, fields, hi, expiry, fire_will)
     free_session(b, client, fields, hi, expiry)
     return {}
   end
-  local _, subscriptions = read_session(key(b, "s:", client))
+  local subscriptions = {}
+  if not fields.direct then
+    local _, found = read_session(key(b, "s:", client))
+    subscriptions = found
+  end
   return end_session(b, client, fields, subscriptions)
 end
