@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from cluster.store.deadlines import DueWill
-from cluster.store.lane import Reply
-
 from broker.client.client import Hub
 from broker.observability.logs import get_logger
 from broker.routing import Publication
 from broker.session import WillMessage
 from cluster.store import deadlines, keys, records
+from cluster.store.deadlines import DueWill
+from cluster.store.lane import Reply
 
 logger = get_logger(__name__)
 
