@@ -243,7 +243,6 @@ def _build(around: Surroundings, store: Store) -> Node:
     tasks = _Tasks()
     hub = Hub(
         settings=_client_settings(settings),
-        node_id=settings.node.name,
         incarnation=around.incarnation,
         clock=clock,
         index=index,

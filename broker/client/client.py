@@ -50,7 +50,6 @@ class Hub:
     """What all connections of a node share. Built by `broker.node`, which fills the tables of flows."""
 
     settings: ClientSettings
-    node_id: str
     incarnation: str
     clock: Clock
     index: SubscriptionIndex

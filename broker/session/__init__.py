@@ -11,7 +11,7 @@ from broker.session.outbox import Outbox, Sink, flush_all
 from broker.session.queued import QueuedOutbound
 from broker.session.session import Intake, QueueState, SendingLimits, Session
 from broker.session.stored import StoredSession
-from broker.session.subscription import SubscriptionOptions, wants_retained
+from broker.session.subscription import wants_retained
 from broker.session.will import WillMessage, will_message
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Session",
     "Sink",
     "StoredSession",
-    "SubscriptionOptions",
     "TokenSource",
     "WillMessage",
     "flush_all",

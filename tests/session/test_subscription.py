@@ -1,31 +1,8 @@
-"""Subscription Options, and when a SUBSCRIBE is answered with retained messages."""
+"""When a SUBSCRIBE is answered with retained messages."""
 
 import pytest
 
-from broker.session import SubscriptionOptions, wants_retained
-
-
-def test_options_are_compared_by_value() -> None:
-    options = SubscriptionOptions(1, True, False, 2, 5)
-    assert options == SubscriptionOptions(1, True, False, 2, 5)
-    for other in (
-        SubscriptionOptions(2, True, False, 2, 5),
-        SubscriptionOptions(1, False, False, 2, 5),
-        SubscriptionOptions(1, True, True, 2, 5),
-        SubscriptionOptions(1, True, False, 1, 5),
-        SubscriptionOptions(1, True, False, 2, 6),
-    ):
-        assert options != other
-    assert options != "options"
-    with pytest.raises(TypeError):
-        hash(options)
-
-
-def test_options_show_what_they_are() -> None:
-    assert repr(SubscriptionOptions(1)) == (
-        "SubscriptionOptions(qos=1, no_local=False, retain_as_published=False, retain_handling=0, "
-        "subscription_identifier=0)"
-    )
+from broker.session import wants_retained
 
 
 @pytest.mark.parametrize(
