@@ -88,7 +88,7 @@ build: $(BUILD).stamp
 lock:
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv; }
 	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' \
 	  -o requirements.lock pyproject.toml
 
 clean:
