@@ -11,7 +11,7 @@ from typing import Final
 
 import anyio
 
-from cluster.store import membership
+from cluster.store import inboxes, membership
 from cluster.store.call import Reply, Request
 from cluster.store.deadlines import DueWill, EndedSession
 from cluster.store.errors import ItemError, RedisFull, StoreUnavailable
@@ -21,7 +21,6 @@ from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
 _SESSIONS: Final = 64  # in one call, which carries about a millisecond of work
-_FILTERS: Final = 250  # likewise
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +61,17 @@ class Reaper:
         (is_dead,) = await self._ask([membership.bury(META_SLOT, incarnation)])
         if not is_dead:
             return
-        await self._ask([membership.bury(bucket, incarnation) for bucket in range(BUCKETS)])
+        slots = [*range(BUCKETS), *await self._inbox_slots()]
+        await self._ask([membership.bury(slot, incarnation) for slot in slots])
         await self._reap_buckets(incarnation)
-        is_left = True
-        while is_left:
-            (reply,) = await self._ask([membership.forget_node(incarnation, _FILTERS)])
-            is_left = membership.parse_forget_node(reply)
+        await self._ask([inboxes.close_inbox(incarnation)])
+        await self._ask([membership.leave(incarnation)])
         logger.warning("node %s was dead, its sessions have been given back", incarnation)
+
+    async def _inbox_slots(self) -> list[str]:
+        """The slots of all inboxes: a dead node must not write into any, its own one included."""
+        (reply,) = await self._ask([membership.members()])
+        return [member.incarnation for member in membership.parse_members(reply)]
 
     async def _reap_buckets(self, incarnation: str) -> None:
         left = list(range(BUCKETS))

@@ -133,8 +133,30 @@ def subscriptions(prefix: str, shard: int) -> str:
     return f"{prefix}{{m}}:subs:{shard}"
 
 
+def inbox(prefix: str, incarnation: str) -> str:
+    """Stream: messages and commands for a node, one field `p` (`cluster.inbox`). Beside it `inbox:bytes`, the
+    size of what is in there."""
+    return f"{prefix}{{{escape(incarnation)}}}:inbox"
+
+
+def messages_channel(prefix: str, incarnation: str) -> str:
+    """Channel: messages at QoS 0 for the clients of a node."""
+    return f"{prefix}{{{escape(incarnation)}}}:messages"
+
+
+def interest_channel(prefix: str) -> str:
+    """Channel: changes of what nodes are interested in that are not in the change log."""
+    return f"{prefix}{{m}}:interest"
+
+
+def info(prefix: str) -> str:
+    """Hash: node incarnation -> what it says of itself, JSON."""
+    return f"{prefix}{{m}}:info"
+
+
 def interest(prefix: str, incarnation: str) -> str:
-    """Hash: `1:<filter>` of the node's direct subscribers at QoS 1 and 2."""
+    """Hash: `<kind>:<filter>` of what the node's clients want. Kind 1: direct subscribers at QoS 1 and 2, in
+    the change log too; 0: subscribers at QoS 0; p: persistent ones at QoS 1 and 2 that are connected."""
     return f"{prefix}{{m}}:interest:{escape(incarnation)}"
 
 

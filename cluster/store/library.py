@@ -46,9 +46,11 @@ _FILES: Final = (
     "beat",
     "leave",
     "dead_nodes",
+    "members",
     "bury",
     "reap",
-    "forget_node",
+    "inbox",
+    "bell",
     "dispatch",
 )
 

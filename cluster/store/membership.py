@@ -1,7 +1,7 @@
 """Which nodes there are, by incarnation: each start of a node is another one, and none ever comes back.
 
 A node that died is reaped by the others, in steps which anybody may repeat or go on with: `bury` in {m},
-`bury` in all buckets, `reap` each bucket, `forget_node`.
+`bury` in all other slots, `reap` each bucket, close its inbox, `leave`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from cluster.store.call import Reply
 from cluster.store.deadlines import DueWill, EndedSession, parse_ended, parse_wills
 from cluster.store.keys import META_SLOT
-from cluster.store.reply import as_int, as_list, as_text, in_pairs
+from cluster.store.reply import as_bytes, as_int, as_list, as_text, in_pairs, in_triples
+
+DEAD_TICKS = 5
+"""A node not seen for so many ticks (seconds, about) is dead; as in lua/dead_nodes.lua."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,16 @@ class Beat:
 
     time_ms: int
     tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node. `is_alive`: it has been seen lately. `info`: what it says of itself with its beats, JSON; empty
+    before the first one."""
+
+    incarnation: str
+    is_alive: bool
+    info: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +50,10 @@ def join(incarnation: str) -> list[object]:
     return ["join", META_SLOT, incarnation]
 
 
-def beat(incarnation: str) -> list[object]:
-    """A life sign. The whole call is refused (NodeGone) if this incarnation is no member."""
-    return ["beat", META_SLOT, incarnation]
+def beat(incarnation: str, info: bytes | None = None) -> list[object]:
+    """A life sign, with what the node says of itself (None: as before). The whole call is refused (NodeGone)
+    if this incarnation is no member."""
+    return ["beat", META_SLOT, incarnation, False if info is None else info]
 
 
 def parse_beat(reply: Reply) -> Beat:
@@ -49,8 +63,24 @@ def parse_beat(reply: Reply) -> Beat:
 
 
 def leave(incarnation: str) -> list[object]:
-    """Stops being a member, with all its interest. Answer: the version of the change log then."""
+    """A node that stops, or a dead one that has been reaped in all buckets, is no member any more; its
+    interest goes with it. Answer: the version of the change log then."""
     return ["leave", META_SLOT, incarnation]
+
+
+def members() -> list[object]:
+    """Asks for all nodes."""
+    return ["members", META_SLOT]
+
+
+def parse_members(reply: Reply) -> list[Member]:
+    """The answer to `members`."""
+    fields = as_list(reply)
+    alive_from = as_int(fields[0]) - DEAD_TICKS + 1
+    return [
+        Member(as_text(incarnation), as_int(tick) >= alive_from, as_bytes(info))
+        for incarnation, tick, info in in_triples(fields[1:])
+    ]
 
 
 def dead_nodes(limit: int = 100) -> list[object]:
@@ -64,8 +94,9 @@ def parse_dead_nodes(reply: Reply) -> list[str]:
 
 
 def bury(slot: int | str, incarnation: str) -> list[object]:
-    """Refuses a dead node's calls, in this bucket or in {m}. Answer: whether it is dead. {m} comes first: if
-    it says no, the node has shown a life sign, or has been reaped, and there is nothing to do."""
+    """Refuses a dead node's calls, in this bucket, in {m} or in the slot of another node. Answer: whether it
+    is dead. {m} comes first: if it says no, the node has shown a life sign, or has been reaped, and there is
+    nothing to do."""
     return ["bury", slot, incarnation]
 
 
@@ -83,13 +114,3 @@ def parse_reap(reply: Reply) -> Reaped:
         parse_ended(ended),
         [(as_text(client_id), as_text(problem)) for client_id, problem in in_pairs(damaged)],
     )
-
-
-def forget_node(incarnation: str, limit: int) -> list[object]:
-    """Takes away what {m} knows of a node that has been reaped in all buckets, at most `limit` filters."""
-    return ["forget_node", META_SLOT, incarnation, limit]
-
-
-def parse_forget_node(reply: Reply) -> bool:
-    """The answer to `forget_node`: whether there is more to do."""
-    return bool(as_list(reply)[0])

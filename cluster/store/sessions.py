@@ -58,8 +58,10 @@ def claim(
     window: int,
     will: bytes | None,
     will_delay_seconds: int,
+    is_repeat: bool = False,
 ) -> list[object]:
     """Makes the caller the owner of a session. A claim with the same `nonce` gets the same answer.
+    `is_repeat` asks only for that answer, False if there is none: nothing is claimed.
 
     `window`: how many entries may be in flight, at least 1. `will`: from `records.pack_will`.
     """
@@ -74,6 +76,7 @@ def claim(
         window,
         False if will is None else will,
         will_delay_seconds,
+        is_repeat,
     ]
 
 

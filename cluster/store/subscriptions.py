@@ -41,7 +41,8 @@ class Unsubscribed:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An entry of the change log. `kind`: "sub+", "sub-" (who: client id), "int+", "int-" (who: node)."""
+    """An entry of the change log. `kind`: "sub+", "sub-" (who: client id), "int+", "int-" (who: node), "gone"
+    (who: a node that is no member any more)."""
 
     kind: str
     who: str
@@ -103,7 +104,8 @@ def rows(
 
 
 def interest(incarnation: str, adds: Sequence[str], removes: Sequence[str]) -> list[object]:
-    """Changes what the node's direct subscribers want at QoS 1 and 2. Answer: the version then."""
+    """Changes what the node's clients want; fields `<kind>:<filter>`, see lua/interest.lua. Answer: the
+    version then."""
     return ["interest", META_SLOT, incarnation, adds, removes]
 
 

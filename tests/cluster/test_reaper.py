@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from cluster.reaper import Reaper
-from cluster.store import keys, membership, subscriptions
+from cluster.store import inboxes, keys, membership, subscriptions
 from cluster.store.call import Reply, Request
 from cluster.store.deadlines import DueWill, EndedSession
 from cluster.store.errors import NodeGone, StoreUnavailable
@@ -92,7 +92,8 @@ def die(dead: Caller) -> None:
     dead.ask(membership.join(dead.incarnation))
     for number in range(CLIENTS):
         dead.claim(f"{dead.incarnation}-{number}", expiry=3600 * (number % 2), will=b"will")
-    filters = [f"f/{number}" for number in range(FILTERS)]
+    dead.ask(inboxes.open_inbox(dead.incarnation))
+    filters = [f"1:f/{number}" for number in range(FILTERS)]
     dead.ask(subscriptions.interest(dead.incarnation, filters, []))
 
 
@@ -108,8 +109,11 @@ def assert_reaped(dead: Caller, *lives: Life) -> None:
     assert len(wills) == len(set(wills)) == CLIENTS
     assert not is_member(dead)
     names = [name.removeprefix(dead.prefix) for name in dead.key_names()]
-    slots = [keys.META_SLOT, *range(keys.BUCKETS)]
-    assert {name for name in names if name.endswith(":dead")} == {f"{{{slot}}}:gone:dead" for slot in slots}
+    slots = [keys.META_SLOT, *range(keys.BUCKETS), *(life.caller.incarnation for life in lives)]
+    left = {name for name in names if name.endswith(":dead")} - {
+        "{dead}:gone:dead"
+    }  # unless it had left before
+    assert left == {f"{{{slot}}}:gone:dead" for slot in slots}
     assert len([name for name in names if "}:s:dead-" in name]) == CLIENTS // 2
 
 

@@ -62,12 +62,29 @@ def test_a_joining_node_starts_at_the_current_tick(caller: Caller) -> None:
 
 def test_leaving_takes_row_and_interest_away(caller: Caller) -> None:
     join(caller)
-    caller.ask(subscriptions.interest(caller.incarnation, ["a", "b"], []))
+    caller.ask(subscriptions.interest(caller.incarnation, ["1:a", "1:b"], []))
     version = subscriptions.parse_version(caller.ask(membership.leave(caller.incarnation), function="free"))
     assert row(caller) is None
     assert not caller.redis.exists(keys.interest(caller.prefix, caller.incarnation))
     log = subscriptions.parse_log(caller.ask(subscriptions.log_since("1.1")))
     assert log is not None
     assert log.version == version
-    assert sorted((change.kind, change.filter) for change in log.changes) == [("int-", "a"), ("int-", "b")]
+    assert [(change.kind, change.who) for change in log.changes] == [("gone", caller.incarnation)]
     assert caller.ask(membership.leave(caller.incarnation)) == version.encode()
+
+
+def test_members_and_what_they_say_of_themselves(caller: Caller) -> None:
+    other = caller.other()
+    join(caller)
+    join(other)
+    caller.ask(membership.beat(caller.incarnation, b"busy"), function="free")
+    for _ in range(membership.DEAD_TICKS):
+        caller.redis.delete(keys.tick(caller.prefix) + ":pace")  # a second later
+        beat(caller)
+    found = membership.parse_members(caller.ask(membership.members()))
+    assert sorted(found, key=lambda member: member.incarnation) == [
+        membership.Member(caller.incarnation, True, b"busy"),
+        membership.Member(other.incarnation, False, b""),
+    ]
+    caller.ask(membership.leave(caller.incarnation), function="free")
+    assert not caller.redis.exists(keys.info(caller.prefix))

@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from cluster.store import deadlines, keys, membership, subscriptions
+from cluster.store import deadlines, inboxes, keys, membership, subscriptions
 from cluster.store.membership import Reaped
 from cluster.store.sessions import NEVER
 from tests.store.caller import LEASE_MS, Caller
@@ -51,8 +51,9 @@ def reap(caller: Caller, limit: int = 100, bucket: int = BUCKET) -> Reaped:
     return membership.parse_reap(caller.ask(membership.reap(bucket, DEAD, limit), function="free"))
 
 
-def forget(caller: Caller, limit: int = 100) -> bool:
-    return membership.parse_forget_node(caller.ask(membership.forget_node(DEAD, limit), function="free"))
+def forget(caller: Caller) -> None:
+    caller.ask(inboxes.close_inbox(DEAD), function="free")
+    caller.ask(membership.leave(DEAD), function="free")
 
 
 def owned(caller: Caller, bucket: int = BUCKET) -> set[bytes]:
@@ -65,6 +66,8 @@ def names_of_bucket(count: int) -> list[str]:
     return [next(name for name in names if keys.bucket_of(name) == BUCKET) for _ in range(count)]
 
 
+# Who is dead
+# Who is dead
 # Who is dead
 
 
@@ -103,6 +106,8 @@ def test_a_cluster_that_has_never_beaten_has_no_dead(caller: Caller) -> None:
 
 
 # Tombstones
+# Tombstones
+# Tombstones
 
 
 def test_a_beat_before_the_burial_saves_the_node(dead: Caller, reaper: Caller) -> None:
@@ -139,11 +144,13 @@ def test_who_was_buried_is_found_until_forgotten(reaper: Caller) -> None:
     tick(reaper)
     bury(reaper)
     assert dead_nodes(reaper.other("node-3")) == [DEAD]
-    assert not forget(reaper)
+    forget(reaper)
     assert dead_nodes(reaper.other("node-3")) == []
     assert not bury(reaper)  # another reaper has done it all
 
 
+# Sessions
+# Sessions
 # Sessions
 
 
@@ -298,10 +305,12 @@ def test_reaping_needs_no_memory(caller: Caller, reaper: Caller) -> None:
     assert bury(reaper)
     assert bury(reaper, BUCKET)
     assert len(reap(reaper).wills) == 1
-    assert not forget(reaper)
+    forget(reaper)
     caller.redis.config_set("maxmemory", 0)
 
 
+# Wills
+# Wills
 # Wills
 
 
@@ -363,32 +372,29 @@ def test_a_claim_before_the_reaper_decides_the_will(caller: Caller, reaper: Call
 
 
 # The end of the membership
+# The end of the membership
+# The end of the membership
 
 
-def test_forgetting_withdraws_the_interest_in_steps(dead: Caller, reaper: Caller) -> None:
-    filters = [f"f/{i}" for i in range(7)]
-    version = subscriptions.parse_version(dead.ask(subscriptions.interest(DEAD, filters, [])))
-    dead.redis.hset(keys.interest(dead.prefix, DEAD), "0:unversioned", "")
+def test_forgetting_takes_interest_and_inbox_away(dead: Caller, reaper: Caller) -> None:
+    dead.ask(inboxes.open_inbox(DEAD))
+    reaper.ask(inboxes.send(DEAD, b"record"))
+    version = subscriptions.parse_version(dead.ask(subscriptions.interest(DEAD, ["1:a", "0:b"], [])))
     tick(reaper)
     bury(reaper)
-    steps = 1
-    while forget(reaper.other(f"node-{steps + 2}"), limit=3):
-        assert dead_nodes(reaper) == [DEAD]
-        steps += 1
-    assert steps == 3
-    assert not reaper.redis.exists(keys.interest(dead.prefix, DEAD))
+    forget(reaper)
+    assert not reaper.redis.exists(keys.interest(dead.prefix, DEAD), keys.inbox(dead.prefix, DEAD))
     assert reaper.redis.zscore(keys.nodes(dead.prefix), DEAD) is None
+    assert reaper.ask(inboxes.send(DEAD, b"too late")) == 0
     log = subscriptions.parse_log(reaper.ask(subscriptions.log_since(version)))
     assert log is not None
-    assert sorted((each.kind, each.who, each.filter) for each in log.changes) == [
-        ("int-", DEAD, name) for name in filters
-    ]
+    assert [(each.kind, each.who) for each in log.changes] == [("gone", DEAD)]
 
 
 def test_forgetting_again_changes_nothing(reaper: Caller) -> None:
     tick(reaper)
     bury(reaper)
-    assert not forget(reaper)
+    forget(reaper)
     version = reaper.redis.get(keys.version(reaper.prefix))
-    assert not forget(reaper.other("node-3"))
+    forget(reaper.other("node-3"))
     assert reaper.redis.get(keys.version(reaper.prefix)) == version

@@ -1,5 +1,6 @@
 """Subscriptions: the session decides, the rows follow, the log tells."""
 
+import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 import pytest
 
 from cluster.store import keys, retained, subscriptions
@@ -34,6 +35,8 @@ def log_since(caller: Caller, version: str, limit: int = 100) -> Log | None:
     return subscriptions.parse_log(caller.ask(subscriptions.log_since(version, limit), function="free"))
 
 
+# The session
+# The session
 # The session
 
 
@@ -103,6 +106,8 @@ def test_unsubscribe_ends_subscription_and_replay(caller: Caller) -> None:
 
 
 # Rows
+# Rows
+# Rows
 
 
 def test_rows_are_written_and_logged(caller: Caller) -> None:
@@ -152,23 +157,29 @@ def test_one_request_is_one_entry_of_the_log(caller: Caller) -> None:
 
 
 # Interest
+# Interest
+# Interest
 
 
-def test_interest_is_versioned(caller: Caller) -> None:
-    assert caller.ask(subscriptions.interest("node-1", ["a", "b"], [])) == b"1.1"
-    assert caller.ask(subscriptions.interest("node-1", ["a"], [])) == b"1.1"
-    assert caller.ask(subscriptions.interest("node-1", [], ["a", "never"])) == b"1.2"
+def test_interest_of_direct_subscribers_is_versioned(caller: Caller) -> None:
+    assert caller.ask(subscriptions.interest("node-1", ["1:a", "1:b"], [])) == b"1.1"
+    assert caller.ask(subscriptions.interest("node-1", ["1:a"], [])) == b"1.1"
+    assert caller.ask(subscriptions.interest("node-1", [], ["1:a", "1:never"])) == b"1.2"
     assert caller.redis.hkeys(keys.interest(caller.prefix, "node-1")) == [b"1:b"]
-    log = log_since(caller, "1.0")
-    assert log is not None
-    assert log.changes == [
-        Change("int+", "node-1", "a", b"", 0),
-        Change("int+", "node-1", "b", b"", 0),
-        Change("int-", "node-1", "a", b"", 0),
-    ]
 
 
-# The log
+def test_other_interest_is_told_on_the_channel(caller: Caller) -> None:
+    with caller.redis.pubsub() as listener:  # type: ignore[no-untyped-call]  # untyped there
+        listener.subscribe(keys.interest_channel(caller.prefix))
+        listener.get_message(timeout=5)
+        assert caller.ask(subscriptions.interest("node-1", ["0:a", "p:b", "1:c"], [])) == b"1.1"
+        assert caller.ask(subscriptions.interest("node-1", ["0:a"], ["p:b", "p:never"])) == b"1.1"
+        told = [listener.get_message(timeout=5) for _ in range(2)]
+        assert [msgpack.unpackb(message["data"], raw=True) for message in told if message] == [
+            [b"node-1", [b"0:a", b"p:b"], []],
+            [b"node-1", [], [b"p:b"]],
+        ]
+    assert caller.redis.hkeys(keys.interest(caller.prefix, "node-1")) == [b"0:a", b"1:c"]
 
 
 def test_the_log_is_read_in_pages(caller: Caller) -> None:

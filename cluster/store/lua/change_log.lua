@@ -30,12 +30,3 @@ local function note_change(changes, kind, who, filter, options, stamp)
   changes[at + 4] = options
   changes[at + 5] = stamp
 end
-
--- The node is no longer interested in these fields of its hash. Those that aren't versioned aren't logged.
-local function note_withdrawn(changes, node, fields)
-  for _, field in ipairs(fields) do
-    if string.sub(field, 1, 2) == "1:" then
-      note_change(changes, "int-", node, string.sub(field, 3), "", 0)
-    end
-  end
-end

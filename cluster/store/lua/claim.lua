@@ -1,6 +1,7 @@
 -- claim: a node takes a session for a connection that has said CONNECT.
 -- Request: bucket, client, nonce, clean_start, expiry seconds, protocol, window, will record or false, will
--- delay seconds.
+-- delay seconds, is_repeat: the connection has ended meanwhile, it is only asked what became of the claim that may
+-- have been made before; false if it was not, or somebody else has claimed since.
 -- Answer: present, epoch, gen, n, sent, hi, previous owner or false, previous epoch, subscriptions (filter,
 -- options, stamp), receiving (packet id, token, is routed), released (n), wills (member, token, record), rows
 -- of the session that was ended (filter, stamp), replays (filter, cursor).
@@ -77,13 +78,16 @@ local function write_claim(b, client, fields, claim, present)
   call("HSET", session, unpack(values))
 end
 
-function operations.claim(b, client, nonce, clean_start, expiry, protocol, window, will, will_delay)
+function operations.claim(b, client, nonce, clean_start, expiry, protocol, window, will, will_delay, is_repeat)
   local old, subscriptions, replays = read_session(key(b, "s:", client))
   if old.claim then
     local claim = cmsgpack.unpack(old.claim)
     if claim[1] == nonce then -- sent again: the answer it got, or would have got
       return claim_answer(b, client, old, subscriptions, replays, claim, rows_of_ended(b, client, claim[5]))
     end
+  end
+  if is_repeat then
+    return false
   end
   local present = old.gen ~= nil and not clean_start and not has_ended(old)
   local rows = {}

@@ -13,7 +13,8 @@ local function begin(keys, arguments)
   local time = call("TIME")
   now = time[1] * 1000 + math.floor(time[2] / 1000)
   local slot = string.match(string.sub(keys[1], #prefix + 1), "^{([^}]*)}")
-  return call("EXISTS", key(tonumber(slot) or slot, "gone:", incarnation)) == 0
+  local bucket = string.find(slot, "^%d+$") and tonumber(slot) or slot
+  return call("EXISTS", key(bucket, "gone:", incarnation)) == 0
 end
 
 local function dispatch(keys, arguments)

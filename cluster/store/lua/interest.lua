@@ -1,19 +1,36 @@
--- interest: which filters the direct subscribers of a node have at QoS 1 and 2.
+-- interest: what the clients of a node want, so that the others send it there.
 -- Request: "m", node, adds, removes. Answer: the version then.
--- Atomic, for the same reason as `rows`. Fields begin with "1:"; what isn't versioned has another beginning.
+-- Fields of the hash are `<kind>:<filter>`. Kind 1: direct subscribers at QoS 1 and 2. These are versioned: they
+-- are in the change log, and each batch looks whether that has moved. Kind 0: subscribers at QoS 0; kind p:
+-- persistent subscribers at QoS 1 and 2 that are connected, which get messages at QoS 0 only while they are. These
+-- two are told on a channel, and a node that may have missed some reads the hashes again.
+-- Atomic, for the same reason as `rows`.
+
+local VERSIONED = "1:"
+
+local function note_interest(changes, unversioned, kind, node, field)
+  if string.sub(field, 1, 2) == VERSIONED then
+    note_change(changes, kind, node, string.sub(field, 3), "", 0)
+  else
+    unversioned[#unversioned + 1] = field
+  end
+end
 
 function operations.interest(_, node, adds, removes)
-  local changes = {}
+  local changes, added, removed = {}, {}, {}
   local interest = key("m", "interest:", node)
-  for _, filter in ipairs(adds) do
-    if call("HSET", interest, "1:" .. filter, "") == 1 then
-      note_change(changes, "int+", node, filter, "", 0)
+  for _, field in ipairs(adds) do
+    if call("HSET", interest, field, "") == 1 then
+      note_interest(changes, added, "int+", node, field)
     end
   end
-  for _, filter in ipairs(removes) do
-    if call("HDEL", interest, "1:" .. filter) == 1 then
-      note_change(changes, "int-", node, filter, "", 0)
+  for _, field in ipairs(removes) do
+    if call("HDEL", interest, field) == 1 then
+      note_interest(changes, removed, "int-", node, field)
     end
+  end
+  if #added + #removed > 0 then
+    call("PUBLISH", key("m", "interest"), cmsgpack.pack({ node, added, removed }))
   end
   return log_changes(changes)
 end

@@ -36,7 +36,8 @@ function operations.reap(b, node, limit)
   end
   local more = call("EXISTS", owned) == 1
   if not more then
-    call("UNLINK", key(b, "bell:", node))
+    local bell = key(b, "bell:", node)
+    call("UNLINK", bell, bell .. ":taken")
   end
   return { more, wills, ended, damaged }
 end

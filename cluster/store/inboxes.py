@@ -1,0 +1,49 @@
+"""The inboxes of nodes and their bells: the requests; `cluster.inbox` reads and writes what is in them."""
+
+from cluster.store.call import Reply
+from cluster.store.reply import as_list, as_text
+
+
+def open_inbox(incarnation: str) -> list[object]:
+    """Makes a node's inbox; once, after it has joined. Answer: 1."""
+    return ["open_inbox", incarnation]
+
+
+def send(incarnation: str, record: bytes) -> list[object]:
+    """Puts a record into the inbox of a node. Answer: 1; 0 if the node is gone; -1 if there is no room."""
+    return ["send", incarnation, record]
+
+
+def trim_inbox(incarnation: str, last_id: str, size_bytes: int) -> list[object]:
+    """Forgets the entries up to `last_id`, which have been handled and have `size_bytes`. Answer: 1."""
+    return ["trim_inbox", incarnation, last_id, size_bytes]
+
+
+def inbox_tail(incarnation: str) -> list[object]:
+    """Asks for the id of the newest entry."""
+    return ["inbox_tail", incarnation]
+
+
+def close_inbox(incarnation: str) -> list[object]:
+    """Deletes the inbox of a node that has left or is dead. Answer: 1."""
+    return ["close_inbox", incarnation]
+
+
+def take_bell(bucket: int, incarnation: str, is_done: bool) -> list[object]:
+    """Asks what rang for this node in the bucket. What is answered is kept until it is asked with
+    `is_done`."""
+    return ["take_bell", bucket, incarnation, is_done]
+
+
+def parse_bell(reply: Reply) -> tuple[list[str], list[tuple[int, str]]]:
+    """The answer to `take_bell`: clients with new entries; epochs and clients that another node has taken."""
+    rung: list[str] = []
+    kicked: list[tuple[int, str]] = []
+    for member in map(as_text, as_list(reply)):
+        kind, _, name = member.partition(":")
+        if kind == "s":
+            rung.append(name)
+        elif kind == "kick":
+            epoch, _, client_id = name.partition(":")
+            kicked.append((int(epoch), client_id))
+    return rung, kicked

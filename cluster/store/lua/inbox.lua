@@ -1,0 +1,56 @@
+-- The inbox of a node: a stream that others write and the node reads. Its key has a slot of its own, named by
+-- the incarnation.
+--
+-- Bounded by entries and by bytes. A sender whose record must not be lost (a message for a direct subscriber)
+-- is told that there is no room, and holds its publishers back; a hint is left out: the bell says the same.
+-- Written only if it is there: a node that is gone has none.
+
+local INBOX = 10000 -- entries
+local INBOX_BYTES = 67108864
+
+-- open_inbox: makes the inbox, empty. Request: node. Answer: 1.
+function operations.open_inbox(node)
+  local inbox = key(node, "inbox")
+  if call("EXISTS", inbox) == 0 then
+    call("XGROUP", "CREATE", inbox, "none", "$", "MKSTREAM")
+    call("XGROUP", "DESTROY", inbox, "none")
+  end
+  return 1
+end
+
+-- send: a record for a node. Request: node, record. Answer: 1; 0 if the node is gone; -1 if there is no room.
+-- Atomic, as the bound is looked at in the same moment, and bytes and entries must agree.
+function operations.send(node, record)
+  local inbox, bytes = key(node, "inbox"), key(node, "inbox:bytes")
+  if call("XLEN", inbox) >= INBOX or tonumber(call("GET", bytes) or 0) >= INBOX_BYTES then
+    return -1
+  end
+  if not call("XADD", inbox, "NOMKSTREAM", "*", "p", record) then
+    return 0
+  end
+  call("INCRBY", bytes, #record)
+  return 1
+end
+
+-- trim_inbox: what has been handled goes. Request: node, id of the last entry that was, its bytes and those of
+-- the entries before it that were not trimmed yet. Answer: 1. A repeat trims nothing.
+function operations.trim_inbox(node, last_id, size)
+  local ms, sequence = string.match(last_id, "^(%d+)-(%d+)$")
+  local following = ms .. "-" .. string.format("%.0f", tonumber(sequence) + 1)
+  if call("XTRIM", key(node, "inbox"), "MINID", "=", following) > 0 then
+    call("DECRBY", key(node, "inbox:bytes"), size)
+  end
+  return 1
+end
+
+-- inbox_tail: the id of the newest entry, "0-0" if all has been trimmed. Request: node.
+function operations.inbox_tail(node)
+  local newest = call("XREVRANGE", key(node, "inbox"), "+", "-", "COUNT", 1)
+  return newest[1] and newest[1][1] or "0-0"
+end
+
+-- close_inbox: the node has left, or has been reaped. Request: node. Answer: 1.
+function operations.close_inbox(node)
+  call("UNLINK", key(node, "inbox"), key(node, "inbox:bytes"))
+  return 1
+end
