@@ -1,0 +1,95 @@
+"""What is in the inbox of a node: msgpack arrays with a version number and a kind first.
+
+Text and bytes are both msgpack `raw`, as everywhere in Redis. A record of a kind that this release doesn't
+know is skipped: a newer node may know more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, cast
+
+import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
+
+_VERSION: Final = 1
+_DIRECT: Final = 1
+_HANDOVER: Final = 2
+_KICK: Final = 3
+_COMMAND: Final = 4
+
+_pack = msgpack.Packer(use_bin_type=False).pack
+_unpack = msgpack.unpackb
+
+Fields: TypeAlias = Sequence[object]
+"""Of one message or delivery, as the router packs and reads them (`broker.routing.transit`)."""
+
+
+@dataclass(slots=True)
+class Direct:
+    """Messages for the subscribers of the node that have no queue."""
+
+    messages: list[Fields]
+
+
+@dataclass(slots=True)
+class Handover:
+    """Entries that were put into queues of sessions which the node owns: `bodies` as in `records.pack_body`
+    but unpacked, and for each session its client id, gen and entries."""
+
+    bodies: list[Fields]
+    sessions: list[Fields]
+
+
+@dataclass(slots=True)
+class Kick:
+    """Another node has claimed the client's session that this one owned with `epoch`."""
+
+    client_id: str
+    epoch: int
+
+
+@dataclass(slots=True)
+class Command:
+    """What an operator asks of the node; `argument` is JSON."""
+
+    name: str
+    argument: bytes
+
+
+Record: TypeAlias = Direct | Handover | Kick | Command
+
+
+def pack_direct(messages: Sequence[Fields]) -> bytes:
+    """See Direct."""
+    return cast(bytes, _pack((_VERSION, _DIRECT, messages)))
+
+
+def pack_handover(bodies: Sequence[Fields], sessions: Sequence[Fields]) -> bytes:
+    """See Handover."""
+    return cast(bytes, _pack((_VERSION, _HANDOVER, bodies, sessions)))
+
+
+def pack_kick(client_id: str, epoch: int) -> bytes:
+    """See Kick."""
+    return cast(bytes, _pack((_VERSION, _KICK, client_id, epoch)))
+
+
+def pack_command(name: str, argument: bytes = b"{}") -> bytes:
+    """See Command."""
+    return cast(bytes, _pack((_VERSION, _COMMAND, name, argument)))
+
+
+def unpack(record: bytes) -> Record | None:
+    """None for a kind or a version that this release doesn't know. Raises ValueError, TypeError, LookupError
+    for a record that is damaged."""
+    fields = _unpack(record, raw=True)
+    if fields[0] != _VERSION:
+        return None
+    kind = fields[1]
+    if kind == _DIRECT:
+        return Direct(fields[2])
+    if kind == _HANDOVER:
+        return Handover(fields[2], fields[3])
+    if kind == _KICK:
+        return Kick(fields[2].decode(), int(fields[3]))
+    if kind == _COMMAND:
+        return Command(fields[2].decode(), fields[3])
+    return None
