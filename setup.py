@@ -15,7 +15,7 @@ from setuptools.errors import BaseError, CCompilerError
 
 PACKAGES = ("broker/mqtt", "broker/session", "broker/routing")
 INTERPRETED = {
-    "broker/routing/commit.py"
+    "broker/routing/commit.py",
 }  # asynchronous glue: nothing to gain, and mypyc's coroutines differ
 MYPY_FLAGS = (
     "--config-file=",  # `make lint` is strict; a user's installation shouldn't fail on style

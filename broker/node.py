@@ -3,7 +3,9 @@ wires.
 
 Start: private Redis (if no URL is given), store, membership, subscription index, services, admin, listeners.
 Stop: listeners, DISCONNECT 0x8B to the clients, what is still to be stored, membership, store, private Redis.
-"""
+
+A node that the others have declared dead closes everything that belongs to this incarnation and starts again
+as another one, in the same process."""
 
 import asyncio
 import gc
@@ -11,7 +13,7 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -26,29 +28,52 @@ from broker.client import (
     Client,
     ClientSettings,
     DeadlineWheel,
+    Fights,
     Hub,
     disconnect_all,
     drop_rows,
     on_failed,
+    on_interest,
+    on_kicked,
     on_lost,
+    on_messages,
     on_overrun,
+    on_records,
+    on_rung,
     on_stale,
     route_wills,
+    withdraw_unused,
 )
 from broker.listeners import listen_tcp
 from broker.mqtt import ConnectionLimits, ReasonCode
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.routing import Committer, Ingress, Interest, Router, SessionWrites, SubscriptionIndex, load_index
+from broker.routing import (
+    CommitSurroundings,
+    Committer,
+    Ingress,
+    Interest,
+    Router,
+    SessionWrites,
+    SubscriptionIndex,
+    load_index,
+    load_unversioned,
+)
 from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
 from broker.settings import Address, Settings
+from cluster.bells import Bells
+from cluster.broadcast import Broadcast
 from cluster.heartbeat import Heartbeat
+from cluster.inbox import Inbox
 from cluster.janitor import Janitor
+from cluster.pulse import Pulse
 from cluster.reaper import Reaper
+from cluster.reassurance import Reassurance
 from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
+from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
 from cluster.store.store import Store, open_store
 
@@ -58,6 +83,8 @@ Redis may be away while a batch waits to be sent again."""
 
 _FILE_RESERVE: Final = 64  # files of a node that are not clients: Redis, listeners, admin, the event loop
 _SWEEP_SECONDS: Final = 0.5
+_ROUNDS_TO_FOLLOW: Final = 2  # sweeps: an idle node follows the log of subscriptions, too
+_ROUNDS_TO_WITHDRAW: Final = 20
 _GC_THRESHOLDS: Final = (50_000, 50, 1000)
 
 logger = get_logger(__name__)
@@ -68,12 +95,13 @@ class Surroundings:
     """What is there before Redis is, and outlives it."""
 
     settings: Settings
-    incarnation: str
     health: Health
     counters: Counters
     watch: "_RedisWatch"
     admin: Address | None
     stopping: anyio.Event
+    listen: list[Address]
+    """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
 
     def observe_exchange(self, seconds: float, requests: int) -> None:
         """Counts a batch that Redis has answered."""
@@ -89,6 +117,9 @@ class Node:
     store: Store
     hub: Hub
     heartbeat: Heartbeat
+    inbox: Inbox
+    bells: Bells
+    broadcast: Broadcast
     janitor: Janitor
     reaper: Reaper
     tasks: "_Tasks"
@@ -120,6 +151,28 @@ class _RedisWatch:
         return self._away_since is not None and time.monotonic() - self._away_since > self._limit_seconds
 
 
+class _Following:
+    """What the channel of interest says while what may have been missed is read from the store: that is
+    newer."""
+
+    def __init__(self, index: SubscriptionIndex, store: Store, hub: Callable[[], Hub]) -> None:
+        self._index = index
+        self._store = store
+        self._hub = hub
+        self._told: set[tuple[str, str]] = set()
+
+    def take(self, node: str, added: list[str], removed: list[str]) -> None:
+        """From the channel."""
+        self._told.update((node, field) for field in (*added, *removed))
+        on_interest(self._hub(), node, added, removed)
+
+    async def catch_up(self) -> None:
+        """The channel is listened to again."""
+        self._told.clear()
+        await load_unversioned(self._index, self._store, self._told)
+        self._told.clear()
+
+
 class _Tasks:
     """Short tasks of connections; each ends with the node. An error in one is logged and harms nobody."""
 
@@ -144,7 +197,6 @@ async def run(settings: Settings) -> int:
     health = Health()
     counters = Counters(settings.node.name, __version__)
     watch = _RedisWatch(health, counters, settings.redis.away_limit_seconds)
-    incarnation = f"{settings.node.name}.{secrets.token_hex(6)}"
     code = 1
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as process:
@@ -152,7 +204,8 @@ async def run(settings: Settings) -> int:
             admin: Address | None = None
             if settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
                 admin = await process.start(serve_admin, settings.node.admin, health, counters)
-            around = Surroundings(settings, incarnation, health, counters, watch, admin, stopping)
+            listen = list(settings.node.listen)
+            around = Surroundings(settings, health, counters, watch, admin, stopping, listen)
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
@@ -176,22 +229,30 @@ async def _run_with_redis(around: Surroundings) -> int:
 
 
 async def _run_with_store(around: Surroundings, url: str) -> int:
-    store = await _reach_store(around, url)
-    if store is None:
-        return 0
-    for warning in store.server.warnings():
-        logger.warning(warning)
-    code = 0
-    try:
-        async with store:
-            await _serve(_build(around, store))
-    except* NodeGone as gone:
-        logger.error("the cluster has declared this node dead; start it again", extra={"error": str(gone)})
-        code = 1
-    return code
+    """Runs one incarnation after the other; all but the last were declared dead."""
+    while True:
+        incarnation = f"{around.settings.node.name}.{secrets.token_hex(6)}"
+        store = await _reach_store(around, url, incarnation)
+        if store is None:
+            return 0
+        for warning in store.server.warnings():
+            logger.warning(warning)
+        is_gone = False
+        try:
+            async with store:
+                await _serve(_build(around, store, incarnation))
+        except* NodeGone as gone:
+            is_gone = True
+            logger.error(
+                "the cluster has declared this node dead: it starts again as another incarnation",
+                extra={"incarnation": incarnation, "error": str(gone)},
+            )
+        if not is_gone:
+            return 0
+        around.health.starting()
 
 
-async def _reach_store(around: Surroundings, url: str) -> Store | None:
+async def _reach_store(around: Surroundings, url: str, incarnation: str) -> Store | None:
     """Waits for Redis as long as it takes, unless it can never work. None if told to stop first."""
     redis = around.settings.redis
     while not around.stopping.is_set():
@@ -199,7 +260,7 @@ async def _reach_store(around: Surroundings, url: str) -> Store | None:
             return await open_store(
                 url,
                 redis.prefix,
-                around.incarnation,
+                incarnation,
                 on_status=around.watch,
                 exchange_timeout_seconds=redis.exchange_timeout_seconds,
             )
@@ -210,16 +271,15 @@ async def _reach_store(around: Surroundings, url: str) -> Store | None:
     return None
 
 
-def _build(around: Surroundings, store: Store) -> Node:
+def _build(around: Surroundings, store: Store, incarnation: str) -> Node:
     """Makes every object of the node; nothing runs yet."""
     settings = around.settings
     clock = Clock()
-    drops = Drops()
-    index = SubscriptionIndex()
+    index = SubscriptionIndex(incarnation)
     router = Router(
         index,
         clock,
-        around.incarnation,
+        incarnation,
         settings.session.queue_limit,
         settings.session.queue_policy == "drop_oldest",
     )
@@ -227,6 +287,27 @@ def _build(around: Surroundings, store: Store) -> Node:
     changed: list[StoredSession] = []
     ready: list[Outbox] = []
     resumable: list[Intake] = []
+    drops = Drops()
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    pulse = Pulse(lambda: committer.wake())
+    inbox = Inbox(store, incarnation, pulse, lambda records: on_records(hub, records))
+    bells = Bells(store, incarnation, lambda *rung: on_rung(hub, *rung), lambda *gone: on_kicked(hub, *gone))
+    following = _Following(index, store, lambda: hub)
+    broadcast = Broadcast(
+        store, incarnation, lambda record: on_messages(hub, record), following.take, following.catch_up
+    )
+
+    def transmit() -> None:
+        for node, record in router.transit.take_messages():
+            broadcast.publish(node, record)
+
     committer = Committer(
         store,
         router,
@@ -235,15 +316,23 @@ def _build(around: Surroundings, store: Store) -> Node:
         drops,
         ready,
         resumable,
-        lambda session: on_stale(hub, session),
-        lambda session: on_overrun(hub, session),
-        lambda session, reason: on_failed(hub, session, reason),
-        around.observe_exchange,
+        CommitSurroundings(
+            incarnation=incarnation,
+            pulse=pulse,
+            reassure=Reassurance(incarnation, pulse, bells, inbox),
+            after_inbox=inbox.after,
+            go_on=lambda: hub.go_on(),
+            transmit=transmit,
+            on_stale=lambda session: on_stale(hub, session),
+            on_overrun=lambda session: on_overrun(hub, session),
+            on_failed=lambda session, reason: on_failed(hub, session, reason),
+            observe=around.observe_exchange,
+        ),
     )
     tasks = _Tasks()
     hub = Hub(
         settings=_client_settings(settings),
-        incarnation=around.incarnation,
+        incarnation=incarnation,
         clock=clock,
         index=index,
         router=router,
@@ -259,16 +348,18 @@ def _build(around: Surroundings, store: Store) -> Node:
         on_lost=on_lost,
         spawn=tasks.spawn,
         interest=Interest(),
+        pulse=pulse,
+        fights=Fights(settings.session.takeovers_per_minute),
         is_redis_away=around.watch.is_away_too_long,
+        transmit=transmit,
+        on_command=_ignore_command,
     )
-    heartbeat = Heartbeat(
-        store, around.incarnation, partial(committer.ask, frees_memory=True), hub.set_redis_time
-    )
+    heartbeat = Heartbeat(store, incarnation, partial(committer.ask, frees_memory=True), hub.set_redis_time)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     janitor = Janitor(store, on_wills, on_ended)
     reaper = Reaper(store, on_wills, on_ended)
-    return Node(around, store, hub, heartbeat, janitor, reaper, tasks)
+    return Node(around, store, hub, heartbeat, inbox, bells, broadcast, janitor, reaper, tasks)
 
 
 def _client_settings(settings: Settings) -> ClientSettings:
@@ -303,37 +394,62 @@ def _file_limit() -> int:
 
 
 async def _serve(node: Node) -> None:
-    """Runs services and listeners until told to stop."""
+    """Runs services and listeners until told to stop. Raises NodeGone (in a group) if this incarnation is
+    dead."""
     around = node.surroundings
-    async with anyio.create_task_group() as services:
-        await node.heartbeat.join()
-        await load_index(node.hub.index, node.store)
-        around.watch(StoreStatus(None))
-        node.tasks.open(services)
-        services.start_soon(node.hub.committer.run)
-        services.start_soon(node.heartbeat.run)
-        services.start_soon(node.janitor.run)
-        services.start_soon(node.reaper.run)
-        services.start_soon(_sweep, node)
-        listeners = await _listen(node)
-        gc.collect()
-        gc.freeze()  # what is here now stays; a full collection need not look at it
-        gc.set_threshold(*_GC_THRESHOLDS)
-        around.health.started()
-        _say_where(node, listeners)
-        await around.stopping.wait()
-        await _stop(node, listeners)
-        services.cancel_scope.cancel()
+    hub = node.hub
+    listeners: list[asyncio.Server] = []
+    try:
+        async with anyio.create_task_group() as services:
+            await _join(node, services)
+            services.start_soon(_sweep, node)
+            listeners += await _listen(node)
+            gc.collect()
+            gc.freeze()  # what is here now stays; a full collection need not look at it
+            gc.set_threshold(*_GC_THRESHOLDS)
+            around.health.started()
+            _say_where(node)
+            await around.stopping.wait()
+            await _stop(node, listeners)
+            services.cancel_scope.cancel()
+    finally:
+        for listener in listeners:
+            listener.close()
+        for client in list(hub.connections):
+            client.abort()
+
+
+async def _join(node: Node, services: TaskGroup) -> None:
+    """Becomes a member, and is all that one must be before clients come."""
+    hub = node.hub
+    await node.heartbeat.join()
+    await node.inbox.open()
+    await load_index(hub.index, node.store)
+    node.surroundings.watch(StoreStatus(None))
+    node.tasks.open(services)
+    for service in (
+        hub.pulse.run,
+        hub.committer.run,
+        node.inbox.run,
+        node.bells.run,
+        node.broadcast.run,
+        node.heartbeat.run,
+        node.janitor.run,
+        node.reaper.run,
+    ):
+        services.start_soon(service)
+    await node.broadcast.is_listening.wait()
 
 
 async def _listen(node: Node) -> list[asyncio.Server]:
     hub = node.hub
-    settings = node.surroundings.settings.node
+    around = node.surroundings
     listeners: list[asyncio.Server] = []
     try:
-        for address in settings.listen:
-            listener = await listen_tcp(lambda: Client(hub), address, settings.backlog)
+        for place, address in enumerate(around.listen):
+            listener = await listen_tcp(lambda: Client(hub), address, around.settings.node.backlog)
             listeners.append(listener)
+            around.listen[place] = Address(*listener.sockets[0].getsockname()[:2])
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -341,13 +457,11 @@ async def _listen(node: Node) -> list[asyncio.Server]:
     return listeners
 
 
-def _say_where(node: Node, listeners: list[asyncio.Server]) -> None:
+def _say_where(node: Node) -> None:
     """The lines that a person who starts a node reads; on stdout, as the log goes to stderr."""
     settings = node.surroundings.settings
     lines = [f"moorline {__version__} ({build_mode()}), node {settings.node.name}"]
-    for listener in listeners:
-        host, port = listener.sockets[0].getsockname()[:2]
-        lines.append(f"  mqtt   {Address(host, port)}")
+    lines += [f"  mqtt   {address}" for address in node.surroundings.listen]
     if node.surroundings.admin is not None:
         lines.append(f"  admin  http://{node.surroundings.admin}")
     kind = "private " if settings.redis.url is None else ""
@@ -367,6 +481,7 @@ async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
         disconnect_all(hub, ReasonCode.SERVER_SHUTTING_DOWN, "the node is stopping")
         await hub.until_empty()
         await hub.committer.until_idle()
+        await node.inbox.close()
         await node.heartbeat.leave()
     if scope.cancelled_caught:
         logger.error("not everything could be stored within %g s", timeout_seconds)
@@ -379,12 +494,19 @@ async def _sweep(node: Node) -> None:
     loop = asyncio.get_running_loop()
     hub = node.hub
     around = node.surroundings
+    rounds = 0
     while True:
         expected = loop.time() + _SWEEP_SECONDS
         await anyio.sleep(_SWEEP_SECONDS)
         around.counters.loop_lag.observe(max(0.0, loop.time() - expected))
         hub.tick()
-        hub.wheel.sweep()
+        if not hub.pulse.in_doubt:  # what clients have sent meanwhile has not been looked at
+            hub.wheel.sweep()
+        rounds += 1
+        if rounds % _ROUNDS_TO_FOLLOW == 0:
+            hub.committer.follow_log()
+        if rounds % _ROUNDS_TO_WITHDRAW == 0:
+            withdraw_unused(hub)
         if around.watch.is_away_too_long():
             disconnect_all(hub, ReasonCode.SERVER_BUSY, "the session store is away")
         _count(around.counters, hub)
@@ -419,6 +541,10 @@ async def _run_logged(work: Coroutine[object, object, None]) -> None:
         logger.error("a task of a connection failed: %s", error)
     except Exception:  # the top of this task
         logger.exception("a task of a connection failed")
+
+
+def _ignore_command(command: Command) -> None:
+    logger.warning("an unknown command in the inbox", extra={"command": command.name})
 
 
 def _nothing() -> None:

@@ -1,9 +1,12 @@
 """One connected client, and the flows of its packets."""
 
+from broker.client.arriving import on_interest, on_kicked, on_messages, on_records, on_rung
 from broker.client.client import Client, ClientSettings, Hub
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
+from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
+from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
 
 __all__ = [
@@ -11,12 +14,19 @@ __all__ = [
     "Client",
     "ClientSettings",
     "DeadlineWheel",
+    "Fights",
     "Hub",
     "disconnect_all",
     "drop_rows",
     "on_failed",
+    "on_interest",
+    "on_kicked",
     "on_lost",
+    "on_messages",
     "on_overrun",
+    "on_records",
+    "on_rung",
     "on_stale",
     "route_wills",
+    "withdraw_unused",
 ]

@@ -11,14 +11,18 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from broker.client.deadlines import DeadlineWheel
+from broker.client.fights import Fights
 from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode, State
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
 from broker.session import Clock, Drops, Intake, Outbox, Session, StoredSession, flush_all
+from cluster.pulse import Pulse
+from cluster.store.inbox_records import Command
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
@@ -47,7 +51,10 @@ class ClientSettings:
 
 @dataclass(slots=True)
 class Hub:
-    """What all connections of a node share. Built by `broker.node`, which fills the tables of flows."""
+    """What all connections of a node share. Built by `broker.node`, which fills the tables of flows.
+
+    While the node is in doubt (`pulse`), what comes in is held: the sessions it is for may be another node's.
+    """
 
     settings: ClientSettings
     incarnation: str
@@ -66,16 +73,22 @@ class Hub:
     on_lost: "Callable[[Client, str], None]"
     spawn: Callable[[Coroutine[object, object, None]], None]
     interest: Interest
+    pulse: Pulse
+    fights: Fights
     is_redis_away: Callable[[], bool]
+    transmit: Callable[[], None]
+    on_command: Callable[[Command], None]
     redis_offset_ms: int = 0
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
     is_stopping: bool = False
     flush_scheduled: bool = False
+    held: "list[Callable[[], None]]" = field(default_factory=list)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tick(self) -> float:
-        """Brings the clock of the core up to date; monotonic seconds."""
+        """Brings the clock of the core up to date, and notices a gap; monotonic seconds."""
+        self.pulse.look()
         now = time.monotonic()
         self.clock.now_ms = int(now * 1000) + self.redis_offset_ms
         return now
@@ -87,7 +100,7 @@ class Hub:
     def after_input(self) -> None:
         """To be called when something was fed into the core: sees to it that what came out is written and
         stored."""
-        if self.ready and not self.flush_scheduled:
+        if not self.flush_scheduled and (self.ready or self.router.transit.has_messages()):
             self.flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
         if self.changed or self.router.incoming:
@@ -99,9 +112,21 @@ class Hub:
             self.empty.clear()
             await self.empty.wait()
 
+    def hold(self, action: Callable[[], None]) -> None:
+        """Something has come in while the node is in doubt."""
+        self.held.append(action)
+
+    def go_on(self) -> None:
+        """The doubt is settled: does what was held, in order."""
+        held, self.held = self.held, []
+        for action in held:
+            action()
+        self.after_input()
+
     def _flush(self) -> None:
         self.flush_scheduled = False
         flush_all(self.ready)
+        self.transmit()
 
 
 class Client:
@@ -116,10 +141,12 @@ class Client:
         "client_id",
         "connected_at",
         "connection",
+        "epoch",
         "expiry_seconds",
         "fires_will",
         "hub",
         "intake",
+        "interests",
         "is_closed",
         "is_reading",
         "is_taken_over",
@@ -142,6 +169,8 @@ class Client:
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
         self.client_id = ""
+        self.epoch = 0  # of our claim, 0 before it is answered
+        self.interests: set[str] = set()  # what we count for in hub.interest
         self.peer = ""
         self.connected_at = 0.0
         self.last_activity = 0.0
@@ -157,6 +186,14 @@ class Client:
         state = "closed" if self.is_closed else "open"
         return f"Client({self.client_id!r} from {self.peer}, {state}, {self.session!r})"
 
+    # asyncio.Protocol
+    # asyncio.Protocol
+    # asyncio.Protocol
+    # asyncio.Protocol
+    # asyncio.Protocol
+    # asyncio.Protocol
+    # asyncio.Protocol
+    # asyncio.Protocol
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -177,6 +214,14 @@ class Client:
         hub = self.hub
         self.last_activity = hub.tick()
         hub.counters.bytes_received += len(data)
+        if hub.pulse.in_doubt:
+            self._pause_reading()
+            hub.hold(partial(self._receive_held, data))
+            return
+        self._receive(data)
+        hub.after_input()
+
+    def _receive(self, data: bytes) -> None:
         if self.is_closed:
             return
         packets: list[Packet] = []
@@ -186,7 +231,10 @@ class Client:
         except MqttError as error:
             failure = error  # what came before it counts
         self._process(packets, failure)
-        hub.after_input()
+
+    def _receive_held(self, data: bytes) -> None:
+        self._receive(data)
+        self.resume_reading()
 
     def eof_received(self) -> bool:
         return False  # the transport closes itself
@@ -205,6 +253,12 @@ class Client:
         self.hub.after_input()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.hub.pulse.in_doubt:  # behind what it has sent
+            self.hub.hold(partial(self._lose, error))
+        else:
+            self._lose(error)
+
+    def _lose(self, error: Exception | None) -> None:
         hub = self.hub
         self.end("connection lost" if error is None else f"connection lost: {error}")
         hub.connections.discard(self)
@@ -217,6 +271,14 @@ class Client:
         self.transport = None
         hub.after_input()
 
+    # From the core
+    # From the core
+    # From the core
+    # From the core
+    # From the core
+    # From the core
+    # From the core
+    # From the core
     # From the core
 
     def write_all(self, data: bytes) -> None:
@@ -235,6 +297,14 @@ class Client:
         self.last_activity = self.hub.tick()  # keep-alive stood still while we did not read
         self.transport.resume_reading()
 
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
     # Steps
 
     def release_waiting(self, server_keep_alive_seconds: int | None) -> bool:
@@ -301,6 +371,13 @@ class Client:
             self.transport.close()
             self.hub.wheel.watch(self, self.hub.tick() + CLOSE_TIMEOUT_SECONDS)
 
+    def abort(self) -> None:
+        """Closes the socket at once: this node has no right to the session any more."""
+        self.is_taken_over = True
+        self.end("node restarted")
+        if self.transport is not None:
+            self.transport.abort()
+
     def end(self, reason: str) -> None:
         """Gives the session back, once; nothing is sent or handled any more."""
         if self.is_closed:
@@ -315,10 +392,17 @@ class Client:
     def taken_over(self) -> None:
         """The session belongs to another connection now, here or on another node: it is not ours to give
         back."""
+        if self.session is not None:
+            self.session.is_lost = True
         if self.is_closed:
             return
         self.is_taken_over = True
         self.hub.counters.takeovers += 1
+        if self.hub.fights.note(self.client_id, self.hub.tick()):
+            logger.warning(
+                "several connections fight for one Client Identifier: further ones have to wait",
+                extra={"client_id": self.client_id, "peer": self.peer},
+            )
         self.close(ReasonCode.SESSION_TAKEN_OVER, "another connection uses this Client Identifier")
 
     def check_deadline(self, now: float) -> float:
@@ -356,6 +440,10 @@ class Client:
         if is_over and intake is not None:
             intake.is_held = True
         if is_over or self.outbox.is_full():
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        if self.is_reading and self.transport is not None and not self.is_closed:
             self.is_reading = False
             self.hub.counters.reading_paused += 1
             self.transport.pause_reading()

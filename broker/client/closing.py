@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from broker.client.client import Client, Hub
+from broker.client.wanting import want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
 from broker.observability.logs import get_logger
@@ -42,6 +43,7 @@ def on_lost(client: Client, reason: str) -> None:
     hub.counters.disconnects.add(reason.split(":", 1)[0])
     logger.info("disconnected", extra={"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)
+    want_nothing(client)
     if not client.is_taken_over:
         give_back(hub, client, session.epoch, session.queued.last_sent if session.queued is not None else 0)
 
@@ -117,13 +119,8 @@ def _leave_index(client: Client, session: Session) -> None:
     hub = client.hub
     if subscriber.is_direct:
         subscriber.session = None
-        ended = [filter for filter, held in subscriber.filters.items() if held.qos > 0]
         for filter in list(subscriber.filters):
             hub.index.remove(subscriber, filter, 0)
-        withdrawn = [filter for filter in ended if hub.interest.remove(filter)]
-        if withdrawn:
-            request = subscriptions.interest(hub.incarnation, [], withdrawn)
-            hub.committer.request(request, _log_failure, frees_memory=True)
     elif subscriber.session is session:
         subscriber.session = None
         hub.index.forget_if_unused(subscriber)

@@ -1,24 +1,28 @@
 """CONNECT: from the packet to CONNACK.
 
 The claim is one request to the store; its answer says whether there is a session to go on with and what it
-holds. What must be true before CONNACK is done first: older wills of this client are routed (an old "offline"
-never lands after the new "online"), and the subscription rows agree with the session. Then CONNACK, what the
-client has sent meanwhile, the PUBRELs that are due, and the queue from its head.
-"""
+holds. What must be true before CONNACK is done first: what the client has published on another node has
+arrived here (order), older wills of this client are routed (an old "offline" never lands after the new
+"online"), the subscription rows agree with the session, the other nodes know what the client wants here, and
+the one that had it has been told. Then CONNACK, what the client has sent meanwhile, the PUBRELs that are due,
+and the queue from its head."""
 
+import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
 from broker.client.replaying import resume_replays
+from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode, encode
 from broker.observability.logs import get_logger
 from broker.session import Intake, QueueState, SendingLimits, Session, will_message
-from cluster.store import keys, records, sessions, subscriptions
+from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
 from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Reply
+from cluster.store.lane import Reply, Request
 from cluster.store.sessions import Claim
 
 NEVER = 0xFFFFFFFF
@@ -48,23 +52,73 @@ class Handshake:
                 "the session store refused the session",
             )
             return
+        if reply is False:  # the connection has ended, and the claim was never made
+            return
         claim = sessions.parse_claim(reply)
-        hub = self.client.hub
+        client = self.client
+        hub = client.hub
         previous = hub.clients.get(self.client_id)
         if previous is not None:
             previous.taken_over()  # [MQTT-3.1.4-3]
         drop_rows(hub, self.client_id, claim.ended_rows)
-        if self.client.is_closed:
-            give_back(hub, self.client, claim.epoch, claim.sent)
+        if client.is_closed:
+            give_back(hub, client, claim.epoch, claim.sent)
             return
-        hub.clients[self.client_id] = self.client
-        route_wills(hub, claim.wills, lambda: self._settle_rows(claim))
+        hub.clients[self.client_id] = client
+        client.epoch = claim.epoch
+        if claim.previous_owner == hub.incarnation:
+            self._settle_wills(claim)
+        else:
+            hub.committer.after_tail(lambda: self._settle_wills(claim))
+
+    def _settle_wills(self, claim: Claim) -> None:
+        hub = self.client.hub
+        route_wills(hub, claim.wills, lambda: self._tell(claim))
         hub.after_input()
 
-    def _settle_rows(self, claim: Claim) -> None:
-        """Repairs subscription rows that differ from the session's own filters, then accepts."""
-        hub = self.client.hub
-        known = hub.index.subscribers.get(self.client_id)
+    def _tell(self, claim: Claim) -> None:
+        """Tells the cluster of this session, then accepts: rows that differ from the session's own filters
+        are repaired, the nodes learn what it wants here, the one that had it learns that it has it no
+        more."""
+        client = self.client
+        hub = client.hub
+        adds, deletes = self._rows_to_repair(claim)
+        must_repair = bool(adds or deletes)
+        must_kick = claim.previous_owner not in (None, hub.incarnation)
+        done = join(1 + must_repair + must_kick, lambda: self._accept(claim))
+        if must_repair:
+            self._repair(adds, deletes, done)
+        if must_kick and claim.previous_owner is not None:
+            record = inbox_records.pack_kick(self.client_id, claim.previous_epoch)
+            hub.committer.request(inboxes.send(claim.previous_owner, record), done)
+        self._want(claim, done)
+
+    def _want(self, claim: Claim, then: Callable[[Exception | None], None]) -> None:
+        fields = [
+            field_of(filter, records.unpack_options(options).qos, False)
+            for filter, options, _ in claim.subscriptions
+        ]
+        want(self.client, fields, then)
+
+    def _repair(
+        self,
+        adds: list[tuple[str, str, bytes, int]],
+        deletes: list[tuple[str, str, int]],
+        then: Callable[[object], None],
+    ) -> None:
+        committer = self.client.hub.committer
+
+        def written(reply: Reply) -> None:
+            if isinstance(reply, Exception):
+                logger.error("rows not repaired: %s", reply, extra={"client_id": self.client_id})
+            committer.after_log(lambda: then(reply))
+
+        committer.request(subscriptions.rows(adds, deletes), written)
+
+    def _rows_to_repair(
+        self, claim: Claim
+    ) -> tuple[list[tuple[str, str, bytes, int]], list[tuple[str, str, int]]]:
+        known = self.client.hub.index.subscribers.get(self.client_id)
         filters = known.filters if known is not None else {}
         adds = [
             (self.client_id, filter, options, stamp)
@@ -77,21 +131,13 @@ class Handshake:
             for filter, subscription in filters.items()
             if filter not in held
         ]
-        if not adds and not deletes:
-            self._accept(claim)
-            return
-
-        def written(reply: Reply) -> None:
-            if isinstance(reply, Exception):
-                logger.error("rows not repaired: %s", reply, extra={"client_id": self.client_id})
-            hub.committer.after_log(lambda: self._accept(claim))
-
-        hub.committer.request(subscriptions.rows(adds, deletes), written)
+        return adds, deletes
 
     def _accept(self, claim: Claim) -> None:
         client = self.client
         hub = client.hub
         if client.is_closed:  # it has gone, or was taken over, while we asked
+            want_nothing(client)
             give_back(hub, client, claim.epoch, claim.sent)
             return
         session = self._session(claim)
@@ -225,18 +271,48 @@ def on_connect(client: Client, packet: Packet) -> None:
         will_delay = message.delay_seconds
     window = min(client.connection.client_receive_maximum, settings.inflight_limit)
     handshake = Handshake(client, packet, client_id, not packet.client_id, expiry, server_keep_alive, window)
-    claim = sessions.claim(
-        client_id,
-        nonce=secrets.token_bytes(8),
-        clean_start=packet.clean_start,
-        expiry_seconds=expiry,
-        protocol=packet.version,
-        window=window,
-        will=will,
-        will_delay_seconds=will_delay,
-    )
-    # A full Redis lets claims through: it is those who come back that empty their queues.
-    hub.committer.request(claim, handshake.claimed, frees_memory=True)
+    nonce = secrets.token_bytes(8)
+
+    def claim(is_repeat: bool) -> Request:
+        return sessions.claim(
+            client_id,
+            nonce=nonce,
+            clean_start=packet.clean_start,
+            expiry_seconds=expiry,
+            protocol=packet.version,
+            window=window,
+            will=will,
+            will_delay_seconds=will_delay,
+            is_repeat=is_repeat,
+        )
+
+    def ask() -> None:
+        if client.is_closed:
+            return
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # outcome is unknown must not take the session from a node to which the client has gone meanwhile. A
+        # full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # outcome
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        hub.committer.request(
+            claim(False),
+            handshake.claimed,
+            frees_memory=True,
+            revise=lambda: claim(client.is_closed),
+        )
+        hub.committer.read_tail()
+
+    delay_seconds = hub.fights.delay(client_id, hub.tick())
+    if delay_seconds:
+        asyncio.get_running_loop().call_later(delay_seconds, ask)
+    else:
+        ask()
 
 
 def refuse(client: Client, reason_code: ReasonCode, reason: str) -> None:

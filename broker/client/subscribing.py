@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from broker.client.client import Client
 from broker.client.replaying import Replay, start_replays
+from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
     InvalidTopicFilter,
     Packet,
@@ -105,6 +106,14 @@ def _refusal(client: Client, filter: str, asked: int) -> ReasonCode | None:
 
 
 # Direct sessions
+# Direct sessions
+# Direct sessions
+# Direct sessions
+# Direct sessions
+# Direct sessions
+# Direct sessions
+# Direct sessions
+# Direct sessions
 
 
 def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -> None:
@@ -115,43 +124,26 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
         subscriber = Subscriber(client.client_id, client.session.bucket, True)
         subscriber.session = client.session
         client.subscriber = subscriber
-    wanted = [each.request.filter for each in asked if each.request.qos > 0]
-    unknown = [filter for filter in wanted if hub.interest.add(filter)]
-
-    def complete() -> None:
-        if client.is_closed:
-            _withdraw(client, wanted)
-            return
-        replays = [_add_direct(client, subscriber, each) for each in asked]
-        client.send(encode(suback, client.connection.version))
-        start_replays(client, [replay for replay in replays if replay is not None])
-        hub.after_input()
-
-    def told(reply: Reply) -> None:
-        intake.release(_WAITING_BYTES * len(asked))
-        if isinstance(reply, Exception):
-            logger.error("interest not stored: %s", reply, extra={"client_id": client.client_id})
-            _withdraw(client, wanted)
-            _refuse_all(client, suback, reply)
-            return
-        for filter in unknown:
-            hub.interest.confirm(filter)
-        complete()
-
     intake = client.session.intake
-    if unknown:
-        intake.hold(_WAITING_BYTES * len(asked))
-        hub.committer.request(subscriptions.interest(hub.incarnation, unknown, []), told)
-    else:
-        complete()
+    intake.hold(_WAITING_BYTES * len(asked))
+
+    def complete(failure: Exception | None) -> None:
+        intake.release(_WAITING_BYTES * len(asked))
+        if failure is not None:
+            _refuse_all(client, suback, failure)
+        elif not client.is_closed:
+            replays = [_add_direct(client, subscriber, each) for each in asked]
+            client.send(encode(suback, client.connection.version))
+            start_replays(client, [replay for replay in replays if replay is not None])
+            hub.after_input()
+
+    want(client, [field_of(each.request.filter, each.request.qos, True) for each in asked], complete)
 
 
 def _add_direct(client: Client, subscriber: Subscriber, asked: _Asked) -> Replay | None:
     request = asked.request
     hub = client.hub
     replaced = subscriber.filters.get(request.filter)
-    if replaced is not None and replaced.qos > 0:  # it was counted when it was made, and again just now
-        _withdraw(client, [request.filter])
     hub.index.add(
         subscriber,
         request.filter,
@@ -162,18 +154,10 @@ def _add_direct(client: Client, subscriber: Subscriber, asked: _Asked) -> Replay
         asked.options,
         0,
     )
+    want_only(client, request.filter, field_of(request.filter, request.qos, True))
     if wants_retained(request.retain_handling, replaced is not None):
         return Replay(request.filter, request.qos, asked.identifier)
     return None
-
-
-def _withdraw(client: Client, filters: Sequence[str]) -> None:
-    hub = client.hub
-    gone = [filter for filter in filters if hub.interest.remove(filter)]
-    if gone:
-        hub.committer.request(
-            subscriptions.interest(hub.incarnation, [], gone), _log_failure, frees_memory=True
-        )
 
 
 def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
@@ -186,11 +170,18 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
             continue
         reason_codes.append(0)
         client.hub.index.remove(subscriber, filter, held.stamp)
-        if held.qos > 0:
-            _withdraw(client, [filter])
+        want_only(client, filter, None)
     client.send(encode(Unsuback(packet.packet_id, reason_codes), client.connection.version))
 
 
+# Persistent sessions
+# Persistent sessions
+# Persistent sessions
+# Persistent sessions
+# Persistent sessions
+# Persistent sessions
+# Persistent sessions
+# Persistent sessions
 # Persistent sessions
 
 
@@ -217,15 +208,24 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
             if outcome.replay_started
         ]
         rows = [(client.client_id, each.request.filter, each.options, answer.stamp) for each in asked]
-        _write_rows(client, rows, [], lambda: complete(replays))
+        done = join(2, lambda: complete(replays))
+        want(
+            client,
+            fields,
+            lambda failure: done(None) if failure is None else _close_unstored(client, failure),
+        )
+        _write_rows(client, rows, [], lambda: done(None))
 
     def complete(replays: list[Replay]) -> None:
         if client.is_closed:
             return
         _bind(client, session)
+        for each, field in zip(asked, fields, strict=True):
+            want_only(client, each.request.filter, field)
         client.send(encode(suback, session.version))
         start_replays(client, replays)
 
+    fields = [field_of(each.request.filter, each.request.qos, False) for each in asked]
     session.intake.hold(_WAITING_BYTES * len(asked))
     hub.committer.request(subscriptions.subscribe(client.client_id, session.epoch, filters), stored)
 
@@ -246,7 +246,12 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
         reason_codes = [0 if existed else _NO_SUBSCRIPTION_EXISTED for existed in answer.existed]
         rows = [(client.client_id, filter, answer.stamp) for filter in packet.filters]
         unsuback = Unsuback(packet.packet_id, reason_codes)
-        _write_rows(client, [], rows, lambda: client.send(encode(unsuback, session.version)))
+        _write_rows(client, [], rows, lambda: complete(unsuback))
+
+    def complete(unsuback: Unsuback) -> None:
+        for filter in packet.filters:
+            want_only(client, filter, None)
+        client.send(encode(unsuback, session.version))
 
     request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
     session.intake.hold(_WAITING_BYTES * len(packet.filters))
@@ -264,11 +269,9 @@ def _write_rows(
 
     def written(reply: Reply) -> None:
         if isinstance(reply, Exception):
-            # The session has the filter, the rows don't: the next claim repairs that. No SUBACK was sent.
-            logger.error("rows not written: %s", reply, extra={"client_id": client.client_id})
-            client.close(ReasonCode.UNSPECIFIED_ERROR, "the session store refused the change")
-            return
-        committer.after_log(then)
+            _close_unstored(client, reply)
+        else:
+            committer.after_log(then)
 
     committer.request(subscriptions.rows(adds, deletes), written, frees_memory=not adds)
 
@@ -290,6 +293,7 @@ def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
     client.hub.after_input()
 
 
-def _log_failure(reply: Reply) -> None:
-    if isinstance(reply, Exception):
-        logger.error("request failed: %s", reply)
+def _close_unstored(client: Client, error: Exception) -> None:
+    """The session has the change, the rows don't: the next claim repairs that. No SUBACK was sent."""
+    logger.error("rows not written: %s", error, extra={"client_id": client.client_id})
+    client.close(ReasonCode.UNSPECIFIED_ERROR, "the session store refused the change")

@@ -25,6 +25,10 @@ class Health:
         """Listeners are open."""
         self._started = True
 
+    def starting(self) -> None:
+        """They are closed: the node starts again."""
+        self._started = False
+
     def drain(self) -> None:
         """The node takes no more connections and is about to end."""
         self._draining = True

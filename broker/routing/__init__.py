@@ -1,15 +1,18 @@
 """The way of a batch of Application Messages through session and store, and the subscription index."""
 
 from broker.routing.commit import Committer
+from broker.routing.commit import Surroundings as CommitSurroundings
 from broker.routing.index import Subscriber, Subscription, SubscriptionIndex
 from broker.routing.ingress import Ingress
 from broker.routing.interest import Interest
 from broker.routing.publication import Publication
 from broker.routing.router import Router
-from broker.routing.rows import apply_changes, load_index
+from broker.routing.rows import apply_changes, load_index, load_unversioned
+from broker.routing.transit import Transit, arrival, take_handover
 from broker.routing.writes import SessionWrites
 
 __all__ = [
+    "CommitSurroundings",
     "Committer",
     "Ingress",
     "Interest",
@@ -19,6 +22,10 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "SubscriptionIndex",
+    "Transit",
     "apply_changes",
+    "arrival",
     "load_index",
+    "load_unversioned",
+    "take_handover",
 ]

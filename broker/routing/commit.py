@@ -9,37 +9,62 @@ acknowledged.
 The calls of one cycle are sent in this order: what sessions have to write, what connections asked for, the
 router's batch. So a session's last writes come before its detach, and an enqueue follows the claim of the
 same moment.
-"""
+
+A node that was stopped for a while (`Pulse`), or that has lost its connection to Redis, may have lost
+sessions, or be dead to the others. So before it goes on it is *reassured*: its life sign is taken, it learns
+which sessions others have claimed, and what was in its inbox. What those clients have published and nobody
+has acknowledged is then struck from what is sent: they send it again to their new node, and an old copy would
+come behind newer messages."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
 
+from broker.routing.asking import Asking, ReplyHandler, ReviseRequest
 from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index
 from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
-from cluster.store import letters, receive, subscriptions
-from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call, Reply, Request
+from cluster.pulse import Pulse
+from cluster.store import inboxes, letters, receive, subscriptions
+from cluster.store.errors import ItemError
+from cluster.store.lane import Ask, Call, CallReplies, Reply, Request
+from cluster.store.reply import as_text
 from cluster.store.store import Store
 
-_REQUESTS_PER_CALL: Final = 64
 _FULL_PAUSE_SECONDS: Final = 0.1
 
 logger = logging.getLogger(__name__)
 
-ReplyHandler = Callable[[Reply], None]
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the committer is tied to. Nothing of this may wait, but for `reassure`, which asks the store
+    whether this node still is what it was. `observe` is told of each exchange how many seconds it took and
+    how many requests it carried; `transmit` sends what the router has for other nodes' channels;
+    `after_inbox` runs an action when the inbox has been read up to an entry; `go_on` follows a doubt that has
+    been settled."""
+
+    incarnation: str
+    pulse: Pulse
+    reassure: Callable[[Ask], Awaitable[None]]
+    after_inbox: Callable[[str, Callable[[], None]], None]
+    go_on: Callable[[], None]
+    transmit: Callable[[], None]
+    on_stale: Callable[[Session], None]
+    on_overrun: Callable[[Session], None]
+    on_failed: Callable[[Session, str], None]
+    observe: Callable[[float, int], None]
 
 
 class Committer:
-    """Owns the lane to Redis. The handlers of replies must not wait. `observe` is told of each exchange how
-    many seconds it took and how many requests it carried."""
+    """Owns the lane to Redis. The handlers of replies must not wait."""
 
     def __init__(
         self,
@@ -50,10 +75,7 @@ class Committer:
         drops: Drops,
         ready: list[Outbox],
         resumable: list[Intake],
-        on_stale: Callable[[Session], None],
-        on_overrun: Callable[[Session], None],
-        on_failed: Callable[[Session, str], None],
-        observe: Callable[[float, int], None],
+        around: Surroundings,
     ) -> None:
         self._lane = store.lane
         self._store = store
@@ -63,15 +85,14 @@ class Committer:
         self._drops = drops
         self._ready = ready
         self._resumable = resumable
-        self._on_stale = on_stale
-        self._on_overrun = on_overrun
-        self._on_failed = on_failed
-        self._observe = observe
+        self._around = around
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
-        self._calls: list[Call] = []
-        self._handlers: list[list[ReplyHandler]] = []
+        self._asking = Asking()
+        self._wants_tail = False
+        self._after_tail: list[Callable[[], None]] = []
         self._after_log: list[Callable[[], None]] = []
+        self._must_follow = False
         self.is_full = False
         self.refusals = 0
 
@@ -80,18 +101,19 @@ class Committer:
         self._idle.clear()
         self._wake.set()
 
-    def request(self, request: Request, handler: ReplyHandler, *, frees_memory: bool = False) -> None:
+    def request(
+        self,
+        request: Request,
+        handler: ReplyHandler,
+        *,
+        frees_memory: bool = False,
+        revise: ReviseRequest | None = None,
+    ) -> None:
         """Sends a request with the next exchange; `handler` gets the reply, an ItemError, or RedisFull.
 
-        `frees_memory` is for what must go through even if Redis is full.
-        """
-        function = "free" if frees_memory else "write"
-        calls = self._calls
-        if not calls or calls[-1].function != function or len(calls[-1].requests) >= _REQUESTS_PER_CALL:
-            calls.append(Call(function))
-            self._handlers.append([])
-        calls[-1].requests.append(request)
-        self._handlers[-1].append(handler)
+        `frees_memory` is for what must go through even if Redis is full. `revise` gives what to send in place
+        of a request whose outcome is unknown; without it, the same again."""
+        self._asking.add(request, handler, "free" if frees_memory else "write", revise)
         self.wake()
 
     async def ask(self, request: Request, *, frees_memory: bool = False) -> Reply:
@@ -114,75 +136,137 @@ class Committer:
         handler."""
         self._after_log.append(action)
 
+    def follow_log(self) -> None:
+        """Brings the index up to date soon, though no batch asks for it."""
+        self._must_follow = True
+        self.wake()
+
+    def read_tail(self) -> None:
+        """Asks, after all requests of this moment, how far the inbox goes; for `after_tail`."""
+        self._wants_tail = True
+
+    def after_tail(self, action: Callable[[], None]) -> None:
+        """Runs `action` once everything is handled that was in the inbox when `read_tail` asked; for use in
+        the handler of a reply that was asked for in the same moment."""
+        self._after_tail.append(action)
+
     async def until_idle(self) -> None:
         """Waits until everything that was asked for is stored and acknowledged."""
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Works until cancelled."""
+        """Works until cancelled. Raises NodeGone if this node has been declared dead."""
+        pulse = self._around.pulse
         while True:
+            if pulse.look():
+                await self._settle_doubt()
             if not self._has_work():
                 if not self._wake.is_set():  # otherwise a drop, say, may still wait for its dead letter
                     self._idle.set()
                 await self._wake.wait()
-            if self._calls and not (self._writes.changed or self._router.has_work()):
+                if pulse.look():
+                    continue
+            if self._asking.calls and not (self._writes.changed or self._router.has_work()):
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
+                # Connects and disconnects come in crowds: another look at the network gathers more of them.
                 # Connects and disconnects come in crowds: another look at the network gathers more of them.
                 await asyncio.sleep(0)
             self._wake.clear()
             await self._cycle()
 
     def _has_work(self) -> bool:
-        return bool(self._calls or self._writes.changed or self._router.has_work() or self._after_log)
+        return bool(self._asking.calls or self._writes.changed or self._router.has_work() or self._after_log)
 
     async def _cycle(self) -> None:
         self._write_letters()
+        if self._wants_tail:
+            self._wants_tail = False
+            self.request(inboxes.inbox_tail(self._around.incarnation), self._take_tail, frees_memory=True)
         session_calls = self._writes.next_calls()
-        asked_calls, handlers = self._calls, self._handlers
-        self._calls, self._handlers = [], []
+        asking, self._asking = self._asking, Asking()
         has_batch = self._router.has_work()
         router_calls = self._router.next_calls()
-        flush_all(self._ready)
-        calls = session_calls + asked_calls + router_calls
-        if not (calls or has_batch or self._after_log):
+        self._flush()
+        calls = session_calls + asking.calls + router_calls
+        if not (calls or has_batch or self._after_log or self._must_follow):
             return
+
+        async def revise(ask: Ask) -> Sequence[Call]:
+            await self._around.reassure(ask)
+            self._router.strike_lost()
+            packed_again = self._router.pack_again() if router_calls else []
+            return session_calls + asking.revised() + packed_again
+
         started = time.monotonic()
-        exchange = await self._lane.exchange(calls, read_version=has_batch)
-        self._observe(time.monotonic() - started, sum(len(call.requests) for call in calls))
+        exchange = await self._lane.exchange(calls, has_batch, revise)
+        self._around.observe(time.monotonic() - started, sum(len(call.requests) for call in calls))
+        if self._around.pulse.look():
+            await self._settle_doubt()
         replies = exchange.replies
         first_asked = len(session_calls)
-        first_routed = first_asked + len(asked_calls)
+        first_routed = first_asked + len(asking.calls)
         has_room = self._writes.take_replies(replies[:first_asked])
-        self._hand_out(handlers, replies[first_asked:first_routed])
+        asking.hand_out(replies[first_asked:first_routed])
         has_room = self._router.take_replies(router_calls, replies[first_routed:]) and has_room
-        if self._after_log or (exchange.version is not None and exchange.version != self._index.version):
+        self._hand_over()
+        version = exchange.version
+        if self._after_log or self._must_follow or version not in (None, self._index.version):
             await self._follow_log()
         if has_batch:
-            if exchange.version is not None and self._router.is_outdated(exchange.version):
-                self._router.match_again()
-            self._delete_stale_rows()
-            if self._router.is_settled():
-                self._router.settle()
-                self._settle_tokens()
+            self._end_batch(version)
         self._tell_connections()
-        flush_all(self._ready)
+        self._flush()
         await self._note_room(has_room)
 
-    def _hand_out(
-        self, handlers: Sequence[Sequence[ReplyHandler]], replies: Sequence[Sequence[Reply] | Exception]
-    ) -> None:
-        for handlers_of_call, answer in zip(handlers, replies, strict=True):
-            if isinstance(answer, Exception) and not isinstance(answer, RedisFull):
-                raise answer
-            given = [answer] * len(handlers_of_call) if isinstance(answer, RedisFull) else answer
-            for handler, reply in zip(handlers_of_call, given, strict=True):
-                try:
-                    handler(reply)
-                except (
-                    Exception
-                ):  # the top of one connection's continuation: our bug must not harm the others
-                    logger.exception("the answer of the store could not be handled")
+    def _end_batch(self, version: str | None) -> None:
+        """Serves those who came meanwhile; acknowledges the batch if nothing of it is left to do."""
+        if version is not None and self._router.is_outdated(version):
+            self._router.match_again()
+        self._delete_stale_rows()
+        if self._router.is_settled():
+            self._router.settle()
+            self._settle_tokens()
+
+    def _flush(self) -> None:
+        flush_all(self._ready)
+        self._around.transmit()
+
+    def _hand_over(self) -> None:
+        """Tells the owners of sessions what is in their queues now. Only hints, so nobody waits for them."""
+        for node, record in self._router.transit.take_handovers():
+            self.request(inboxes.send(node, record), _ignore_reply)
+
+    def _take_tail(self, reply: Reply) -> None:
+        actions, self._after_tail = self._after_tail, []
+        if isinstance(reply, Exception):
+            logger.error("the end of the inbox can't be read: %s", reply)
+            tail = "0-0"
+        else:
+            tail = as_text(reply)
+
+        def go_on() -> None:
+            for action in actions:
+                action()
+
+        self._around.after_inbox(tail, go_on)
+
+    async def _settle_doubt(self) -> None:
+        await self._around.reassure(self._ask)
+        self._router.strike_lost()
+        self._around.pulse.confirm()
+        self._around.go_on()
+
+    async def _ask(self, calls: Sequence[Call]) -> list[CallReplies]:
+        return (await self._lane.exchange(calls)).replies
 
     async def _follow_log(self) -> None:
+        self._must_follow = False
         more = True
         while more:
             more = await self._read_log()
@@ -237,11 +321,11 @@ class Committer:
         if self._writes.stale:
             stale, self._writes.stale = self._writes.stale, []
             for session in stale:
-                self._on_stale(session)
+                self._around.on_stale(session)
         if self._writes.failed:
             failed, self._writes.failed = self._writes.failed, []
             for session, reason in failed:
-                self._on_failed(session, reason)
+                self._around.on_failed(session, reason)
         if self._router.damaged:
             damaged, self._router.damaged = self._router.damaged, []
             for name, reason in damaged:
@@ -249,7 +333,7 @@ class Committer:
         if self._writes.overrun:
             overrun, self._writes.overrun = self._writes.overrun, []
             for session in overrun:
-                self._on_overrun(session)
+                self._around.on_overrun(session)
         if self._resumable:
             resumable = self._resumable[:]
             self._resumable.clear()

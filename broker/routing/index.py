@@ -2,8 +2,8 @@
 
 Filters without wildcards are in one flat dictionary, the others in a trie by topic level. What a topic
 matches is remembered until a subscription changes that could alter it. The index holds the subscriptions of
-every persistent session, connected here or not, and of the direct sessions connected here.
-"""
+every persistent session, connected here or not, of the direct sessions connected here, and what the clients
+of each other node are interested in: such a node is a subscriber, too, one for each kind of interest."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,6 +14,13 @@ _CACHE_LIMIT: Final = 65536
 _CACHED_TOPIC_LENGTH: Final = 128  # longer ones would make the cache as large as anybody likes
 _NO_IDENTIFIERS: Final[tuple[int, ...]] = ()
 
+DIRECT_INTEREST: Final = "1"
+"""Of direct subscribers at QoS 1 and 2: versioned, as a subscription counts from its SUBACK."""
+AT_MOST_ONCE_INTEREST: Final = "0"
+"""Of subscribers at QoS 0."""
+PERSISTENT_INTEREST: Final = "p"
+"""Of persistent subscribers at QoS 1 and 2 that are connected: they have a queue, but not for QoS 0."""
+
 
 class Subscriber:
     """A client with subscriptions. `session` is there while it is connected to this node.
@@ -21,15 +28,35 @@ class Subscriber:
     A direct session and a persistent one may have the same Client Identifier for a moment, when one has just
     replaced the other (perhaps on another node): `key` tells them apart. `batch` and `group` belong to the
     router: the group that collects what this subscriber gets in the current batch.
+
+    If `node` is not empty, this is another node and not a client: `interest` says for which of its clients.
     """
 
-    __slots__ = ("batch", "bucket", "client_id", "filters", "group", "heard", "is_direct", "key", "session")
+    __slots__ = (
+        "batch",
+        "bucket",
+        "client_id",
+        "filters",
+        "group",
+        "heard",
+        "interest",
+        "is_direct",
+        "key",
+        "node",
+        "session",
+    )
 
-    def __init__(self, client_id: str, bucket: int, is_direct: bool) -> None:
+    def __init__(
+        self, client_id: str, bucket: int, is_direct: bool, node: str = "", interest: str = ""
+    ) -> None:
         self.client_id = client_id
         self.key = "\0" + client_id if is_direct else client_id
+        if node:
+            self.key = f"\0\0{interest}{node}"
         self.bucket = bucket
         self.is_direct = is_direct
+        self.node = node
+        self.interest = interest
         self.session: Session | None = None
         self.filters: dict[str, Subscription] = {}
         self.heard: set[str] | None = None
@@ -37,7 +64,7 @@ class Subscriber:
         self.group = 0
 
     def __repr__(self) -> str:
-        where = "here" if self.session is not None else "away"
+        where = self.node or ("here" if self.session is not None else "away")
         return f"Subscriber({self.client_id!r}, {where}, {len(self.filters)} filters)"
 
 
@@ -105,15 +132,39 @@ class _Level:
 class SubscriptionIndex:
     """Topic -> subscriptions.
 
-    `count` is the number of subscriptions. `generation` grows with every change. `version` is how far the
-    cluster's change log has been applied.
-    """
+    `count` is the number of subscriptions of clients. `generation` grows with every change. `version` is how
+    far the cluster's change log has been applied. `incarnation` is this node: its own interest is not in
+    here."""
 
-    __slots__ = ("_cache", "_exact", "_root", "count", "generation", "subscribers", "version")
+    __slots__ = (
+        "_cache",
+        "_exact",
+        "_root",
+        "count",
+        "generation",
+        "incarnation",
+        "nodes",
+        "subscribers",
+        "version",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, incarnation: str = "") -> None:
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
+        # Persistent ones; a direct one belongs to its connection.
         # Persistent ones; a direct one belongs to its connection.
         self.subscribers: dict[str, Subscriber] = {}
+        self.nodes: dict[str, dict[str, Subscriber]] = {}  # incarnation -> kind of interest -> subscriber
+        self.incarnation = incarnation
         self.count = 0
         self.generation = 0
         self.version = ""
@@ -148,7 +199,7 @@ class SubscriptionIndex:
         subscription = Subscription(
             subscriber, filter, qos, no_local, retain_as_published, identifiers, options, stamp
         )
-        if old is None:
+        if old is None and not subscriber.node:
             self.count += 1
         subscriber.filters[filter] = subscription
         self._place(filter)[subscriber.key] = subscription
@@ -161,7 +212,8 @@ class SubscriptionIndex:
         old = subscriber.filters.get(filter)
         if old is None or old.stamp > stamp:
             return False
-        self.count -= 1
+        if not subscriber.node:
+            self.count -= 1
         del subscriber.filters[filter]
         self._unplace(filter, subscriber.key)
         self._changed(filter)
@@ -174,6 +226,36 @@ class SubscriptionIndex:
             known = self.subscribers.get(subscriber.client_id)
             if known is subscriber:
                 del self.subscribers[subscriber.client_id]
+
+    def add_interest(self, node: str, field: str) -> None:
+        """Clients of another node want what matches a filter; `field` is `<kind>:<filter>`. An unknown kind
+        is of a newer release, and nothing that we could serve."""
+        kind, _, filter = field.partition(":")
+        if node == self.incarnation or kind not in (
+            DIRECT_INTEREST,
+            AT_MOST_ONCE_INTEREST,
+            PERSISTENT_INTEREST,
+        ):
+            return
+        kinds = self.nodes.setdefault(node, {})
+        subscriber = kinds.get(kind)
+        if subscriber is None:
+            subscriber = kinds[kind] = Subscriber("", 0, True, node, kind)
+        if filter not in subscriber.filters:
+            self.add(subscriber, filter, 2, False, False, 0, b"", 0)
+
+    def remove_interest(self, node: str, field: str) -> None:
+        """They don't want it any more."""
+        kind, _, filter = field.partition(":")
+        subscriber = self.nodes.get(node, {}).get(kind)
+        if subscriber is not None:
+            self.remove(subscriber, filter, 0)
+
+    def remove_node(self, node: str) -> None:
+        """The node is gone."""
+        for subscriber in self.nodes.pop(node, {}).values():
+            for filter in list(subscriber.filters):
+                self.remove(subscriber, filter, 0)
 
     def match(self, topic: str) -> list[Subscription]:
         """The subscriptions that match, one for each subscriber. The list is shared: don't change it."""
@@ -277,9 +359,33 @@ def without_no_local(subscription: Subscription) -> Subscription | None:
 
 
 # Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
+# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
 
 
 def _collect(root: _Level, names: list[str], found: list[Subscription]) -> None:
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
     # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
     wildcards_count = not names[0].startswith("$")
     levels = [root]

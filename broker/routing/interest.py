@@ -1,33 +1,49 @@
-"""What direct subscribers of this node want at QoS 1 and 2, so that other nodes send it here."""
+"""What the clients connected to this node want, so that the other nodes send it here."""
 
 
 class Interest:
-    """Counts direct subscriptions by filter, and knows which filters the store has been told of."""
+    """Counts subscriptions by field (`<kind>:<filter>`, see `broker.routing.index`), and knows of which
+    fields the store has been told.
 
-    __slots__ = ("_confirmed", "_counts")
+    Fields that nobody has any more are withdrawn lazily, by `take_unused`: clients come and go with the same
+    filters, and a message too many does no harm.
+    """
+
+    __slots__ = ("_counts", "_idle", "_long_idle", "_stored")
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
-        self._confirmed: set[str] = set()
+        self._stored: set[str] = set()
+        self._idle: set[str] = set()
+        self._long_idle: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._counts)
 
-    def add(self, filter: str) -> bool:
+    def add(self, field: str) -> bool:
         """One more subscription. True if the store must be told (again) before it counts."""
-        self._counts[filter] = self._counts.get(filter, 0) + 1
-        return filter not in self._confirmed
+        self._counts[field] = self._counts.get(field, 0) + 1
+        return field not in self._stored
 
-    def confirm(self, filter: str) -> None:
-        """The store knows of this filter."""
-        if filter in self._counts:
-            self._confirmed.add(filter)
+    def confirm(self, field: str) -> None:
+        """The store knows of this field."""
+        self._stored.add(field)
+        if field not in self._counts:
+            self._idle.add(field)
 
-    def remove(self, filter: str) -> bool:
-        """One subscription less. True if it was the last: the store is to forget the filter."""
-        count = self._counts.get(filter, 0)
-        if count > 1:
-            self._counts[filter] = count - 1
-            return False
-        self._confirmed.discard(filter)
-        return self._counts.pop(filter, 0) > 0
+    def remove(self, field: str) -> None:
+        """One subscription less."""
+        count = self._counts.pop(field) - 1
+        if count:
+            self._counts[field] = count
+        else:
+            self._idle.add(field)
+
+    def take_unused(self) -> list[str]:
+        """Fields that the store is to forget: nobody has had them since the last time. The store must be told
+        in the order in which this and `add` have said so."""
+        unused = [field for field in self._long_idle if field in self._stored and field not in self._counts]
+        self._stored.difference_update(unused)
+        self._long_idle = self._idle
+        self._idle = set()
+        return sorted(unused)

@@ -16,8 +16,8 @@ class Settled(Protocol):
 class Publication:
     """A message on its way through the router, and who waits for it.
 
-    Either `session` gets the acknowledgement of `packet_id`, or `origin` is told. `is_delivered` says that
-    the direct subscribers have it already (a retained message at QoS 0).
+    Either `session` gets the acknowledgement of `packet_id`, or `origin` is told: then it is a will.
+    `is_delivered` says that the direct subscribers have it already (a retained message at QoS 0).
     """
 
     __slots__ = (
@@ -31,6 +31,8 @@ class Publication:
         "session",
         "size_bytes",
         "targets",
+        "transit_index",
+        "transit_record",
     )
 
     def __init__(
@@ -51,6 +53,13 @@ class Publication:
         self.is_matched = False
         self.body_call = 0
         self.body_index = 0
+        self.transit_record = 0
+        self.transit_index = 0
+
+    def is_lost(self) -> bool:
+        """Whether another node has its publisher now, which will send it again there: it must not be sent
+        from here any more."""
+        return self.session is not None and self.session.is_lost
 
     def __repr__(self) -> str:
         return f"Publication({self.message!r}, packet_id={self.packet_id})"

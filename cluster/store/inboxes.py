@@ -1,7 +1,18 @@
 """The inboxes of nodes and their bells: the requests; `cluster.inbox` reads and writes what is in them."""
 
+from dataclasses import dataclass
+
 from cluster.store.call import Reply
-from cluster.store.reply import as_list, as_text
+from cluster.store.reply import as_int, as_text, in_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What rang in a bucket. `sessions`: clients with new entries, and the last number given in their queues;
+    `kicked`: clients that another node has taken, and the epoch that is over."""
+
+    sessions: list[tuple[str, int]]
+    kicked: list[tuple[str, int]]
 
 
 def open_inbox(incarnation: str) -> list[object]:
@@ -35,15 +46,14 @@ def take_bell(bucket: int, incarnation: str, is_done: bool) -> list[object]:
     return ["take_bell", bucket, incarnation, is_done]
 
 
-def parse_bell(reply: Reply) -> tuple[list[str], list[tuple[int, str]]]:
-    """The answer to `take_bell`: clients with new entries; epochs and clients that another node has taken."""
-    rung: list[str] = []
-    kicked: list[tuple[int, str]] = []
-    for member in map(as_text, as_list(reply)):
-        kind, _, name = member.partition(":")
+def parse_bell(reply: Reply) -> Rung:
+    """The answer to `take_bell`."""
+    rung = Rung([], [])
+    for member, n in in_pairs(reply):
+        kind, _, name = as_text(member).partition(":")
         if kind == "s":
-            rung.append(name)
+            rung.sessions.append((name, as_int(n)))
         elif kind == "kick":
             epoch, _, client_id = name.partition(":")
-            kicked.append((int(epoch), client_id))
-    return rung, kicked
+            rung.kicked.append((client_id, int(epoch)))
+    return rung

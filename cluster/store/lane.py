@@ -4,7 +4,8 @@ Theory of operation. `exchange` sends all calls of a batch, and the question for
 subscriptions, in one write; it returns when all is answered. While Redis can't answer (it is gone, loading, a
 replica, or its disk is full) the lane connects again, with back-off, and sends the *same bytes* again, until
 it is cancelled: what it returns is always the answer of Redis. So a request may be carried out twice, and the
-library's functions allow for that.
+library's functions allow for that. Whoever sends the batch may revise it first, on the new connection: much
+may have happened while Redis was away.
 
 A cancelled exchange leaves the connection closed; the next one opens another.
 """
@@ -14,6 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 import anyio
@@ -30,7 +32,18 @@ from cluster.store.errors import (
     StoreUnavailable,
 )
 
-__all__ = ["Call", "CallReplies", "Exchange", "Lane", "Reply", "Request", "StatusListener", "StoreStatus"]
+__all__ = [
+    "Ask",
+    "Call",
+    "CallReplies",
+    "Exchange",
+    "Lane",
+    "Reply",
+    "Request",
+    "Revise",
+    "StatusListener",
+    "StoreStatus",
+]
 
 FIRST_VERSION: Final = "1.0"
 """Of subscriptions that nobody has changed yet; `lua/change_log.lua` counts on from there."""
@@ -62,6 +75,12 @@ class StoreStatus:
     reason: str = ""
 
 
+Ask: TypeAlias = Callable[[Sequence[Call]], Awaitable[list[CallReplies]]]
+"""Sends calls and returns what they were answered, as `Lane.exchange` does."""
+Revise: TypeAlias = Callable[[Ask], Awaitable[Sequence[Call]]]
+"""The calls to send after a reconnect, in place of those that may have been carried out: as many, with as
+many requests each. It may ask before; if that raises StoreUnavailable, it is called again on the next
+connection."""
 StatusListener: TypeAlias = Callable[[StoreStatus], None]
 """Told when Redis goes away and when it is back. Must not raise and must not wait."""
 
@@ -94,27 +113,23 @@ class Lane:
     def __repr__(self) -> str:
         return f"<Lane {self._connection!r}, away since {self.away_since}>"
 
-    async def exchange(self, calls: Sequence[Call], read_version: bool = False) -> Exchange:
+    async def exchange(
+        self, calls: Sequence[Call], read_version: bool = False, revise: Revise | None = None
+    ) -> Exchange:
         """Sends `calls`, in order, and returns what they were answered, in the same order.
 
-        Takes as long as Redis is away. A call that Redis refused has a RedisFull or CallFailed in place of
-        its replies; a request that failed has an ItemError. Raises NodeGone if this incarnation is declared
-        dead.
-        """
-        count = len(calls) + read_version
-        if not count:
+        Takes as long as Redis is away; after that, `revise` may change what is sent. A call that Redis
+        refused has a RedisFull or CallFailed in place of its replies; a request that failed has an ItemError.
+        Raises NodeGone if this incarnation is declared dead."""
+        if not (calls or read_version):
             return Exchange([], None)
         if self._is_busy:
             raise RuntimeError("one exchange at a time")
         self._is_busy = True
         try:
-            answers = await self._ask(self._pack(calls, read_version), count)
+            return await self._exchange(calls, read_version, revise)
         finally:
             self._is_busy = False
-        version = version_of(answers.pop()) if read_version else None
-        return Exchange(
-            [_replies_of(call, answer) for call, answer in zip(calls, answers, strict=True)], version
-        )
 
     async def aclose(self) -> None:
         """Closes the connection."""
@@ -129,29 +144,44 @@ class Lane:
             parts.append(self._get_version)
         return b"".join(parts)
 
-    async def _ask(self, commands: bytes, count: int) -> list[object]:
+    async def _exchange(self, calls: Sequence[Call], read_version: bool, revise: Revise | None) -> Exchange:
         """Asks until Redis has answered every command with something that is no passing trouble."""
-        has_reloaded = False
         while True:
             started = time.monotonic()
             connection = self._connection
             try:
                 if connection is None or connection.is_closed:
+                    is_first = connection is None
                     connection = self._connection = await self._connect()
-                answers = await connection.ask(commands, count)
-                trouble = _trouble_of(answers)
-                if trouble is None:
-                    if self.away_since is not None:
-                        self._note_back()
-                    return answers
-                if isinstance(trouble, LibraryMissing) and not has_reloaded:
-                    has_reloaded = True
-                    logger.warning("Redis has lost the function library: loading it again")
-                    await self._load_library(connection)
-                    continue
+                    if revise is not None and not is_first:
+                        calls = await revise(partial(self._ask_on, connection))
+                answers = await self._answers(connection, calls, read_version)
             except (StoreUnavailable, StoreStartError, RedisFull) as error:  # full: no room for the library
-                trouble = error
-            await self._wait_out(trouble, started)
+                await self._wait_out(error, started)
+                continue
+            if self.away_since is not None:
+                self._note_back()
+            version = version_of(answers.pop()) if read_version else None
+            return Exchange(_replies(calls, answers), version)
+
+    async def _ask_on(self, connection: Connection, calls: Sequence[Call]) -> list[CallReplies]:
+        return _replies(calls, await self._answers(connection, calls, False))
+
+    async def _answers(
+        self, connection: Connection, calls: Sequence[Call], read_version: bool
+    ) -> list[object]:
+        """Raises what stands between us and a real answer."""
+        commands = self._pack(calls, read_version)
+        answers = await connection.ask(commands, len(calls) + read_version)
+        trouble = _trouble_of(answers)
+        if isinstance(trouble, LibraryMissing):
+            logger.warning("Redis has lost the function library: loading it again")
+            await self._load_library(connection)
+            answers = await connection.ask(commands, len(calls) + read_version)
+            trouble = _trouble_of(answers)
+        if trouble is not None:
+            raise trouble
+        return answers
 
     async def _wait_out(self, trouble: StoreError, started: float) -> None:
         """Notes that Redis is away, and waits; not the first time: the connection may merely be stale."""
@@ -162,6 +192,15 @@ class Lane:
         elif time.monotonic() - self._reported >= _REPORT_SECONDS:
             self._report(trouble)
         if self._connection is not None:
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
+            # Also if the server did answer: one that turned replica, say, is found anew by its name.
             # Also if the server did answer: one that turned replica, say, is found anew by its name.
             self._connection.abort(str(trouble))
         await anyio.sleep(backoff_seconds(self._failures, random.random()))
@@ -200,6 +239,10 @@ def _trouble_of(answers: Sequence[object]) -> StoreError | None:
         if isinstance(answer, NodeGone):
             raise answer
     return None
+
+
+def _replies(calls: Sequence[Call], answers: Sequence[object]) -> list[CallReplies]:
+    return [_replies_of(call, answer) for call, answer in zip(calls, answers, strict=True)]
 
 
 def _replies_of(call: Call, answer: object) -> CallReplies:

@@ -1,7 +1,7 @@
 """The store as a node holds it: the lane for its batches, side connections for everything else."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 
 from cluster.store import keys
 from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, unpack_replies
+from cluster.store.channels import ChannelConnection
 from cluster.store.client import new_client, translated_errors
-from cluster.store.connection import Connection, open_connection
+from cluster.store.connection import Connection, open_connection, open_connection_of
 from cluster.store.endpoint import Endpoint, parse_url
 from cluster.store.errors import CallFailed, LibraryMissing, RedisFull, StoreUnavailable
 from cluster.store.keys import META_SLOT
@@ -165,6 +166,55 @@ class Store:
                 yield [_row(field, value) for field, value in rows.items()]
                 if cursor == 0:
                     break
+
+    async def load_interest(self) -> AsyncIterator[tuple[str, list[str]]]:
+        """Node and fields (`<kind>:<filter>`), page by page, of all nodes that are members."""
+        with translated_errors(self._address):
+            nodes = await self._client.zrange(keys.nodes(self._prefix), 0, -1)
+        for node in cast(list[bytes], nodes):
+            key = keys.interest(self._prefix, node.decode())
+            cursor = 0
+            while True:
+                with translated_errors(self._address):
+                    cursor, page = await self._client.hscan(key, cursor, count=_ROWS_PER_PAGE)
+                yield node.decode(), [field.decode() for field in cast(dict[bytes, bytes], page)]
+                if cursor == 0:
+                    break
+
+    async def connect(self) -> Connection:
+        """A connection of the caller's own, which closes it. Raises StoreUnavailable, StoreStartError."""
+        return await self._access.connect()
+
+    async def connect_to_channels(
+        self, channels: Sequence[str], on_message: Callable[[bytes, bytes], None]
+    ) -> ChannelConnection:
+        """A connection that listens to channels and says what comes (channel, payload); it also publishes if
+        it listens to none. The caller closes it. Raises StoreUnavailable, StoreStartError."""
+        access = self._access
+        connection = await open_connection_of(
+            ChannelConnection,
+            access.endpoint,
+            access.client_name,
+            access.connect_timeout_seconds,
+            access.exchange_timeout_seconds,
+        )
+        try:
+            await connection.listen(channels, on_message)
+        except BaseException:
+            connection.abort("not listening")
+            raise
+        return connection
+
+    def pack(self, call: Call) -> bytes:
+        """A call as it goes over a connection of one's own."""
+        parts: list[bytes] = []
+        self._encoder.append_to(parts, call)
+        return b"".join(parts)
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of all keys."""
+        return self._prefix
 
     async def _command(self, *arguments: bytes | str) -> object:
         with translated_errors(self._address):

@@ -11,8 +11,10 @@ from tests.node.wire import WireClient, connected
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    """A node with default settings. Tests that kill it or change its state for others start their own."""
-    with running_node(tmp_path_factory.mktemp("node")) as node:
+    """A node with default settings, but that it lets a client take its session over as often as it likes.
+    Tests that kill it or change its state for others start their own."""
+    environment = {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"}
+    with running_node(tmp_path_factory.mktemp("node"), environment=environment) as node:
         yield node
 
 

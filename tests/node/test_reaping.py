@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 import redis
 
-from broker.mqtt import Properties, Will
+from broker.mqtt import Properties, Publish, Will
 from cluster.store import keys
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import running_redis
@@ -140,15 +140,20 @@ def test_who_comes_back_before_the_reaping(tmp_path: Path, watching: int) -> Non
 
 @pytest.mark.timeout(40)
 def test_a_node_that_stood_still_is_dead(tmp_path: Path) -> None:
-    """Another node gives back its sessions; when it goes on, it is refused, and ends."""
+    """Another node gives back its sessions. When it goes on it is refused, closes everything, and starts
+    again as another incarnation at the same address."""
     with (
         running_redis(tmp_path / "redis") as server,
         _two_nodes(tmp_path, server.url) as (first, second),
         connected(second.port, "watcher") as watcher,
         connected(first.port, "c", will=_will("status", b"offline"), properties=HOUR) as lost,
+        connected(first.port, "direct") as direct,
     ):
         watcher.subscribe("status", qos=1)
         lost.subscribe("t", qos=1)
+        direct.subscribe("u", qos=1)
+        with server.client() as client:
+            old = next(name for name in _members(client) if name.startswith("first."))
         first.send_signal(signal.SIGSTOP)
         try:
             watcher.timeout_seconds = REAPED_SECONDS
@@ -156,12 +161,18 @@ def test_a_node_that_stood_still_is_dead(tmp_path: Path) -> None:
             second.wait_for(REAPED)
             with server.client() as client:
                 assert [name.partition(".")[0] for name in _members(client)] == ["second"]
+            lost.send(Publish("u", b"too late", 0, False, False, 0, None))
         finally:
             first.send_signal(signal.SIGCONT)
-        assert first.wait() == 1
-        assert lost.wait_closed() == []
-        assert "declared this node dead" in first.output()
-        with WireClient(second.port) as again:
+        assert (
+            lost.wait_closed() == direct.wait_closed() == []
+        )  # nothing was delivered to a session that is lost
+        first.wait_for("declared this node dead")
+        first.wait_ready(200)
+        with server.client() as client:
+            assert sorted(name.partition(".")[0] for name in _members(client)) == ["first", "second"]
+            assert old not in _members(client)
+        with WireClient(first.port) as again:
             assert again.connect("c", clean_start=False, properties=HOUR).session_present
             watcher.publish("t", b"for c", 1)
             assert again.message().payload == b"for c"

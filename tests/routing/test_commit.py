@@ -8,12 +8,13 @@ import anyio
 import pytest
 
 from broker.mqtt import Puback, Publish
-from broker.routing import Committer
+from broker.routing import CommitSurroundings, Committer
 from broker.session import Delivery, Message, Session
+from cluster.pulse import Pulse
 from cluster.store import records, subscriptions
 from cluster.store.call import Call, Reply, Request
 from cluster.store.errors import CallFailed, ItemError, RedisFull, StoreError
-from cluster.store.lane import Exchange
+from cluster.store.lane import Ask, CallReplies, Exchange, Revise
 from cluster.store.store import Store, SubscriptionRow
 from tests.routing.room import NODE, Room, appended, new_queue
 
@@ -44,6 +45,8 @@ class TableLane:
         self.refusals = 0
         self.failure: StoreError | None = None
         self.began = anyio.Event()
+        self.is_lost = False  # the next exchange is lost, and sent again
+        self.lost: list[list[Request]] = []
         self._go = anyio.Event()
         self._go.set()
 
@@ -58,7 +61,19 @@ class TableLane:
         """Operations by exchange, without the log."""
         return [[request[0] for request in requests] for requests in self.asked]
 
-    async def exchange(self, calls: Sequence[Call], read_version: bool = False) -> Exchange:
+    async def exchange(
+        self, calls: Sequence[Call], read_version: bool = False, revise: Revise | None = None
+    ) -> Exchange:
+        if self.is_lost and revise is not None:
+            self.is_lost = False
+            self.lost.append([request for call in calls for request in call.requests])
+            calls = await revise(self._ask)
+        return await self._exchange(calls, read_version)
+
+    async def _ask(self, calls: Sequence[Call]) -> list[CallReplies]:
+        return (await self._exchange(calls, False)).replies
+
+    async def _exchange(self, calls: Sequence[Call], read_version: bool) -> Exchange:
         self.asked.append([request for call in calls for request in call.requests])
         self.functions.append([call.function for call in calls])
         self.began.set()
@@ -89,11 +104,16 @@ class TableStore:
     def __init__(self, lane: TableLane) -> None:
         self.lane = lane
         self.rows: list[SubscriptionRow] = []
+        self.interest: dict[str, list[str]] = {}
         self.loads = 0
 
     async def load_subscriptions(self) -> tuple[str, AsyncIterator[list[SubscriptionRow]]]:
         self.loads += 1
         return self.lane.version, self._pages()
+
+    async def load_interest(self) -> AsyncIterator[tuple[str, list[str]]]:
+        for node, fields in self.interest.items():
+            yield node, fields
 
     async def _pages(self) -> AsyncIterator[list[SubscriptionRow]]:
         for row in self.rows:
@@ -109,6 +129,11 @@ class Commit:
         self.store = TableStore(self.lane)
         self.told: list[tuple[str, str]] = []
         self.observed: list[int] = []
+        self.now = 0.0
+        self.pulse = Pulse(lambda: self.committer.wake(), lambda: self.now)
+        self.lost_meanwhile: list[Session] = []
+        self.behind_tail: list[tuple[str, Callable[[], None]]] = []
+        self.transmitted: list[tuple[str, bytes]] = []
         room = self.room
         self.committer = Committer(
             cast(Store, self.store),
@@ -118,11 +143,25 @@ class Commit:
             room.drops,
             room.ready,
             room.resumable,
-            self._teller("stale"),
-            self._teller("overrun"),
-            lambda session, reason: self.told.append((session.client_id, reason)),
-            lambda seconds, requests: self.observed.append(requests),
+            CommitSurroundings(
+                incarnation=NODE,
+                pulse=self.pulse,
+                reassure=self._reassure,
+                after_inbox=lambda tail, action: self.behind_tail.append((tail, action)),
+                go_on=lambda: self.told.append(("node", "goes on")),
+                transmit=lambda: self.transmitted.extend(room.router.transit.take_messages()),
+                on_stale=self._teller("stale"),
+                on_overrun=self._teller("overrun"),
+                on_failed=lambda session, reason: self.told.append((session.client_id, reason)),
+                observe=lambda seconds, requests: self.observed.append(requests),
+            ),
         )
+
+    async def _reassure(self, ask: Ask) -> None:
+        """Asks something, and learns that others have taken some sessions."""
+        await ask([Call("free", [["reassure"]])])
+        for session in self.lost_meanwhile:
+            session.is_lost = True
 
     def _teller(self, word: str) -> Callable[[Session], None]:
         return lambda session: self.told.append((session.client_id, word))
@@ -167,6 +206,8 @@ def commit() -> Commit:
     return made
 
 
+# The order of a cycle
+# The order of a cycle
 # The order of a cycle
 
 
@@ -242,6 +283,8 @@ async def test_requests_are_split_into_calls_and_keep_their_order(commit: Commit
     assert got == list(range(70))
 
 
+# The log of subscriptions
+# The log of subscriptions
 # The log of subscriptions
 
 
@@ -343,6 +386,8 @@ async def test_a_refused_log_ends_the_loop(commit: Commit) -> None:
 
 
 # Replies
+# Replies
+# Replies
 
 
 async def test_a_handler_that_fails_stops_nobody_else(
@@ -412,6 +457,8 @@ async def test_being_idle_means_that_all_is_acknowledged(commit: Commit) -> None
 
 
 # Redis is full
+# Redis is full
+# Redis is full
 
 
 async def test_a_full_redis_holds_the_batch_and_is_tried_again(
@@ -452,6 +499,8 @@ async def test_a_full_redis_is_told_to_whoever_asks(commit: Commit) -> None:
             await commit.committer.ask(["asked"])
 
 
+# What is left to clean up
+# What is left to clean up
 # What is left to clean up
 
 

@@ -1,37 +1,49 @@
-"""Which filters the store must be told of, and which it may forget."""
+"""Which fields the store must be told of, and which it may forget."""
 
 from broker.routing.interest import Interest
 
 
 def test_the_first_subscription_is_told() -> None:
     interest = Interest()
-    assert interest.add("a")
-    assert interest.add("a")  # not confirmed yet: it may not count
-    interest.confirm("a")
-    assert not interest.add("a")
+    assert interest.add("1:a")
+    assert interest.add("1:a")  # not confirmed yet: it may not count
+    interest.confirm("1:a")
+    assert not interest.add("1:a")
     assert len(interest) == 1
 
 
-def test_the_last_one_withdraws_it() -> None:
+def test_what_nobody_wants_is_withdrawn_at_the_second_look() -> None:
     interest = Interest()
-    interest.add("a")
-    interest.confirm("a")
-    interest.add("a")
-    assert not interest.remove("a")
-    assert interest.remove("a")
+    interest.add("1:a")
+    interest.confirm("1:a")
+    interest.add("1:a")
+    interest.remove("1:a")
+    assert [interest.take_unused() for _ in range(3)] == [[], [], []]
+    interest.remove("1:a")
     assert len(interest) == 0
-    assert interest.add("a")
+    assert interest.take_unused() == []
+    assert interest.take_unused() == ["1:a"]
+    assert interest.take_unused() == []
+    assert interest.add("1:a")  # the store has to be told again
 
 
-def test_what_was_never_added_is_not_withdrawn() -> None:
+def test_who_comes_back_in_time_need_not_tell() -> None:
     interest = Interest()
-    assert not interest.remove("a")
-    assert len(interest) == 0
+    interest.add("1:a")
+    interest.confirm("1:a")
+    interest.remove("1:a")
+    assert interest.take_unused() == []
+    assert not interest.add("1:a")
+    assert interest.take_unused() == []
+    interest.remove("1:a")
+    assert [interest.take_unused() for _ in range(2)] == [[], ["1:a"]]
 
 
-def test_a_confirmation_that_comes_too_late_counts_for_nothing() -> None:
+def test_what_is_not_confirmed_is_not_withdrawn() -> None:
+    """The request is under way: to forget the field now would be overtaken by it."""
     interest = Interest()
-    interest.add("a")
-    interest.remove("a")
-    interest.confirm("a")
-    assert interest.add("a")
+    interest.add("1:a")
+    interest.remove("1:a")
+    assert [interest.take_unused() for _ in range(3)] == [[], [], []]
+    interest.confirm("1:a")
+    assert [interest.take_unused() for _ in range(2)] == [[], ["1:a"]]

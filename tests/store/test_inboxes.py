@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 
 from cluster.store import inboxes, keys, sessions
+from cluster.store.inboxes import Rung
 from tests.store.caller import Caller
 
 NODE = "node-1"
@@ -89,28 +90,38 @@ def test_a_stranger_with_a_number_for_a_name_is_refused_in_its_slot(caller: Call
 # Bells
 # Bells
 # Bells
+# Bells
+# Bells
+# Bells
+# Bells
+# Bells
+# Bells
+# Bells
+# Bells
+# Bells
+# Bells
 
 
-def bell(caller: Caller, is_done: bool) -> tuple[list[str], list[tuple[int, str]]]:
-    rung, kicked = inboxes.parse_bell(caller.ask(inboxes.take_bell(BUCKET, NODE, is_done)))
-    return sorted(rung), sorted(kicked)
+def bell(caller: Caller, is_done: bool) -> Rung:
+    rung = inboxes.parse_bell(caller.ask(inboxes.take_bell(BUCKET, NODE, is_done)))
+    return Rung(sorted(rung.sessions), sorted(rung.kicked))
 
 
 def test_what_was_taken_stays_until_it_was_looked_at(caller: Caller) -> None:
     claim = caller.subscribed()
     caller.other().enqueue(1)
-    assert bell(caller, True) == (["c"], [])
+    assert bell(caller, True) == Rung([("c", 1)], [])
     caller.other().claim("c")
-    assert bell(caller, False) == (["c"], [])
-    assert bell(caller, True) == ([], [(claim.epoch, "c")])
-    assert bell(caller, True) == ([], [])
+    assert bell(caller, False) == Rung([("c", 1)], [])
+    assert bell(caller, True) == Rung([], [("c", claim.epoch)])
+    assert bell(caller, True) == Rung([], [])
 
 
 def test_a_kick_names_the_epoch_and_any_client_id(caller: Caller) -> None:
     name = next(f"a:{{%}}:{i}" for i in range(10_000) if keys.bucket_of(f"a:{{%}}:{i}") == BUCKET)
     claim = caller.claim(name)
     caller.other().claim(name)
-    assert bell(caller, True) == ([], [(claim.epoch, name)])
+    assert bell(caller, True) == Rung([], [(name, claim.epoch)])
 
 
 def test_a_repeated_claim_only_asks(caller: Caller) -> None:

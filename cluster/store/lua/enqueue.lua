@@ -1,6 +1,6 @@
 -- enqueue: appends messages to a session's queue.
--- Request: bucket, client, limit, drop_oldest, entries (filter, head, index of its body, token or false, TTL
--- of the token in ms, ...).
+-- Request: bucket, client, limit, drop_oldest, entries (filter, head or false, index of its body, token or false,
+-- TTL of the token in ms, ...). Without a head it is none: it was struck from a call that is sent again.
 -- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped.
 -- Status: 0 appended, 1 refused (no such session or subscription), 2 had it before, 3 dropped. What was
 -- appended got n + 1, n + 2, ...
@@ -16,7 +16,9 @@ local function judge_entries(b, client, entries, found, places)
   for i = 1, #entries, 5 do
     count = count + 1
     local status = 0
-    if not found[places[entries[i]]] then
+    if not entries[i + 1] then
+      status = HAD
+    elseif not found[places[entries[i]]] then
       status = REFUSED
     elseif entries[i + 3] and not is_first(b, entries[i + 3], "s:" .. client, entries[i + 4]) then
       status = HAD
@@ -105,17 +107,16 @@ local function look_up(session, entries)
   local filter = entries[1]
   local places = { [filter] = 5 }
   local names = { "gen", "n", "hi", "owner", "f:" .. filter }
-  local has_tokens = entries[4]
+  local is_plain = not entries[4] and entries[2] -- no tokens, nothing struck
   for i = 6, #entries, 5 do
     local other = entries[i]
     if other ~= filter and not places[other] then
       places[other] = #names + 1
       names[#names + 1] = "f:" .. other
     end
-    has_tokens = has_tokens or entries[i + 3]
+    is_plain = is_plain and not entries[i + 3] and entries[i + 1]
   end
   local found = call("HMGET", session, unpack(names))
-  local is_plain = not has_tokens
   for i = 5, #names do
     is_plain = is_plain and found[i]
   end

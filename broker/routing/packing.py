@@ -1,0 +1,149 @@
+"""What a batch of messages asks of the store, packed into calls of bounded size; and its counts."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from broker.routing.index import Subscriber, Subscription
+from broker.routing.publication import Publication
+from broker.routing.transit import NodeMessages
+from broker.session import Delivery, Message
+from cluster.store import queues, receive, records, retained
+from cluster.store.lane import Call
+
+ENTRIES_PER_CALL: Final = 200
+"""About a millisecond of Redis."""
+NO_ROOM: Final = -1
+"""What the inbox of a node answers that has to read first."""
+
+
+class Group:
+    """What one persistent session gets in this batch: parallel lists."""
+
+    __slots__ = ("deliveries", "publications", "subscriber", "targets")
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
+        self.publications: list[Publication] = []
+        self.deliveries: list[Delivery] = []
+        self.targets: list[Subscription] = []
+
+
+class RouterStatistics:
+    """Counts since the start of the node."""
+
+    __slots__ = (
+        "appended",
+        "batches",
+        "delivered_direct",
+        "dropped_new",
+        "dropped_oldest",
+        "failed_items",
+        "refused",
+    )
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.appended = 0
+        self.delivered_direct = 0
+        self.dropped_new = 0
+        self.dropped_oldest = 0
+        self.refused = 0
+
+
+class Packing:
+    """Packs groups, retained messages and messages for nodes, in this order: a request each. What lost
+    clients have published is packed, too, but does nothing: the replies must fit, however often it is
+    packed."""
+
+    __slots__ = ("_call_number", "_drop_oldest", "_queue_limit")
+
+    def __init__(self, queue_limit: int, drop_oldest: bool) -> None:
+        self._queue_limit = queue_limit
+        self._drop_oldest = drop_oldest
+        self._call_number = 0
+
+    def calls(
+        self, groups: Sequence[Group], retains: Sequence[Publication], sends: Sequence[NodeMessages]
+    ) -> list[Call]:
+        """None if there is nothing to ask."""
+        calls: list[Call] = []
+        if not (groups or retains or sends):
+            return calls
+        call = self._new_call(calls)
+        count = 0
+        for group in groups:
+            if count and count + len(group.deliveries) > ENTRIES_PER_CALL:
+                call = self._new_call(calls)
+                count = 0
+            count += len(group.deliveries)
+            call.requests.append(self._group(group, call))
+        for publication in retains:
+            if count >= ENTRIES_PER_CALL:
+                call = self._new_call(calls)
+                count = 0
+            count += 1
+            call.requests.append(_retain(publication))
+        for send in sends:
+            call.requests.append(send.request())
+        return calls
+
+    def _new_call(self, calls: list[Call]) -> Call:
+        self._call_number += 1
+        call = Call("write")
+        calls.append(call)
+        return call
+
+    def _group(self, group: Group, call: Call) -> list[object]:
+        bodies = call.bodies
+        entries: list[object] = []
+        for i in range(len(group.deliveries)):
+            delivery = group.deliveries[i]
+            publication = group.publications[i]
+            message = delivery.message
+            if publication.body_call != self._call_number:
+                publication.body_call = self._call_number
+                publication.body_index = len(bodies)
+                bodies.append(
+                    records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
+                )
+            entries.append(group.targets[i].filter)
+            if publication.is_lost():
+                entries.append(False)
+            else:
+                entries.append(
+                    records.pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
+                )
+            entries.append(publication.body_index)
+            entries.append(message.token or False)
+            entries.append(message.token_ttl_ms)
+        subscriber = group.subscriber
+        return queues.enqueue(
+            subscriber.bucket, subscriber.client_id, self._queue_limit, self._drop_oldest, entries
+        )
+
+
+def buckets_of(publication: Publication) -> list[int]:
+    """Where the store remembers who got this message: buckets of queues, and of the retained message."""
+    buckets = {target.subscriber.bucket for target in publication.targets if not target.subscriber.is_direct}
+    if publication.message.retain:
+        buckets.add(retained.bucket_of_topic(publication.message.topic))
+    return list(buckets)
+
+
+def _retain(publication: Publication) -> list[object]:
+    message = publication.message
+    if publication.is_lost():
+        return receive.settle_tokens(retained.bucket_of_topic(message.topic), [])
+    return retained.retain(
+        message.topic,
+        _record(message),
+        message.deadline_ms,
+        message.token or False,
+        message.token_ttl_ms,
+    )
+
+
+def _record(message: Message) -> bytes | None:
+    if not message.payload:  # [MQTT-3.3.1-6]: an empty payload removes the retained message
+        return None
+    return records.pack_retained(message.payload, message.qos, message.properties, message.deadline_ms)

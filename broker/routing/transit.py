@@ -1,0 +1,248 @@
+"""Messages on their way to other nodes, and those that come from there.
+
+Theory of operation. A message takes one of three ways to the clients of another node:
+
+- Its inbox, which answers before anything is acknowledged: messages at QoS 1 and 2 for direct subscribers,
+which have no queue; and wills at every QoS, as those are to come exactly once. - Its channel, which answers
+nothing: messages at QoS 0, and copies for subscribers at QoS 0. - Hand-over, by the inbox, too: entries that
+this node has put into queues of sessions which the other one owns. Only a hint: what is lost of these is read
+from the queue.
+
+The packing is here, for both directions; who gets what decides the router.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from broker.routing.index import SubscriptionIndex
+from broker.routing.publication import Publication
+from broker.session import Delivery, Message
+from cluster.store import inbox_records, inboxes
+from cluster.store.reply import as_int, as_ints
+
+_QOS: Final = 0b11
+_RETAIN: Final = 0b100
+_EVERYONE: Final = 0b1000
+_ENTRY_FIELDS: Final = 5
+_RECORD_BYTES: Final = 262_144
+_RECORD_MESSAGES: Final = 500
+
+
+class NodeMessages:
+    """Publications for the inbox of one node: one record."""
+
+    __slots__ = ("node", "publications", "size_bytes")
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.publications: list[Publication] = []
+        self.size_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"NodeMessages({self.node!r}, {len(self.publications)} messages)"
+
+    def add(self, publication: Publication) -> None:
+        """A node may want one message for several reasons: it gets it once."""
+        if self.publications and self.publications[-1] is publication:
+            return
+        self.publications.append(publication)
+        self.size_bytes += len(publication.message.payload)
+
+    def is_full(self) -> bool:
+        """Whether the next message begins another record."""
+        return self.size_bytes >= _RECORD_BYTES or len(self.publications) >= _RECORD_MESSAGES
+
+    def request(self) -> list[object]:
+        """For the store. What a lost client published is left out."""
+        messages = [
+            _fields(publication.message, publication.session is None, _token_of(publication))
+            for publication in self.publications
+            if not publication.is_lost()
+        ]
+        return inboxes.send(self.node, inbox_records.pack_direct(messages))
+
+
+class _Handover:
+    """Entries for the sessions of one node: one record."""
+
+    __slots__ = ("bodies", "count", "number", "sessions", "size_bytes")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.bodies: list[tuple[object, ...]] = []
+        self.sessions: list[tuple[object, ...]] = []
+        self.count = 0
+        self.size_bytes = 0
+
+    def body_index(self, publication: Publication) -> int:
+        if publication.transit_record != self.number:
+            message = publication.message
+            publication.transit_record = self.number
+            publication.transit_index = len(self.bodies)
+            self.bodies.append((message.topic, message.payload, message.properties, message.deadline_ms))
+            self.size_bytes += len(message.payload)
+        return publication.transit_index
+
+    def is_full(self) -> bool:
+        return self.size_bytes >= _RECORD_BYTES or self.count >= _RECORD_MESSAGES
+
+
+class Transit:
+    """What this tick has for other nodes, beside the inboxes of a batch. Its owner takes it and sends it."""
+
+    __slots__ = ("_channels", "_handovers", "_last", "_number", "_records")
+
+    def __init__(self) -> None:
+        self._channels: dict[str, list[tuple[object, ...]]] = {}
+        self._last: dict[str, Message] = {}
+        self._handovers: dict[str, _Handover] = {}
+        self._records: list[tuple[str, bytes]] = []
+        self._number = 0
+
+    def has_messages(self) -> bool:
+        """Whether something is to be sent on channels."""
+        return bool(self._channels)
+
+    def publish(self, node: str, message: Message) -> None:
+        """A message for the channel of a node, once."""
+        if self._last.get(node) is message:
+            return
+        self._last[node] = message
+        messages = self._channels.get(node)
+        if messages is None:
+            messages = self._channels[node] = []
+        messages.append(_fields(message, False, b""))
+
+    def take_messages(self) -> list[tuple[str, bytes]]:
+        """Node and record of each channel."""
+        channels = self._channels
+        self._channels = {}
+        self._last = {}
+        return [(node, inbox_records.pack_direct(messages)) for node, messages in channels.items()]
+
+    def hand_over(
+        self,
+        node: str,
+        client_id: str,
+        gen: int,
+        numbers: Sequence[int],
+        publications: Sequence[Publication],
+        deliveries: Sequence[Delivery],
+    ) -> None:
+        """Entries that are in a queue now, for the node that owns its session."""
+        handover = self._handovers.get(node)
+        if handover is None:
+            self._number += 1
+            handover = self._handovers[node] = _Handover(self._number)
+        entries: list[object] = []
+        for i in range(len(numbers)):
+            delivery = deliveries[i]
+            entries.append(numbers[i])
+            entries.append(delivery.qos)
+            entries.append(delivery.retain)
+            entries.append(delivery.subscription_identifiers)
+            entries.append(handover.body_index(publications[i]))
+        handover.sessions.append((client_id, gen, entries))
+        handover.count += len(numbers)
+        if handover.is_full():
+            self._close(node)
+
+    def take_handovers(self) -> list[tuple[str, bytes]]:
+        """Node and record of each."""
+        if self._handovers:
+            for node in list(self._handovers):
+                self._close(node)
+        records = self._records
+        self._records = []
+        return records
+
+    def _close(self, node: str) -> None:
+        handover = self._handovers.pop(node)
+        self._records.append((node, inbox_records.pack_handover(handover.bodies, handover.sessions)))
+
+
+class Arrival:
+    """A message that has come from another node. `for_everyone`: for subscribers at QoS 0, too, as there is
+    no other copy for them."""
+
+    __slots__ = ("for_everyone", "message")
+
+    def __init__(self, message: Message, for_everyone: bool) -> None:
+        self.message = message
+        self.for_everyone = for_everyone
+
+
+def arrival(fields: object) -> Arrival:
+    """Reads what `NodeMessages` or `Transit` has packed. Raises what a damaged record leads to."""
+    if not isinstance(fields, list):
+        raise TypeError(f"no message: {fields!r}")
+    flags: int = fields[4]
+    publisher: bytes = fields[5]
+    message = _message(fields, flags & _QOS, flags & _RETAIN != 0)
+    message.publisher = publisher.decode()
+    message.token = fields[6]
+    return Arrival(message, flags & _EVERYONE != 0)
+
+
+def take_handover(index: SubscriptionIndex, bodies: Sequence[object], sessions: Sequence[object]) -> None:
+    """Gives entries that another node has queued to the sessions that are connected here. Raises what a
+    damaged record leads to."""
+    messages: list[Message | None] = [None] * len(bodies)
+    for fields in sessions:
+        if not isinstance(fields, list):
+            raise TypeError(f"no hand-over: {fields!r}")
+        client_id: bytes = fields[0]
+        gen: int = fields[1]
+        entries: list[object] = fields[2]
+        subscriber = index.subscribers.get(client_id.decode())
+        session = subscriber.session if subscriber is not None else None
+        if session is None or session.queued is None:
+            continue
+        for i in range(0, len(entries), _ENTRY_FIELDS):
+            place = as_int(entries[i + 4])
+            message = messages[place]
+            if message is None:
+                message = messages[place] = _message(bodies[place], 0, False)
+            session.queued.take(
+                Delivery(
+                    message,
+                    as_int(entries[i + 1]),
+                    bool(entries[i + 2]),
+                    tuple(as_ints(entries[i + 3])),
+                    gen,
+                    as_int(entries[i]),
+                )
+            )
+
+
+def _message(fields: object, qos: int, retain: bool) -> Message:
+    if not isinstance(fields, list):
+        raise TypeError(f"no body: {fields!r}")
+    topic: bytes = fields[0]
+    payload: bytes = fields[1]
+    properties: bytes = fields[2]
+    deadline_ms: int = fields[3]
+    return Message(topic.decode(), payload, qos, retain, properties, deadline_ms)
+
+
+def _fields(message: Message, for_everyone: bool, token: bytes) -> tuple[object, ...]:
+    flags = message.qos
+    if message.retain:
+        flags |= _RETAIN
+    if for_everyone:
+        flags |= _EVERYONE
+    return (
+        message.topic,
+        message.payload,
+        message.properties,
+        message.deadline_ms,
+        flags,
+        message.publisher,
+        token,
+    )
+
+
+def _token_of(publication: Publication) -> bytes:
+    """A client whose session ends with its connection never sends anything again: nobody has to remember."""
+    session = publication.session
+    return publication.message.token if session is None or session.queued is not None else b""
