@@ -35,6 +35,10 @@ _LOCAL: Final = "127.0.0.1:1883"
 _MESSAGES_HELP: Final = "Verifies each message; reports rates, latencies, loss, duplicates and order."
 
 BrokerOption = Annotated[str, typer.Option("--broker", metavar="HOST:PORT", help="The broker's address.")]
+SubscribeAtOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Another node of the broker, where the subscribers are."),
+]
 OwnOption = Annotated[
     bool, typer.Option("--i-own-this-target", help="Allow a broker that isn't on this machine.")
 ]
@@ -156,6 +160,7 @@ def messages(
     publishers: PublishersOption = None,
     subscribers: SubscribersOption = None,
     broker: BrokerOption = _LOCAL,
+    subscribe_at: SubscribeAtOption = None,
     own: OwnOption = False,
     version: VersionOption = 4,
     username: UserOption = None,
@@ -179,6 +184,7 @@ def messages(
         many = _clients(shape, publishers, subscribers)
         plan = Plan(
             target=resolve_target(broker, owned=own),
+            subscribers_target=resolve_target(subscribe_at, owned=own) if subscribe_at else None,
             run_id=_new_run_id(),
             account=Account(version, username, password),
             shape=shape,

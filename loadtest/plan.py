@@ -56,6 +56,9 @@ class Plan:
     warm_up_seconds: float = 1.0
     drain_seconds: float = 5.0  # how long to wait, without any news, for what is still on its way
     processes: int = 1
+    subscribers_target: Target | None = (
+        None  # another node of the same broker; None: where the publishers are
+    )
 
     @property
     def fan(self) -> int:

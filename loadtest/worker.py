@@ -65,6 +65,7 @@ class Worker:
         self._board = Board()
         self._publishers = {number: Publisher(number, share.plan, self._board) for number in share.publishers}
         # Only at QoS 0 and in a closed loop a delivery makes room in its publisher's window.
+        # Only at QoS 0 and in a closed loop a delivery makes room in its publisher's window.
         closed_loop = share.plan.qos == 0 and share.plan.rate_per_second is None
         credit = self._credit if closed_loop else None
         self._subscribers = [
@@ -78,6 +79,7 @@ class Worker:
         self._written_off = 0
 
     # Connections.
+    # Connections.
 
     async def connect(self) -> None:
         """Open everything: subscribers first. Raises ConnectFailed."""
@@ -89,7 +91,10 @@ class Worker:
     async def _open_subscriber(self, client: Subscriber) -> None:
         plan = self._plan
         client_id = plan.client_id("s", client.number)
-        await client.connect(plan.target, connect_packet(plan.account, client_id, persistent=plan.persistent))
+        await client.connect(
+            plan.subscribers_target or plan.target,
+            connect_packet(plan.account, client_id, persistent=plan.persistent),
+        )
         await client.subscribe(plan.topic_filter(client.number), plan.qos)
 
     async def _open_publisher(self, client: Publisher) -> None:
@@ -112,6 +117,7 @@ class Worker:
             names = [self._plan.client_id("s", client.number) for client in self._subscribers]
             await run_all((remove_session(self._plan, name) for name in names), CONNECTING_AT_ONCE)
 
+    # The run.
     # The run.
 
     async def run(self) -> None:
@@ -264,6 +270,7 @@ class Worker:
             ended=ended,
             finished=finished,
             # What the broker wasn't answerable for may have come all the same.
+            # What the broker wasn't answerable for may have come all the same.
             missing=sum(stream.missing(expect.owed.get(source, 0)) for source, stream in streams),
             duplicates=sum(stream.duplicates for _, stream in streams),
             order_errors=sum(stream.order_errors for _, stream in streams),
@@ -275,6 +282,7 @@ class Worker:
             faults=board.faults,
         )
 
+    # While it runs.
     # While it runs.
 
     def _credit(self, number: int, run: int, expected: int) -> None:
@@ -331,6 +339,7 @@ async def _work_for_parent(fd: int) -> None:
 
 
 if __name__ == "__main__":  # python -m loadtest.worker FD: one of several worker processes
+    # Cancelled: the parent is gone, nobody wants to know.
     # Cancelled: the parent is gone, nobody wants to know.
     with contextlib.suppress(asyncio.CancelledError):
         uvloop.run(_work_for_parent(int(sys.argv[1])))

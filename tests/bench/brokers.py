@@ -72,13 +72,13 @@ def running_mosquitto(directory: Path) -> Iterator[RunningBroker]:
 
 
 @contextlib.contextmanager
-def running_moorline(directory: Path) -> Iterator[RunningBroker]:
-    """Run a Moorline node with its private Redis or Valkey. Raises BrokerFailed."""
+def running_moorline(directory: Path, *flags: str) -> Iterator[RunningBroker]:
+    """Run a Moorline node, with its private Redis or Valkey if the flags name none. Raises BrokerFailed."""
     log = directory / "moorline.log"
     port = _free_port()
     command = [
         sys.executable, "-m", "broker", "serve", "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0",
-        "--data-dir", str(directory / "data"),
+        "--data-dir", str(directory / "data"), *flags,
     ]  # fmt: skip
     with _running(command, log) as process:
         _wait_until_listening(process, port, log)

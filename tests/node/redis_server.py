@@ -51,6 +51,12 @@ class RedisServer:
             assert time.monotonic() < deadline, "Redis does not start"
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     def client(self) -> redis.Redis:
         """A connection; to be used as a context manager."""
         return redis.Redis(port=self.port)

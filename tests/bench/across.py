@@ -1,0 +1,128 @@
+"""What it costs when publisher and subscriber are on different nodes: `python -m tests.bench.across`.
+
+Two nodes and their Redis on this machine; the same load, with the subscribers on the publishers' node and on
+the other one, in turn. Costs are of the nodes and Redis together, so one run compares like with like."""
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from tests.bench.brokers import RunningBroker, moorline_version, running_moorline
+from tests.node.redis_server import running_redis
+
+LOADS: Final = (
+    ("50 pairs, QoS 0, full load", "pairs -n 50 --qos 0 --window 20"),
+    ("50 pairs, QoS 1, clean sessions, full load", "pairs -n 50 --qos 1 --window 20"),
+    ("50 pairs, QoS 1, persistent sessions, full load", "pairs -n 50 --qos 1 --window 20 --persistent"),
+    ("50 pairs, QoS 2, persistent sessions, full load", "pairs -n 50 --qos 2 --window 20 --persistent"),
+    ("1,000 msg/s, QoS 1, clean sessions", "pairs -n 10 --qos 1 --rate 1000"),
+    ("1,000 msg/s, QoS 1, persistent sessions", "pairs -n 10 --qos 1 --rate 1000 --persistent"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Of one run: CPU of nodes and Redis per delivery, and latencies."""
+
+    cpu_us: float
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+@contextlib.contextmanager
+def two_nodes(directory: Path) -> Iterator[tuple[RunningBroker, RunningBroker, int]]:
+    """Two nodes of one broker, and the process of their Redis."""
+    with running_redis(directory / "redis") as server, contextlib.ExitStack() as stack:
+        nodes = []
+        for name in ("a", "b"):
+            (directory / name).mkdir()
+            nodes.append(stack.enter_context(running_moorline(directory / name, "--redis", server.url)))
+        yield nodes[0], nodes[1], server.pid
+
+
+def run_load(
+    arguments: str, nodes: tuple[RunningBroker, RunningBroker, int], across: bool, seconds: float
+) -> Sample:
+    """One run. Raises CalledProcessError if a message was lost, too."""
+    here, there, redis_pid = nodes
+    command = [sys.executable, "-m", "loadtest", *arguments.split(), "--broker", here.address]
+    command += ["--subscribe-at", there.address if across else here.address]
+    command += ["--duration", str(seconds), "--json", "-"]
+    for pid in (here.pid, there.pid, redis_pid):
+        command += ["--pid", str(pid)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    report = cast(dict[str, dict[str, float]], json.loads(done.stdout)["report"])
+    latency = report["latency_ms"]
+    return Sample(
+        1e6 / report["broker"]["per_cpu_second"],
+        cast(float, report["deliveries_per_second"]),
+        latency["p50"],
+        latency["p99"],
+    )
+
+
+def measure(seconds: float, runs: int, only: str) -> list[str]:
+    """Rows of the table: medians."""
+    rows = []
+    with tempfile.TemporaryDirectory() as directory, two_nodes(Path(directory)) as nodes:
+        for title, arguments in LOADS:
+            if only not in title:
+                continue
+            samples: dict[bool, list[Sample]] = {False: [], True: []}
+            for _ in range(runs):
+                for across in (False, True):
+                    samples[across].append(run_load(arguments, nodes, across, seconds))
+            same, other = (_median(samples[across]) for across in (False, True))
+            rows.append(
+                f"| {title} | {same.cpu_us:.1f} | {other.cpu_us:.1f} | {other.cpu_us / same.cpu_us:.2f}x "
+                f"| {same.per_second:,.0f} | {other.per_second:,.0f} "
+                f"| {same.p50_ms:.2f} / {same.p99_ms:.2f} | {other.p50_ms:.2f} / {other.p99_ms:.2f} |"
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def _median(samples: list[Sample]) -> Sample:
+    return Sample(
+        statistics.median(sample.cpu_us for sample in samples),
+        statistics.median(sample.per_second for sample in samples),
+        statistics.median(sample.p50_ms for sample in samples),
+        statistics.median(sample.p99_ms for sample in samples),
+    )
+
+
+def main() -> None:
+    """Prints the table; `--write` also puts it into a page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    head = [
+        "| load | CPU us per message, same node | across nodes | ratio | msg/s same | msg/s across "
+        "| p50 / p99 ms same | p50 / p99 ms across |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    rows = measure(options.seconds, options.runs, options.only)
+    if options.write is not None:
+        options.write.write_text(
+            "# Across nodes\n\n"
+            f"{moorline_version()}, two nodes and one Redis on one machine; CPU of all three together; medians of "
+            f"{options.runs} runs of {options.seconds:g} s. Made by `make bench-across`.\n\n"
+            + "\n".join([*head, *rows])
+            + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
