@@ -117,8 +117,8 @@ def main() -> None:
     if options.write is not None:
         options.write.write_text(
             "# Across nodes\n\n"
-            f"{moorline_version()}, two nodes and one Redis on one machine; CPU of all three together; medians of "
-            f"{options.runs} runs of {options.seconds:g} s. Made by `make bench-across`.\n\n"
+            f"{moorline_version()}, two nodes and one Redis on one machine; CPU of all three together;\n"
+            f"medians of {options.runs} runs of {options.seconds:g} s. Made by `make bench-across`.\n\n"
             + "\n".join([*head, *rows])
             + "\n"
         )

@@ -209,6 +209,9 @@ def commit() -> Commit:
 # The order of a cycle
 # The order of a cycle
 # The order of a cycle
+# The order of a cycle
+# The order of a cycle
+# The order of a cycle
 
 
 async def test_calls_are_in_this_order_sessions_connections_batch(commit: Commit) -> None:
@@ -283,6 +286,9 @@ async def test_requests_are_split_into_calls_and_keep_their_order(commit: Commit
     assert got == list(range(70))
 
 
+# The log of subscriptions
+# The log of subscriptions
+# The log of subscriptions
 # The log of subscriptions
 # The log of subscriptions
 # The log of subscriptions
@@ -388,6 +394,9 @@ async def test_a_refused_log_ends_the_loop(commit: Commit) -> None:
 # Replies
 # Replies
 # Replies
+# Replies
+# Replies
+# Replies
 
 
 async def test_a_handler_that_fails_stops_nobody_else(
@@ -459,6 +468,9 @@ async def test_being_idle_means_that_all_is_acknowledged(commit: Commit) -> None
 # Redis is full
 # Redis is full
 # Redis is full
+# Redis is full
+# Redis is full
+# Redis is full
 
 
 async def test_a_full_redis_holds_the_batch_and_is_tried_again(
@@ -499,6 +511,9 @@ async def test_a_full_redis_is_told_to_whoever_asks(commit: Commit) -> None:
             await commit.committer.ask(["asked"])
 
 
+# What is left to clean up
+# What is left to clean up
+# What is left to clean up
 # What is left to clean up
 # What is left to clean up
 # What is left to clean up
@@ -575,3 +590,120 @@ async def test_connections_that_have_room_again_are_read_from(commit: Commit) ->
     await commit.run_until_idle()
     assert resumed == ["publisher"]
     assert room.resumable == []
+
+
+# Doubt, and what is sent again
+# Doubt, and what is sent again
+# Doubt, and what is sent again
+# Doubt, and what is sent again
+
+
+async def test_a_node_that_was_stopped_asks_before_it_goes_on() -> None:
+    """Nothing that came before is delivered or sent until the store has said that this node lives; and what
+    lost clients have published is left out."""
+    commit = Commit()
+    room = commit.room
+    receiver = room.connect("receiver")
+    room.subscribe(receiver, "t")
+    lost, kept = room.connect("lost"), room.connect("kept")
+    commit.lost_meanwhile = [lost]
+    room.publish(lost, "t", b"lost")
+    room.publish(kept, "t", b"kept")
+    commit.now = 10.0
+    await commit.run_until_idle()
+    assert commit.lane.operations()[0] == ["reassure"]
+    assert commit.told == [("node", "goes on")]
+    assert [p.payload for p in room.got("receiver") if isinstance(p, Publish)] == [b"kept"]
+    assert room.got("lost") == []
+    assert room.got("kept") == [Puback(1)]
+    assert not commit.pulse.in_doubt
+
+
+async def test_an_answer_that_comes_after_a_gap_waits_for_the_doubt() -> None:
+    commit = Commit()
+    room = commit.room
+    publisher = room.connect("publisher")
+    commit.lane.hold()
+    async with commit.running():
+        room.publish(publisher, "t", b"hello")
+        commit.committer.wake()
+        await commit.lane.began.wait()
+        commit.now = 10.0
+        commit.lane.release()
+        await commit.committer.until_idle()
+    assert commit.lane.operations()[1] == ["reassure"]
+    assert commit.told == [("node", "goes on")]
+    assert len(room.got("publisher")) == 1
+
+
+async def test_what_is_sent_again_leaves_out_what_lost_clients_published() -> None:
+    commit = Commit()
+    room = commit.room
+    room.subscribe("away", "t")
+    lost, kept = room.connect("lost"), room.connect("kept")
+    commit.lost_meanwhile = [lost]
+    commit.lane.is_lost = True
+    commit.lane.replies["enqueue"] = [[1, 0, False, [2, 0], 0]]
+    room.publish(lost, "t", b"lost")
+    room.publish(kept, "t", b"kept")
+    await commit.run_until_idle()
+    (before,) = commit.lane.lost
+    assert commit.lane.operations()[0] == ["reassure"]
+    (after,) = [request for requests in commit.lane.asked for request in requests if request[0] == "enqueue"]
+    assert [bool(head) for head in cast(list[object], before[0][5])[1::5]] == [True, True]
+    assert [bool(head) for head in cast(list[object], after[5])[1::5]] == [False, True]
+    assert room.got("kept") == [Puback(1)]
+
+
+async def test_a_request_may_be_revised_when_it_is_sent_again() -> None:
+    commit = Commit()
+    commit.lane.is_lost = True
+    commit.lane.replies["later"] = ["revised"]
+    answers: list[Reply] = []
+    commit.committer.request(["claim", 1], answers.append, revise=lambda: ["later", 1])
+    commit.committer.request(["detach", 1], answers.append)
+    await commit.run_until_idle()
+    assert commit.lane.operations()[-1] == ["later", "detach"]
+    assert answers == ["revised", 1]
+
+
+async def test_what_follows_the_tail_of_the_inbox_waits_for_its_reader() -> None:
+    commit = Commit()
+    commit.lane.replies["inbox_tail"] = [b"7-0"]
+    done: list[str] = []
+    commit.committer.request(["claim"], lambda _: commit.committer.after_tail(lambda: done.append("claim")))
+    commit.committer.read_tail()
+    commit.committer.read_tail()
+    await commit.run_until_idle()
+    assert commit.lane.operations() == [["claim", "inbox_tail"]]
+    ((tail, action),) = commit.behind_tail
+    assert (tail, done) == ("7-0", [])
+    action()
+    assert done == ["claim"]
+
+
+async def test_a_tail_that_can_not_be_read_keeps_nobody_waiting() -> None:
+    commit = Commit()
+    commit.lane.replies["inbox_tail"] = [ItemError("damaged")]
+    commit.committer.read_tail()
+    await commit.run_until_idle()
+    assert [tail for tail, _ in commit.behind_tail] == ["0-0"]
+
+
+async def test_entries_for_an_owner_elsewhere_are_handed_over() -> None:
+    commit = Commit()
+    commit.room.subscribe("away", "t")
+    publisher = commit.room.connect("publisher")
+    commit.lane.replies["enqueue"] = [appended(0, owner=b"node-2")]
+    commit.room.publish(publisher, "t", b"hello")
+    await commit.run_until_idle()
+    (send,) = [request for requests in commit.lane.asked for request in requests if request[0] == "send"]
+    assert send[1] == "node-2"
+    assert commit.room.got("publisher") == [Puback(1)]
+
+
+async def test_the_log_is_followed_on_demand() -> None:
+    commit = Commit()
+    commit.committer.follow_log()
+    await commit.run_until_idle()
+    assert commit.lane.operations() == [[], ["log_since"]]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -275,3 +276,59 @@ def test_a_subscriber_is_known_by_its_client_identifier() -> None:
     assert again is not known
     index.forget_if_unused(known)  # an older one: not the one that is known now
     assert index.subscribers == {"client": again}
+
+
+# Other nodes
+# Other nodes
+# Other nodes
+# Other nodes
+# Other nodes
+
+
+def nodes_for(index: SubscriptionIndex, topic: str) -> set[tuple[str, str]]:
+    """Node and kind of interest."""
+    return {(each.subscriber.node, each.subscriber.interest) for each in index.match(topic)}
+
+
+def test_a_node_is_one_subscriber_for_each_kind_of_interest() -> None:
+    index = SubscriptionIndex("here")
+    for field in ("1:a/+", "1:a/b", "0:a/b", "p:#", "1:c"):
+        index.add_interest("there", field)
+        index.add_interest("there", field)  # told again
+    assert nodes_for(index, "a/b") == {("there", "1"), ("there", "0"), ("there", "p")}
+    assert nodes_for(index, "c") == {("there", "1"), ("there", "p")}
+    assert len(index.match("a/b")) == 3
+    assert index.count == 0  # these are no subscriptions of clients
+
+
+def test_interest_ends() -> None:
+    index = SubscriptionIndex("here")
+    for field in ("1:a", "0:a", "1:a/#"):
+        index.add_interest("there", field)
+    index.remove_interest("there", "1:a")
+    assert nodes_for(index, "a") == {("there", "0"), ("there", "1")}
+    for field in ("1:a/#", "1:never", "x:y"):
+        index.remove_interest("there", field)
+    index.remove_interest("stranger", "1:a")
+    assert nodes_for(index, "a") == {("there", "0")}
+
+
+def test_a_node_that_is_gone_wants_nothing() -> None:
+    index = SubscriptionIndex("here")
+    for field in ("1:a", "0:a/#", "p:+"):
+        index.add_interest("there", field)
+        index.add_interest("elsewhere", field)
+    index.remove_node("there")
+    index.remove_node("there")
+    assert {node for node, _ in nodes_for(index, "a")} == {"elsewhere"}
+    index.remove_node("elsewhere")
+    assert index.match("a") == []
+    assert index.nodes == {}
+
+
+@pytest.mark.parametrize(("node", "field"), [("here", "1:a"), ("there", "x:a")])
+def test_interest_that_is_none_of_ours(node: str, field: str) -> None:
+    """Our own, and a kind that only a newer release knows."""
+    index = SubscriptionIndex("here")
+    index.add_interest(node, field)
+    assert index.match("a") == []

@@ -1,0 +1,398 @@
+"""Messages between nodes: which way each takes, what arrives, and what is struck. Two rooms, no store."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from broker.routing import Publication, arrival, take_handover
+from broker.session import Session
+from cluster.store import inbox_records
+from cluster.store.call import Request
+from cluster.store.inbox_records import Direct, Handover
+from tests.routing.nodes import Node, Peer, appended, message, requests_of, spread
+from tests.routing.room import new_queue
+
+THERE = "node-2"
+NO_ROOM = -1
+GONE = 0
+
+
+def wanting(*fields: str) -> Node:
+    """A node which knows that clients of another want something."""
+    node = Node()
+    for field in fields:
+        node.index.add_interest(THERE, field)
+    return node
+
+
+def records(requests: Sequence[Request]) -> list[Direct]:
+    """What is sent to the inbox of the other node."""
+    found = []
+    for request in requests:
+        assert request[:2] == ["send", THERE]
+        record = inbox_records.unpack(cast(bytes, request[2]))
+        assert isinstance(record, Direct)
+        found.append(record)
+    return found
+
+
+def on_channel(node: Node) -> list[tuple[bytes, int]]:
+    """Payload and QoS of what is sent on the other node's channel."""
+    found = []
+    for name, packed in node.router.transit.take_messages():
+        assert name == THERE
+        record = inbox_records.unpack(packed)
+        assert isinstance(record, Direct)
+        found += [(m.payload, m.qos) for m in (arrival(fields).message for fields in record.messages)]
+    return found
+
+
+def payloads(record: Direct) -> list[bytes]:
+    return [arrival(fields).message.payload for fields in record.messages]
+
+
+# Which way
+# Which way
+# Which way
+# Which way
+# Which way
+
+
+@pytest.mark.parametrize("kind", ["0", "1", "p"])
+def test_qos_0_takes_the_channel_whatever_is_wanted(kind: str) -> None:
+    node = wanting(f"{kind}:t")
+    publisher = node.connect("publisher")
+    node.router.publish_at_most_once(message(b"hello", qos=0), publisher.session)
+    assert node.router.transit.has_messages()
+    assert on_channel(node) == [(b"hello", 0)]
+    assert not node.router.transit.has_messages()
+    assert not node.router.has_work()
+
+
+def test_a_node_that_wants_a_message_thrice_gets_it_once() -> None:
+    node = wanting("0:t", "1:+", "p:#")
+    publisher = node.connect("publisher")
+    for payload in (b"one", b"two"):
+        node.router.publish_at_most_once(message(payload, qos=0), publisher.session)
+    assert on_channel(node) == [(b"one", 0), (b"two", 0)]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_direct_subscribers_are_sent_it_before_it_is_acknowledged(qos: int) -> None:
+    node = wanting("1:t")
+    publisher = node.connect("publisher")
+    if qos == 2:
+        publisher.session.inbound.begin(1)
+    node.publish(message(b"hello", qos=qos), publisher)
+    calls = node.router.next_calls()
+    (record,) = records(requests_of(calls))
+    assert payloads(record) == [b"hello"]
+    assert publisher.take() == []
+    assert node.router.take_replies(calls, spread(calls, [1]))
+    node.settle()
+    assert len(publisher.take()) == 1
+    assert on_channel(node) == []
+
+
+def test_subscribers_at_qos_0_get_a_copy_on_the_channel() -> None:
+    node = wanting("0:t")
+    node.publish(message(b"hello", qos=1))  # a will must not get lost: it takes the inbox
+    (record,) = records(node.exchange(1))
+    assert arrival(record.messages[0]).for_everyone
+    node.settle()
+    node.publish(message(b"hello", qos=1), node.connect("publisher"))
+    assert node.exchange() == []
+    assert on_channel(node) == [(b"hello", 1)]
+
+
+@pytest.mark.parametrize(("kind", "qos", "is_sent"), [("p", 1, False), ("p", 0, True), ("1", 0, True)])
+def test_a_will_takes_the_inbox_unless_it_has_queues(kind: str, qos: int, is_sent: bool) -> None:
+    node = wanting(f"{kind}:t")
+    node.publish(message(b"will", qos=qos, token=b"token"))
+    requests = node.exchange(*[1] * is_sent)
+    assert [payloads(record) for record in records(requests)] == [[b"will"]] * is_sent
+    assert on_channel(node) == []
+
+
+def test_a_retained_message_at_qos_0_is_not_sent_again_when_the_index_follows() -> None:
+    node = wanting("p:t")
+    node.publish(message(b"hello", qos=0, retain=True), node.connect("publisher"))
+    node.exchange(1)
+    node.index.add_interest(THERE, "1:t")
+    node.index.add_interest("node-3", "1:t")
+    assert node.router.is_outdated(node.index.version)
+    node.settle()
+    sent = [name for name, _ in node.router.transit.take_messages()]
+    assert sorted(sent) == [THERE, "node-3"]
+
+
+def test_who_subscribes_meanwhile_is_served_before_the_acknowledgement() -> None:
+    node = wanting("0:t")
+    publisher = node.connect("publisher")
+    node.publish(message(b"hello"), publisher)
+    node.exchange()
+    node.index.add_interest(THERE, "1:t")
+    node.router.match_again()
+    assert not node.router.is_settled()
+    (record,) = records(node.exchange(1))
+    assert payloads(record) == [b"hello"]
+    node.settle()
+    assert len(publisher.take()) == 1
+
+
+# What the other node says
+# What the other node says
+# What the other node says
+# What the other node says
+# What the other node says
+
+
+def test_a_full_inbox_holds_the_publishers_back_in_order() -> None:
+    node = wanting("1:t")
+    publisher = node.connect("publisher")
+    node.publish(message(b"one"), publisher, 1)
+    calls = node.router.next_calls()
+    assert not node.router.take_replies(calls, spread(calls, [NO_ROOM]))
+    assert not node.router.is_settled()
+    node.publish(message(b"two"), publisher, 2)
+    (record,) = records(node.exchange(1))
+    assert payloads(record) == [b"one"]
+    node.settle()
+    (record,) = records(node.exchange(1))
+    assert payloads(record) == [b"two"]
+
+
+def test_a_node_that_is_gone_is_waited_for_by_nobody() -> None:
+    node = wanting("1:t")
+    publisher = node.connect("publisher")
+    node.publish(message(b"one"), publisher)
+    node.exchange(GONE)
+    node.settle()
+    assert len(publisher.take()) == 1
+
+
+def test_large_batches_are_several_records() -> None:
+    node = wanting("1:t")
+    publisher = node.connect("publisher")
+    for number in range(10):
+        node.publish(message(b"%d" % number * 100_000), publisher, number + 1)
+    for number in range(600):
+        node.publish(message(b"small"), publisher, number + 100)
+    found = [len(record.messages) for record in records(requests_of(node.router.next_calls()))]
+    assert found == [3, 3, 3, 500, 101]
+
+
+# What a lost client has published
+# What a lost client has published
+# What a lost client has published
+# What a lost client has published
+# What a lost client has published
+
+
+def test_what_a_lost_client_published_is_struck() -> None:
+    """From inboxes, queues and the retained message: the same requests, which do nothing."""
+    node = wanting("1:#")
+    node.away("away", "t")
+    lost, other = node.connect("lost"), node.connect("other")
+    node.publish(message(b"lost", retain=True), lost, 1)
+    node.publish(message(b"kept"), other, 1)
+    before = requests_of(node.router.next_calls())
+    lost.session.is_lost = True
+    calls = node.router.pack_again()
+    after = requests_of(calls)
+    assert [request[0] for request in after] == ["enqueue", "settle_tokens", "send"]
+    assert [request[0] for request in before] == ["enqueue", "retain", "send"]
+    entries = cast(list[object], after[0][5])
+    assert [bool(head) for head in entries[1::5]] == [False, True]
+    assert payloads(records(after[2:])[0]) == [b"kept"]
+    assert node.router.take_replies(calls, spread(calls, [[1, 0, False, [2, 0], 0], 1, 1]))
+    node.settle()
+
+
+def test_what_waits_is_struck_before_it_is_sent() -> None:
+    node = wanting("1:#")
+    lost, other = node.connect("lost"), node.connect("other")
+    node.publish(message(b"lost"), lost, 1)
+    node.publish(message(b"kept"), other, 1)
+    lost.session.is_lost = True
+    node.router.strike_lost()
+    assert payloads(records(requests_of(node.router.next_calls()))[0]) == [b"kept"]
+
+
+# What arrives
+# What arrives
+# What arrives
+# What arrives
+# What arrives
+
+
+def arrive(
+    node: Node,
+    *,
+    qos: int,
+    publisher: str = "far",
+    token: bytes = b"",
+    everyone: bool = False,
+    inbox: bool = True,
+) -> None:
+    """A message comes from another node, by its record."""
+    far = wanting("1:t")
+    session = far.connect(publisher, queue=new_queue()).session
+    sent = message(b"hello", qos=qos, publisher=publisher, token=token)
+    if inbox:
+        far.router.publish(Publication(sent, None if everyone else session, 1))
+        (record,) = records(requests_of(far.router.next_calls()))
+    else:
+        far.router.transit.publish(THERE, sent)
+        ((_, packed),) = far.router.transit.take_messages()
+        unpacked = inbox_records.unpack(packed)
+        assert isinstance(unpacked, Direct)
+        record = unpacked
+    for fields in record.messages:
+        arrived = arrival(fields)
+        assert arrived.for_everyone == everyone
+        node.router.deliver_here(arrived.message, inbox, everyone or not inbox)
+
+
+def all_kinds() -> tuple[Node, dict[str, Peer]]:
+    """Subscribers at every QoS, direct and queued."""
+    node = Node()
+    peers = {}
+    for qos in (0, 1, 2):
+        peers[f"direct-{qos}"] = node.connect(f"direct-{qos}")
+        peers[f"queued-{qos}"] = node.connect(f"queued-{qos}", queue=new_queue())
+        for kind in ("direct", "queued"):
+            peers[f"{kind}-{qos}"].subscribe("t", qos)
+    return node, peers
+
+
+def who_got(peers: dict[str, Peer]) -> dict[str, int]:
+    """Name and QoS; nobody twice."""
+    got = {name: peer.got() for name, peer in peers.items()}
+    assert all(len(packets) <= 1 for packets in got.values())
+    return {name: packets[0][1] for name, packets in got.items() if packets}
+
+
+def test_the_inbox_is_for_direct_subscribers() -> None:
+    node, peers = all_kinds()
+    arrive(node, qos=2)
+    assert who_got(peers) == {"direct-1": 1, "direct-2": 2}
+
+
+def test_a_will_from_the_inbox_is_for_all_who_have_no_queue() -> None:
+    node, peers = all_kinds()
+    arrive(node, qos=2, everyone=True)
+    assert who_got(peers) == {"direct-0": 0, "queued-0": 0, "direct-1": 1, "direct-2": 2}
+
+
+def test_the_channel_is_for_whoever_gets_it_at_qos_0() -> None:
+    node, peers = all_kinds()
+    arrive(node, qos=1, inbox=False)
+    assert who_got(peers) == {"direct-0": 0, "queued-0": 0}
+    arrive(node, qos=0, inbox=False)
+    assert who_got(peers) == dict.fromkeys(peers, 0)
+
+
+def test_a_message_that_comes_again_is_delivered_once() -> None:
+    """From another node, as its publisher has moved there in the middle of the handshake."""
+    node, peers = all_kinds()
+    for _ in range(2):
+        arrive(node, qos=2, token=b"token")
+    assert who_got(peers) == {"direct-1": 1, "direct-2": 2}
+
+
+def test_no_local_knows_the_publisher_of_another_node() -> None:
+    node = Node()
+    own = node.connect("own")
+    own.subscribe("t", no_local=True)
+    arrive(node, qos=1, publisher="own")
+    assert own.got() == []
+    arrive(node, qos=1)
+    assert own.got() == [(b"hello", 1)]
+
+
+# Hand-over
+# Hand-over
+# Hand-over
+# Hand-over
+# Hand-over
+
+
+def handed_over(queued: bytes = THERE.encode(), count: int = 3) -> Handover:
+    """The record with which another node hands over what it has put into the queue of "c"."""
+    far = Node()
+    far.away("c", "t", 2)
+    for number in range(count):
+        far.publish(message(b"%d" % number, qos=1 + number % 2), far.connect(f"p{number}"), 1)
+    far.exchange(appended(0, queued))
+    ((name, packed),) = far.router.transit.take_handovers()
+    assert name == THERE
+    record = inbox_records.unpack(packed)
+    assert isinstance(record, Handover)
+    return record
+
+
+def test_entries_are_handed_over_to_the_owner() -> None:
+    node = Node()
+    client = node.connect("c", queue=new_queue())
+    record = handed_over()
+    for _ in range(2):  # a record that comes twice does nothing
+        take_handover(node.index, record.bodies, record.sessions)
+    assert client.got() == [(b"0", 1), (b"1", 2), (b"2", 1)]
+
+
+def test_a_gap_is_left_to_the_queue() -> None:
+    node = Node()
+    client = node.connect("c", queue=new_queue())
+    record = handed_over()
+    client_id, gen, entries = record.sessions[0]
+    take_handover(node.index, record.bodies, [[client_id, gen, cast(list[object], entries)[5:]]])
+    assert client.got() == []
+    assert client.session.queued is not None
+    assert client.session.queued.wanted_page() > 0
+
+
+def test_entries_of_another_generation_are_left_to_the_queue() -> None:
+    """The session has ended and begun again meanwhile: the numbers start anew."""
+    node = Node()
+    client = node.connect("c", queue=new_queue())
+    record = handed_over()
+    client_id, _, entries = record.sessions[0]
+    take_handover(node.index, record.bodies, [[client_id, 99, entries]])
+    assert client.got() == []
+
+
+def test_nobody_is_handed_over_to_without_an_owner() -> None:
+    far = Node()
+    far.away("c", "t")
+    far.publish(message())
+    far.exchange([1, 0, False, False, 0])
+    assert far.router.transit.take_handovers() == []
+
+
+def test_what_is_handed_over_to_a_session_that_is_not_here_is_ignored() -> None:
+    node = Node()
+    record = handed_over()
+    take_handover(node.index, record.bodies, record.sessions)
+    node.away("c", "t")
+    take_handover(node.index, record.bodies, record.sessions)
+    direct: Session = node.connect("direct").session
+    assert direct.queued is None
+
+
+@pytest.mark.parametrize(
+    ("bodies", "sessions"),
+    [([], [[b"c", 1, [1, 1, False, [], 0]]]), ([[b"t"]], [[b"c", 1, [1, 1, False, [], 0]]]), ([], [7])],
+)
+def test_a_damaged_record_says_so(bodies: list[object], sessions: list[object]) -> None:
+    node = Node()
+    node.connect("c", queue=new_queue())
+    with pytest.raises((TypeError, LookupError)):
+        take_handover(node.index, bodies, sessions)
+
+
+def test_a_damaged_message_says_so() -> None:
+    for fields in (7, [], [b"t", b"", b"", 0, 1]):
+        with pytest.raises((TypeError, LookupError)):
+            arrival(fields)
