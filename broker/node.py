@@ -2,7 +2,7 @@
 wires.
 
 Start: private Redis (if no URL is given), store, membership, subscription index, services, admin, listeners.
-Stop: listeners, DISCONNECT 0x8B to the clients, what is still to be stored, membership, store, private Redis.
+Stop: listeners, the clients at a pace, what is still to be stored, membership, store, private Redis.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -20,13 +20,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from broker import __version__, build_mode
-from broker.admin import serve_admin
+from broker.admin import make_api, serve_admin
 from broker.client import (
     HANDLERS,
     Client,
     ClientSettings,
     DeadlineWheel,
     Hub,
+    Shedder,
     disconnect_all,
     drop_rows,
     on_failed,
@@ -43,12 +44,17 @@ from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, SessionWrites, SubscriptionIndex, load_index
 from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
 from broker.settings import Address, Settings
+from cluster import commands
+from cluster.control import Control, Desk
+from cluster.drain import Departure
 from cluster.heartbeat import Heartbeat
 from cluster.janitor import Janitor
+from cluster.node_info import NodeInfo
 from cluster.reaper import Reaper
 from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
+from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
 from cluster.store.store import Store, open_store
 
@@ -73,7 +79,8 @@ class Surroundings:
     counters: Counters
     watch: "_RedisWatch"
     admin: Address | None
-    stopping: anyio.Event
+    stopping: Departure
+    desk: Desk
 
     def observe_exchange(self, seconds: float, requests: int) -> None:
         """Counts a batch that Redis has answered."""
@@ -92,6 +99,9 @@ class Node:
     janitor: Janitor
     reaper: Reaper
     tasks: "_Tasks"
+    info: NodeInfo
+    shedder: Shedder
+    on_command: Callable[[Command], None]
 
 
 class _RedisWatch:
@@ -140,7 +150,8 @@ class _Tasks:
 
 async def run(settings: Settings) -> int:
     """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
-    stopping = anyio.Event()
+    stopping = Departure()
+    desk = Desk()
     health = Health()
     counters = Counters(settings.node.name, __version__)
     watch = _RedisWatch(health, counters, settings.redis.away_limit_seconds)
@@ -151,20 +162,22 @@ async def run(settings: Settings) -> int:
             process.start_soon(_watch_signals, signals, stopping)
             admin: Address | None = None
             if settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
-                admin = await process.start(serve_admin, settings.node.admin, health, counters)
-            around = Surroundings(settings, incarnation, health, counters, watch, admin, stopping)
+                api = make_api(health, counters, desk, settings.node.admin)
+                admin = await process.start(serve_admin, settings.node.admin, health, counters, [api])
+            around = Surroundings(settings, incarnation, health, counters, watch, admin, stopping, desk)
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
 
 
-async def _watch_signals(signals: AsyncIterator[signal.Signals], stopping: anyio.Event) -> None:
+async def _watch_signals(signals: AsyncIterator[signal.Signals], stopping: Departure) -> None:
+    is_second = False  # not of a node that was asked to drain before
     async for number in signals:
-        if stopping.is_set():
+        if is_second:
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             raise SystemExit(1)
-        logger.info("stopping", extra={"signal": number.name})
-        stopping.set()
+        stopping.begin(number.name)
+        is_second = True
 
 
 async def _run_with_redis(around: Surroundings) -> int:
@@ -261,14 +274,32 @@ def _build(around: Surroundings, store: Store) -> Node:
         interest=Interest(),
         is_redis_away=around.watch.is_away_too_long,
     )
+    info = NodeInfo(settings.node.name, __version__, admin=str(around.admin) if around.admin else None)
     heartbeat = Heartbeat(
-        store, around.incarnation, partial(committer.ask, frees_memory=True), hub.set_redis_time
+        store,
+        around.incarnation,
+        partial(committer.ask, frees_memory=True),
+        hub.set_redis_time,
+        partial(_say_of_itself, info, hub, around.stopping),
     )
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     janitor = Janitor(store, on_wills, on_ended)
     reaper = Reaper(store, on_wills, on_ended)
-    return Node(around, store, hub, heartbeat, janitor, reaper, tasks)
+    shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
+    on_command = commands.handler(
+        lambda order: around.stopping.begin("asked to drain", moved=order.moved), shedder.shed
+    )
+    around.desk.control = Control(store, around.incarnation, on_command)
+    return Node(around, store, hub, heartbeat, janitor, reaper, tasks, info, shedder, on_command)
+
+
+def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure) -> bytes:
+    """What the others are told of this node with its life signs."""
+    info.connections = len(hub.connections)
+    info.sessions = len(hub.clients)
+    info.draining = stopping.is_set()
+    return info.pack()
 
 
 def _client_settings(settings: Settings) -> ClientSettings:
@@ -316,6 +347,9 @@ async def _serve(node: Node) -> None:
         services.start_soon(node.reaper.run)
         services.start_soon(_sweep, node)
         listeners = await _listen(node)
+        node.info.listen = [str(_address_of(listener)) for listener in listeners]
+        node.hub.tick()
+        node.info.started_ms = node.hub.clock.now_ms
         gc.collect()
         gc.freeze()  # what is here now stays; a full collection need not look at it
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -345,14 +379,17 @@ def _say_where(node: Node, listeners: list[asyncio.Server]) -> None:
     """The lines that a person who starts a node reads; on stdout, as the log goes to stderr."""
     settings = node.surroundings.settings
     lines = [f"moorline {__version__} ({build_mode()}), node {settings.node.name}"]
-    for listener in listeners:
-        host, port = listener.sockets[0].getsockname()[:2]
-        lines.append(f"  mqtt   {Address(host, port)}")
+    lines.extend(f"  mqtt   {_address_of(listener)}" for listener in listeners)
     if node.surroundings.admin is not None:
         lines.append(f"  admin  http://{node.surroundings.admin}")
     kind = "private " if settings.redis.url is None else ""
     lines.append(f"  redis  {kind}{node.store.server}, prefix {settings.redis.prefix}")
     print("\n".join(lines), flush=True)
+
+
+def _address_of(listener: asyncio.Server) -> Address:
+    host, port = listener.sockets[0].getsockname()[:2]
+    return Address(host, port)
 
 
 async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
@@ -364,8 +401,7 @@ async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
         listener.close()
     timeout_seconds = node.surroundings.settings.node.shutdown_timeout_seconds
     with anyio.move_on_after(timeout_seconds) as scope:
-        disconnect_all(hub, ReasonCode.SERVER_SHUTTING_DOWN, "the node is stopping")
-        await hub.until_empty()
+        await node.shedder.drain(node.surroundings.stopping.moved, timeout_seconds)
         await hub.committer.until_idle()
         await node.heartbeat.leave()
     if scope.cancelled_caught:
