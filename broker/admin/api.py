@@ -316,4 +316,4 @@ async def _on_control_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_store_error(_: Request, error: Exception) -> Response:
-    return _error(503, f"Redis does not do it: {error}")
+    return _error(503, f"Redis is away or refuses: {error}")
