@@ -13,6 +13,7 @@ import anyio
 import typer
 
 from broker import __version__, build_mode
+from broker.ctl import app as ctl_app
 from broker.errors import SettingsError, start_errors
 from broker.observability import logs
 from broker.settings import Settings, load
@@ -30,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(ctl_app, name="ctl")
 app.add_typer(loadtest_app, name="loadtest")
 
 

@@ -2,7 +2,7 @@
 wires.
 
 Start: private Redis (if no URL is given), store, membership, subscription index, services, admin, listeners.
-Stop: listeners, DISCONNECT 0x8B to the clients, what is still to be stored, membership, store, private Redis.
+Stop: listeners, the clients at a pace, what is still to be stored, membership, store, private Redis.
 
 A node that the others have declared dead closes everything that belongs to this incarnation and starts again
 as another one, in the same process."""
@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from broker import __version__, build_mode
-from broker.admin import serve_admin
+from broker.admin import make_api, serve_admin
 from broker.client import (
     HANDLERS,
     Client,
@@ -30,6 +30,7 @@ from broker.client import (
     DeadlineWheel,
     Fights,
     Hub,
+    Shedder,
     disconnect_all,
     drop_rows,
     on_failed,
@@ -62,18 +63,21 @@ from broker.routing import (
 )
 from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
 from broker.settings import Address, Settings
+from cluster import commands
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
+from cluster.control import Control, Desk
+from cluster.drain import Departure
 from cluster.heartbeat import Heartbeat
 from cluster.inbox import Inbox
 from cluster.janitor import Janitor
+from cluster.node_info import NodeInfo
 from cluster.pulse import Pulse
 from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
 from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
-from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
 from cluster.store.store import Store, open_store
 
@@ -99,7 +103,8 @@ class Surroundings:
     counters: Counters
     watch: "_RedisWatch"
     admin: Address | None
-    stopping: anyio.Event
+    stopping: Departure
+    desk: Desk
     listen: list[Address]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
 
@@ -123,6 +128,8 @@ class Node:
     janitor: Janitor
     reaper: Reaper
     tasks: "_Tasks"
+    info: NodeInfo
+    shedder: Shedder
 
 
 class _RedisWatch:
@@ -193,7 +200,8 @@ class _Tasks:
 
 async def run(settings: Settings) -> int:
     """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
-    stopping = anyio.Event()
+    stopping = Departure()
+    desk = Desk()
     health = Health()
     counters = Counters(settings.node.name, __version__)
     watch = _RedisWatch(health, counters, settings.redis.away_limit_seconds)
@@ -203,21 +211,23 @@ async def run(settings: Settings) -> int:
             process.start_soon(_watch_signals, signals, stopping)
             admin: Address | None = None
             if settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
-                admin = await process.start(serve_admin, settings.node.admin, health, counters)
+                api = make_api(health, counters, desk, settings.node.admin)
+                admin = await process.start(serve_admin, settings.node.admin, health, counters, [api])
             listen = list(settings.node.listen)
-            around = Surroundings(settings, health, counters, watch, admin, stopping, listen)
+            around = Surroundings(settings, health, counters, watch, admin, stopping, desk, listen)
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
 
 
-async def _watch_signals(signals: AsyncIterator[signal.Signals], stopping: anyio.Event) -> None:
+async def _watch_signals(signals: AsyncIterator[signal.Signals], stopping: Departure) -> None:
+    is_second = False  # not of a node that was asked to drain before
     async for number in signals:
-        if stopping.is_set():
+        if is_second:
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             raise SystemExit(1)
-        logger.info("stopping", extra={"signal": number.name})
-        stopping.set()
+        stopping.begin(number.name)
+        is_second = True
 
 
 async def _run_with_redis(around: Surroundings) -> int:
@@ -296,6 +306,12 @@ def _build(around: Surroundings, store: Store, incarnation: str) -> Node:
     # These meet the hub in their callbacks only; it is made last.
     # These meet the hub in their callbacks only; it is made last.
     # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
     pulse = Pulse(lambda: committer.wake())
     inbox = Inbox(store, incarnation, pulse, lambda records: on_records(hub, records))
     bells = Bells(store, incarnation, lambda *rung: on_rung(hub, *rung), lambda *gone: on_kicked(hub, *gone))
@@ -352,14 +368,47 @@ def _build(around: Surroundings, store: Store, incarnation: str) -> Node:
         fights=Fights(settings.session.takeovers_per_minute),
         is_redis_away=around.watch.is_away_too_long,
         transmit=transmit,
-        on_command=_ignore_command,
+        on_command=lambda command: carry_out(command),
     )
-    heartbeat = Heartbeat(store, incarnation, partial(committer.ask, frees_memory=True), hub.set_redis_time)
+    info = NodeInfo(settings.node.name, __version__, admin=str(around.admin) if around.admin else None)
+    heartbeat = Heartbeat(
+        store,
+        incarnation,
+        partial(committer.ask, frees_memory=True),
+        hub.set_redis_time,
+        partial(_say_of_itself, info, hub, around.stopping),
+    )
+    shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
+    carry_out = commands.handler(
+        lambda order: around.stopping.begin("asked to drain", moved=order.moved), shedder.shed
+    )
+    around.desk.control = Control(store, incarnation, carry_out)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     janitor = Janitor(store, on_wills, on_ended)
     reaper = Reaper(store, on_wills, on_ended)
-    return Node(around, store, hub, heartbeat, inbox, bells, broadcast, janitor, reaper, tasks)
+    return Node(
+        around,
+        store,
+        hub,
+        heartbeat,
+        inbox,
+        bells,
+        broadcast,
+        janitor,
+        reaper,
+        tasks,
+        info,
+        shedder,
+    )
+
+
+def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure) -> bytes:
+    """What the others are told of this node with its life signs."""
+    info.connections = len(hub.connections)
+    info.sessions = len(hub.clients)
+    info.draining = stopping.is_set()
+    return info.pack()
 
 
 def _client_settings(settings: Settings) -> ClientSettings:
@@ -404,6 +453,9 @@ async def _serve(node: Node) -> None:
             await _join(node, services)
             services.start_soon(_sweep, node)
             listeners += await _listen(node)
+            node.info.listen = [str(address) for address in around.listen]
+            hub.tick()
+            node.info.started_ms = hub.clock.now_ms
             gc.collect()
             gc.freeze()  # what is here now stays; a full collection need not look at it
             gc.set_threshold(*_GC_THRESHOLDS)
@@ -478,8 +530,7 @@ async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
         listener.close()
     timeout_seconds = node.surroundings.settings.node.shutdown_timeout_seconds
     with anyio.move_on_after(timeout_seconds) as scope:
-        disconnect_all(hub, ReasonCode.SERVER_SHUTTING_DOWN, "the node is stopping")
-        await hub.until_empty()
+        await node.shedder.drain(node.surroundings.stopping.moved, timeout_seconds)
         await hub.committer.until_idle()
         await node.inbox.close()
         await node.heartbeat.leave()
@@ -541,10 +592,6 @@ async def _run_logged(work: Coroutine[object, object, None]) -> None:
         logger.error("a task of a connection failed: %s", error)
     except Exception:  # the top of this task
         logger.exception("a task of a connection failed")
-
-
-def _ignore_command(command: Command) -> None:
-    logger.warning("an unknown command in the inbox", extra={"command": command.name})
 
 
 def _nothing() -> None:

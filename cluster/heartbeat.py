@@ -14,7 +14,7 @@ import anyio
 
 from cluster.store import membership
 from cluster.store.call import Reply, Request
-from cluster.store.errors import ItemError, RedisFull, StoreUnavailable
+from cluster.store.errors import ItemError, RedisFull
 from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
@@ -27,7 +27,8 @@ class Heartbeat:
     """Beats for one incarnation.
 
     `ask` sends a request with the node's next batch: so an idle node notices, too, when Redis goes away.
-    `on_time` gets the offset from the monotonic clock to Redis time, in ms.
+    `on_time` gets the offset from the monotonic clock to Redis time, in ms. `info` is what the node says of
+    itself to the others, asked once a second.
     """
 
     def __init__(
@@ -36,11 +37,14 @@ class Heartbeat:
         incarnation: str,
         ask: Callable[[Request], Awaitable[Reply]],
         on_time: Callable[[int], None],
+        info: Callable[[], bytes],
     ) -> None:
         self._store = store
         self._incarnation = incarnation
         self._ask = ask
         self._on_time = on_time
+        self._info = info
+        self._is_leaving = False
 
     async def join(self) -> None:
         """Becomes a member, once, before batches are sent. Raises StoreError."""
@@ -55,21 +59,25 @@ class Heartbeat:
     async def beat(self) -> None:
         """One life sign; waits while Redis is away. Raises StoreError."""
         before = time.monotonic()
-        self._note_time(await self._ask(membership.beat(self._incarnation)), before)
+        self._note_time(await self._ask(membership.beat(self._incarnation, self._info())), before)
 
     async def leave(self) -> None:
-        """Takes the row away: nobody needs to wait until it looks dead."""
+        """Takes the row away: nobody needs to wait until it looks dead. Waits while Redis is away."""
+        self._is_leaving = True
         try:
-            await self._store.call([membership.leave(self._incarnation)], function="free")
-        except StoreUnavailable as error:
+            # With the batches, behind the last beat: one that came later would be refused, as of a dead node.
+            await self._ask(membership.leave(self._incarnation))
+        except (ItemError, RedisFull) as error:
             logger.warning(
                 "could not leave: the others will find this node dead", extra={"error": str(error)}
             )
 
     async def run(self) -> None:
-        """Beats until cancelled. While Redis is away nothing ticks, so a missed beat harms nobody."""
+        """Beats until the node leaves. While Redis is away nothing ticks, so a missed beat harms nobody."""
         while True:
             await anyio.sleep(INTERVAL_SECONDS)
+            if self._is_leaving:
+                return
             try:
                 await self.beat()
             except (ItemError, RedisFull) as error:

@@ -1,6 +1,7 @@
-"""The HTTP side of a node, for probes and scrapers. It reads what the node tells; it changes nothing."""
+"""The HTTP side of a node: for probes and scrapers, and for those who steer the cluster."""
 
+from broker.admin.api import make_api
 from broker.admin.app import make_app
 from broker.admin.server import serve_admin
 
-__all__ = ["make_app", "serve_admin"]
+__all__ = ["make_api", "make_app", "serve_admin"]

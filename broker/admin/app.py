@@ -1,15 +1,17 @@
-"""What the admin address answers: `/healthz`, `/readyz`, `/metrics`."""
+"""What the admin address answers: `/healthz`, `/readyz`, `/metrics`, and the routes of `/api/v1`."""
+
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from broker.observability.health import Answer, Health
 from broker.observability.metrics import CONTENT_TYPE, Counters, MetricsPage
 
 
-def make_app(health: Health, counters: Counters) -> Starlette:
+def make_app(health: Health, counters: Counters, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """The ASGI application. It needs no lifespan and keeps no state of its own."""
     page = MetricsPage(counters)
 
@@ -23,7 +25,12 @@ def make_app(health: Health, counters: Counters) -> Starlette:
         return Response(page.render(), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
     return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            *routes,
+        ],
     )
 
 

@@ -1,12 +1,13 @@
 """uvicorn inside the node's event loop: it ends with its task and leaves signals to the node."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
+from starlette.routing import BaseRoute
 
 from broker.admin.app import make_app
 from broker.errors import StartError
@@ -32,17 +33,19 @@ async def serve_admin(
     address: Address,
     health: Health,
     counters: Counters,
+    routes: Sequence[BaseRoute] = (),
     *,
     task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP on `address` until cancelled; `started` tells the address with the port it got.
+    """Answer HTTP on `address` until cancelled, with `routes` beside those of `make_app`; `started` tells the
+    address with the port it got.
 
     StartError if that address can't be had.
     """
     listener = await _bind(address)
     server = _Server(
         uvicorn.Config(
-            make_app(health, counters),
+            make_app(health, counters, routes),
             lifespan="off",
             ws="none",
             log_config=None,

@@ -6,6 +6,7 @@ from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost,
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
+from broker.client.shedding import Shedder
 from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
 
@@ -16,6 +17,7 @@ __all__ = [
     "DeadlineWheel",
     "Fights",
     "Hub",
+    "Shedder",
     "disconnect_all",
     "drop_rows",
     "on_failed",

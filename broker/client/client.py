@@ -357,12 +357,12 @@ class Client:
         self.hub.counters.malformed.add(error.reason_code.name.lower())
         self.close(error.reason_code, str(error))
 
-    def close(self, reason_code: ReasonCode, reason: str) -> None:
+    def close(self, reason_code: ReasonCode, reason: str, server_reference: str | None = None) -> None:
         """Ends the connection from our side: a refusing CONNACK, or DISCONNECT (MQTT 5, once connected), what
         is buffered, then the socket."""
         if self.is_closed:
             return
-        packet = self.connection.farewell(reason_code, reason)
+        packet = self.connection.farewell(reason_code, reason, server_reference)
         if packet:
             self.send(packet)
         self.outbox.flush()

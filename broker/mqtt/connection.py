@@ -182,17 +182,21 @@ class Connection:
         """Whether the client accepts a packet of this size in bytes [MQTT-3.1.2-24]."""
         return self.client_maximum_packet_size == 0 or size <= self.client_maximum_packet_size
 
-    def farewell(self, reason_code: int, reason_string: str | None = None) -> bytes:
+    def farewell(
+        self, reason_code: int, reason_string: str | None = None, server_reference: str | None = None
+    ) -> bytes:
         """The last packet to this client, or nothing: a refusing CONNACK, or a DISCONNECT [MQTT-4.13.1-1]."""
         if self._is_accepted:
-            return self.encode_disconnect(reason_code, reason_string) or b""
+            return self.encode_disconnect(reason_code, reason_string, server_reference) or b""
         if self.version == 0:  # nothing is known about who is there
             return b""
         if self.version == MQTT_5 and reason_code not in CONNACK_REASON_CODES:
             reason_code = ReasonCode.UNSPECIFIED_ERROR
-        return self._encode_last(reason_code, reason_string)
+        return self._encode_last(reason_code, reason_string, server_reference)
 
-    def encode_disconnect(self, reason_code: int, reason_string: str | None = None) -> bytes | None:
+    def encode_disconnect(
+        self, reason_code: int, reason_string: str | None = None, server_reference: str | None = None
+    ) -> bytes | None:
         """A DISCONNECT from the server.
 
         None where there can't be one: before MQTT 5, before CONNACK [MQTT-3.14.0-1], after the client's own.
@@ -201,10 +205,14 @@ class Connection:
             return None
         if reason_code not in SERVER_DISCONNECT_REASON_CODES:
             reason_code = ReasonCode.UNSPECIFIED_ERROR
-        return self._encode_last(reason_code, reason_string)
+        return self._encode_last(reason_code, reason_string, server_reference)
 
-    def _encode_last(self, reason_code: int, reason_string: str | None) -> bytes:
-        properties = Properties(reason_string=reason_string) if reason_string is not None else None
+    def _encode_last(
+        self, reason_code: int, reason_string: str | None, server_reference: str | None
+    ) -> bytes:
+        properties = None
+        if reason_string is not None or server_reference is not None:
+            properties = Properties(reason_string=reason_string, server_reference=server_reference)
         packet = (
             Disconnect(reason_code, properties)
             if self._is_accepted
@@ -212,7 +220,10 @@ class Connection:
         )
         encoded = encode(packet, self.version)
         if properties is not None and not self.fits(len(encoded)):  # [MQTT-3.2.2-19], [MQTT-3.14.2-3]
-            return self._encode_last(reason_code, None)
+            # The Reason String goes first: it is for people, the other one for the client.
+            return self._encode_last(
+                reason_code, None, server_reference if reason_string is not None else None
+            )
         return encoded
 
     def _count_waiting(self, size: int) -> None:

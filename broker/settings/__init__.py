@@ -7,6 +7,7 @@ result: rooms get plain values, never the whole settings.
 
 from broker.settings.address import Address, parse_address
 from broker.settings.model import (
+    ClusterSettings,
     Group,
     LimitSettings,
     MqttSettings,
@@ -19,6 +20,7 @@ from broker.settings.source import environment_name, groups, load, setting_names
 
 __all__ = [
     "Address",
+    "ClusterSettings",
     "Group",
     "LimitSettings",
     "MqttSettings",

@@ -30,6 +30,7 @@ from broker.settings.address import Address, parse_address
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
 DAY_SECONDS = 86_400
+SERVER_REFERENCE_LENGTH = 1024
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 
@@ -65,6 +66,15 @@ def _parse_redis_url(value: object) -> str | None:
     return str(value)
 
 
+def _parse_server_reference(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    text = str(value)
+    if not text.isprintable() or len(text) > SERVER_REFERENCE_LENGTH:
+        raise ValueError(f"not a line of at most {SERVER_REFERENCE_LENGTH} characters")
+    return text
+
+
 def _default_name(validated: dict[str, Any]) -> str:
     """`<hostname>-<port>`; the process id where the system picks the port: two nodes of a machine differ."""
     listen: tuple[Address, ...] = validated.get("listen", ())
@@ -75,6 +85,7 @@ def _default_name(validated: dict[str, Any]) -> str:
 Listen = Annotated[tuple[InstanceOf[Address], ...], BeforeValidator(_parse_addresses), NoDecode]
 AddressOrOff = Annotated[InstanceOf[Address] | None, BeforeValidator(_parse_address_or_off), NoDecode]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
+ServerReference = Annotated[str | None, BeforeValidator(_parse_server_reference)]
 
 
 class Group(BaseModel):
@@ -99,8 +110,8 @@ class NodeSettings(Group):
     )
     admin: AddressOrOff = Field(
         default=Address("127.0.0.1", 8080),
-        description="Address HOST:PORT of `/healthz`, `/readyz` and `/metrics`, or `off`. It asks for no"
-        " password: on a public address anybody can read the figures.",
+        description="Address HOST:PORT of `/healthz`, `/readyz`, `/metrics` and `/api/v1`, or `off`. It asks"
+        " for no password: on a public address anybody can read the figures, and `/api/v1` is refused.",
     )
     name: str = Field(
         default_factory=_default_name,
@@ -363,6 +374,28 @@ class LimitSettings(Group):
     )
 
 
+class ClusterSettings(Group):
+    """The node as one of many: what becomes of its clients when it stops, or has too many."""
+
+    server_reference: ServerReference = Field(
+        default=None,
+        description="Where MQTT 5 clients should connect instead when this node sends them away (Server"
+        " Reference with 0x9C or 0x9D): the address of the load balancer or of other nodes, HOST:PORT,"
+        " several separated by spaces. None: a node that stops says 0x8B, and clients go by what they know."
+        " A wrong one: clients that heed it get lost.",
+    )
+    drain_clients_per_second: float = Field(
+        default=500.0,
+        gt=0,
+        le=1_000_000,
+        description="Clients per second that are sent away when the node stops or is rebalanced. Too small:"
+        " nothing bad at a stop, as all are told within 60 % of `node.shutdown_timeout_seconds` anyway; a"
+        " rebalance takes long. Too large: the clients all connect to the other nodes in one moment, which"
+        " are slow for everybody meanwhile. A compiled node takes some 5,000 connects per second if it does"
+        " nothing else.",
+    )
+
+
 class Settings(BaseSettings):
     """All groups. Made by `load`, which collects the mistakes."""
 
@@ -379,6 +412,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     session: SessionSettings = Field(default_factory=SessionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
 
     @classmethod
     def settings_customise_sources(

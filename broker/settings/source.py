@@ -14,7 +14,9 @@ from pydantic_settings import SettingsError as SourceError
 from broker.errors import SettingsError
 from broker.settings.model import ENVIRONMENT_PREFIX, Group, Settings
 
-NOT_SETTINGS = frozenset({"MOORLINE_PURE", "MOORLINE_CONFIG", "MOORLINE_LOADTEST_PASSWORD"})
+NOT_SETTINGS = frozenset(
+    {"MOORLINE_PURE", "MOORLINE_CONFIG", "MOORLINE_ADMIN_URL", "MOORLINE_LOADTEST_PASSWORD"}
+)
 """Variables with our prefix that are read elsewhere: by the import hook and by the command line."""
 
 SECRET_SETTINGS = frozenset({"redis.url"})

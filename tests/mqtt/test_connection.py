@@ -399,3 +399,26 @@ def test_a_long_text_of_the_client_does_not_come_back_to_it(notation: str) -> No
     with pytest.raises(MalformedPacket) as caught:
         connection.receive(wire(notation), [])
     assert len(connection.farewell(caught.value.reason_code, str(caught.value))) < 200
+
+
+def test_where_to_connect_instead() -> None:
+    """Of what does not fit the Reason String goes first, then the Server Reference [MQTT-3.14.2-3]."""
+    moved = ReasonCode.SERVER_MOVED
+    for maximum, properties in [
+        (100, Properties(reason_string="why", server_reference="other")),
+        (17, Properties(server_reference="other")),
+        (12, Properties(server_reference="other")),
+        (11, None),
+    ]:
+        connection = _connected(properties=Properties(maximum_packet_size=maximum))
+        assert _told(connection.farewell(moved, "why", "other")) == [Disconnect(moved, properties)]
+    only = _connected(properties=Properties(maximum_packet_size=12))
+    assert _told(only.farewell(moved, None, "other")) == [
+        Disconnect(moved, Properties(server_reference="other"))
+    ]
+    assert _connected(MQTT_3_1_1).farewell(moved, "why", "other") == b""
+    refused = Connection(LIMITS)
+    _receive(refused, Connect("c", 5, True, 10))
+    assert _told(refused.farewell(moved, None, "other")) == [
+        Connack(False, moved, Properties(server_reference="other"))
+    ]

@@ -192,6 +192,13 @@ class NodeProcess:
             return Probe(0, "")
         return Probe(answer.status_code, answer.text)
 
+    def post(self, path: str, body: object) -> Probe:
+        """POST of JSON to the admin address."""
+        answer = httpx.post(
+            f"http://127.0.0.1:{self.admin_port}{path}", json=body, timeout=5.0, trust_env=False
+        )
+        return Probe(answer.status_code, answer.text)
+
     def wait_ready(self, status: int, seconds: float = START_SECONDS) -> Probe:
         """Waits until `/readyz` answers with this status."""
         deadline = time.monotonic() + seconds

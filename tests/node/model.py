@@ -63,6 +63,10 @@ class _Client:
             self._resume(self._wire)
         return self._wire
 
+    def move(self, node: NodeProcess) -> None:
+        """Connects to another node of the cluster from now on."""
+        self._node = node
+
     def lose(self) -> None:
         """The connection is gone."""
         if self._wire is None:

@@ -1,0 +1,319 @@
+"""`/api/v1`: the cluster as JSON, and what may be asked of it. Every node answers for all of them.
+
+There are no passwords yet, so it answers on loopback addresses only. A browser on this machine reaches those
+too, and may be showing anybody's page: so a request must name a loopback host (a page can make its own name
+lead here, but not send another one), and what changes something must come as `application/json` (which a page
+of another origin may not send unless it is allowed to, and nobody allows it here).
+
+Bounded: a few requests at a time, each for some seconds, with a small body. Errors are `{"error": why}`.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broker.observability.health import Health
+from broker.observability.metrics import Counters
+from broker.settings import Address
+from cluster.control import (
+    TOLERANCE,
+    AmbiguousNode,
+    Control,
+    ControlError,
+    Desk,
+    InboxFull,
+    NodeNotThere,
+    NodeState,
+    Plan,
+    UnknownNode,
+)
+from cluster.store.errors import StoreError
+
+REQUESTS_AT_A_TIME = 8
+"""Further ones get 503, so that waiting for Redis leaves places for the probes."""
+REQUEST_SECONDS = 3.0
+"""How long one may take, then 503: Redis, or whoever asks, is too slow."""
+BODY_BYTES = 4096
+
+_STATUS: dict[type[ControlError], int] = {
+    UnknownNode: 404,
+    AmbiguousNode: 409,
+    NodeNotThere: 409,
+    InboxFull: 503,
+}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+B = TypeVar("B", bound="Body")
+
+
+class Body(BaseModel):
+    """What a request asks for; a name that isn't there is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DrainBody(Body):
+    """`moved`: tell the clients not to come back (0x9D)."""
+
+    moved: bool = False
+
+
+class RebalanceBody(Body):
+    """`tolerance`: how far above the mean a node may be, 0.1 for a tenth. `per_second`: clients that each
+    node sheds per second, by default what it is set to. `dry_run`: only show the plan."""
+
+    tolerance: Annotated[float, Field(ge=0, le=100)] = TOLERANCE
+    per_second: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
+    dry_run: bool = False
+
+
+def make_api(health: Health, counters: Counters, desk: Desk, address: Address) -> Mount:
+    """The routes below `/api/v1`, on the admin address `address`."""
+    api = _Api(health, counters, desk)
+    app = Starlette(
+        routes=[
+            Route("/nodes", api.nodes),
+            Route("/health", api.health),
+            Route("/nodes/{name}/drain", api.drain, methods=["POST"]),
+            Route("/rebalance", api.rebalance, methods=["POST"]),
+        ],
+        exception_handlers={
+            HTTPException: _on_http_error,
+            ControlError: _on_control_error,
+            StoreError: _on_store_error,
+        },
+    )
+    return Mount("/api/v1", app=_Guard(app, address))
+
+
+class _Guard:
+    """Lets only those through who may ask, and not too many at a time."""
+
+    def __init__(self, app: ASGIApp, address: Address) -> None:
+        self._app = app
+        self._address = address
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(Request(scope))
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._answer_in_time(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+    async def _answer_in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        with anyio.move_on_after(REQUEST_SECONDS):
+            await self._app(scope, receive, send_on)
+        if not has_begun:
+            answer = _error(503, f"not done within {REQUEST_SECONDS:g} s: Redis does not answer")
+            await answer(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if not self._address.is_loopback:
+            return _error(
+                403,
+                f"the API asks for no password, and others can reach the admin address {self._address}:"
+                " it answers on a loopback address only",
+            )
+        if not _names_loopback(request.headers.get("host", "")):
+            return _error(403, "the API answers to loopback hosts only (127.0.0.1, [::1], localhost)")
+        if self._under_way >= REQUESTS_AT_A_TIME:
+            return _error(503, "too many requests at a time")
+        return None
+
+
+class _Api:
+    def __init__(self, health: Health, counters: Counters, desk: Desk) -> None:
+        self._health = health
+        self._counters = counters
+        self._desk = desk
+
+    async def nodes(self, _: Request) -> Response:
+        nodes = await self._control().nodes()
+        return _answer({"nodes": [_node(node) for node in nodes]})
+
+    async def health(self, _: Request) -> Response:
+        """200 in any case: whoever wants a status takes `/readyz`."""
+        ready = self._health.ready()
+        control = self._desk.control
+        problems = list(ready.reasons)
+        cluster: dict[str, object] | None = None
+        if control is not None:
+            try:
+                with anyio.fail_after(REQUEST_SECONDS / 2):
+                    nodes = await control.nodes()
+            except (StoreError, TimeoutError) as error:
+                if "redis" not in "".join(problems):
+                    problems.append(f"redis: {str(error) or 'no answer'}")
+            else:
+                dead = [node.incarnation for node in nodes if not node.is_alive]
+                problems += [f"node {incarnation} is dead, not reaped yet" for incarnation in dead]
+                cluster = _counts(nodes)
+        return _answer(
+            {
+                "status": "degraded" if problems else "ok",
+                "problems": problems,
+                "node": {
+                    "name": self._counters.node_name,
+                    "incarnation": control.incarnation if control is not None else None,
+                    "version": self._counters.version,
+                    "ready": ready.ok,
+                },
+                "redis": "ok" if cluster is not None else "away",
+                "cluster": cluster,
+            }
+        )
+
+    async def drain(self, request: Request) -> Response:
+        body = await _body(request, DrainBody)
+        control = self._control()
+        incarnation = await control.drain(request.path_params["name"], moved=body.moved)
+        is_this_node = incarnation == control.incarnation
+        return _answer({"incarnation": incarnation, "is_this_node": is_this_node}, 202)
+
+    async def rebalance(self, request: Request) -> Response:
+        body = await _body(request, RebalanceBody)
+        control = self._control()
+        if body.dry_run:
+            return _answer(_plan(await control.plan(body.tolerance), is_dry_run=True))
+        plan = await control.rebalance(body.tolerance, clients_per_second=body.per_second)
+        return _answer(_plan(plan, is_dry_run=False), 202)
+
+    def _control(self) -> Control:
+        if self._desk.control is None:
+            raise HTTPException(503, "Redis has not been reached yet")
+        return self._desk.control
+
+
+async def _body(request: Request, model: type[B]) -> B:
+    """The body of a POST; an empty one stands for `{}`. Raises HTTPException."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(415, "Content-Type must be application/json")
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > BODY_BYTES:
+            raise HTTPException(413, f"a body has at most {BODY_BYTES} bytes")
+    try:
+        return model.model_validate_json(content or b"{}")
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_input=False, include_context=False)
+        raise HTTPException(422, "; ".join(_mistake(each["loc"], each["msg"]) for each in mistakes)) from None
+
+
+def _mistake(location: tuple[int | str, ...], message: str) -> str:
+    return ": ".join([*map(str, location), message])
+
+
+def _node(node: NodeState) -> dict[str, object]:
+    info = node.info
+    answer: dict[str, object] = {
+        "name": node.name,
+        "incarnation": node.incarnation,
+        "alive": node.is_alive,
+        "version": None,
+        "listen": None,
+        "admin": None,
+        "connections": None,
+        "sessions": None,
+        "started": None,
+        "draining": None,
+    }
+    if info is not None:
+        answer |= {
+            "version": info.version,
+            "listen": info.listen,
+            "admin": info.admin,
+            "connections": info.connections,
+            "sessions": info.sessions,
+            "started": _time(info.started_ms) if info.started_ms else None,
+            "draining": info.draining,
+        }
+    return answer
+
+
+def _time(milliseconds: int) -> str:
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
+
+
+def _counts(nodes: list[NodeState]) -> dict[str, object]:
+    infos = [node.info for node in nodes if node.is_alive and node.info is not None]
+    return {
+        "alive": sum(node.is_alive for node in nodes),
+        "draining": sum(info.draining for info in infos),
+        "dead": sum(not node.is_alive for node in nodes),
+        "sessions": sum(info.sessions for info in infos),
+    }
+
+
+def _plan(plan: Plan, *, is_dry_run: bool) -> dict[str, object]:
+    return {
+        "dry_run": is_dry_run,
+        "mean": round(plan.mean, 1),
+        "nodes": [
+            {
+                "name": share.node.name,
+                "incarnation": share.node.incarnation,
+                "sessions": share.clients,
+                "shed": share.shed,
+                "problem": share.problem or None,
+            }
+            for share in plan.shares
+        ],
+    }
+
+
+def _names_loopback(host: str) -> bool:
+    """Of a Host header: `127.0.0.1:8080`, `[::1]`, `localhost`."""
+    if host.startswith("["):
+        name = host[1:].partition("]")[0]
+    else:
+        name = host.partition(":")[0]
+    return Address(name.lower(), 0).is_loopback
+
+
+def _answer(content: object, status: int = 200) -> Response:
+    return JSONResponse(content, status, headers={"Cache-Control": "no-store"})
+
+
+def _error(status: int, reason: str) -> Response:
+    return _answer({"error": reason}, status)
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = _error(error.status_code, error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _on_control_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ControlError)
+    return _error(_STATUS[type(error)], str(error))
+
+
+async def _on_store_error(_: Request, error: Exception) -> Response:
+    return _error(503, f"Redis is away or refuses: {error}")

@@ -1,0 +1,256 @@
+"""`moorline ctl`: asks a node's admin address, by HTTP like anybody else, and shows the answer.
+
+Exit codes: 0 done; 1 the broker refused, is away, or is not well (`health`): one line says which; 2 usage.
+"""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, NoReturn
+from urllib.parse import quote, urlsplit
+
+import typer
+
+EXIT_REFUSED: Final = 1
+_ANSWER_SECONDS: Final = 10.0
+_ANSWER_BYTES: Final = 16 << 20
+_WAIT_STEP_SECONDS: Final = 0.5
+
+Answer = Mapping[str, Any]
+"""JSON of the API; a newer node may say more than is read here."""
+
+app = typer.Typer(
+    help="Look at a running cluster and steer it, by way of any of its nodes.", no_args_is_help=True
+)
+
+AdminOption = Annotated[
+    str,
+    typer.Option(
+        "--admin",
+        envvar="MOORLINE_ADMIN_URL",
+        show_envvar=True,
+        metavar="URL",
+        help="Admin address of a node.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+LOCAL: Final = "http://127.0.0.1:8080"
+
+
+@app.command()
+def nodes(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
+    """List the nodes of the cluster."""
+    answer = _ask(admin, "GET", "/nodes")
+    if as_json:
+        _print_json(answer)
+        return
+    head = (
+        "NAME",
+        "STATE",
+        "SESSIONS",
+        "CONNECTIONS",
+        "VERSION",
+        "LISTEN",
+        "ADMIN",
+        "STARTED",
+        "INCARNATION",
+    )
+    rows = [
+        (
+            node["name"],
+            _state(node),
+            *(_text(node[field]) for field in ("sessions", "connections", "version")),
+            ",".join(node["listen"] or ["-"]),
+            *(_text(node[field]) for field in ("admin", "started", "incarnation")),
+        )
+        for node in answer["nodes"]
+    ]
+    _print_table([head, *rows])
+
+
+@app.command()
+def health(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
+    """Tell how the node and the cluster are; exit code 1 if something is not well."""
+    answer = _ask(admin, "GET", "/health")
+    if as_json:
+        _print_json(answer)
+    else:
+        node, cluster = answer["node"], answer["cluster"]
+        _print_table(
+            [
+                ("status", answer["status"]),
+                ("node", f"{node['name']} ({node['version']}), {'ready' if node['ready'] else 'not ready'}"),
+                ("redis", answer["redis"]),
+                (
+                    "cluster",
+                    "{alive} alive ({draining} draining), {dead} dead, {sessions} sessions".format(**cluster)
+                    if cluster
+                    else "unknown",
+                ),
+                *(("problem", problem) for problem in answer["problems"]),
+            ]
+        )
+    if answer["status"] != "ok":
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+def drain(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, or its incarnation.")],
+    admin: AdminOption = LOCAL,
+    moved: Annotated[bool, typer.Option("--moved", help="Tell clients not to come back (0x9D).")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the node has left.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.0, metavar="SECONDS", help="How long --wait waits.")
+    ] = 120.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Send all clients of a node away, at a pace, and end it."""
+    answer = _ask(admin, "POST", f"/nodes/{quote(node, safe='')}/drain", {"moved": moved})
+    if wait:
+        _wait_until_gone(admin, answer, timeout)
+    if as_json:
+        _print_json(answer)
+    else:
+        typer.echo(f"{answer['incarnation']} {'has left' if wait else 'drains'}")
+
+
+@app.command()
+def rebalance(
+    admin: AdminOption = LOCAL,
+    tolerance: Annotated[
+        float,
+        typer.Option("--tolerance", min=0.0, help="How far above the mean a node may be: 0.1, a tenth."),
+    ] = 0.1,
+    per_second: Annotated[
+        float | None,
+        typer.Option("--per-second", help="Clients each node sheds per second.", show_default="as it is set"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send clients away from nodes that have too many, down to the mean."""
+    body = {"tolerance": tolerance, "per_second": per_second, "dry_run": dry_run}
+    answer = _ask(admin, "POST", "/rebalance", body)
+    if as_json:
+        _print_json(answer)
+    else:
+        rows = [
+            (share["name"], _text(share["sessions"]), _text(share["shed"]), _text(share["problem"]))
+            for share in answer["nodes"]
+        ]
+        _print_table([("NAME", "SESSIONS", "SHEDS", "PROBLEM"), *rows])
+        typer.echo(f"mean {answer['mean']:g}" + (", nothing was done" if dry_run else ""))
+    if any(share["problem"] for share in answer["nodes"]):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _wait_until_gone(admin: str, drained: Answer, timeout_seconds: float) -> None:
+    """Until the node is no member any more. If it is the one that we ask, its admin address ends with it."""
+    incarnation = drained["incarnation"]
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            found = _request(admin, "GET", "/nodes")["nodes"]
+        except _AwayError as error:
+            if drained["is_this_node"]:
+                return
+            _fail(str(error))
+        except _RefusedError as error:
+            if not drained["is_this_node"]:  # else it may be closing its store
+                _fail(str(error))
+        else:
+            states = {node["incarnation"]: node["alive"] for node in found}
+            if incarnation not in states:
+                return
+            if not states[incarnation]:
+                _fail(f"{incarnation} died before it was drained; the others give its sessions back")
+        if time.monotonic() > deadline:
+            _fail(f"{incarnation} has not left within {timeout_seconds:g} s")
+        time.sleep(_WAIT_STEP_SECONDS)
+
+
+class _AwayError(Exception):
+    """Nobody answers."""
+
+
+class _RefusedError(Exception):
+    """The node, or whoever answers there, says no."""
+
+
+def _ask(admin: str, method: str, path: str, body: Answer | None = None) -> Answer:
+    try:
+        return _request(admin, method, path, body)
+    except (_AwayError, _RefusedError) as error:
+        _fail(str(error))
+
+
+def _request(admin: str, method: str, path: str, body: Answer | None = None) -> Answer:
+    """Raises _AwayError, _RefusedError."""
+    base = _base_url(admin)
+    request = urllib.request.Request(f"{base}/api/v1{path}", method=method)
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+    try:
+        with opener.open(request, timeout=_ANSWER_SECONDS) as response:
+            return _parsed(response.read(_ANSWER_BYTES), base)
+    except urllib.error.HTTPError as error:
+        with error:
+            answer = _parsed(error.read(_ANSWER_BYTES), base)
+        raise _RefusedError(f"refused ({error.code}): {answer.get('error', error.reason)}") from None
+    except urllib.error.URLError as error:
+        reason = getattr(error.reason, "strerror", None) or error.reason
+        raise _AwayError(f"no answer from {base}: {reason}") from None
+    except OSError as error:  # while the answer is read
+        raise _AwayError(f"no answer from {base}: {error}") from None
+
+
+def _parsed(content: bytes, base: str) -> Answer:
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise _RefusedError(f"{base} does not answer like a node of moorline; is it the admin address?")
+    return answer
+
+
+def _base_url(admin: str) -> str:
+    """`http://HOST:PORT`, which may also be given without the scheme."""
+    url = admin if "://" in admin else f"http://{admin}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
+        raise typer.BadParameter(f"{admin!r} is not http://HOST:PORT", param_hint="--admin")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(f"moorline ctl: {reason}", err=True)
+    raise typer.Exit(EXIT_REFUSED)
+
+
+def _state(node: Answer) -> str:
+    if not node["alive"]:
+        return "dead"
+    if node["draining"] is None:
+        return "starting"
+    return "draining" if node["draining"] else "alive"
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _print_json(answer: Answer) -> None:
+    typer.echo(json.dumps(answer, indent=2))
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo(line.rstrip())

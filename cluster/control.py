@@ -1,0 +1,201 @@
+"""Looking at the whole cluster, and steering it: answers come from Redis, commands go through the inboxes of
+nodes. Any node can do it, and so can a process that is no node.
+
+ControlError
+├── UnknownNode      there is no such node
+├── AmbiguousNode    several nodes have that name; an incarnation tells them apart
+├── NodeNotThere     it is dead, or it left a moment ago
+└── InboxFull        it does not read what it is sent
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from broker.errors import MoorlineError
+from cluster import commands, node_info
+from cluster.commands import Drain, Order, Shed
+from cluster.node_info import NodeInfo
+from cluster.store import inbox_records, inboxes, membership
+from cluster.store.call import Reply, Request
+from cluster.store.errors import ItemError
+from cluster.store.inbox_records import Command
+from cluster.store.store import Store
+
+TOLERANCE = 0.1
+
+
+class ControlError(MoorlineError):
+    """What was asked can't be done; the text says why."""
+
+
+class UnknownNode(ControlError):
+    """Neither a name nor an incarnation of a member."""
+
+
+class AmbiguousNode(ControlError):
+    """More than one member has that name."""
+
+
+class NodeNotThere(ControlError):
+    """A member that can't be told anything."""
+
+
+class InboxFull(ControlError):
+    """A member that does not read its inbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A member of the cluster. `info` is None until it has said something of itself, a second after its
+    start. One that is not alive waits to be reaped by the others."""
+
+    incarnation: str
+    is_alive: bool
+    info: NodeInfo | None
+
+    @property
+    def name(self) -> str:
+        """The incarnation without what makes it one."""
+        return self.incarnation.rpartition(".")[0] or self.incarnation
+
+    @property
+    def takes_clients(self) -> bool:
+        """Whether clients may be sent there."""
+        return self.is_alive and self.info is not None and not self.info.draining
+
+
+@dataclass(slots=True)
+class Share:
+    """A node's part in a rebalance: how many clients it has and should shed. `problem`: why it could not be
+    told."""
+
+    node: NodeState
+    clients: int
+    shed: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A rebalance, of all nodes that take clients; `mean` is clients per node."""
+
+    mean: float
+    shares: list[Share]
+
+
+def surplus(clients: Mapping[str, int], tolerance: float) -> dict[str, int]:
+    """How many clients each overloaded node should shed.
+
+    Overloaded is who has more than the mean and `tolerance` (0.1: a tenth) above it. It goes down to the
+    mean, not only to the tolerance, as some of those it sheds come back to it; and never below.
+    """
+    if not clients:
+        return {}
+    mean = sum(clients.values()) / len(clients)
+    keep = math.ceil(mean)
+    return {
+        node: count - keep
+        for node, count in clients.items()
+        if count > mean * (1 + tolerance) and count > keep
+    }
+
+
+class Control:
+    """Acts for `incarnation`, whose own commands go to `on_command` and not through Redis."""
+
+    def __init__(
+        self, store: Store, incarnation: str, on_command: Callable[[Command], None] | None = None
+    ) -> None:
+        self._store = store
+        self._on_command = on_command
+        self.incarnation = incarnation
+
+    async def nodes(self) -> list[NodeState]:
+        """All members, by name. Raises StoreError."""
+        members = membership.parse_members(await self._ask(membership.members()))
+        nodes = [
+            NodeState(member.incarnation, member.is_alive, node_info.unpack(member.info))
+            for member in members
+        ]
+        return sorted(nodes, key=lambda node: (node.name, node.incarnation))
+
+    async def drain(self, node: str, *, moved: bool = False) -> str:
+        """Asks the node of that name, or of that incarnation, to send its clients away and end; its
+        incarnation. Raises ControlError, StoreError."""
+        if node == self.incarnation and self._on_command is not None:  # needs no Redis
+            self._on_command(commands.pack(Drain(moved)))
+            return node
+        found = _find(await self.nodes(), node)
+        await self._give(found, Drain(moved))
+        return found.incarnation
+
+    async def plan(self, tolerance: float = TOLERANCE) -> Plan:
+        """What a rebalance would do now. Raises StoreError."""
+        nodes = {node.incarnation: node for node in await self.nodes() if node.takes_clients}
+        clients = {node.incarnation: node.info.sessions for node in nodes.values() if node.info is not None}
+        shed = surplus(clients, tolerance)
+        mean = sum(clients.values()) / len(clients) if clients else 0.0
+        return Plan(mean, [Share(nodes[each], clients[each], shed.get(each, 0)) for each in nodes])
+
+    async def rebalance(
+        self, tolerance: float = TOLERANCE, *, clients_per_second: float | None = None
+    ) -> Plan:
+        """Makes overloaded nodes shed their surplus, each at that pace (None: at its own). A node that
+        can't be told has its `problem` in the plan. Raises StoreError."""
+        plan = await self.plan(tolerance)
+        for share in plan.shares:
+            if not share.shed:
+                continue
+            try:
+                await self._give(share.node, Shed(share.clients - share.shed, clients_per_second))
+            except ControlError as error:
+                share.problem = str(error)
+        return plan
+
+    async def _give(self, node: NodeState, order: Order) -> None:
+        command = commands.pack(order)
+        if node.incarnation == self.incarnation and self._on_command is not None:
+            self._on_command(command)
+            return
+        if not node.is_alive:
+            raise NodeNotThere(f"node {node.incarnation} is dead; the others give its sessions back")
+        record = inbox_records.pack_command(command.name, command.argument)
+        answer = await self._ask(inboxes.send(node.incarnation, record))
+        if answer == 0:
+            raise NodeNotThere(f"node {node.incarnation} takes no commands: it is about to leave")
+        if answer == -1:
+            raise InboxFull(f"node {node.incarnation} does not read its inbox, which is full")
+
+    async def _ask(self, request: Request) -> Reply:
+        """Beside the lane, also when Redis is full: an operator may want to help just then."""
+        (reply,) = await self._store.call([request], function="free")
+        if isinstance(reply, ItemError):
+            raise reply
+        return reply
+
+
+class Desk:
+    """Where the admin address finds the Control of this moment: there is none before Redis has been reached,
+    and another one whenever a node starts again as a new incarnation."""
+
+    __slots__ = ("control",)
+
+    def __init__(self) -> None:
+        self.control: Control | None = None
+
+
+def _find(nodes: list[NodeState], wanted: str) -> NodeState:
+    """By incarnation, else by name. Raises UnknownNode, AmbiguousNode."""
+    for node in nodes:
+        if node.incarnation == wanted:
+            return node
+    named = [node for node in nodes if node.name == wanted]
+    living = [node for node in named if node.is_alive] or named
+    if not living:
+        names = ", ".join(dict.fromkeys(node.name for node in nodes)) or "none"
+        raise UnknownNode(f"there is no node {wanted}; there are: {names}")
+    if len(living) > 1:
+        incarnations = ", ".join(node.incarnation for node in living)
+        raise AmbiguousNode(f"several nodes have the name {wanted}, say which: {incarnations}")
+    return living[0]
