@@ -1,0 +1,454 @@
+"""What is done to a cluster under traffic, each as one small function; it returns when everything works again.
+
+The kinds of those which kill a process at once begin with `kill`: `timing` measures fail-over from them.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.cluster import publisher, subscriber
+from tests.cluster.driver import Client, Move
+from tests.cluster.nodes import REDIS, Cluster, ClusterNode, State
+from tests.cluster.proxy import Trap
+from tests.cluster.traffic import Scene
+from tests.cluster.waiting import poll_until
+
+REAPED_SECONDS: Final = 20.0
+"""A node that gives no sign of life is reaped within so long."""
+LEASE_SECONDS: Final = 12.0
+"""A will that a dead node had claimed is sent by another one within so long."""
+_DOWN_SECONDS: Final = 0.3
+_MOMENT_SECONDS: Final = 0.03
+_STRUCK_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.1
+TRAPPED: Final = (
+    *("claim", "subscribe", "unsubscribe", "rows", "enqueue", "receive", "routed", "release_received", "ack"),
+    *("release", "complete", "raise_hi", "page", "detach", "done", "settle_tokens", "interest"),
+)
+"""Operations of the flows: where a node may be stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a fault happens to. `chance` decides what it leaves open."""
+
+    cluster: Cluster
+    scene: Scene
+    chance: random.Random
+
+    def node_of(self, clients: Sequence[Client]) -> ClusterNode:
+        """One that some of these clients are connected to, or any."""
+        names = sorted({client.node for client in clients if client.node})
+        living = [node for node in self.cluster.living() if node.name in names] or self.cluster.living()
+        return self.chance.choice(living)
+
+    async def moment(self, seconds: float = _MOMENT_SECONDS) -> None:
+        """A short while, of any length."""
+        await asyncio.sleep(self.chance.uniform(0.0, seconds))
+
+
+Fault = Callable[[Stage], Awaitable[None]]
+
+
+# Kills of nodes
+
+
+async def kill_nodes(stage: Stage, kind: str, *nodes: ClusterNode) -> None:
+    """kill -9 of these, all at once, and new ones after a while."""
+    for node in nodes:
+        stage.cluster.began(kind, node.name)
+    await asyncio.gather(*[node.kill() for node in nodes])
+    await stage.moment(_DOWN_SECONDS)
+    await asyncio.gather(*[node.start() for node in nodes])
+    for node in nodes:
+        stage.cluster.ended(kind, node.name)
+
+
+async def kill_publishers_node(stage: Stage) -> None:
+    await kill_nodes(stage, "kill the publisher's node", stage.node_of(stage.scene.publishers))
+
+
+async def kill_subscribers_node(stage: Stage) -> None:
+    await kill_nodes(stage, "kill the subscriber's node", stage.node_of(stage.scene.subscribers))
+
+
+async def kill_both_nodes(stage: Stage) -> None:
+    nodes = [stage.node_of(stage.scene.publishers), stage.node_of(stage.scene.subscribers)]
+    await kill_nodes(stage, "kill the nodes of both", *dict.fromkeys(nodes))
+
+
+async def kill_during_takeover(stage: Stage) -> None:
+    """A client goes elsewhere, its old connection is still open; the old or the new node is killed."""
+    client = stage.chance.choice([*stage.scene.subscribers, *stage.scene.publishers])
+    old = stage.node_of([client])
+    new = stage.cluster.other(old)
+    client.move(Move.ABANDON, new)
+    await stage.moment()
+    await kill_nodes(stage, "kill during takeover", stage.chance.choice([old, new]))
+
+
+async def kill_during_resume(stage: Stage) -> None:
+    """A client resumes its session, and that node is killed."""
+    client = stage.chance.choice([*stage.scene.subscribers, *stage.scene.publishers])
+    new = stage.cluster.other(stage.node_of([client]))
+    client.move(Move.CUT, new)
+    await stage.moment()
+    await kill_nodes(stage, "kill during resume", new)
+
+
+async def kill_during_drain(stage: Stage) -> None:
+    """SIGTERM, and before it has ended, kill -9."""
+    kind = "kill during drain"
+    node = stage.node_of(stage.scene.clients)
+    node.terminate()
+    await stage.moment(0.2)
+    await kill_nodes(stage, kind, node)
+
+
+async def kill_during_reaping(stage: Stage) -> None:
+    """A node is killed, and the one that reaps it, too, at any of its calls. A killed node is started again, and
+    reaps itself if it is the only one."""
+    kind = "kill during reaping"
+    first = stage.node_of(stage.scene.clients)
+    operation = stage.chance.choice(["bury", "reap", "forget_node"])
+    await kill_nodes(stage, kind, first)
+    traps = [
+        set_trap(
+            stage,
+            node,
+            Trap(1, _killing(stage, kind, node), stage.chance.random() < 0.5, frozenset({operation})),
+        )
+        for node in stage.cluster.nodes
+    ]
+    await first_sprung(traps, REAPED_SECONDS)
+    await restore(stage, kind)
+
+
+def _killing(stage: Stage, kind: str, node: ClusterNode) -> Callable[[], None]:
+    def kill() -> None:
+        stage.cluster.began(kind, node.name)
+        node.strike_dead()
+
+    return kill
+
+
+# Wills
+
+
+async def kill_with_will(stage: Stage, kind: str, operation: str) -> None:
+    """A client with a will is lost; the node that has claimed the will is killed at its next such call."""
+    client = stage.chance.choice(stage.scene.wills)
+    traps = [
+        set_trap(stage, node, Trap(1, _killing(stage, kind, node), False, frozenset({operation})))
+        for node in stage.cluster.living()
+    ]
+    await client.until(lambda: client.is_connected)
+    client.move(Move.CUT)
+    await first_sprung(traps, _STRUCK_SECONDS)
+    await restore(stage, kind)
+
+
+async def kill_before_routing_will(stage: Stage) -> None:
+    """It knows the will, since the reply to `detach` was there; `enqueue` is what routes it."""
+    await kill_with_will(stage, "kill before routing a will", "enqueue")
+
+
+async def kill_after_routing_will(stage: Stage) -> None:
+    """All subscribers have it; only the store does not know yet."""
+    await kill_with_will(stage, "kill after routing a will", "done")
+
+
+# Stops
+
+
+async def freeze_until_reaped(stage: Stage) -> None:
+    """SIGSTOP, until the others have given its sessions away; SIGCONT. It must not say anything any more to
+    clients that have gone elsewhere."""
+    kind = "stopped until reaped"
+    node = stage.node_of(stage.scene.clients)
+    incarnation = node.proxy.incarnation
+    stage.cluster.began(kind, node.name)
+    node.freeze()
+    lost = [client for client in stage.scene.clients if client.node == node.name]
+    for client in lost:
+        client.move(Move.ABANDON)
+    abandoned = [(client, client.abandoned[-1]) for client in lost]
+    await until_gone(stage.cluster, incarnation)
+    loop = asyncio.get_running_loop()
+    thawed_at = loop.time()
+    node.thaw()
+    await rejoined(stage, node, incarnation)
+    stage.cluster.ended(kind, node.name)
+    for client, wire in abandoned:
+        late = [packet for at, packet in wire.late if at > thawed_at]
+        if late:
+            client.broken(f"{node.name} was reaped and sent {late}")
+
+
+async def freeze_a_while(stage: Stage) -> None:
+    """SIGSTOP for less than it takes to be declared dead; its clients have gone elsewhere when it goes on."""
+    kind = "stopped 1 s"
+    node = stage.node_of(stage.scene.clients)
+    stage.cluster.began(kind, node.name)
+    node.freeze()
+    for client in stage.scene.clients:
+        if client.node == node.name:
+            client.move(stage.chance.choice([Move.ABANDON, Move.CUT]))
+    await asyncio.sleep(1.0)
+    node.thaw()
+    stage.cluster.ended(kind, node.name)
+
+
+async def stop_at_call(stage: Stage) -> None:
+    """A node is stopped before a call, or between the call and its reply, and then killed or continued, when its
+    clients are elsewhere."""
+    node = stage.node_of(stage.scene.clients)
+    operation = stage.chance.choice(TRAPPED)
+    trap = Trap(stage.chance.randint(1, 3), node.freeze, stage.chance.random() < 0.5, frozenset({operation}))
+    where = "after" if trap.after else "before"
+    set_trap(stage, node, trap)
+    if not await first_sprung([trap], 2.0):
+        node.proxy.mend()
+        return
+    is_kill = stage.chance.random() < 0.5
+    kind = f"stopped {where} a call, then {'killed' if is_kill else 'continued'}"
+    stage.cluster.began(kind, node.name)
+    await end_stop(stage, node, is_kill)
+    stage.cluster.ended(kind, node.name)
+
+
+async def end_stop(stage: Stage, node: ClusterNode, is_kill: bool) -> None:
+    """A node that stands in a trap is killed, or its clients go elsewhere and it goes on."""
+    if is_kill:
+        await node.kill()
+        node.proxy.mend()
+        await node.start()
+        return
+    for client in stage.scene.clients:
+        if client.node == node.name:
+            client.move(stage.chance.choice([Move.ABANDON, Move.CUT]))
+    await stage.moment(0.5)
+    node.thaw()
+    node.proxy.mend()
+
+
+# Redis
+
+
+def cut_redis(seconds: float) -> Fault:
+    """The connections between a node and Redis are reset, and refused for so long."""
+
+    async def fault(stage: Stage) -> None:
+        kind = f"cut from Redis {seconds:g} s"
+        node = stage.node_of(stage.scene.clients)
+        stage.cluster.began(kind, node.name)
+        node.proxy.cut()
+        await asyncio.sleep(seconds)
+        node.proxy.mend()
+        stage.cluster.ended(kind, node.name)
+
+    return fault
+
+
+async def swallow_redis(stage: Stage) -> None:
+    """What a node and Redis say to each other is delayed by a second: nothing is reset."""
+    kind = "no answer from Redis 1 s"
+    node = stage.node_of(stage.scene.clients)
+    stage.cluster.began(kind, node.name)
+    node.proxy.swallow()
+    await asyncio.sleep(1.0)
+    node.proxy.mend()
+    stage.cluster.ended(kind, node.name)
+
+
+async def slow_redis(stage: Stage) -> None:
+    """Each way takes 5 ms for a while."""
+    kind = "slow Redis"
+    node = stage.node_of(stage.scene.clients)
+    stage.cluster.began(kind, node.name)
+    node.proxy.latency_seconds = 0.005
+    await asyncio.sleep(1.0)
+    node.proxy.mend()
+    stage.cluster.ended(kind, node.name)
+
+
+async def kill_redis(stage: Stage) -> None:
+    """kill -9 of Redis; it starts again on its append-only file."""
+    stage.cluster.began("kill Redis", REDIS)
+    await asyncio.to_thread(stage.cluster.redis.kill)
+    await stage.moment(_DOWN_SECONDS)
+    await asyncio.to_thread(stage.cluster.redis.start)
+    stage.cluster.ended("kill Redis", REDIS)
+
+
+def pause_redis(seconds: float) -> Fault:
+    """Redis stands still."""
+
+    async def fault(stage: Stage) -> None:
+        kind = f"Redis paused {seconds:g} s"
+        stage.cluster.began(kind, REDIS)
+        stage.cluster.redis.freeze()
+        await asyncio.sleep(seconds)
+        stage.cluster.redis.thaw()
+        stage.cluster.ended(kind, REDIS)
+
+    return fault
+
+
+# Orderly
+
+
+async def rolling_restart(stage: Stage) -> None:
+    """SIGTERM for each node in turn; it is back before the next one is told."""
+    kind = "rolling restart"
+    for node in stage.cluster.nodes:
+        stage.cluster.began(kind, node.name)
+        code = await node.stop()
+        if code:
+            stage.scene.clients[0].broken(f"{node.name} ended with {code} after SIGTERM")
+        await node.start()
+        stage.cluster.ended(kind, node.name)
+        await stage.moment(_DOWN_SECONDS)
+
+
+# Clients
+
+
+async def move_at_each_message(stage: Stage) -> None:
+    """A client gives up its connection at each message, twelve times."""
+    client: Client = stage.chance.choice([*stage.scene.publishers, *stage.scene.subscribers])
+    step = "PUBLISH sent" if client in stage.scene.publishers else "PUBLISH received"
+    stage.cluster.began("moved at each message")
+    await strike(stage, client, step, 12)
+    stage.cluster.ended("moved at each message")
+
+
+async def cut_handshake(stage: Stage) -> None:
+    """The connection is given up after any step of a handshake; the exchange goes on elsewhere."""
+    publishers = stage.chance.random() < 0.5
+    clients: Sequence[Client] = stage.scene.publishers if publishers else stage.scene.subscribers
+    steps = publisher.STEPS if publishers else subscriber.STEPS
+    stage.cluster.began("handshake cut")
+    await strike(stage, stage.chance.choice(clients), stage.chance.choice(steps[2]), 1)
+    stage.cluster.ended("handshake cut")
+
+
+async def strike(stage: Stage, client: Client, step: str, count: int) -> None:
+    """Gives the connection up so often at this step, each time in another way; returns when that is done."""
+    left = count
+
+    def strike(happened: str) -> Move | None:
+        nonlocal left
+        if happened != step or not left:
+            return None
+        left -= 1
+        return stage.chance.choice(list(Move))
+
+    client.strike = strike
+    try:
+        async with asyncio.timeout(_STRUCK_SECONDS):
+            await client.until(lambda: not left and client.is_connected)
+    except TimeoutError:  # no more messages: so be it
+        left = 0
+
+
+def duels(count: int) -> Fault:
+    """So often two nodes get a CONNECT with one client id in the same moment."""
+
+    async def fault(stage: Stage) -> None:
+        client = stage.chance.choice(stage.scene.subscribers)
+        stage.cluster.began("claimed by two nodes")
+        for _ in range(count):
+            first = stage.node_of(stage.scene.clients)
+            client.move(stage.chance.choice([Move.CUT, Move.ABANDON]), first, stage.cluster.other(first))
+            await client.until(lambda: client.is_connected)
+        stage.cluster.ended("claimed by two nodes")
+
+    return fault
+
+
+# Helpers
+
+
+def set_trap(stage: Stage, node: ClusterNode, trap: Trap) -> Trap:
+    """At the node's calls from now on."""
+    node.proxy.trap = trap
+    return trap
+
+
+async def first_sprung(traps: Sequence[Trap], seconds: float) -> bool:
+    """Whether one of them has sprung within so long."""
+    return await poll_until(lambda: any(trap.sprung.is_set() for trap in traps), seconds)
+
+
+async def restore(stage: Stage, kind: str) -> None:
+    """No traps any more; nodes that were killed in one are started again."""
+    for node in stage.cluster.nodes:
+        node.proxy.mend()
+    dead = [node for node in stage.cluster.nodes if node.state is State.DOWN]
+    await stage.moment(_DOWN_SECONDS)
+    for node in dead:
+        await node.restart_after_strike()
+        stage.cluster.ended(kind, node.name)
+
+
+async def until_gone(cluster: Cluster, incarnation: str) -> None:
+    """Until it is no member any more."""
+    deadline = asyncio.get_running_loop().time() + REAPED_SECONDS
+    while incarnation in await cluster.incarnations():
+        assert asyncio.get_running_loop().time() < deadline, f"{incarnation} is not reaped"
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def rejoined(stage: Stage, node: ClusterNode, incarnation: str) -> None:
+    """A node that was declared dead joins again as another incarnation, by itself or since it is started again."""
+    deadline = asyncio.get_running_loop().time() + REAPED_SECONDS
+    while True:
+        if not node.process.is_running():
+            await node.start()
+        current = node.proxy.incarnation
+        if current != incarnation and current in await stage.cluster.incarnations():
+            return
+        assert asyncio.get_running_loop().time() < deadline, (
+            f"{node.name} does not come back as another incarnation"
+        )
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A fault of the long run. `nodes`: how many are needed to make sense. `weight`: how often it comes."""
+
+    fault: Fault
+    weight: float = 1.0
+    nodes: int = 1
+
+
+KINDS: Final = {
+    "kill publisher's node": Kind(kill_publishers_node, 3),
+    "kill subscriber's node": Kind(kill_subscribers_node, 3),
+    "kill both": Kind(kill_both_nodes, 1.5),
+    "kill during takeover": Kind(kill_during_takeover, 2),
+    "kill during resume": Kind(kill_during_resume, 2),
+    "kill during drain": Kind(kill_during_drain, 1.5),
+    "kill during reaping": Kind(kill_during_reaping, 0.5),
+    "kill before routing a will": Kind(kill_before_routing_will, 1),
+    "kill after routing a will": Kind(kill_after_routing_will, 1),
+    "stopped until reaped": Kind(freeze_until_reaped, 0.5, 2),
+    "stopped 1 s": Kind(freeze_a_while, 1),
+    "stopped at a call": Kind(stop_at_call, 5),
+    "cut 0.2 s": Kind(cut_redis(0.2), 2),
+    "cut 2 s": Kind(cut_redis(2.0), 1),
+    "cut 20 s": Kind(cut_redis(20.0), 0.15, 2),
+    "no answer": Kind(swallow_redis, 1),
+    "slow": Kind(slow_redis, 1),
+    "kill Redis": Kind(kill_redis, 1),
+    "pause Redis": Kind(pause_redis(3.0), 0.7),
+    "rolling restart": Kind(rolling_restart, 0.5),
+    "move at each message": Kind(move_at_each_message, 2),
+    "handshake cut": Kind(cut_handshake, 4),
+    "two nodes at once": Kind(duels(5), 1, 2),
+}
