@@ -2,33 +2,34 @@
 
 The rules. "Before" and "after" are positions in the record.
 
-*lost*. A subscription owes its session each message at QoS 1 or 2 that was first published after its SUBACK and
-acknowledged (PUBACK, PUBCOMP) before its UNSUBSCRIBE was sent, if that session was drained afterwards. A message
-that was first published before the SUBACK isn't owed, whenever it is acknowledged: it may have been routed before.
-A persistent session lives over connections; that of a direct subscriber ends with its connection, so what it did
-not get by then isn't owed. What was acknowledged before UNSUBSCRIBE is owed after it, too: MQTT leaves that open
-[3.10.4], a queue that keeps what it holds does not.
+*lost*. A subscription owes its session each message at QoS 1 or 2 that was first published after its SUBACK
+and acknowledged (PUBACK, PUBCOMP) before its UNSUBSCRIBE was sent, if that session was drained afterwards. A
+message that was first published before the SUBACK isn't owed, whenever it is acknowledged: it may have been
+routed before. A persistent session lives over connections; that of a direct subscriber ends with its
+connection, so what it did not get by then isn't owed. What was acknowledged before UNSUBSCRIBE is owed after
+it, too: MQTT leaves that open [3.10.4], a queue that keeps what it holds does not.
 
-*duplicate*. Delivered at QoS 2, a message comes once to a session. The driver has done before what a QoS 2 receiver
-does with Packet Identifiers [4.3.3].
+*duplicate*. Delivered at QoS 2, a message comes once to a session. The driver has done before what a QoS 2
+receiver does with Packet Identifiers [4.3.3].
 
-*reordered*. Per session and (publisher, topic, QoS): messages come for the first time in the order in which they
-were published first, at QoS 1 and 2 [4.6].
+*reordered*. Per session and (publisher, topic, QoS): messages come for the first time in the order in which
+they were published first, at QoS 1 and 2 [4.6].
 
-*repeated*. At QoS 1 a message may come again, in one way only: whoever sends again, the publisher or the broker,
-sends all again that is not acknowledged, in order. So what follows on a repeated k is what followed on k before:
-on one connection, no message that this session had already got is skipped between two deliveries that go forward;
-and after a repeat no new message comes before all that had been got from there on came again. Going back is
-allowed at any time; going forward is so on a new connection, which goes on with whatever is not acknowledged.
+*repeated*. At QoS 1 a message may come again, in one way only: whoever sends again, the publisher or the
+broker, sends all again that is not acknowledged, in order. So what follows on a repeated k is what followed
+on k before: on one connection, no message that this session had already got is skipped between two deliveries
+that go forward; and after a repeat no new message comes before all that had been got from there on came
+again. Going back is allowed at any time; going forward is so on a new connection, which goes on with whatever
+is not acknowledged.
 
-*unsubscribed*. A delivery needs a subscription which can have met the message: its SUBSCRIBE was sent before the
-message was acknowledged, and the message was published before its UNSUBACK. And when the session was drained after
-that UNSUBACK, nothing comes any more for this subscription.
+*unsubscribed*. A delivery needs a subscription which can have met the message: its SUBSCRIBE was sent before
+the message was acknowledged, and the message was published before its UNSUBACK. And when the session was
+drained after that UNSUBACK, nothing comes any more for this subscription.
 
-*will*. A will is a message like others: owed to its subscribers from the moment on at which an accepted connection
-was lost; never delivered if the client sent DISCONNECT, unless the node or Redis was struck at that moment; may be
-sent or not if its CONNECT was never accepted. At QoS 1 too it comes once: again only on a later connection of the
-subscriber and with DUP. Order is not asked of wills.
+*will*. A will is a message like others: owed to its subscribers from the moment on at which an accepted
+connection was lost; never delivered if the client sent DISCONNECT, unless the node or Redis was struck at
+that moment; may be sent or not if its CONNECT was never accepted. At QoS 1 too it comes once: again only on a
+later connection of the subscriber and with DUP. Order is not asked of wills.
 
 *session*. CONNACK says "session present" if there was a persistent session, and doesn't if there was none.
 
@@ -200,7 +201,7 @@ def _order(stream: _Stream, taken: Taken) -> Iterator[Violation]:
     if sequence not in stream.known:
         if stream.seen and sequence < stream.seen[-1]:
             yield _at(taken, "reordered", f"{name} came for the first time after {stream.seen[-1]}")
-        elif behind_previous != NEVER:
+        elif taken.event.qos == 1 and behind_previous != NEVER:
             text = f"{name} came after a repeated {stream.previous}, but {behind_previous} did not come again"
             yield _at(taken, "repeated", text)
     elif taken.event.qos == 2:

@@ -1,8 +1,8 @@
 """A client that comes back: it connects to any node, looks after its connection, and tells the record.
 
-What publishers and subscribers add is in `publisher` and `subscriber`. All decisions come from the client's own
-`random.Random`, made from the seed of the run and the client's name: the same seed gives the same decisions, though
-not the same moments.
+What publishers and subscribers add is in `publisher` and `subscriber`. All decisions come from the client's
+own `random.Random`, made from the seed of the run and the client's name: the same seed gives the same
+decisions, though not the same moments.
 """
 
 import asyncio
@@ -128,8 +128,9 @@ class Client:
         self.changed()
 
     def move(self, how: Move, *to: Place) -> None:
-        """Gives the connection up and goes to another node, or to this one. With two it sends CONNECT to both in
-        the same moment, as two devices with one Client Identifier would, and goes on with the one that stays."""
+        """Gives the connection up and goes to another node, or to this one. With two it sends CONNECT to both
+        in the same moment, as two devices with one Client Identifier would, and goes on with the one that
+        stays."""
         wire = self._wire
         self._destinations = to
         if wire is None:

@@ -1,4 +1,5 @@
-"""What is done to a cluster under traffic, each as one small function; it returns when everything works again.
+"""What is done to a cluster under traffic, each as one small function; it returns when everything works
+again.
 
 The kinds of those which kill a process at once begin with `kill`: `timing` measures fail-over from them.
 """
@@ -109,8 +110,8 @@ async def kill_during_drain(stage: Stage) -> None:
 
 
 async def kill_during_reaping(stage: Stage) -> None:
-    """A node is killed, and the one that reaps it, too, at any of its calls. A killed node is started again, and
-    reaps itself if it is the only one."""
+    """A node is killed, and the one that reaps it, too, at any of its calls. A killed node is started again,
+    and reaps itself if it is the only one."""
     kind = "kill during reaping"
     first = stage.node_of(stage.scene.clients)
     operation = stage.chance.choice(["bury", "reap", "forget_node"])
@@ -203,8 +204,8 @@ async def freeze_a_while(stage: Stage) -> None:
 
 
 async def stop_at_call(stage: Stage) -> None:
-    """A node is stopped before a call, or between the call and its reply, and then killed or continued, when its
-    clients are elsewhere."""
+    """A node is stopped before a call, or between the call and its reply, and then killed or continued, when
+    its clients are elsewhere."""
     node = stage.node_of(stage.scene.clients)
     operation = stage.chance.choice(TRAPPED)
     trap = Trap(stage.chance.randint(1, 3), node.freeze, stage.chance.random() < 0.5, frozenset({operation}))
@@ -404,7 +405,8 @@ async def until_gone(cluster: Cluster, incarnation: str) -> None:
 
 
 async def rejoined(stage: Stage, node: ClusterNode, incarnation: str) -> None:
-    """A node that was declared dead joins again as another incarnation, by itself or since it is started again."""
+    """A node that was declared dead joins again as another incarnation, by itself or since it is started
+    again."""
     deadline = asyncio.get_running_loop().time() + REAPED_SECONDS
     while True:
         if not node.process.is_running():

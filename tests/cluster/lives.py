@@ -30,7 +30,8 @@ from tests.cluster.record import (
 )
 
 GRACE_SECONDS: Final = 2.0
-"""A DISCONNECT has no answer. If its node is struck within so long after it, nobody knows whether it counted."""
+"""A DISCONNECT has no answer. If its node is struck within so long after it, nobody knows whether it
+counted."""
 
 NEVER: Final = 1 << 62
 

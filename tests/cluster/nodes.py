@@ -1,7 +1,7 @@
 """A cluster under test: nodes as processes on one Redis, each behind a proxy of its own.
 
-Everything here is done from the loop of the test; what waits for a process is done in a thread meanwhile, as the
-proxies must go on.
+Everything here is done from the loop of the test; what waits for a process is done in a thread meanwhile, as
+the proxies must go on.
 """
 
 import asyncio

@@ -1,13 +1,15 @@
-"""Between one node and Redis: a proxy that can cut, swallow and delay, and can stop the node at one of its calls.
+"""Between one node and Redis: a proxy that can cut, swallow and delay, and can stop the node at one of its
+calls.
 
 Theory of operation. Each connection of the node has one upstream connection. Bytes from the node are cut into
-commands, bytes from Redis are counted as replies (hiredis), so the proxy knows which reply answers which command; on
-connections with pushed messages (SUBSCRIBE) it does not try. A `Trap` says which call to wait for: when that comes,
-the proxy calls `spring` (which stops the node) and holds the command, or lets Redis carry it out and holds the reply.
-What is held goes on with `release`, or is thrown away if the node's connection ends before: a node that was killed
-never sent it.
+commands, bytes from Redis are counted as replies (hiredis), so the proxy knows which reply answers which
+command; on connections with pushed messages (SUBSCRIBE) it does not try. A `Trap` says which call to wait
+for: when that comes, the proxy calls `spring` (which stops the node) and holds the command, or lets Redis
+carry it out and holds the reply. What is held goes on with `release`, or is thrown away if the node's
+connection ends before: a node that was killed never sent it.
 
-All runs in the loop of the test, so the stop is certain to come before anything else of that connection is moved on.
+All runs in the loop of the test, so the stop is certain to come before anything else of that connection is
+moved on.
 """
 
 import asyncio
@@ -27,8 +29,8 @@ _NO_REPLY: Final = object()
 
 @dataclass
 class Trap:
-    """Springs at the `count`-th call that does one of `operations` (empty: any but the background's), before Redis
-    gets it, or `after` it was carried out and before the node has the reply."""
+    """Springs at the `count`-th call that does one of `operations` (empty: any but the background's), before
+    Redis gets it, or `after` it was carried out and before the node has the reply."""
 
     count: int
     spring: Callable[[], None]

@@ -1,7 +1,8 @@
-"""A publisher with a persistent session: whatever happens to its connections, it goes on until all is acknowledged.
+"""A publisher with a persistent session: whatever happens to its connections, it goes on until all is
+acknowledged.
 
-On a new connection it sends again what is not acknowledged, as MQTT 4.4 and 4.6 want it: each PUBLISH with DUP in
-the order of the first sending, each PUBREL in the order of the PUBRECs.
+On a new connection it sends again what is not acknowledged, as MQTT 4.4 and 4.6 want it: each PUBLISH with
+DUP in the order of the first sending, each PUBREL in the order of the PUBRECs.
 """
 
 import asyncio

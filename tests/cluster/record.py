@@ -1,7 +1,7 @@
 """What happened to the clients of a cluster, as one list of events in the order in which the test saw it.
 
-The drivers write it, `checker.check` judges it, `timing.timings` measures it. An event says what a client did or
-got; it holds no judgement. `at` is of `time.monotonic()`; the order of the list decides what came first.
+The drivers write it, `checker.check` judges it, `timing.timings` measures it. An event says what a client did
+or got; it holds no judgement. `at` is of `time.monotonic()`; the order of the list decides what came first.
 """
 
 import time
@@ -136,7 +136,8 @@ class Delivered(Event):
 
 @dataclass(frozen=True, slots=True)
 class Drained(Event):
-    """The subscriber was connected, and nothing came any more: what it does not have now it will never get."""
+    """The subscriber was connected, and nothing came any more: what it does not have now it will never
+    get."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 
 _END: Final = b"\r\n"
 _INCARNATION: Final = 5

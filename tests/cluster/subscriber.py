@@ -1,7 +1,7 @@
 """A subscriber, persistent or direct, with the receiver of MQTT 4.3.
 
-Its session outlives its connections: Packet Identifiers between PUBLISH and PUBREL at QoS 2 are kept until CONNACK
-says that the broker has no session. What it hands on to the application goes into the record.
+Its session outlives its connections: Packet Identifiers between PUBLISH and PUBREL at QoS 2 are kept until
+CONNACK says that the broker has no session. What it hands on to the application goes into the record.
 """
 
 import asyncio

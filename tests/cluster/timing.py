@@ -11,9 +11,9 @@ KILL = "kill"
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds. `fail_over`: from a kill to the first message of a client that was connected there, on its next
-    connection. `resumed`: from the CONNECT of that one to CONNACK and the first message. `connack`: to CONNACK
-    alone. `takeover`: from CONNECT to CONNACK while an earlier connection was still open."""
+    """Seconds. `fail_over`: from a kill to the first message of a client that was connected there, on its
+    next connection. `resumed`: from the CONNECT of that one to CONNACK and the first message. `connack`: to
+    CONNACK alone. `takeover`: from CONNECT to CONNACK while an earlier connection was still open."""
 
     fail_over: list[float] = field(default_factory=list)
     resumed: list[float] = field(default_factory=list)

@@ -1,4 +1,5 @@
-"""A scene: publishers, subscribers and clients with wills on a cluster, in traffic, until all is settled and judged.
+"""A scene: publishers, subscribers and clients with wills on a cluster, in traffic, until all is settled and
+judged.
 
 Each scene has a topic prefix of its own, so several may run on one cluster, one after the other or at once.
 """
@@ -178,7 +179,9 @@ class Scene:
 
     async def _drain(self) -> None:
         """Until each subscriber has what it is owed, and nothing comes any more, on another node neither."""
-        await poll_until(lambda: self._all_connected() and not undelivered(self.record.events), SETTLE_SECONDS)
+        await poll_until(
+            lambda: self._all_connected() and not undelivered(self.record.events), SETTLE_SECONDS
+        )
         await self._quiet()
         for subscriber in (*self.subscribers, *self.churners):
             subscriber.move(Move.CUT)
