@@ -322,22 +322,18 @@ async def move_at_each_message(stage: Stage) -> None:
     """A client gives up its connection at each message, twelve times."""
     client: Client = stage.chance.choice([*stage.scene.publishers, *stage.scene.subscribers])
     step = "PUBLISH sent" if client in stage.scene.publishers else "PUBLISH received"
-    stage.cluster.began("moved at each message")
-    await strike(stage, client, step, 12)
-    stage.cluster.ended("moved at each message")
+    await strike(stage, "moved at each message", client, step, 12)
 
 
 async def cut_handshake(stage: Stage) -> None:
     """The connection is given up after any step of a handshake; the exchange goes on elsewhere."""
     publishers = stage.chance.random() < 0.5
-    clients: Sequence[Client] = stage.scene.publishers if publishers else stage.scene.subscribers
+    clients: Sequence[Client] = stage.scene.publishers if publishers else stage.scene.subscribers[:2]
     steps = publisher.STEPS if publishers else subscriber.STEPS
-    stage.cluster.began("handshake cut")
-    await strike(stage, stage.chance.choice(clients), stage.chance.choice(steps[2]), 1)
-    stage.cluster.ended("handshake cut")
+    await strike(stage, "handshake cut", stage.chance.choice(clients), stage.chance.choice(steps[2]), 1)
 
 
-async def strike(stage: Stage, client: Client, step: str, count: int) -> None:
+async def strike(stage: Stage, kind: str, client: Client, step: str, count: int) -> None:
     """Gives the connection up so often at this step, each time in another way; returns when that is done."""
     left = count
 
@@ -346,14 +342,13 @@ async def strike(stage: Stage, client: Client, step: str, count: int) -> None:
         if happened != step or not left:
             return None
         left -= 1
+        stage.cluster.began(kind)
+        stage.cluster.ended(kind)
         return stage.chance.choice(list(Move))
 
     client.strike = strike
-    try:
-        async with asyncio.timeout(_STRUCK_SECONDS):
-            await client.until(lambda: not left and client.is_connected)
-    except TimeoutError:  # no more messages: so be it
-        left = 0
+    async with asyncio.timeout(_STRUCK_SECONDS):
+        await client.until(lambda: not left and client.is_connected)
 
 
 def duels(count: int) -> Fault:

@@ -122,15 +122,16 @@ class Publisher(Client):
 
 
 async def produce(
-    publisher: Publisher, topics: list[tuple[str, int]], count: int, messages_per_second: float
+    publisher: Publisher, topics: list[tuple[str, int]], messages_per_second: float, enough: asyncio.Event
 ) -> None:
-    """Publishes so many messages on topics (with their QoS) by chance, at about this rate, then settles."""
+    """Publishes on topics (with their QoS) by chance, at about this rate until it is enough, then settles."""
     loop = asyncio.get_running_loop()
-    begin = loop.time()
-    for number in range(count):
+    following = loop.time()
+    while not enough.is_set():
         topic, qos = publisher.random.choice(topics)
         await publisher.publish(topic, qos)
-        delay = begin + (number + 1) / messages_per_second - loop.time()
+        following = max(following + 1 / messages_per_second, loop.time() - 1.0)  # does not catch up for long
+        delay = following - loop.time()
         if delay > 0:
             await asyncio.sleep(delay)
     await publisher.settle()
