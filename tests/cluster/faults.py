@@ -118,7 +118,6 @@ async def kill_during_reaping(stage: Stage) -> None:
     await kill_nodes(stage, kind, first)
     traps = [
         set_trap(
-            stage,
             node,
             Trap(1, _killing(stage, kind, node), stage.chance.random() < 0.5, frozenset({operation})),
         )
@@ -130,6 +129,8 @@ async def kill_during_reaping(stage: Stage) -> None:
 
 def _killing(stage: Stage, kind: str, node: ClusterNode) -> Callable[[], None]:
     def kill() -> None:
+        for other in stage.cluster.nodes:
+            other.proxy.trap = None if other is not node else other.proxy.trap
         stage.cluster.began(kind, node.name)
         node.strike_dead()
 
@@ -139,14 +140,18 @@ def _killing(stage: Stage, kind: str, node: ClusterNode) -> Callable[[], None]:
 # Wills
 
 
-async def kill_with_will(stage: Stage, kind: str, operation: str) -> None:
+async def kill_with_will(stage: Stage, kind: str, operation: str, containing: bytes) -> None:
     """A client with a will is lost; the node that has claimed the will is killed at its next such call."""
     client = stage.chance.choice(stage.scene.wills)
+    async with asyncio.timeout(_STRUCK_SECONDS):
+        await client.until(lambda: client.is_connected)
     traps = [
-        set_trap(stage, node, Trap(1, _killing(stage, kind, node), False, frozenset({operation})))
+        set_trap(
+            node,
+            Trap(1, _killing(stage, kind, node), operations=frozenset({operation}), containing=containing),
+        )
         for node in stage.cluster.living()
     ]
-    await client.until(lambda: client.is_connected)
     client.move(Move.CUT)
     await first_sprung(traps, _STRUCK_SECONDS)
     await restore(stage, kind)
@@ -154,12 +159,12 @@ async def kill_with_will(stage: Stage, kind: str, operation: str) -> None:
 
 async def kill_before_routing_will(stage: Stage) -> None:
     """It knows the will, since the reply to `detach` was there; `enqueue` is what routes it."""
-    await kill_with_will(stage, "kill before routing a will", "enqueue")
+    await kill_with_will(stage, "kill before routing a will", "enqueue", b"/will/")
 
 
 async def kill_after_routing_will(stage: Stage) -> None:
     """All subscribers have it; only the store does not know yet."""
-    await kill_with_will(stage, "kill after routing a will", "done")
+    await kill_with_will(stage, "kill after routing a will", "done", b"")
 
 
 # Stops
@@ -210,7 +215,7 @@ async def stop_at_call(stage: Stage) -> None:
     operation = stage.chance.choice(TRAPPED)
     trap = Trap(stage.chance.randint(1, 3), node.freeze, stage.chance.random() < 0.5, frozenset({operation}))
     where = "after" if trap.after else "before"
-    set_trap(stage, node, trap)
+    set_trap(node, trap)
     if not await first_sprung([trap], 2.0):
         node.proxy.mend()
         return
@@ -369,7 +374,7 @@ def duels(count: int) -> Fault:
 # Helpers
 
 
-def set_trap(stage: Stage, node: ClusterNode, trap: Trap) -> Trap:
+def set_trap(node: ClusterNode, trap: Trap) -> Trap:
     """At the node's calls from now on."""
     node.proxy.trap = trap
     return trap

@@ -9,12 +9,14 @@ import os
 import random
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Final, cast
 
+from broker.settings import setting_names
 from cluster.store import keys
 from tests.cluster.driver import Place
 from tests.cluster.proxy import Proxy
@@ -31,6 +33,12 @@ QUICK: Final = {
     "MOORLINE_NODE__SHUTDOWN_TIMEOUT_SECONDS": "5",
     "MOORLINE_REDIS__EXCHANGE_TIMEOUT_SECONDS": "2",
 }
+
+
+def damping_off() -> dict[str, str]:
+    """Clients may take their sessions over as often as they want."""
+    is_there = "session.takeovers_per_minute" in setting_names()
+    return {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"} if is_there else {}
 
 
 class State(Enum):
@@ -110,9 +118,13 @@ class ClusterNode:
         self.state = State.UP
 
     async def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM; the exit code. A node that does not end is killed, which gives another one than 0."""
         self.terminate()
-        code = await asyncio.to_thread(self.process.wait)
+        try:
+            code = await asyncio.to_thread(self.process.wait)
+        except subprocess.TimeoutExpired:
+            self.strike_dead()
+            code = await asyncio.to_thread(self.process.wait)
         self.state = State.DOWN
         return code
 

@@ -36,12 +36,13 @@ class Trap:
     spring: Callable[[], None]
     after: bool = False
     operations: frozenset[str] = frozenset()
+    containing: bytes = b""  # in the call, anywhere
     seen: list[str] = field(default_factory=list)
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wants(self, command: bytes) -> bool:
         """Whether this call is the one. Counts."""
-        if self.sprung.is_set() or len(self.seen) >= self.count:
+        if self.sprung.is_set() or len(self.seen) >= self.count or self.containing not in command:
             return False
         found = [name for name in operations(command) if self._counts(name)]
         if found:

@@ -15,7 +15,7 @@ import uvloop
 
 from tests.cluster.faults import KINDS, Fault, Stage
 from tests.cluster.flows import CALLS_MAXIMUM, FLOWS, QUIET_SCENE, Case, stop_in_flow
-from tests.cluster.nodes import Cluster
+from tests.cluster.nodes import Cluster, damping_off
 from tests.cluster.record import FaultBegan
 from tests.cluster.traffic import running_scene
 
@@ -23,7 +23,6 @@ NODES = 1
 SEED = 1
 LONG = {"cut 20 s"}
 """Left to the long form."""
-DAMPING_OFF = {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"}
 
 Run = Callable[[Callable[[Cluster], Awaitable[None]]], None]
 
@@ -38,7 +37,9 @@ def loop() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="module")
 def cluster(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Nodes for all tests: what a test has done to them is healed after it."""
-    cluster = Cluster(Path(tmp_path_factory.mktemp("cluster")), NODES, together=NODES == 1)
+    cluster = Cluster(
+        Path(tmp_path_factory.mktemp("cluster")), NODES, together=NODES == 1, environment=damping_off()
+    )
     try:
         loop.run(cluster.start())
         yield cluster
