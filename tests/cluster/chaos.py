@@ -22,10 +22,11 @@ from typing import Final
 
 import uvloop
 
-from tests.cluster.faults import KINDS, Kind, Stage
+from tests.cluster.faults import KINDS, Kind
 from tests.cluster.nodes import Cluster, damping_off, running_cluster
 from tests.cluster.record import FaultBegan
 from tests.cluster.report import Summary, page, progress
+from tests.cluster.stage import Stage
 from tests.cluster.traffic import Scene, Size, running_scene
 
 SCENE_SECONDS: Final = 15.0

@@ -215,7 +215,7 @@ class Client:
         """The connection that is accepted and stays: all but one must be closed by their nodes."""
         for wire in wires:
             connack = await connack_of(wire, CONNACK_SECONDS)
-            if connack is not None and connack.reason_code and connack.reason_code not in _PASSING:
+            if connack is not None and connack.reason_code and not _is_passing(connack):
                 self.broken(f"refused by {wire.node}: {connack!r}")
         deadline = asyncio.get_running_loop().time() + KICK_SECONDS
         accepted = [wire for wire in wires if _is_accepted(wire)]
@@ -323,3 +323,9 @@ def _is_accepted(wire: Wire) -> bool:
         and not wire.connack.cancelled()
         and not wire.connack.result().reason_code
     )
+
+
+def _is_passing(connack: Connack) -> bool:
+    """Whether this refusal says: not now."""
+    reason = connack.properties.reason_string if connack.properties is not None else None
+    return connack.reason_code in _PASSING or "stopping" in (reason or "")

@@ -5,53 +5,35 @@ The kinds of those which kill a process at once begin with `kill`: `timing` meas
 """
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tests.cluster import publisher, subscriber
 from tests.cluster.driver import Client, Move
-from tests.cluster.nodes import REDIS, Cluster, ClusterNode, State
+from tests.cluster.nodes import REDIS, ClusterNode
 from tests.cluster.proxy import Trap
-from tests.cluster.traffic import Scene
-from tests.cluster.waiting import poll_until
+from tests.cluster.stage import (
+    DOWN_SECONDS,
+    REAPED_SECONDS,
+    Fault,
+    Stage,
+    end_stop,
+    first_sprung,
+    rejoined,
+    restore,
+    set_trap,
+    until_gone,
+)
 
-REAPED_SECONDS: Final = 20.0
-"""A node that gives no sign of life is reaped within so long."""
-LEASE_SECONDS: Final = 12.0
-"""A will that a dead node had claimed is sent by another one within so long."""
-_DOWN_SECONDS: Final = 0.3
-_MOMENT_SECONDS: Final = 0.03
 _STRUCK_SECONDS: Final = 5.0
-_POLL_SECONDS: Final = 0.1
+LEASE_SECONDS: Final = 12.0
+"""A will that a dead node had claimed is sent again by another one within so long."""
 TRAPPED: Final = (
     *("claim", "subscribe", "unsubscribe", "rows", "enqueue", "receive", "routed", "release_received", "ack"),
     *("release", "complete", "raise_hi", "page", "detach", "done", "settle_tokens", "interest"),
 )
 """Operations of the flows: where a node may be stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a fault happens to. `chance` decides what it leaves open."""
-
-    cluster: Cluster
-    scene: Scene
-    chance: random.Random
-
-    def node_of(self, clients: Sequence[Client]) -> ClusterNode:
-        """One that some of these clients are connected to, or any."""
-        names = sorted({client.node for client in clients if client.node})
-        living = [node for node in self.cluster.living() if node.name in names] or self.cluster.living()
-        return self.chance.choice(living)
-
-    async def moment(self, seconds: float = _MOMENT_SECONDS) -> None:
-        """A short while, of any length."""
-        await asyncio.sleep(self.chance.uniform(0.0, seconds))
-
-
-Fault = Callable[[Stage], Awaitable[None]]
 
 
 # Kills of nodes
@@ -62,7 +44,7 @@ async def kill_nodes(stage: Stage, kind: str, *nodes: ClusterNode) -> None:
     for node in nodes:
         stage.cluster.began(kind, node.name)
     await asyncio.gather(*[node.kill() for node in nodes])
-    await stage.moment(_DOWN_SECONDS)
+    await stage.moment(DOWN_SECONDS)
     await asyncio.gather(*[node.start() for node in nodes])
     for node in nodes:
         stage.cluster.ended(kind, node.name)
@@ -167,6 +149,35 @@ async def kill_after_routing_will(stage: Stage) -> None:
     await kill_with_will(stage, "kill after routing a will", "done", b"")
 
 
+async def kill_who_reaps_will(stage: Stage) -> None:
+    """A client with a will is never heard of again, nor is its node; whoever reaps that is killed when it is
+    about to route the will. Another node routes it when the lease is over."""
+    kind = "kill who reaps a will"
+    clients = [client for client in stage.scene.wills if client.comes_back and client.node]
+    if not clients:
+        return
+    client = stage.chance.choice(clients)
+    client.comes_back = False
+    node = stage.cluster.node(client.node)
+    await kill_nodes(stage, kind, node)
+    traps = [
+        set_trap(
+            each,
+            Trap(
+                1,
+                _killing(stage, kind, each),
+                stage.chance.random() < 0.5,
+                frozenset({"enqueue"}),
+                b"%s %d " % (client.name.encode(), client.profile.will_qos),
+            ),
+        )
+        for each in stage.cluster.living()
+    ]
+    await first_sprung(traps, REAPED_SECONDS)
+    await restore(stage, kind)
+    await asyncio.sleep(LEASE_SECONDS)
+
+
 # Stops
 
 
@@ -226,21 +237,6 @@ async def stop_at_call(stage: Stage) -> None:
     stage.cluster.ended(kind, node.name)
 
 
-async def end_stop(stage: Stage, node: ClusterNode, is_kill: bool) -> None:
-    """A node that stands in a trap is killed, or its clients go elsewhere and it goes on."""
-    if is_kill:
-        await node.kill()
-        node.proxy.mend()
-        await node.start()
-        return
-    for client in stage.scene.clients:
-        if client.node == node.name:
-            client.move(stage.chance.choice([Move.ABANDON, Move.CUT]))
-    await stage.moment(0.5)
-    node.thaw()
-    node.proxy.mend()
-
-
 # Redis
 
 
@@ -285,7 +281,7 @@ async def kill_redis(stage: Stage) -> None:
     """kill -9 of Redis; it starts again on its append-only file."""
     stage.cluster.began("kill Redis", REDIS)
     await asyncio.to_thread(stage.cluster.redis.kill)
-    await stage.moment(_DOWN_SECONDS)
+    await stage.moment(DOWN_SECONDS)
     await asyncio.to_thread(stage.cluster.redis.start)
     stage.cluster.ended("kill Redis", REDIS)
 
@@ -317,7 +313,7 @@ async def rolling_restart(stage: Stage) -> None:
             stage.scene.clients[0].broken(f"{node.name} ended with {code} after SIGTERM")
         await node.start()
         stage.cluster.ended(kind, node.name)
-        await stage.moment(_DOWN_SECONDS)
+        await stage.moment(DOWN_SECONDS)
 
 
 # Clients
@@ -371,55 +367,6 @@ def duels(count: int) -> Fault:
     return fault
 
 
-# Helpers
-
-
-def set_trap(node: ClusterNode, trap: Trap) -> Trap:
-    """At the node's calls from now on."""
-    node.proxy.trap = trap
-    return trap
-
-
-async def first_sprung(traps: Sequence[Trap], seconds: float) -> bool:
-    """Whether one of them has sprung within so long."""
-    return await poll_until(lambda: any(trap.sprung.is_set() for trap in traps), seconds)
-
-
-async def restore(stage: Stage, kind: str) -> None:
-    """No traps any more; nodes that were killed in one are started again."""
-    for node in stage.cluster.nodes:
-        node.proxy.mend()
-    dead = [node for node in stage.cluster.nodes if node.state is State.DOWN]
-    await stage.moment(_DOWN_SECONDS)
-    for node in dead:
-        await node.restart_after_strike()
-        stage.cluster.ended(kind, node.name)
-
-
-async def until_gone(cluster: Cluster, incarnation: str) -> None:
-    """Until it is no member any more."""
-    deadline = asyncio.get_running_loop().time() + REAPED_SECONDS
-    while incarnation in await cluster.incarnations():
-        assert asyncio.get_running_loop().time() < deadline, f"{incarnation} is not reaped"
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def rejoined(stage: Stage, node: ClusterNode, incarnation: str) -> None:
-    """A node that was declared dead joins again as another incarnation, by itself or since it is started
-    again."""
-    deadline = asyncio.get_running_loop().time() + REAPED_SECONDS
-    while True:
-        if not node.process.is_running():
-            await node.start()
-        current = node.proxy.incarnation
-        if current != incarnation and current in await stage.cluster.incarnations():
-            return
-        assert asyncio.get_running_loop().time() < deadline, (
-            f"{node.name} does not come back as another incarnation"
-        )
-        await asyncio.sleep(_POLL_SECONDS)
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A fault of the long run. `nodes`: how many are needed to make sense. `weight`: how often it comes."""
@@ -439,6 +386,7 @@ KINDS: Final = {
     "kill during reaping": Kind(kill_during_reaping, 0.5),
     "kill before routing a will": Kind(kill_before_routing_will, 1),
     "kill after routing a will": Kind(kill_after_routing_will, 1),
+    "kill who reaps a will": Kind(kill_who_reaps_will, 0.3),
     "stopped until reaped": Kind(freeze_until_reaped, 0.5, 2),
     "stopped 1 s": Kind(freeze_a_while, 1),
     "stopped at a call": Kind(stop_at_call, 5),

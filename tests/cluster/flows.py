@@ -12,9 +12,9 @@ from typing import Final
 
 from tests.cluster.checker import undelivered
 from tests.cluster.driver import Move
-from tests.cluster.faults import Stage, end_stop
 from tests.cluster.nodes import ClusterNode
 from tests.cluster.proxy import Trap
+from tests.cluster.stage import Stage, end_stop
 from tests.cluster.traffic import Scene, Size
 from tests.cluster.waiting import poll_until
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tests.cluster.faults import KINDS, Fault, Stage
+from tests.cluster.faults import KINDS
 from tests.cluster.flows import CALLS_MAXIMUM, FLOWS, QUIET_SCENE, Case, stop_in_flow
 from tests.cluster.nodes import Cluster, damping_off
 from tests.cluster.record import FaultBegan
+from tests.cluster.stage import Fault, Stage
 from tests.cluster.traffic import running_scene
 
 NODES = 1
 SEED = 1
-LONG = {"cut 20 s"}
+LONG = {"cut 20 s", "kill who reaps a will"}
 """Left to the long form."""
 
 Run = Callable[[Callable[[Cluster], Awaitable[None]]], None]
