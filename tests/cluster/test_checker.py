@@ -1,6 +1,5 @@
 """Every kind of violation is found, and what a broker may do is none."""
 
-
 import pytest
 
 from tests.cluster.checker import KINDS, check, excerpt, undelivered
