@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.cluster import publisher, subscriber
 from tests.cluster.driver import Client, Move
-from tests.cluster.nodes import REDIS, ClusterNode
+from tests.cluster.nodes import CLIENTS, REDIS, ClusterNode
 from tests.cluster.proxy import Trap
 from tests.cluster.stage import (
     DOWN_SECONDS,
@@ -343,8 +343,8 @@ async def strike(stage: Stage, kind: str, client: Client, step: str, count: int)
         if happened != step or not left:
             return None
         left -= 1
-        stage.cluster.began(kind)
-        stage.cluster.ended(kind)
+        stage.cluster.began(kind, CLIENTS)
+        stage.cluster.ended(kind, CLIENTS)
         return stage.chance.choice(list(Move))
 
     client.strike = strike
@@ -357,12 +357,12 @@ def duels(count: int) -> Fault:
 
     async def fault(stage: Stage) -> None:
         client = stage.chance.choice(stage.scene.subscribers)
-        stage.cluster.began("claimed by two nodes")
+        stage.cluster.began("claimed by two nodes", CLIENTS)
         for _ in range(count):
             first = stage.node_of(stage.scene.clients)
             client.move(stage.chance.choice([Move.CUT, Move.ABANDON]), first, stage.cluster.other(first))
             await client.until(lambda: client.is_connected)
-        stage.cluster.ended("claimed by two nodes")
+        stage.cluster.ended("claimed by two nodes", CLIENTS)
 
     return fault
 

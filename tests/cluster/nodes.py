@@ -27,6 +27,8 @@ from tests.node.redis_server import RedisServer
 REDIS: Final = ""
 """In the place of a node's name: the fault is one of Redis."""
 PREFIX: Final = "mq:"
+CLIENTS: Final = "clients"
+"""Likewise: the fault is one of the clients' own, all nodes work."""
 _PORTS: Final = range(15_000, 32_000)
 """Below those that the kernel gives to outgoing connections: nobody takes the port of a node that is down."""
 QUICK: Final = {

@@ -149,7 +149,8 @@ class Broken(Event):
 
 @dataclass(frozen=True, slots=True)
 class FaultBegan(Event):
-    """A fault was injected. `node` is empty if it is one of Redis."""
+    """A fault was injected. `node` is empty if it is one of Redis, and no node's name if it is one of
+    clients."""
 
     kind: str
     node: str

@@ -38,13 +38,13 @@ class _Client:
 
 
 def timings(record: Sequence[Event]) -> Timings:
-    """Of all clients in a record."""
+    """Of all clients in a record. What is struck a second time before it is served again is left out."""
     found = Timings()
     clients: dict[str, _Client] = {}
     for event in record:
         if isinstance(event, FaultBegan):
-            if event.kind.startswith(KILL):
-                _killed(clients, event)
+            for client in clients.values():
+                _struck(client, event)
             continue
         client = clients.setdefault(event.client, _Client())
         if isinstance(event, Connecting):
@@ -54,19 +54,21 @@ def timings(record: Sequence[Event]) -> Timings:
             _connected(found, client, event)
         elif isinstance(event, Lost | Left):
             client.node = ""
-            client.is_back = False
+            if client.is_back:
+                client.killed_at = None
         elif isinstance(event, Delivered) and client.is_back and client.killed_at is not None:
             found.fail_over.append(event.at - client.killed_at)
             found.resumed.append(event.at - client.connecting_at)
             client.killed_at = None
-            client.is_back = False
     return found
 
 
-def _killed(clients: dict[str, _Client], event: FaultBegan) -> None:
-    for client in clients.values():
-        if client.node and client.node == event.node:
-            client.killed_at = event.at
+def _struck(client: _Client, event: FaultBegan) -> None:
+    if client.killed_at is not None and event.node in (client.node, ""):
+        client.killed_at = None
+    elif event.kind.startswith(KILL) and client.node and client.node == event.node:
+        client.killed_at = event.at
+        client.is_back = False
 
 
 def _connected(found: Timings, client: _Client, event: Connected) -> None:
