@@ -6,6 +6,7 @@
 #   make lint           ruff, mypy --strict, import contracts
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
 #   make bench          Moorline beside mosquitto on this machine
+#   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
 #   make docs           docs/configuration.md from the settings
 #   make lock           requirements.lock from pyproject.toml
@@ -23,7 +24,7 @@ BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
 
-.PHONY: run test test-compiled lint coverage bench build docs lock ci clean
+.PHONY: run test test-compiled lint coverage bench chaos build docs lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -52,6 +53,9 @@ coverage: .venv/stamp
 
 bench: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.compare $(ARGS)
+
+chaos: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m tests.cluster.chaos $(ARGS) --write docs/failover.md
 
 docs: .venv/stamp
 	$(BIN)/python -m docs.generate
