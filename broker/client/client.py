@@ -195,6 +195,7 @@ class Client:
     # asyncio.Protocol
     # asyncio.Protocol
     # asyncio.Protocol
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         hub = self.hub
@@ -280,6 +281,7 @@ class Client:
     # From the core
     # From the core
     # From the core
+    # From the core
 
     def write_all(self, data: bytes) -> None:
         if self.transport is not None:
@@ -297,6 +299,7 @@ class Client:
         self.last_activity = self.hub.tick()  # keep-alive stood still while we did not read
         self.transport.resume_reading()
 
+    # Steps
     # Steps
     # Steps
     # Steps
@@ -367,8 +370,17 @@ class Client:
             self.send(packet)
         self.outbox.flush()
         self.end(f"{reason_code.name.lower()}: {reason}")
+        self.close_socket()
+        self.limit_closing()
+
+    def close_socket(self) -> None:
+        """Closes the socket when what is buffered has been written."""
         if self.transport is not None:
             self.transport.close()
+
+    def limit_closing(self) -> None:
+        """A socket that isn't closed in time is aborted."""
+        if self.transport is not None:
             self.hub.wheel.watch(self, self.hub.tick() + CLOSE_TIMEOUT_SECONDS)
 
     def abort(self) -> None:

@@ -28,8 +28,10 @@ def on_disconnect(client: Client, packet: Packet) -> None:
     else:
         client.fires_will = False
     client.end("client disconnected")
-    if client.transport is not None:
-        client.transport.close()
+    if client.session is None:
+        client.close_socket()
+    else:  # when the store has it, as whoever sees the end may count on it: on another node, at once
+        client.limit_closing()
 
 
 def on_lost(client: Client, reason: str) -> None:
@@ -53,6 +55,7 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int) -> None:
     dropped."""
 
     def detached(reply: Reply) -> None:
+        client.close_socket()
         if isinstance(reply, Exception):
             logger.error("detach failed: %s", reply, extra={"client_id": client.client_id})
             return

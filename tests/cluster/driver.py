@@ -101,6 +101,7 @@ class Client:
         self._farewells: list[Wire] = []
 
     # For tests
+    # For tests
 
     @property
     def node(self) -> str:
@@ -156,6 +157,7 @@ class Client:
         self._changed.set()
 
     # For publishers and subscribers
+    # For publishers and subscribers
 
     def on_connected(self, session_present: bool) -> None:
         """CONNACK has come: send again what must be."""
@@ -180,6 +182,7 @@ class Client:
         """Notes what no broker may do."""
         self.record.add(Broken(self.record.clock(), self.name, text))
 
+    # Life of a connection
     # Life of a connection
 
     async def _connect(self) -> Wire | None:
@@ -326,6 +329,6 @@ def _is_accepted(wire: Wire) -> bool:
 
 
 def _is_passing(connack: Connack) -> bool:
-    """Whether this refusal says: not now."""
-    reason = connack.properties.reason_string if connack.properties is not None else None
-    return connack.reason_code in _PASSING or "stopping" in (reason or "")
+    """Whether this refusal says: not now, or that a newer connection of this client was faster."""
+    reason = (connack.properties.reason_string if connack.properties is not None else None) or ""
+    return connack.reason_code in _PASSING or "stopping" in reason or "another connection" in reason

@@ -20,7 +20,7 @@ from tests.cluster.record import FaultBegan
 from tests.cluster.stage import Fault, Stage
 from tests.cluster.traffic import running_scene
 
-NODES = 1
+NODES = 3
 SEED = 1
 LONG = {"cut 20 s", "kill who reaps a will"}
 """Left to the long form."""
