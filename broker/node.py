@@ -75,6 +75,7 @@ from cluster.node_info import NodeInfo
 from cluster.pulse import Pulse
 from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
+from cluster.scrub import Scrub
 from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
@@ -127,6 +128,7 @@ class Node:
     broadcast: Broadcast
     janitor: Janitor
     reaper: Reaper
+    scrub: Scrub
     tasks: "_Tasks"
     info: NodeInfo
     shedder: Shedder
@@ -312,6 +314,7 @@ def _build(around: Surroundings, store: Store, incarnation: str) -> Node:
     # These meet the hub in their callbacks only; it is made last.
     # These meet the hub in their callbacks only; it is made last.
     # These meet the hub in their callbacks only; it is made last.
+    # These meet the hub in their callbacks only; it is made last.
     pulse = Pulse(lambda: committer.wake())
     inbox = Inbox(store, incarnation, pulse, lambda records: on_records(hub, records))
     bells = Bells(store, incarnation, lambda *rung: on_rung(hub, *rung), lambda *gone: on_kicked(hub, *gone))
@@ -397,6 +400,7 @@ def _build(around: Surroundings, store: Store, incarnation: str) -> Node:
         broadcast,
         janitor,
         reaper,
+        Scrub(store),
         tasks,
         info,
         shedder,
@@ -488,6 +492,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.heartbeat.run,
         node.janitor.run,
         node.reaper.run,
+        node.scrub.run,
     ):
         services.start_soon(service)
     await node.broadcast.is_listening.wait()

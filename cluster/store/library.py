@@ -26,6 +26,7 @@ _FILES: Final = (
     "rows",
     "interest",
     "log_since",
+    "scrub",
     "enqueue",
     "ack",
     "release",

@@ -157,29 +157,31 @@ class Store:
 
     async def _rows(self) -> AsyncIterator[list[SubscriptionRow]]:
         for shard in range(keys.SUBSCRIPTION_SHARDS):
-            key = keys.subscriptions(self._prefix, shard)
-            cursor = 0
-            while True:
-                with translated_errors(self._address):
-                    cursor, page = await self._client.hscan(key, cursor, count=_ROWS_PER_PAGE)
-                rows = cast(dict[bytes, bytes], page)  # nothing is decoded, and a hash is what we asked for
-                yield [_row(field, value) for field, value in rows.items()]
-                if cursor == 0:
-                    break
+            async for page in self.rows_of(shard):
+                yield page
+
+    async def rows_of(self, shard: int) -> AsyncIterator[list[SubscriptionRow]]:
+        """Pages of the rows in one shard."""
+        async for page in self._hash_pages(keys.subscriptions(self._prefix, shard)):
+            yield [_row(field, value) for field, value in page.items()]
 
     async def load_interest(self) -> AsyncIterator[tuple[str, list[str]]]:
         """Node and fields (`<kind>:<filter>`), page by page, of all nodes that are members."""
         with translated_errors(self._address):
             nodes = await self._client.zrange(keys.nodes(self._prefix), 0, -1)
         for node in cast(list[bytes], nodes):
-            key = keys.interest(self._prefix, node.decode())
-            cursor = 0
-            while True:
-                with translated_errors(self._address):
-                    cursor, page = await self._client.hscan(key, cursor, count=_ROWS_PER_PAGE)
-                yield node.decode(), [field.decode() for field in cast(dict[bytes, bytes], page)]
-                if cursor == 0:
-                    break
+            async for page in self._hash_pages(keys.interest(self._prefix, node.decode())):
+                yield node.decode(), [field.decode() for field in page]
+
+    async def _hash_pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
+        """A hash of any size; a field that changes meanwhile may be the old one, the new one, or both."""
+        cursor = 0
+        while True:
+            with translated_errors(self._address):
+                cursor, page = await self._client.hscan(key, cursor, count=_ROWS_PER_PAGE)
+            yield cast(dict[bytes, bytes], page)  # nothing is decoded, and a hash is what we asked for
+            if cursor == 0:
+                break
 
     async def connect(self) -> Connection:
         """A connection of the caller's own, which closes it. Raises StoreUnavailable, StoreStartError."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster.store.call import Reply
-from cluster.store.keys import META_SLOT, bucket_of, shard_of
+from cluster.store.keys import META_SLOT, SUBSCRIPTION_SHARDS, bucket_of, shard_of
 from cluster.store.reply import as_bytes, as_int, as_list, as_text, in_pairs
 
 LOG_LIMIT = 20_000
@@ -107,6 +107,17 @@ def interest(incarnation: str, adds: Sequence[str], removes: Sequence[str]) -> l
     """Changes what the node's clients want; fields `<kind>:<filter>`, see lua/interest.lua. Answer: the
     version then."""
     return ["interest", META_SLOT, incarnation, adds, removes]
+
+
+def next_shard(pace_ms: int) -> list[object]:
+    """Asks which shard of the rows is to be compared with the sessions now; once in `pace_ms` one node is
+    told. Answer: the shard, or False."""
+    return ["next_shard", META_SLOT, SUBSCRIPTION_SHARDS, pace_ms]
+
+
+def missing(bucket: int, rows: Sequence[str]) -> list[object]:
+    """Asks which of these (client id, filter, ...) are in no session. Answer: their places."""
+    return ["missing", bucket, rows]
 
 
 def log_since(version: str, limit: int = LOG_LIMIT) -> list[object]:
