@@ -222,8 +222,12 @@ def _parsed(content: bytes, base: str) -> Answer:
 def _base_url(admin: str) -> str:
     """`http://HOST:PORT`, which may also be given without the scheme."""
     url = admin if "://" in admin else f"http://{admin}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no number for a port, a bracket left open
+        has_host = False
+    if not has_host or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
         raise typer.BadParameter(f"{admin!r} is not http://HOST:PORT", param_hint="--admin")
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -382,11 +382,14 @@ def test_a_kill_in_the_middle_of_a_drain_loses_nothing(tmp_path: Path, qos: int)
 # By command
 
 
-def test_a_node_that_is_asked_to_drain(tmp_path: Path) -> None:
-    """SIGTERM while it drains is the first signal, not the second."""
+@pytest.mark.parametrize("asked", ["first", "second"])
+def test_a_node_that_is_asked_to_drain(tmp_path: Path, asked: str) -> None:
+    """At its own admin address, or at another node's. SIGTERM while it drains is the first signal, not the
+    second."""
     with _cluster(tmp_path, SLOW_PACE) as cluster:
         clients = _clients(cluster.first, 20)
-        answer = cluster.first.post("/api/v1/nodes/first/drain", {"moved": True})
+        node = cluster.first if asked == "first" else cluster.second
+        answer = node.post("/api/v1/nodes/first/drain", {"moved": True})
         assert answer.status == 202, answer
         cluster.first.wait_for('"draining"')
         cluster.first.send_signal(signal.SIGTERM)
@@ -407,7 +410,7 @@ def test_a_rebalance_sends_away_the_surplus_only(tmp_path: Path) -> None:
             stack.enter_context(connected(cluster.first.port, f"c{i}", properties=HOUR)) for i in range(12)
         ]
         _wait_until(lambda: _sessions(cluster.second) == {"first": 12, "second": 0})
-        answer = cluster.first.post("/api/v1/rebalance", {"per_second": 20})
+        answer = cluster.second.post("/api/v1/rebalance", {"per_second": 20})
         assert answer.status == 202, answer
         told = _told(clients, 6)
         for packet in told.values():
