@@ -16,7 +16,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, cast
 
-from broker.settings import setting_names
 from cluster.store import keys
 from tests.cluster.driver import Place
 from tests.cluster.proxy import Proxy
@@ -37,10 +36,8 @@ QUICK: Final = {
 }
 
 
-def damping_off() -> dict[str, str]:
-    """Clients may take their sessions over as often as they want."""
-    is_there = "session.takeovers_per_minute" in setting_names()
-    return {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"} if is_there else {}
+DAMPING_OFF: Final = {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"}
+"""Clients may take their sessions over as often as they want."""
 
 
 class State(Enum):
