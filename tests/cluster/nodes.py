@@ -30,6 +30,8 @@ CLIENTS: Final = "clients"
 """Likewise: the fault is one of the clients' own, all nodes work."""
 _PORTS: Final = range(15_000, 32_000)
 """Below those that the kernel gives to outgoing connections: nobody takes the port of a node that is down."""
+START_SECONDS: Final = 40.0
+"""Several start at once, while traffic goes on."""
 QUICK: Final = {
     "MOORLINE_NODE__SHUTDOWN_TIMEOUT_SECONDS": "5",
     "MOORLINE_REDIS__EXCHANGE_TIMEOUT_SECONDS": "2",
@@ -82,7 +84,7 @@ class ClusterNode:
 
     async def start(self) -> None:
         """It was down."""
-        await asyncio.to_thread(self.process.start)
+        await asyncio.to_thread(self.process.start, START_SECONDS)
         self.state = State.UP
 
     async def kill(self) -> None:

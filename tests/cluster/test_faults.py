@@ -69,7 +69,7 @@ async def _survives(cluster: Cluster, seed: str, fault: Fault) -> None:
     assert any(isinstance(event, FaultBegan) for event in scene.record.events), "nothing was struck"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in LONG])
 def test_fault(run: Run, name: str) -> None:
     if KINDS[name].nodes > NODES:
@@ -77,7 +77,7 @@ def test_fault(run: Run, name: str) -> None:
     run(lambda cluster: _survives(cluster, f"{SEED}/{name}", KINDS[name].fault))
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", FLOWS)
 def test_stopped_at_each_call(run: Run, name: str) -> None:
     """Before or after the call, then killed or continued: by chance, but each call of the flow."""
