@@ -23,7 +23,7 @@ from typing import Final
 import uvloop
 
 from tests.cluster.faults import KINDS, Kind
-from tests.cluster.nodes import Cluster, damping_off, running_cluster
+from tests.cluster.nodes import DAMPING_OFF, Cluster, running_cluster
 from tests.cluster.record import FaultBegan
 from tests.cluster.report import Summary, page, progress
 from tests.cluster.stage import Stage
@@ -113,7 +113,7 @@ async def _main(arguments: argparse.Namespace) -> int:
     print(f"seed {arguments.seed}, {arguments.nodes} nodes, {arguments.minutes:g} minutes", flush=True)
     with tempfile.TemporaryDirectory(prefix="moorline-chaos-") as directory:
         async with running_cluster(
-            Path(directory), arguments.nodes, together=arguments.together, environment=damping_off()
+            Path(directory), arguments.nodes, together=arguments.together, environment=DAMPING_OFF
         ) as cluster:
             chaos = Chaos(cluster, arguments.seed, arguments.minutes * 60, arguments.only)
             await chaos.run()

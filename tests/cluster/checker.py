@@ -134,7 +134,7 @@ class _Stream:
     """What a session got of one publisher, topic and QoS."""
 
     seen: list[int] = field(default_factory=list)  # sorted
-    known: set[int] = field(default_factory=set)
+    known: dict[int, int] = field(default_factory=dict)  # with the connection of the last time
     previous: int = 0
     connection: int = 0
 
@@ -146,8 +146,8 @@ class _Stream:
     def note(self, sequence: int, connection: int) -> None:
         """It has come."""
         if sequence not in self.known:
-            self.known.add(sequence)
             bisect.insort(self.seen, sequence)
+        self.known[sequence] = connection
         self.previous = sequence
         self.connection = connection
 
@@ -185,9 +185,10 @@ def _may_have_met(life: Life, index: int, fate: Fate, taken: Taken) -> bool:
 
 def _repetition_of_will(stream: _Stream, taken: Taken) -> str:
     event = taken.event
-    if event.message.sequence not in stream.known or event.qos == 0:
+    connection = stream.known.get(event.message.sequence)
+    if connection is None or event.qos == 0:
         return ""
-    if event.qos == 1 and event.dup and taken.connection != stream.connection:
+    if event.qos == 1 and event.dup and taken.connection != connection:
         return ""
     return f"{_name(event.message)} came twice"
 

@@ -92,18 +92,21 @@ async def kill_during_drain(stage: Stage) -> None:
 
 
 async def kill_during_reaping(stage: Stage) -> None:
-    """A node is killed, and the one that reaps it, too, at any of its calls. A killed node is started again,
-    and reaps itself if it is the only one."""
+    """A node is killed, and the one that reaps it, too, at any of its calls. If it is the only one, it is
+    started again before, and reaps what it was."""
     kind = "kill during reaping"
     first = stage.node_of(stage.scene.clients)
     operation = stage.chance.choice(["bury", "reap", "forget_node"])
-    await kill_nodes(stage, kind, first)
+    stage.cluster.began(kind, first.name)
+    await first.kill()
+    if not stage.cluster.living():
+        await first.start()
     traps = [
         set_trap(
             node,
             Trap(1, _killing(stage, kind, node), stage.chance.random() < 0.5, frozenset({operation})),
         )
-        for node in stage.cluster.nodes
+        for node in stage.cluster.living()
     ]
     await first_sprung(traps, REAPED_SECONDS)
     await restore(stage, kind)

@@ -16,7 +16,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, cast
 
-from broker.settings import setting_names
 from cluster.store import keys
 from tests.cluster.driver import Place
 from tests.cluster.proxy import Proxy
@@ -31,16 +30,16 @@ CLIENTS: Final = "clients"
 """Likewise: the fault is one of the clients' own, all nodes work."""
 _PORTS: Final = range(15_000, 32_000)
 """Below those that the kernel gives to outgoing connections: nobody takes the port of a node that is down."""
+START_SECONDS: Final = 40.0
+"""Several start at once, while traffic goes on."""
 QUICK: Final = {
     "MOORLINE_NODE__SHUTDOWN_TIMEOUT_SECONDS": "5",
     "MOORLINE_REDIS__EXCHANGE_TIMEOUT_SECONDS": "2",
 }
 
 
-def damping_off() -> dict[str, str]:
-    """Clients may take their sessions over as often as they want."""
-    is_there = "session.takeovers_per_minute" in setting_names()
-    return {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"} if is_there else {}
+DAMPING_OFF: Final = {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"}
+"""Clients may take their sessions over as often as they want."""
 
 
 class State(Enum):
@@ -85,7 +84,7 @@ class ClusterNode:
 
     async def start(self) -> None:
         """It was down."""
-        await asyncio.to_thread(self.process.start)
+        await asyncio.to_thread(self.process.start, START_SECONDS)
         self.state = State.UP
 
     async def kill(self) -> None:

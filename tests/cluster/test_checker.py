@@ -358,6 +358,21 @@ def test_will_sent_again() -> None:
         assert kinds(tale) == found
 
 
+def test_several_wills_sent_again() -> None:
+    tale = doomed()
+    tale.lose("w")
+    wills = [tale.will(1), tale.will(2)]
+    tale.connect("w", present=True)
+    tale.lose("w")
+    for will in wills:
+        tale.take(will)
+    tale.lose()
+    tale.connect(present=True)
+    for will in wills:
+        tale.take(will, dup=True)
+    assert kinds(tale) == []
+
+
 def test_will_after_disconnect() -> None:
     tale = doomed()
     tale.leave("w")

@@ -15,7 +15,7 @@ import uvloop
 
 from tests.cluster.faults import KINDS
 from tests.cluster.flows import CALLS_MAXIMUM, FLOWS, QUIET_SCENE, Case, stop_in_flow
-from tests.cluster.nodes import Cluster, damping_off
+from tests.cluster.nodes import DAMPING_OFF, Cluster
 from tests.cluster.record import FaultBegan
 from tests.cluster.stage import Fault, Stage
 from tests.cluster.traffic import running_scene
@@ -39,7 +39,7 @@ def loop() -> Iterator[asyncio.Runner]:
 def cluster(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Nodes for all tests: what a test has done to them is healed after it."""
     cluster = Cluster(
-        Path(tmp_path_factory.mktemp("cluster")), NODES, together=NODES == 1, environment=damping_off()
+        Path(tmp_path_factory.mktemp("cluster")), NODES, together=NODES == 1, environment=DAMPING_OFF
     )
     try:
         loop.run(cluster.start())
@@ -69,7 +69,7 @@ async def _survives(cluster: Cluster, seed: str, fault: Fault) -> None:
     assert any(isinstance(event, FaultBegan) for event in scene.record.events), "nothing was struck"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in LONG])
 def test_fault(run: Run, name: str) -> None:
     if KINDS[name].nodes > NODES:
@@ -77,7 +77,7 @@ def test_fault(run: Run, name: str) -> None:
     run(lambda cluster: _survives(cluster, f"{SEED}/{name}", KINDS[name].fault))
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", FLOWS)
 def test_stopped_at_each_call(run: Run, name: str) -> None:
     """Before or after the call, then killed or continued: by chance, but each call of the flow."""

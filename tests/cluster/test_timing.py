@@ -66,6 +66,20 @@ def test_takeover() -> None:
     assert timings(tale.events).takeover == [pytest.approx(0.1)]
 
 
+@pytest.mark.parametrize(("node", "count"), [("a", 0), ("", 0), ("b", 1)])
+def test_a_takeover_that_meets_a_fault_is_not_measured(node: str, count: int) -> None:
+    tale = Tale()
+    tale.connect()
+    tale.began("slow", node)
+    tale.lose()
+    tale.connect(present=True, why="takeover")
+    assert len(timings(tale.events).takeover) == count
+    tale.ended("slow", node)
+    tale.lose()
+    tale.connect(present=True, why="takeover")
+    assert len(timings(tale.events).takeover) == count + 1
+
+
 def test_percentile() -> None:
     assert percentile([], 0.5) == 0.0
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.cluster.record import Connected, Connecting, Delivered, Event, FaultBegan, Left, Lost
+from tests.cluster.record import Connected, Connecting, Delivered, Event, FaultBegan, FaultEnded, Left, Lost
 
 KILL = "kill"
 """How the kinds of all faults begin that end a process at once."""
@@ -33,6 +33,8 @@ class _Client:
     node: str = ""
     killed_at: float | None = None
     connecting_at: float = 0.0
+    target: str = ""
+    is_clear: bool = True  # nothing was struck between CONNECT and CONNACK that they need
     why: str = ""
     is_back: bool = False  # after a kill, and has not got anything yet
 
@@ -41,15 +43,22 @@ def timings(record: Sequence[Event]) -> Timings:
     """Of all clients in a record. What is struck a second time before it is served again is left out."""
     found = Timings()
     clients: dict[str, _Client] = {}
+    struck: set[str] = set()
     for event in record:
         if isinstance(event, FaultBegan):
+            struck.add(event.node)
             for client in clients.values():
                 _struck(client, event)
+            continue
+        if isinstance(event, FaultEnded):
+            struck.discard(event.node)
             continue
         client = clients.setdefault(event.client, _Client())
         if isinstance(event, Connecting):
             client.connecting_at = event.at
             client.why = event.why
+            client.target = event.node
+            client.is_clear = not struck.intersection((event.node, ""))
         elif isinstance(event, Connected):
             _connected(found, client, event)
         elif isinstance(event, Lost | Left):
@@ -64,6 +73,7 @@ def timings(record: Sequence[Event]) -> Timings:
 
 
 def _struck(client: _Client, event: FaultBegan) -> None:
+    client.is_clear = client.is_clear and event.node not in (client.target, "")
     if client.killed_at is not None and event.node in (client.node, ""):
         client.killed_at = None
     elif event.kind.startswith(KILL) and client.node and client.node == event.node:
@@ -73,11 +83,15 @@ def _struck(client: _Client, event: FaultBegan) -> None:
 
 def _connected(found: Timings, client: _Client, event: Connected) -> None:
     client.node = event.node
-    if client.why == "takeover":
+    if client.why == "takeover" and client.is_clear:
         found.takeover.append(event.at - client.connecting_at)
-    if client.killed_at is not None:
+    if client.killed_at is None:
+        return
+    if client.is_clear:
         found.connack.append(event.at - client.connecting_at)
         client.is_back = True
+    else:
+        client.killed_at = None
 
 
 def percentile(values: Sequence[float], share: float) -> float:

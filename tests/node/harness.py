@@ -55,10 +55,10 @@ class NodeProcess:
         """Of the private Redis."""
         return self.directory / "data"
 
-    def start(self) -> None:
+    def start(self, seconds: float = START_SECONDS) -> None:
         """Starts it and waits until it says where it listens."""
         self.launch()
-        self.wait_until_up()
+        self.wait_until_up(seconds)
 
     def launch(self) -> None:
         """Starts it and waits for nothing."""
@@ -77,11 +77,11 @@ class NodeProcess:
                 env=_own_environment() | self._environment,
             )
 
-    def wait_until_up(self) -> None:
+    def wait_until_up(self, seconds: float = START_SECONDS) -> None:
         """Waits for the lines that say where it listens, and learns the ports from them."""
         found = re.search(
             r"^  mqtt +\S+:(\d+)$.*^  redis .*$",
-            self.wait_for(r"^  redis .*\n"),
+            self.wait_for(r"^  redis .*\n", seconds),
             re.MULTILINE | re.DOTALL,
         )
         assert found is not None, self.output()
