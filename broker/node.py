@@ -265,8 +265,6 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
         store = await reach_store(url, around.settings, incarnation, around.stopping, around.watch)
         if store is None:
             return 0
-        for warning in store.server.warnings():
-            logger.warning(warning)
         is_gone = False
         try:
             async with store:
