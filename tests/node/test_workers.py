@@ -172,6 +172,16 @@ def _states(crew: NodeProcess) -> dict[str, bool]:
     return {node["name"]: node["alive"] and bool(node["listen"]) for node in nodes}
 
 
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_messages_go_from_worker_to_worker(crew: NodeProcess, qos: int) -> None:
+    _, subscriber = _connected_to(crew, "crew-1", f"subscriber-{qos}-")
+    _, publisher = _connected_to(crew, "crew-2", f"publisher-{qos}-")
+    with subscriber, publisher:
+        subscriber.subscribe(f"across/{qos}", qos=qos)
+        publisher.publish(f"across/{qos}", b"hello", qos)
+        assert subscriber.message().payload == b"hello"
+
+
 def test_settings_reach_the_workers(tmp_path: Path) -> None:
     """From each source; and the password of Redis is nowhere that others may look."""
     config = tmp_path / "c.toml"
@@ -235,6 +245,23 @@ def test_worker_that_is_told_to_stop_is_replaced(tmp_path: Path) -> None:
             assert client.wait_refused() == ReasonCode.SERVER_SHUTTING_DOWN
         _wait_until(lambda: _samples(crew, "moorline_worker_restarts_total").get("crew-2") == 1.0)
         _wait_until(lambda: _samples(crew, "moorline_worker_up") == dict.fromkeys(NAMES, 1.0))
+
+
+def test_drain_of_a_worker_by_way_of_the_parent(tmp_path: Path) -> None:
+    """Its clients are sent away, nobody else's; then there is a new one in its place."""
+    with running_node(tmp_path, *TWO) as crew:
+        _, client = _connected_to(crew, "crew-1", "client-")
+        _, stays = _connected_to(crew, "crew-2", "stays-")
+        with client, stays:
+            answer = crew.post("/api/v1/nodes/crew-1/drain", {})
+            assert answer.status == 202, answer.text
+            drained = json.loads(answer.text)["incarnation"]
+            assert client.wait_refused() == ReasonCode.SERVER_SHUTTING_DOWN
+            _wait_until(lambda: _samples(crew, "moorline_worker_restarts_total")["crew-1"] == 1.0)
+            _wait_until(lambda: _samples(crew, "moorline_worker_up") == dict.fromkeys(NAMES, 1.0))
+            assert stays.ping() == []
+            with crew.redis() as store:
+                assert drained not in _members(store)
 
 
 def test_worker_that_hangs_is_shown(tmp_path: Path) -> None:
