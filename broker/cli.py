@@ -3,11 +3,12 @@
 Exit codes of `serve`: 0 a clean stop, 1 a crash, 2 the settings or the environment allow no start.
 """
 
+import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import anyio
 import typer
@@ -21,6 +22,8 @@ from loadtest.cli import app as loadtest_app
 
 EXIT_CRASH = 1
 EXIT_REFUSED = 2
+
+Order = TypeVar("Order")
 
 logger = logs.get_logger(__name__)
 
@@ -89,19 +92,23 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Directory of the private Redis.", metavar="DIRECTORY")
     ] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Nodes to run on the same addresses, or auto.", metavar="N|auto")
+    ] = None,
     allow_anonymous: Annotated[
         bool | None,
         typer.Option("--allow-anonymous", help="Ask nobody who they are, on public addresses too."),
     ] = None,
     log_level: Annotated[LogLevel | None, typer.Option(help="Least severe lines to write.")] = None,
 ) -> None:
-    """Run a node until SIGTERM or Ctrl-C. Every setting can also be given by a variable or a file."""
+    """Run a node, or several, until SIGTERM or Ctrl-C. A variable or a file can give every setting too."""
     flags: dict[str, dict[str, object]] = {
         "node": {
             "listen": listen or None,
             "name": node_name,
             "admin": admin,
             "data_dir": data_dir,
+            "workers": workers,
             "allow_anonymous": allow_anonymous,
             "log_level": log_level and log_level.value,
         },
@@ -120,26 +127,53 @@ def serve(
     raise typer.Exit(run_node(settings))
 
 
+@app.command(hidden=True)
+def worker(name: str) -> None:
+    """Run one of several nodes; started by `serve --workers`, which says on standard input how."""
+    # Not above: see run_node.
+    from broker.supervisor.assignment import read_assignment
+    from broker.supervisor.child import run_child, tell_refusal
+
+    try:
+        assignment = read_assignment(sys.stdin.buffer.read())
+    except ValueError as error:
+        typer.echo(f"moorline: {name} is for `moorline serve --workers` to start: {error}", err=True)
+        raise typer.Exit(EXIT_REFUSED) from None
+    node = assignment.settings.node
+    logs.configure(node.log_level, node.log_format, node.name)
+    raise typer.Exit(exit_code_of(run_child, assignment, tell_refusal))
+
+
 def run_node(settings: Settings) -> int:
-    """Run a node to its end; the exit code."""
+    """Run a node to its end, or the parent of several; the exit code."""
     # Not above: `moorline --version` and `moorline loadtest` start without the broker (0.3 s less).
+    if settings.node.workers > 1:
+        from broker.supervisor.parent import run as run_workers
+
+        return exit_code_of(run_workers, settings)
     from broker.node import run
 
     return exit_code_of(run, settings)
 
 
-def exit_code_of(run: Callable[[Settings], Awaitable[int]], settings: Settings) -> int:
+def _complain(text: str) -> None:
+    typer.echo(f"moorline: {text}", err=True)
+
+
+def exit_code_of(
+    run: Callable[[Order], Awaitable[int]], order: Order, tell_refusal: Callable[[str], None] = _complain
+) -> int:
     """Run `run` in an event loop, uvloop's where there is one, and turn what it raises into an exit code.
 
     A StartError is told in one line on standard error, anything else is logged with its traceback.
     """
     use_uvloop = find_spec("uvloop") is not None
     try:
-        return anyio.run(run, settings, backend_options={"use_uvloop": use_uvloop})
+        return anyio.run(run, order, backend_options={"use_uvloop": use_uvloop})
     except (Exception, BaseExceptionGroup) as error:  # the top of the program
-        refusals = start_errors(error)
+        refusals = dict.fromkeys(str(refusal) for refusal in start_errors(error))
         for refusal in refusals:
-            typer.echo(f"moorline: {refusal}", err=True)
+            tell_refusal(refusal)
         if refusals:
             return EXIT_REFUSED
         logger.critical("node crashed", exc_info=error)

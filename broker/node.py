@@ -16,13 +16,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
 
-from broker import __version__, build_mode
-from broker.admin import make_api, serve_admin
+from broker import __version__
+from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.client import (
     HANDLERS,
     Client,
@@ -50,6 +51,7 @@ from broker.mqtt import ConnectionLimits, ReasonCode
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
+from broker.process import reach_store, say_where
 from broker.routing import (
     CommitSurroundings,
     Committer,
@@ -78,9 +80,9 @@ from cluster.reassurance import Reassurance
 from cluster.scrub import Scrub
 from cluster.store.deadlines import EndedSession
 from cluster.store.embedded import PrivateRedis
-from cluster.store.errors import NodeGone, StoreError, StoreUnavailable
+from cluster.store.errors import NodeGone, StoreError
 from cluster.store.lane import StoreStatus
-from cluster.store.store import Store, open_store
+from cluster.store.store import Store
 
 TOKEN_GRACE_SECONDS: Final = 3600
 """How long the store remembers, at least, who got a QoS 2 message that nobody has acknowledged: longer than
@@ -96,6 +98,16 @@ logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The process that runs this node as one of several on the same addresses."""
+
+    admin: Path
+    """The unix socket that it asks for health and metrics; the node makes it."""
+    tell_up: Callable[[], None]
+    """Called when clients can connect. The parent tells people where."""
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is there before Redis is, and outlives it."""
 
@@ -104,6 +116,7 @@ class Surroundings:
     counters: Counters
     watch: "_RedisWatch"
     admin: Address | None
+    parent: Parent | None
     stopping: Departure
     desk: Desk
     listen: list[Address]
@@ -200,7 +213,7 @@ class _Tasks:
         self._group.start_soon(_run_logged, work)
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: Settings, parent: Parent | None = None) -> int:
     """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
     stopping = Departure()
     desk = Desk()
@@ -210,21 +223,28 @@ async def run(settings: Settings) -> int:
     code = 1
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as process:
-            process.start_soon(_watch_signals, signals, stopping)
+            process.start_soon(_watch_signals, signals, stopping, parent is not None)
             admin: Address | None = None
-            if settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
+            if parent is not None:
+                await process.start(serve_socket, parent.admin, make_app(health, counters))
+                admin = settings.node.admin  # where it answers for us
+            elif settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
                 api = make_api(health, counters, desk, settings.node.admin)
                 admin = await process.start(serve_admin, settings.node.admin, health, counters, [api])
             listen = list(settings.node.listen)
-            around = Surroundings(settings, health, counters, watch, admin, stopping, desk, listen)
+            around = Surroundings(settings, health, counters, watch, admin, parent, stopping, desk, listen)
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
 
 
-async def _watch_signals(signals: AsyncIterator[signal.Signals], stopping: Departure) -> None:
+async def _watch_signals(
+    signals: AsyncIterator[signal.Signals], stopping: Departure, has_parent: bool
+) -> None:
     is_second = False  # not of a node that was asked to drain before
     async for number in signals:
+        if is_second and has_parent:
+            continue  # the parent's, beside one from whoever told all of us; in a hurry it kills
         if is_second:
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             raise SystemExit(1)
@@ -244,11 +264,9 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
     """Runs one incarnation after the other; all but the last were declared dead."""
     while True:
         incarnation = f"{around.settings.node.name}.{secrets.token_hex(6)}"
-        store = await _reach_store(around, url, incarnation)
+        store = await reach_store(url, around.settings, incarnation, around.stopping, around.watch)
         if store is None:
             return 0
-        for warning in store.server.warnings():
-            logger.warning(warning)
         is_gone = False
         try:
             async with store:
@@ -262,25 +280,6 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
         if not is_gone:
             return 0
         around.health.starting()
-
-
-async def _reach_store(around: Surroundings, url: str, incarnation: str) -> Store | None:
-    """Waits for Redis as long as it takes, unless it can never work. None if told to stop first."""
-    redis = around.settings.redis
-    while not around.stopping.is_set():
-        try:
-            return await open_store(
-                url,
-                redis.prefix,
-                incarnation,
-                on_status=around.watch,
-                exchange_timeout_seconds=redis.exchange_timeout_seconds,
-            )
-        except StoreUnavailable as error:
-            logger.warning("waiting for Redis, next try in %g s: %s", redis.connect_retry_seconds, error)
-            with anyio.move_on_after(redis.connect_retry_seconds):
-                await around.stopping.wait()
-    return None
 
 
 def _build(around: Surroundings, store: Store, incarnation: str) -> Node:
@@ -501,10 +500,12 @@ async def _join(node: Node, services: TaskGroup) -> None:
 async def _listen(node: Node) -> list[asyncio.Server]:
     hub = node.hub
     around = node.surroundings
+    backlog = around.settings.node.backlog
+    is_shared = around.parent is not None
     listeners: list[asyncio.Server] = []
     try:
         for place, address in enumerate(around.listen):
-            listener = await listen_tcp(lambda: Client(hub), address, around.settings.node.backlog)
+            listener = await listen_tcp(lambda: Client(hub), address, backlog, shared=is_shared)
             listeners.append(listener)
             around.listen[place] = Address(*listener.sockets[0].getsockname()[:2])
     except BaseException:
@@ -515,15 +516,12 @@ async def _listen(node: Node) -> list[asyncio.Server]:
 
 
 def _say_where(node: Node) -> None:
-    """The lines that a person who starts a node reads; on stdout, as the log goes to stderr."""
-    settings = node.surroundings.settings
-    lines = [f"moorline {__version__} ({build_mode()}), node {settings.node.name}"]
-    lines += [f"  mqtt   {address}" for address in node.surroundings.listen]
-    if node.surroundings.admin is not None:
-        lines.append(f"  admin  http://{node.surroundings.admin}")
-    kind = "private " if settings.redis.url is None else ""
-    lines.append(f"  redis  {kind}{node.store.server}, prefix {settings.redis.prefix}")
-    print("\n".join(lines), flush=True)
+    around = node.surroundings
+    if around.parent is not None:
+        around.parent.tell_up()
+        return
+    name = around.settings.node.name
+    say_where(f"node {name}", around.listen, around.admin, around.settings, node.store)
 
 
 async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:

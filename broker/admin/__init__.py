@@ -1,7 +1,15 @@
 """The HTTP side of a node: for probes and scrapers, and for those who steer the cluster."""
 
 from broker.admin.api import make_api
-from broker.admin.app import make_app
-from broker.admin.server import serve_admin
+from broker.admin.app import make_app, metrics_response, probe
+from broker.admin.server import serve_admin, serve_app, serve_socket
 
-__all__ = ["make_api", "make_app", "serve_admin"]
+__all__ = [
+    "make_api",
+    "make_app",
+    "metrics_response",
+    "probe",
+    "serve_admin",
+    "serve_app",
+    "serve_socket",
+]

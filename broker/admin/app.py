@@ -16,13 +16,13 @@ def make_app(health: Health, counters: Counters, routes: Sequence[BaseRoute] = (
     page = MetricsPage(counters)
 
     async def healthz(_: Request) -> Response:
-        return _probe(health.live())
+        return probe(health.live())
 
     async def readyz(_: Request) -> Response:
-        return _probe(health.ready())
+        return probe(health.ready())
 
     async def metrics(_: Request) -> Response:
-        return Response(page.render(), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+        return metrics_response(page.render())
 
     return Starlette(
         routes=[
@@ -34,7 +34,12 @@ def make_app(health: Health, counters: Counters, routes: Sequence[BaseRoute] = (
     )
 
 
-def _probe(answer: Answer) -> Response:
+def metrics_response(page: bytes) -> Response:
+    """A page for Prometheus."""
+    return Response(page, media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+
+
+def probe(answer: Answer) -> Response:
     """200, or 503 with the reasons in words."""
     return JSONResponse(
         {"status": "ok"} if answer.ok else {"status": "unavailable", "reasons": list(answer.reasons)},

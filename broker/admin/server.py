@@ -1,12 +1,15 @@
-"""uvicorn inside the node's event loop: it ends with its task and leaves signals to the node."""
+"""uvicorn inside the event loop of its process: it ends with its task and leaves signals to the process."""
 
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
+from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from broker.admin.app import make_app
@@ -37,15 +40,35 @@ async def serve_admin(
     *,
     task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP on `address` until cancelled, with `routes` beside those of `make_app`; `started` tells the
-    address with the port it got.
+    """The admin side of a node, with `routes` beside those of `make_app`; see `serve_app`."""
+    await serve_app(address, make_app(health, counters, routes), task_status=task_status)
+
+
+async def serve_app(
+    address: Address, app: Starlette, *, task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Answer HTTP on `address` until cancelled; `started` tells the address with the port it got.
 
     StartError if that address can't be had.
     """
     listener = await _bind(address)
+    task_status.started(Address(address.host, listener.getsockname()[1]))
+    await _serve(app, listener)
+
+
+async def serve_socket(
+    path: Path, app: Starlette, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Answer HTTP at a unix socket, which is made for it, until cancelled. StartError if it can't be made."""
+    with _unix_listener(path) as listener:
+        task_status.started()
+        await _serve(app, listener)
+
+
+async def _serve(app: Starlette, listener: socket.socket) -> None:
     server = _Server(
         uvicorn.Config(
-            make_app(health, counters, routes),
+            app,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -56,7 +79,6 @@ async def serve_admin(
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
-    task_status.started(Address(address.host, listener.getsockname()[1]))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -78,3 +100,21 @@ async def _bind(address: Address) -> socket.socket:
         raise StartError(f"admin address {address}: {reason}; choose another with --admin") from error
     listener.setblocking(False)
     return listener
+
+
+@contextmanager
+def _unix_listener(path: Path) -> Iterator[socket.socket]:
+    """Listens at `path` until the block ends."""
+    path.unlink(missing_ok=True)  # of a process that was killed
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(os.fspath(path))
+        listener.listen(CONCURRENT_REQUESTS)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"admin socket {path}: {error.strerror or error}") from error
+    listener.setblocking(False)
+    try:
+        yield listener
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 """Sockets to Protocol objects."""
 
-from broker.listeners.tcp import listen_tcp
+from broker.listeners.tcp import bind_tcp, listen_tcp
 
-__all__ = ["listen_tcp"]
+__all__ = ["bind_tcp", "listen_tcp"]

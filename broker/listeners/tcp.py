@@ -9,13 +9,15 @@ from broker.errors import StartError
 from broker.settings import Address
 
 
-async def listen_tcp(connect: Callable[[], Client], address: Address, backlog: int) -> asyncio.Server:
+async def listen_tcp(
+    connect: Callable[[], Client], address: Address, backlog: int, *, shared: bool = False
+) -> asyncio.Server:
     """Accepts connections on `address`; each gets a protocol object from `connect`.
 
     Raises StartError if the address can't be had.
     """
     loop = asyncio.get_running_loop()
-    listening = await _bind(address)
+    listening = await bind_tcp(address, shared=shared)
     try:
         # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
         return await loop.create_server(connect, sock=listening, backlog=backlog)  # type: ignore[arg-type]  # duck-typed
@@ -24,7 +26,11 @@ async def listen_tcp(connect: Callable[[], Client], address: Address, backlog: i
         raise
 
 
-async def _bind(address: Address) -> socket.socket:
+async def bind_tcp(address: Address, *, shared: bool = False) -> socket.socket:
+    """A socket that is bound and does not listen; `shared` with others that were bound so, by this user.
+
+    Raises StartError if the address can't be had.
+    """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(
@@ -38,6 +44,8 @@ async def _bind(address: Address) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(name)

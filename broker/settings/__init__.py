@@ -15,8 +15,9 @@ from broker.settings.model import (
     RedisSettings,
     SessionSettings,
     Settings,
+    worker_name,
 )
-from broker.settings.source import environment_name, groups, load, setting_names
+from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
 
 __all__ = [
     "Address",
@@ -28,9 +29,12 @@ __all__ = [
     "RedisSettings",
     "SessionSettings",
     "Settings",
+    "dump",
     "environment_name",
     "groups",
     "load",
     "parse_address",
+    "restore",
     "setting_names",
+    "worker_name",
 ]

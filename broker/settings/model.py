@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
+    PlainSerializer,
     ValidationInfo,
     field_validator,
 )
@@ -31,6 +32,8 @@ from broker.settings.address import Address, parse_address
 ENVIRONMENT_PREFIX = "MOORLINE_"
 DAY_SECONDS = 86_400
 SERVER_REFERENCE_LENGTH = 1024
+WORKERS_MAXIMUM = 1024
+NAME_MAXIMUM = 128
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 
@@ -55,6 +58,28 @@ def _parse_listed(part: object) -> Address:
 
 def _parse_address_or_off(value: object) -> Address | None:
     return None if value is None or value == "off" else parse_address(value)
+
+
+def _parse_workers(value: object) -> int:
+    if value == "auto":
+        return min(usable_cores(), WORKERS_MAXIMUM)
+    text = str(value)
+    count = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= count <= WORKERS_MAXIMUM:
+        raise ValueError(f"not a number from 1 to {WORKERS_MAXIMUM}, nor auto")
+    return count
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may run on; at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def worker_name(name: str, number: int) -> str:
+    """What the worker with this number, from 1, of a node with this name is called."""
+    return f"{name}-{number}"
 
 
 def _parse_redis_url(value: object) -> str | None:
@@ -82,8 +107,19 @@ def _default_name(validated: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", f"{socket.gethostname()}-{number}")
 
 
-Listen = Annotated[tuple[InstanceOf[Address], ...], BeforeValidator(_parse_addresses), NoDecode]
-AddressOrOff = Annotated[InstanceOf[Address] | None, BeforeValidator(_parse_address_or_off), NoDecode]
+Listen = Annotated[
+    tuple[InstanceOf[Address], ...],
+    BeforeValidator(_parse_addresses),
+    PlainSerializer(lambda addresses: [str(address) for address in addresses], when_used="json"),
+    NoDecode,
+]
+AddressOrOff = Annotated[
+    InstanceOf[Address] | None,
+    BeforeValidator(_parse_address_or_off),
+    PlainSerializer(lambda address: "off" if address is None else str(address), when_used="json"),
+    NoDecode,
+]
+Workers = Annotated[int, BeforeValidator(_parse_workers)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
 ServerReference = Annotated[str | None, BeforeValidator(_parse_server_reference)]
 
@@ -116,11 +152,21 @@ class NodeSettings(Group):
     name: str = Field(
         default_factory=_default_name,
         min_length=1,
-        max_length=128,
+        max_length=NAME_MAXIMUM,
         pattern=r"^[A-Za-z0-9._-]+$",
         description="Name of the node in logs and metrics: letters, digits, `.`, `_`, `-`. Default: host"
         " name and first port. Two nodes with one name can't be told apart in the logs; nothing"
         " else depends on it.",
+    )
+    workers: Workers = Field(
+        default=1,
+        ge=1,
+        le=WORKERS_MAXIMUM,
+        description="Nodes that one command runs, each a process of its own, all on the same addresses;"
+        " `auto`: one for each processor core that may be used. From 2 on a parent process supervises"
+        " them: it has the private Redis and the admin address, and the nodes are called `<name>-1` and so"
+        " on. A limit of a node is a limit of each of them. Too small: cores stay idle while a node is"
+        " busy. Too large: they take the cores from each other and from Redis.",
     )
     data_dir: Path = Field(
         default=Path("moorline-data"),
@@ -164,6 +210,16 @@ class NodeSettings(Group):
                 " use a loopback address, or let everybody in with --allow-anonymous"
             )
         return listen
+
+    @field_validator("workers")
+    @classmethod
+    def _names_fit(cls, workers: int, info: ValidationInfo) -> int:
+        last = worker_name(info.data.get("name", ""), workers)
+        if workers > 1 and len(last) > NAME_MAXIMUM:
+            raise ValueError(
+                f"node.name is too long to be followed by -{workers}: over {NAME_MAXIMUM} characters"
+            )
+        return workers
 
     @field_validator("admin")
     @classmethod

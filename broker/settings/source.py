@@ -1,4 +1,6 @@
-"""From flags, environment and file to checked Settings, with all mistakes told at once."""
+"""From flags, environment and file to checked Settings, with all mistakes told at once; and from a process
+to its children, whole.
+"""
 
 import os
 import tomllib
@@ -74,6 +76,22 @@ def load(flags: Flags | None = None, config: Path | None = None) -> Settings:
         if not mistakes:
             return settings
     raise SettingsError(mistakes)
+
+
+def dump(settings: Settings) -> dict[str, object]:
+    """All settings as they are, in values that JSON knows, for `restore` in another process.
+
+    The Redis URL is in there, with its password.
+    """
+    return settings.model_dump(mode="json")
+
+
+def restore(dumped: Mapping[str, object]) -> Settings:
+    """The settings that were dumped; neither environment nor file is read. ValueError if it is no dump."""
+    if missing := [name for name, _ in groups() if name not in dumped]:
+        raise ValueError(f"no settings of {', '.join(missing)}")
+    restored = {name: model.model_validate(dumped[name]) for name, model in groups()}
+    return Settings.model_construct(None, **restored)
 
 
 def _read_config(config: Path | None) -> dict[str, Any]:

@@ -14,11 +14,19 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main(parent: int, lock: int, command: list[str]) -> None:
-    """Does not return: becomes the program, or exits with 127."""
+def end_with(parent: int) -> bool:
+    """Has the kernel send SIGTERM to this process when its parent ends (Linux); also after an exec.
+
+    False if the parent has ended already: then no signal comes.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the signal was asked for
+    return os.getppid() == parent
+
+
+def main(parent: int, lock: int, command: list[str]) -> None:
+    """Does not return: becomes the program, or exits with 127."""
+    if not end_with(parent):
         sys.exit(1)
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)

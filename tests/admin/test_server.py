@@ -4,12 +4,13 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 
-from broker.admin import serve_admin
+from broker.admin import make_app, serve_admin, serve_socket
 from broker.errors import StartError, start_errors
 from broker.observability.health import Health
 from broker.observability.metrics import CONTENT_TYPE, Counters
@@ -99,3 +100,20 @@ async def test_cancelling_at_once_closes_the_socket() -> None:
         bound: Address = await tasks.start(serve_admin, ANY_PORT, Health(), Counters())
         tasks.cancel_scope.cancel()
     socket.create_server(("127.0.0.1", bound.port)).close()
+
+
+async def test_a_unix_socket_replaces_one_that_was_left_and_goes_with_its_server(tmp_path: Path) -> None:
+    path = tmp_path / "1"
+    path.write_text("left")
+    app = make_app(Health(), Counters())
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(serve_socket, path, app)
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
+            assert (await client.get("http://worker/healthz")).status_code == 200
+        tasks.cancel_scope.cancel()
+    assert not path.exists()
+
+
+async def test_a_unix_socket_that_cannot_be_made_is_a_start_error(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="admin socket"):
+        await serve_socket(tmp_path / "none" / "1", make_app(Health(), Counters()))

@@ -40,12 +40,14 @@ def test_every_flag_reaches_its_setting(served: list[Settings], tmp_path: Path) 
     config.write_text("[session]\nqueue_limit = 5\n")
     flags = ["--config", str(config), "--listen", "0.0.0.0:1", "--listen", "[::]:2", "--redis", "redis://h"]
     flags += ["--prefix", "x:", "--node-name", "n", "--admin", "off", "--data-dir", str(tmp_path)]
+    flags += ["--workers", "3"]
     result = CliRunner().invoke(cli.app, ["serve", *flags, "--allow-anonymous", "--log-level", "error"])
     assert result.exit_code == 0, result.output
     (settings,) = served
     assert settings.node.listen == (Address("0.0.0.0", 1), Address("::", 2))
     assert (settings.redis.url, settings.redis.prefix) == ("redis://h", "x:")
     assert (settings.node.name, settings.node.admin, settings.node.data_dir) == ("n", None, tmp_path)
+    assert settings.node.workers == 3
     assert (settings.node.allow_anonymous, settings.node.log_level) == (True, "error")
     assert settings.session.queue_limit == 5
 
@@ -75,7 +77,7 @@ def test_mistakes_are_one_message_and_exit_code_2(served: list[Settings]) -> Non
 
 
 def test_an_unknown_flag_is_exit_code_2(served: list[Settings]) -> None:
-    result = CliRunner().invoke(cli.app, ["serve", "--workers", "2"])
+    result = CliRunner().invoke(cli.app, ["serve", "--wrokers", "2"])
     assert result.exit_code == 2
     assert not served
 
@@ -108,6 +110,16 @@ def test_a_start_error_in_a_task_group_is_one_line(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "moorline: port 1883 is taken\n"
 
 
+def test_a_refusal_by_several_at_once_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    async def run(_: Settings) -> int:
+        raise ExceptionGroup(
+            "workers", [StartError("the same"), StartError("another"), StartError("the same")]
+        )
+
+    assert cli.exit_code_of(run, load()) == 2
+    assert capsys.readouterr().err == "moorline: the same\nmoorline: another\n"
+
+
 def test_a_crash_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async def run(_: Settings) -> int:
         raise ZeroDivisionError("why")
@@ -121,7 +133,12 @@ def test_a_crash_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) 
 
 def _moorline(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "broker", *arguments], capture_output=True, text=True, check=False, timeout=15
+        [sys.executable, "-m", "broker", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=15,
     )
 
 
@@ -142,3 +159,10 @@ def test_the_load_generator_is_part_of_the_command() -> None:
     done = _moorline("loadtest", "--help")
     assert done.returncode == 0
     assert "Usage: moorline loadtest" in done.stdout
+
+
+def test_a_worker_is_not_for_people() -> None:
+    assert "worker " not in _moorline("--help").stdout
+    done = _moorline("worker", "n-1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("moorline: n-1 is for `moorline serve --workers` to start: ")

@@ -288,6 +288,14 @@ def test_external_redis(tmp_path: Path) -> None:
             assert all(key.startswith(b"x:") for key in client.scan_iter())
 
 
+def test_settings_of_redis_that_lose_messages_are_told_once(tmp_path: Path) -> None:
+    with running_redis(tmp_path / "redis") as server:
+        with server.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        with running_node(tmp_path, "--redis", server.url) as node:
+            assert node.output().count("maxmemory-policy allkeys-lru") == 1
+
+
 def test_start_output(tmp_path: Path) -> None:
     """Where it listens, which Redis, which mode."""
     with running_node(tmp_path, "--node-name", "alpha") as node:

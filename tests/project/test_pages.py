@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import broker
+from broker.observability.merged import worker_metrics
 from broker.observability.metrics import Counters, NodeCollector
 from broker.settings import setting_names
 from cluster.store import keys
@@ -62,7 +63,7 @@ def test_every_file_of_the_library_is_named() -> None:
 
 def test_every_metric_is_explained() -> None:
     counters = Counters()
-    metrics = {metric.name for metric in NodeCollector(counters).collect()}
+    metrics = {metric.name for metric in [*NodeCollector(counters).collect(), *worker_metrics([])]}
     assert set(re.findall(r"^\| `(moorline_\w+)`", _page("operations.md"), re.MULTILINE)) == metrics
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker.errors import SettingsError
-from broker.settings import Address, environment_name, load, setting_names
+from broker.settings import Address, dump, environment_name, load, restore, setting_names
 
 
 @pytest.fixture(autouse=True)
@@ -182,3 +182,41 @@ def test_each_setting_has_a_variable_of_its_own() -> None:
     names = [environment_name(setting) for setting in setting_names()]
     assert len(set(names)) == len(names)
     assert "MOORLINE_LIMITS__OUTBOUND_BUFFER_BYTES" in names
+
+
+@pytest.mark.parametrize("given", [1, "1", 3, "1024"])
+def test_workers_are_counted(given: object) -> None:
+    assert load({"node": {"workers": given}}).node.workers == int(str(given))
+
+
+def test_workers_for_each_core_that_may_be_used() -> None:
+    assert load({"node": {"workers": "auto"}}).node.workers == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("given", [0, "0", -1, 1025, "two", "", True, 2.5])
+def test_workers_that_are_no_number_of_processes(given: object) -> None:
+    (mistake,) = _mistakes(node={"workers": given})
+    assert mistake == f"node.workers (flag --workers): {given!r}: not a number from 1 to 1024, nor auto"
+
+
+def test_the_names_of_workers_have_room() -> None:
+    name = "x" * 126
+    assert load({"node": {"name": name, "workers": 9}}).node.workers == 9
+    assert load({"node": {"name": "x" * 128, "workers": 1}}).node.workers == 1
+    (mistake,) = _mistakes(node={"name": name, "workers": 10})
+    assert "node.name is too long" in mistake
+    (mistake,) = _mistakes(node={"name": "a b", "workers": 2})
+    assert mistake.startswith("node.name")
+
+
+def test_a_dump_is_read_back_whole_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(
+        {"node": {"listen": ["[::1]:0", "127.0.0.1:5"], "admin": "off"}, "redis": {"url": "unix:///s"}}
+    )
+    dumped = dump(settings)
+    monkeypatch.setenv("MOORLINE_NODE__BACKLOG", "7")
+    assert restore(dumped).model_dump() == settings.model_dump()
+    with pytest.raises(ValueError, match="limits"):
+        restore({name: group for name, group in dumped.items() if name != "limits"})
+    with pytest.raises(ValueError, match="backlog"):
+        restore({**dumped, "node": {"backlog": 0}})

@@ -1,0 +1,54 @@
+"""What the process of a node and the parent of several nodes have in common: to wait for Redis, and to say
+where they are.
+"""
+
+from collections.abc import Iterable
+
+import anyio
+
+from broker import __version__, build_mode
+from broker.observability.logs import get_logger
+from broker.settings import Address, Settings
+from cluster.drain import Departure
+from cluster.store.errors import StoreUnavailable
+from cluster.store.lane import StatusListener
+from cluster.store.store import Store, open_store
+
+logger = get_logger(__name__)
+
+
+async def reach_store(
+    url: str, settings: Settings, incarnation: str, stopping: Departure, on_status: StatusListener
+) -> Store | None:
+    """Waits for Redis as long as it takes, unless it can never work. None if told to stop first.
+
+    Raises StoreStartError.
+    """
+    redis = settings.redis
+    while not stopping.is_set():
+        try:
+            return await open_store(
+                url,
+                redis.prefix,
+                incarnation,
+                on_status=on_status,
+                exchange_timeout_seconds=redis.exchange_timeout_seconds,
+            )
+        except StoreUnavailable as error:
+            logger.warning("waiting for Redis, next try in %g s: %s", redis.connect_retry_seconds, error)
+            with anyio.move_on_after(redis.connect_retry_seconds):
+                await stopping.wait()
+    return None
+
+
+def say_where(
+    who: str, listeners: Iterable[Address], admin: Address | None, settings: Settings, store: Store
+) -> None:
+    """The lines that a person who starts it reads; on stdout, as the log goes to stderr."""
+    lines = [f"moorline {__version__} ({build_mode()}), {who}"]
+    lines += [f"  mqtt   {address}" for address in listeners]
+    if admin is not None:
+        lines.append(f"  admin  http://{admin}")
+    kind = "private " if settings.redis.url is None else ""
+    lines.append(f"  redis  {kind}{store.server}, prefix {settings.redis.prefix}")
+    print("\n".join(lines), flush=True)

@@ -1,0 +1,218 @@
+"""The parent of the workers: builds and wires what there is once, starts and stops it in order.
+
+Start: ports, admin, private Redis (if no URL is given), store, workers.
+Stop: workers (they tell their clients, and store what they owe), store, private Redis.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from broker import __version__
+from broker.admin import make_api, serve_app
+from broker.listeners import bind_tcp
+from broker.observability.health import Health
+from broker.observability.logs import get_logger
+from broker.observability.metrics import Counters
+from broker.process import reach_store, say_where
+from broker.settings import Address, Settings, worker_name
+from broker.supervisor.app import make_app
+from broker.supervisor.assignment import Assignment
+from broker.supervisor.crew import Crew
+from broker.supervisor.worker import Worker
+from cluster.control import Control, Desk
+from cluster.drain import Departure
+from cluster.store.data_directory import SOCKET_PATH_MAXIMUM
+from cluster.store.embedded import PrivateRedis
+from cluster.store.errors import StoreError
+from cluster.store.store import Store
+
+STOP_MARGIN_SECONDS: Final = 5.0
+"""What a worker gets on top of its own timeout, before it is killed."""
+
+_PING_SECONDS: Final = 1.0
+_PING_TIMEOUT_SECONDS: Final = 2.0
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is there before Redis is, and outlives it."""
+
+    settings: Settings
+    listen: tuple[Address, ...]
+    crew: Crew
+    admin: Address | None
+    stopping: Departure
+    desk: Desk
+
+
+async def run(settings: Settings) -> int:
+    """Runs the workers until SIGTERM or SIGINT; the exit code. Raises StartError."""
+    stopping = Departure()
+    at_once = anyio.Event()
+    desk = Desk()
+    with (
+        ExitStack() as reserved,
+        _private_directory() as directory,
+        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+    ):
+        ports = [reserved.enter_context(await _reserve(address)) for address in settings.node.listen]
+        crew = Crew(_workers(settings, directory, stopping), Health())
+        async with anyio.create_task_group() as process:
+            process.start_soon(_watch_signals, signals, stopping, at_once)
+            process.start_soon(_hurry, at_once, crew, process.cancel_scope)
+            admin: Address | None = None
+            if settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
+                api = make_api(
+                    crew.health, Counters(settings.node.name, __version__), desk, settings.node.admin
+                )
+                admin = await process.start(serve_app, settings.node.admin, make_app(crew, [api]))
+            listen = tuple(Address(*port.getsockname()[:2]) for port in ports)
+            await _run_with_redis(Surroundings(settings, listen, crew, admin, stopping, desk))
+            process.cancel_scope.cancel()
+    return 1 if at_once.is_set() else 0
+
+
+async def _watch_signals(
+    signals: AsyncIterator[signal.Signals], stopping: Departure, at_once: anyio.Event
+) -> None:
+    async for number in signals:
+        if stopping.is_set():
+            logger.warning("second signal: stopping at once", extra={"signal": number.name})
+            at_once.set()
+        else:
+            stopping.begin(number.name)
+
+
+async def _hurry(at_once: anyio.Event, crew: Crew, everything: anyio.CancelScope) -> None:
+    await at_once.wait()
+    crew.send_signal(signal.SIGKILL)
+    everything.cancel()
+
+
+async def _run_with_redis(around: Surroundings) -> None:
+    url = around.settings.redis.url
+    if url is not None:
+        return await _run_with_store(around, url)
+    async with PrivateRedis(around.settings.node.data_dir) as private:
+        return await _run_with_store(around, private.url)
+
+
+async def _run_with_store(around: Surroundings, url: str) -> None:
+    """Workers start when Redis is there: so one process waits for it, and says if it can't be used."""
+    settings = around.settings
+    incarnation = f"{settings.node.name}.{secrets.token_hex(6)}"
+    health = around.crew.health
+    store = await reach_store(url, settings, incarnation, around.stopping, lambda _: None)
+    if store is None:
+        return
+    async with store, anyio.create_task_group() as services:
+        around.desk.control = Control(store, incarnation)
+        health.redis_back()
+        health.started()
+        services.start_soon(_watch_redis, store, health)
+        services.start_soon(_say_where, around, store)
+        services.start_soon(_stop, around)
+        async with anyio.create_task_group() as crew:
+            for worker in around.crew.workers:
+                crew.start_soon(worker.run, _assignment(around, url, worker))
+        services.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+def _assignment(around: Surroundings, url: str, worker: Worker) -> Assignment:
+    """The settings of the command, but for what is the parent's, as those of a single node."""
+    settings = around.settings
+    node = settings.node.model_copy(
+        update={"name": worker.name, "listen": around.listen, "admin": around.admin, "workers": 1}
+    )
+    redis = settings.redis.model_copy(update={"url": url})
+    return Assignment(settings.model_copy(update={"node": node, "redis": redis}), worker.socket, os.getpid())
+
+
+async def _watch_redis(store: Store, health: Health) -> None:
+    """Asks whether it is there: the parent has nothing to store that would show it."""
+    while True:
+        try:
+            with anyio.fail_after(_PING_TIMEOUT_SECONDS):
+                await store.ping()
+        except TimeoutError:
+            health.redis_away(f"no answer within {_PING_TIMEOUT_SECONDS:g} s")
+        except StoreError as error:
+            health.redis_away(str(error))
+        else:
+            health.redis_back()
+        await anyio.sleep(_PING_SECONDS)
+
+
+async def _say_where(around: Surroundings, store: Store) -> None:
+    """Once all workers have been tried and clients can connect."""
+    workers = around.crew.workers
+    for worker in workers:
+        await worker.tried.wait()
+    async with anyio.create_task_group() as first:
+        for worker in workers:
+            first.start_soon(_until_up, worker, first.cancel_scope)
+    who = f"nodes {workers[0].name} to {workers[-1].name}"
+    say_where(who, around.listen, around.admin, around.settings, store)
+
+
+async def _until_up(worker: Worker, waiting: anyio.CancelScope) -> None:
+    await worker.been_up.wait()
+    waiting.cancel()
+
+
+async def _stop(around: Surroundings) -> None:
+    """Ends the workers when it is time."""
+    await around.stopping.wait()
+    around.crew.health.drain()
+    around.crew.send_signal(signal.SIGTERM)
+    limit_seconds = _stop_timeout(around.settings)
+    await anyio.sleep(limit_seconds)
+    logger.error("not every worker has ended within %g s: killed", limit_seconds)
+    around.crew.send_signal(signal.SIGKILL)
+
+
+def _workers(settings: Settings, directory: Path, stopping: Departure) -> list[Worker]:
+    names = [worker_name(settings.node.name, number + 1) for number in range(settings.node.workers)]
+    return [
+        Worker(name, directory / str(number), stopping, _stop_timeout(settings))
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def _stop_timeout(settings: Settings) -> float:
+    return settings.node.shutdown_timeout_seconds + STOP_MARGIN_SECONDS
+
+
+async def _reserve(address: Address) -> socket.socket:
+    """Holds an address, and the port that the system picked for it, for workers that come and go.
+
+    Bound without sharing, which fails if anybody has it, other workers of this user too; shared from then on,
+    with those who ask for it. It does not listen, so no connection ever goes to it.
+    """
+    reserved = await bind_tcp(address)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return reserved
+
+
+@contextmanager
+def _private_directory() -> Iterator[Path]:
+    """For the sockets of the workers; ours alone. Under /tmp if the usual place makes paths too long."""
+    longest = SOCKET_PATH_MAXIMUM - len("/moorline-12345678/1024")
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) > longest:
+        parent = "/tmp"
+    with tempfile.TemporaryDirectory(prefix="moorline-", dir=parent, ignore_cleanup_errors=True) as path:
+        yield Path(path)
