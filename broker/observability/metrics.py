@@ -98,10 +98,16 @@ class Counters:
     __slots__ = (
         "bytes_received",
         "bytes_sent",
+        "channel_lost",
         "connections",
         "connections_maximum",
         "connects",
         "disconnects",
+        "doubts",
+        "fights",
+        "fights_delayed",
+        "handed_over",
+        "inbox_records",
         "keep_alive_timeouts",
         "loop_lag",
         "malformed",
@@ -132,12 +138,15 @@ class Counters:
         self.node_name = node_name
         self.version = version
         # Gauges: what is now.
+        # Gauges: what is now.
         self.connections = 0
         self.connections_maximum = 0
         self.sessions = 0  # that this node owns
         self.subscriptions = 0  # rows of the subscription index
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
+        self.fights = 0  # Client Identifiers that several connections fight for
         self.redis_away = 0  # 1 while Redis doesn't answer
+        # Counters: only ever grow.
         # Counters: only ever grow.
         self.connects = Tally(["success"])  # by result: success, or the reason of the refusal
         self.disconnects = Tally(["normal_disconnection"])
@@ -156,8 +165,14 @@ class Counters:
         self.takeovers = 0
         self.keep_alive_timeouts = 0
         self.wills_fired = 0
+        self.fights_delayed = 0  # CONNECT packets that had to wait for that
+        self.inbox_records = 0  # from other nodes
+        self.handed_over = 0  # queue entries, to other nodes
+        self.channel_lost = 0  # records at QoS 0 for other nodes that could not leave
+        self.doubts = 0  # gaps in the running of this process
         self.redis_full = 0  # batches that Redis refused for lack of memory
         self.redis_reconnects = 0
+        # Histograms.
         # Histograms.
         self.redis_round_trip = Histogram(
             REDIS_ROUND_TRIP_BUCKETS
@@ -180,6 +195,7 @@ class NodeCollector:
         )
         yield from self._gauges()
         yield from self._traffic()
+        yield from self._cluster()
         yield from self._tallies()
         yield c.redis_round_trip.metric(
             "moorline_redis_round_trip_seconds", "Time from sending a batch to Redis to its whole answer."
@@ -199,6 +215,9 @@ class NodeCollector:
             "moorline_connections_reading_paused",
             "Connections not read from until acknowledged.",
             c.reading_paused,
+        )
+        yield GaugeMetricFamily(
+            "moorline_client_id_fights", "Client Identifiers that several connections fight for.", c.fights
         )
         yield GaugeMetricFamily("moorline_redis_away", "1 while Redis doesn't answer.", c.redis_away)
 
@@ -227,6 +246,22 @@ class NodeCollector:
         yield CounterMetricFamily("moorline_redis_full", "Batches refused as Redis was full.", c.redis_full)
         yield CounterMetricFamily(
             "moorline_redis_reconnects", "Connections to Redis made anew.", c.redis_reconnects
+        )
+
+    def _cluster(self) -> Iterator[Metric]:
+        c = self._counters
+        yield CounterMetricFamily("moorline_inbox_records", "Records from other nodes.", c.inbox_records)
+        yield CounterMetricFamily(
+            "moorline_handed_over", "Queue entries handed over to the node of their session.", c.handed_over
+        )
+        yield CounterMetricFamily(
+            "moorline_channel_lost", "Records at QoS 0 for other nodes that could not leave.", c.channel_lost
+        )
+        yield CounterMetricFamily(
+            "moorline_doubts", "Times that this process did not run for a while.", c.doubts
+        )
+        yield CounterMetricFamily(
+            "moorline_takeovers_delayed", "CONNECT packets that waited, as clients fight.", c.fights_delayed
         )
 
     def _tallies(self) -> Iterator[Metric]:

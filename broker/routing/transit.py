@@ -90,9 +90,10 @@ class _Handover:
 class Transit:
     """What this tick has for other nodes, beside the inboxes of a batch. Its owner takes it and sends it."""
 
-    __slots__ = ("_channels", "_handovers", "_last", "_number", "_records")
+    __slots__ = ("_channels", "_handovers", "_last", "_number", "_records", "handed_over")
 
     def __init__(self) -> None:
+        self.handed_over = 0  # entries, since the start
         self._channels: dict[str, list[tuple[object, ...]]] = {}
         self._last: dict[str, Message] = {}
         self._handovers: dict[str, _Handover] = {}
@@ -144,6 +145,7 @@ class Transit:
             entries.append(handover.body_index(publications[i]))
         handover.sessions.append((client_id, gen, entries))
         handover.count += len(numbers)
+        self.handed_over += len(numbers)
         if handover.is_full():
             self._close(node)
 

@@ -3,7 +3,8 @@
 import os
 from contextlib import suppress
 
-from broker.node import Parent, run
+from broker.assembly import Parent
+from broker.node import run
 from broker.supervisor.assignment import Assignment, Report
 from cluster.store.guard import end_with
 

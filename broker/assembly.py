@@ -1,0 +1,435 @@
+"""The composition root: makes every object of a node and ties them together. Nothing here runs by itself.
+
+Some of them need each other: what comes from the store goes to the hub, which sends to the store. Whoever is
+made before the hub gets a function that finds it, to be called once the node runs."""
+
+import asyncio
+import resource
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from anyio.abc import TaskGroup
+
+from broker import __version__
+from broker.client import (
+    HANDLERS,
+    ClientSettings,
+    DeadlineWheel,
+    Fights,
+    Hub,
+    Shedder,
+    drop_rows,
+    on_failed,
+    on_interest,
+    on_kicked,
+    on_lost,
+    on_messages,
+    on_overrun,
+    on_records,
+    on_rung,
+    on_stale,
+    route_wills,
+)
+from broker.mqtt import ConnectionLimits
+from broker.observability.health import Health
+from broker.observability.logs import get_logger
+from broker.observability.metrics import Counters
+from broker.routing import (
+    CommitSurroundings,
+    Committer,
+    Ingress,
+    Interest,
+    Router,
+    SessionWrites,
+    SubscriptionIndex,
+    load_unversioned,
+)
+from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
+from broker.settings import Address, Settings
+from cluster import commands
+from cluster.bells import Bells
+from cluster.broadcast import Broadcast
+from cluster.control import Control, Desk
+from cluster.drain import Departure
+from cluster.heartbeat import Heartbeat
+from cluster.inbox import Inbox
+from cluster.janitor import Janitor
+from cluster.node_info import NodeInfo
+from cluster.pulse import Pulse
+from cluster.reaper import Reaper
+from cluster.reassurance import Reassurance
+from cluster.scrub import Scrub
+from cluster.store.deadlines import EndedSession
+from cluster.store.errors import StoreError
+from cluster.store.inbox_records import Command
+from cluster.store.lane import StoreStatus
+from cluster.store.store import Store
+
+TOKEN_GRACE_SECONDS: Final = 3600
+"""How long the store remembers, at least, who got a QoS 2 message that nobody has acknowledged: longer than
+Redis may be away while a batch waits to be sent again."""
+
+_FILE_RESERVE: Final = 64  # files of a node that are not clients: Redis, listeners, admin, the event loop
+
+logger = get_logger(__name__)
+
+
+class RedisWatch:
+    """What the node knows of Redis being there, from its lane; monotonic seconds."""
+
+    def __init__(self, health: Health, counters: Counters, limit_seconds: float) -> None:
+        self._health = health
+        self._counters = counters
+        self._limit_seconds = limit_seconds
+        self._away_since: float | None = None
+
+    def __call__(self, status: StoreStatus) -> None:
+        """The lane has lost Redis, or has it back."""
+        if status.away_since is None:
+            if self._away_since is not None:
+                self._counters.redis_reconnects += 1
+            self._counters.redis_away = 0
+            self._health.redis_back()
+        else:
+            self._counters.redis_away = 1
+            self._health.redis_away(status.reason)
+        self._away_since = status.away_since
+
+    def is_away_too_long(self) -> bool:
+        """Whether clients are to be told."""
+        return self._away_since is not None and time.monotonic() - self._away_since > self._limit_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The process that runs this node as one of several on the same addresses."""
+
+    admin: Path
+    """The unix socket that it asks for health and metrics; the node makes it."""
+    tell_up: Callable[[], None]
+    """Called when clients can connect. The parent tells people where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is there before Redis is, and outlives it."""
+
+    settings: Settings
+    health: Health
+    counters: Counters
+    watch: RedisWatch
+    admin: Address | None
+    parent: Parent | None
+    stopping: Departure
+    desk: Desk
+    listen: list[Address]
+    """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
+
+    def observe_exchange(self, seconds: float, requests: int) -> None:
+        """Counts a batch that Redis has answered."""
+        self.counters.redis_round_trip.observe(seconds)
+        self.counters.redis_batch_items.observe(requests)
+
+
+class Tasks:
+    """Short tasks of connections; each ends with the node. An error in one is logged and harms nobody."""
+
+    def __init__(self) -> None:
+        self._group: TaskGroup | None = None
+
+    def open(self, group: TaskGroup) -> None:
+        """Runs them in `group`."""
+        self._group = group
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Starts one; nothing is started while the node stops."""
+        if self._group is None:
+            work.close()
+            return
+        self._group.start_soon(_run_logged, work)
+
+
+class _Following:
+    """What the channel of interest says while what may have been missed is read from the store: that is
+    newer."""
+
+    def __init__(self, index: SubscriptionIndex, store: Store, hub: Callable[[], Hub]) -> None:
+        self._index = index
+        self._store = store
+        self._hub = hub
+        self._told: set[tuple[str, str]] = set()
+
+    def take(self, node: str, added: list[str], removed: list[str]) -> None:
+        """From the channel."""
+        self._told.update((node, field) for field in (*added, *removed))
+        on_interest(self._hub(), node, added, removed)
+
+    async def catch_up(self) -> None:
+        """The channel is listened to again."""
+        self._told.clear()
+        await load_unversioned(self._index, self._store, self._told)
+        self._told.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The objects of a running node that its services share."""
+
+    surroundings: Surroundings
+    store: Store
+    hub: Hub
+    heartbeat: Heartbeat
+    inbox: Inbox
+    bells: Bells
+    broadcast: Broadcast
+    janitor: Janitor
+    reaper: Reaper
+    scrub: Scrub
+    tasks: Tasks
+    info: NodeInfo
+    shedder: Shedder
+
+
+@dataclass(frozen=True, slots=True)
+class _Routing:
+    """The core: what becomes of a message, without any I/O. Sessions and connections put themselves on the
+    lists."""
+
+    clock: Clock
+    index: SubscriptionIndex
+    router: Router
+    ingress: Ingress
+    drops: Drops
+    changed: list[StoredSession]
+    ready: list[Outbox]
+    resumable: list[Intake]
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """What ties the node to the others."""
+
+    pulse: Pulse
+    inbox: Inbox
+    bells: Bells
+    broadcast: Broadcast
+
+
+def build(around: Surroundings, store: Store, incarnation: str) -> Node:
+    """Makes every object of the node; nothing runs yet."""
+    settings = around.settings
+    made: list[Hub] = []
+
+    def hub_of() -> Hub:
+        return made[0]
+
+    routing = _routing(settings, incarnation)
+    links = _links(store, incarnation, routing, hub_of)
+
+    def transmit() -> None:
+        for node, record in routing.router.transit.take_messages():
+            links.broadcast.publish(node, record)
+
+    committer = _committer(around, store, incarnation, routing, links, hub_of, transmit)
+    tasks = Tasks()
+    on_command = commands.handler(
+        lambda order: around.stopping.begin("asked to drain", moved=order.moved),
+        lambda order: shedder.shed(order),
+    )
+    hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
+    made.append(hub)
+    shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
+    info = NodeInfo(settings.node.name, __version__, admin=str(around.admin) if around.admin else None)
+    heartbeat = Heartbeat(
+        store,
+        incarnation,
+        partial(committer.ask, frees_memory=True),
+        hub.set_redis_time,
+        partial(_say_of_itself, info, hub, around.stopping),
+    )
+    around.desk.control = Control(store, incarnation, on_command)
+    on_wills = partial(route_wills, hub, then=_nothing)
+    on_ended = partial(_drop_ended, hub)
+    return Node(
+        around,
+        store,
+        hub,
+        heartbeat,
+        links.inbox,
+        links.bells,
+        links.broadcast,
+        Janitor(store, on_wills, on_ended),
+        Reaper(store, on_wills, on_ended),
+        Scrub(store),
+        tasks,
+        info,
+        shedder,
+    )
+
+
+def _routing(settings: Settings, incarnation: str) -> _Routing:
+    clock = Clock()
+    index = SubscriptionIndex(incarnation)
+    router = Router(
+        index,
+        clock,
+        incarnation,
+        settings.session.queue_limit,
+        settings.session.queue_policy == "drop_oldest",
+    )
+    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)))
+    return _Routing(clock, index, router, ingress, Drops(), [], [], [])
+
+
+def _links(store: Store, incarnation: str, routing: _Routing, hub_of: Callable[[], Hub]) -> _Links:
+    pulse = Pulse(lambda: hub_of().committer.wake())
+    following = _Following(routing.index, store, hub_of)
+    return _Links(
+        pulse,
+        Inbox(store, incarnation, pulse, lambda records: on_records(hub_of(), records)),
+        Bells(
+            store,
+            incarnation,
+            lambda client_id, n: on_rung(hub_of(), client_id, n),
+            lambda client_id, epoch: on_kicked(hub_of(), client_id, epoch),
+        ),
+        Broadcast(
+            store,
+            incarnation,
+            lambda record: on_messages(hub_of(), record),
+            following.take,
+            following.catch_up,
+        ),
+    )
+
+
+def _committer(
+    around: Surroundings,
+    store: Store,
+    incarnation: str,
+    routing: _Routing,
+    links: _Links,
+    hub_of: Callable[[], Hub],
+    transmit: Callable[[], None],
+) -> Committer:
+    receive_limit = 2 * around.settings.mqtt.receive_maximum
+    return Committer(
+        store,
+        routing.router,
+        SessionWrites(routing.changed, routing.ingress, receive_limit),
+        routing.index,
+        routing.drops,
+        routing.ready,
+        routing.resumable,
+        CommitSurroundings(
+            incarnation=incarnation,
+            pulse=links.pulse,
+            reassure=Reassurance(incarnation, links.pulse, links.bells, links.inbox),
+            after_inbox=links.inbox.after,
+            go_on=lambda: hub_of().go_on(),
+            transmit=transmit,
+            on_stale=lambda session: on_stale(hub_of(), session),
+            on_overrun=lambda session: on_overrun(hub_of(), session),
+            on_failed=lambda session, reason: on_failed(hub_of(), session, reason),
+            observe=around.observe_exchange,
+        ),
+    )
+
+
+def _hub(
+    around: Surroundings,
+    incarnation: str,
+    routing: _Routing,
+    links: _Links,
+    committer: Committer,
+    tasks: Tasks,
+    transmit: Callable[[], None],
+    on_command: Callable[[Command], None],
+) -> Hub:
+    settings = around.settings
+    return Hub(
+        settings=_client_settings(settings),
+        incarnation=incarnation,
+        clock=routing.clock,
+        index=routing.index,
+        router=routing.router,
+        ingress=routing.ingress,
+        committer=committer,
+        counters=around.counters,
+        drops=routing.drops,
+        wheel=DeadlineWheel(asyncio.get_running_loop().time),
+        changed=routing.changed,
+        ready=routing.ready,
+        resumable=routing.resumable,
+        handlers=HANDLERS,
+        on_lost=on_lost,
+        spawn=tasks.spawn,
+        interest=Interest(),
+        pulse=links.pulse,
+        fights=Fights(settings.session.takeovers_per_minute),
+        is_redis_away=around.watch.is_away_too_long,
+        transmit=transmit,
+        on_command=on_command,
+    )
+
+
+def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure) -> bytes:
+    """What the others are told of this node with its life signs."""
+    info.connections = len(hub.connections)
+    info.sessions = len(hub.clients)
+    info.draining = stopping.is_set()
+    return info.pack()
+
+
+def _client_settings(settings: Settings) -> ClientSettings:
+    return ClientSettings(
+        connection=ConnectionLimits(
+            maximum_packet_size=settings.mqtt.maximum_packet_size,
+            receive_maximum=settings.mqtt.receive_maximum,
+            topic_alias_maximum=settings.mqtt.topic_alias_maximum,
+            connect_timeout_seconds=settings.mqtt.connect_timeout_seconds,
+        ),
+        keep_alive_maximum_seconds=settings.mqtt.keep_alive_maximum_seconds,
+        session_expiry_maximum_seconds=settings.mqtt.session_expiry_maximum_seconds,
+        inflight_limit=settings.session.inflight_limit,
+        direct_inflight_limit=settings.session.direct_inflight_limit,
+        direct_queue_limit=settings.session.direct_queue_limit,
+        drop_oldest=settings.session.queue_policy == "drop_oldest",
+        outbound_buffer_bytes=settings.limits.outbound_buffer_bytes,
+        inbound_unacknowledged_bytes=settings.limits.inbound_unacknowledged_bytes,
+        subscriptions_maximum=settings.limits.subscriptions_per_session,
+        topic_levels_maximum=settings.mqtt.topic_levels_maximum,
+        qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
+        token_grace_seconds=TOKEN_GRACE_SECONDS,
+        connections_maximum=settings.limits.connections_maximum or _file_limit() - _FILE_RESERVE,
+    )
+
+
+def _file_limit() -> int:
+    """How many files this process may open, after asking for as many as it is allowed to ask for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1 << 30
+
+
+def _drop_ended(hub: Hub, ended: EndedSession) -> None:
+    logger.info("session ended", extra={"client_id": ended.client_id})
+    drop_rows(hub, ended.client_id, ended.rows)
+
+
+async def _run_logged(work: Coroutine[object, object, None]) -> None:
+    try:
+        await work
+    except StoreError as error:
+        logger.error("a task of a connection failed: %s", error)
+    except Exception:  # the top of this task
+        logger.exception("a task of a connection failed")
+
+
+def _nothing() -> None:
+    """Nobody waits for a will that the janitor or the reaper has found."""
