@@ -69,9 +69,11 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
+    environment = {"MOORLINE_NODE__SHUTDOWN_TIMEOUT_SECONDS": "1"}
+    flags = ("--node-name", "alpha")
     with (
         running_redis(tmp_path / "redis") as server,
-        running_node(tmp_path, "--redis", server.url, "--node-name", "alpha") as node,
+        running_node(tmp_path, "--redis", server.url, *flags, environment=environment) as node,
     ):
         yield Running(server, node)
 

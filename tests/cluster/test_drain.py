@@ -37,6 +37,8 @@ from tests.node.model import Publisher, Subscriber
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
 
+pytestmark = pytest.mark.timeout(40)
+
 PREFIX = "mq:"
 ELSEWHERE = "10.0.0.7:1883 [2001:db8::7]:1883"
 SLOW_PACE = {"MOORLINE_CLUSTER__DRAIN_CLIENTS_PER_SECOND": "20"}
@@ -332,7 +334,6 @@ def test_who_has_not_been_accepted_yet_is_refused(tmp_path: Path, version: int) 
             assert client.connect("c", clean_start=False, properties=HOUR).session_present
 
 
-@pytest.mark.timeout(40)
 def test_a_client_that_does_not_read_delays_nothing_for_ever(tmp_path: Path) -> None:
     environment = {"MOORLINE_NODE__SHUTDOWN_TIMEOUT_SECONDS": "3"}
     with (
