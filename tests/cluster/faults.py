@@ -203,7 +203,9 @@ async def freeze_until_reaped(stage: Stage) -> None:
     await rejoined(stage, node, incarnation)
     stage.cluster.ended(kind, node.name)
     for client, wire in abandoned:
-        late = [packet for at, packet in wire.late if at > thawed_at]
+        late = [
+            f"{packet!r} {at - thawed_at:.3f} s after SIGCONT" for at, packet in wire.late if at > thawed_at
+        ]
         if late:
             client.broken(f"{node.name} was reaped and sent {late}")
 

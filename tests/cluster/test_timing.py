@@ -25,34 +25,44 @@ def test_fail_over() -> None:
 
 def test_nothing_is_measured_without_a_kill() -> None:
     tale = subscribed()
+    tale.publish(1)
     tale.began("slow Redis", "a")
     tale.lose()
     tale.connect(present=True)
-    tale.publish(1)
     tale.deliver(1)
     assert timings(tale.events).fail_over == []
+
+
+def test_a_message_that_was_not_waiting_is_not_measured() -> None:
+    tale = subscribed()
+    tale.began("kill the node", "a")
+    tale.lose()
+    tale.connect(present=True, node="b")
+    tale.publish(1)
+    tale.deliver(1)
+    assert (timings(tale.events).fail_over, timings(tale.events).resumed) == ([], [])
 
 
 @pytest.mark.parametrize("node", ["", "b"])
 def test_what_is_struck_again_is_not_measured(node: str) -> None:
     """By Redis, or on the node that the client has gone to."""
     tale = subscribed()
+    tale.publish(1)
     tale.began("kill the node", "a")
     tale.lose()
     tale.connect(present=True, node="b")
     tale.began("something", node)
-    tale.publish(1)
     tale.deliver(1)
     assert timings(tale.events).fail_over == []
 
 
 def test_who_loses_its_connection_again_is_not_measured() -> None:
     tale = subscribed()
+    tale.publish(1)
     tale.began("kill the node", "a")
     for _ in range(2):
         tale.lose()
         tale.connect(present=True, node="b")
-    tale.publish(1)
     tale.deliver(1)
     found = timings(tale.events)
     assert (found.fail_over, len(found.connack)) == ([], 1)

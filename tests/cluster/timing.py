@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.cluster.record import Connected, Connecting, Delivered, Event, FaultBegan, FaultEnded, Left, Lost
+from tests.cluster.record import (
+    Connected,
+    Connecting,
+    Delivered,
+    Event,
+    FaultBegan,
+    FaultEnded,
+    Left,
+    Lost,
+    Message,
+    Published,
+)
 
 KILL = "kill"
 """How the kinds of all faults begin that end a process at once."""
@@ -40,10 +51,12 @@ class _Client:
 
 
 def timings(record: Sequence[Event]) -> Timings:
-    """Of all clients in a record. What is struck a second time before it is served again is left out."""
+    """Of all clients in a record. What is struck a second time before it is served again is left
+    out, and so is who had no message waiting when it came back."""
     found = Timings()
     clients: dict[str, _Client] = {}
     struck: set[str] = set()
+    published: dict[Message, float] = {}
     for event in record:
         if isinstance(event, FaultBegan):
             struck.add(event.node)
@@ -65,9 +78,12 @@ def timings(record: Sequence[Event]) -> Timings:
             client.node = ""
             if client.is_back:
                 client.killed_at = None
+        elif isinstance(event, Published):
+            published.setdefault(event.message, event.at)
         elif isinstance(event, Delivered) and client.is_back and client.killed_at is not None:
-            found.fail_over.append(event.at - client.killed_at)
-            found.resumed.append(event.at - client.connecting_at)
+            if published.get(event.message, event.at) < client.connecting_at:
+                found.fail_over.append(event.at - client.killed_at)
+                found.resumed.append(event.at - client.connecting_at)
             client.killed_at = None
     return found
 
