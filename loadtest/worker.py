@@ -65,7 +65,6 @@ class Worker:
         self._board = Board()
         self._publishers = {number: Publisher(number, share.plan, self._board) for number in share.publishers}
         # Only at QoS 0 and in a closed loop a delivery makes room in its publisher's window.
-        # Only at QoS 0 and in a closed loop a delivery makes room in its publisher's window.
         closed_loop = share.plan.qos == 0 and share.plan.rate_per_second is None
         credit = self._credit if closed_loop else None
         self._subscribers = [
@@ -78,7 +77,6 @@ class Worker:
         self._expect: asyncio.Future[Expect] = self._loop.create_future()
         self._written_off = 0
 
-    # Connections.
     # Connections.
 
     async def connect(self) -> None:
@@ -117,7 +115,6 @@ class Worker:
             names = [self._plan.client_id("s", client.number) for client in self._subscribers]
             await run_all((remove_session(self._plan, name) for name in names), CONNECTING_AT_ONCE)
 
-    # The run.
     # The run.
 
     async def run(self) -> None:
@@ -270,7 +267,6 @@ class Worker:
             ended=ended,
             finished=finished,
             # What the broker wasn't answerable for may have come all the same.
-            # What the broker wasn't answerable for may have come all the same.
             missing=sum(stream.missing(expect.owed.get(source, 0)) for source, stream in streams),
             duplicates=sum(stream.duplicates for _, stream in streams),
             order_errors=sum(stream.order_errors for _, stream in streams),
@@ -282,7 +278,6 @@ class Worker:
             faults=board.faults,
         )
 
-    # While it runs.
     # While it runs.
 
     def _credit(self, number: int, run: int, expected: int) -> None:
@@ -339,7 +334,6 @@ async def _work_for_parent(fd: int) -> None:
 
 
 if __name__ == "__main__":  # python -m loadtest.worker FD: one of several worker processes
-    # Cancelled: the parent is gone, nobody wants to know.
     # Cancelled: the parent is gone, nobody wants to know.
     with contextlib.suppress(asyncio.CancelledError):
         uvloop.run(_work_for_parent(int(sys.argv[1])))

@@ -187,15 +187,6 @@ class Client:
         return f"Client({self.client_id!r} from {self.peer}, {state}, {self.session!r})"
 
     # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
-    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         hub = self.hub
@@ -273,15 +264,6 @@ class Client:
         hub.after_input()
 
     # From the core
-    # From the core
-    # From the core
-    # From the core
-    # From the core
-    # From the core
-    # From the core
-    # From the core
-    # From the core
-    # From the core
 
     def write_all(self, data: bytes) -> None:
         if self.transport is not None:
@@ -299,15 +281,6 @@ class Client:
         self.last_activity = self.hub.tick()  # keep-alive stood still while we did not read
         self.transport.resume_reading()
 
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
     # Steps
 
     def release_waiting(self, server_keep_alive_seconds: int | None) -> bool:

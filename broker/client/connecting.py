@@ -294,12 +294,6 @@ def on_connect(client: Client, packet: Packet) -> None:
         # full Redis lets claims through: it is those who come back that empty their queues. A claim whose
         # outcome
         # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
         hub.committer.request(
             claim(False),
             handshake.claimed,

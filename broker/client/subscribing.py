@@ -106,14 +106,6 @@ def _refusal(client: Client, filter: str, asked: int) -> ReasonCode | None:
 
 
 # Direct sessions
-# Direct sessions
-# Direct sessions
-# Direct sessions
-# Direct sessions
-# Direct sessions
-# Direct sessions
-# Direct sessions
-# Direct sessions
 
 
 def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -> None:
@@ -174,14 +166,6 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
     client.send(encode(Unsuback(packet.packet_id, reason_codes), client.connection.version))
 
 
-# Persistent sessions
-# Persistent sessions
-# Persistent sessions
-# Persistent sessions
-# Persistent sessions
-# Persistent sessions
-# Persistent sessions
-# Persistent sessions
 # Persistent sessions
 
 

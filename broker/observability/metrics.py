@@ -138,7 +138,6 @@ class Counters:
         self.node_name = node_name
         self.version = version
         # Gauges: what is now.
-        # Gauges: what is now.
         self.connections = 0
         self.connections_maximum = 0
         self.sessions = 0  # that this node owns
@@ -146,7 +145,6 @@ class Counters:
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
         self.fights = 0  # Client Identifiers that several connections fight for
         self.redis_away = 0  # 1 while Redis doesn't answer
-        # Counters: only ever grow.
         # Counters: only ever grow.
         self.connects = Tally(["success"])  # by result: success, or the reason of the refusal
         self.disconnects = Tally(["normal_disconnection"])
@@ -172,7 +170,6 @@ class Counters:
         self.doubts = 0  # gaps in the running of this process
         self.redis_full = 0  # batches that Redis refused for lack of memory
         self.redis_reconnects = 0
-        # Histograms.
         # Histograms.
         self.redis_round_trip = Histogram(
             REDIS_ROUND_TRIP_BUCKETS

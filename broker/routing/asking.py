@@ -56,13 +56,5 @@ class Asking:
                 try:
                     handler(reply)
                 # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
-                # The top of one connection's continuation: our bug must not harm the others.
                 except Exception:
                     logger.exception("the answer of the store could not be handled")

@@ -168,14 +168,6 @@ class Committer:
                     continue
             if self._asking.calls and not (self._writes.changed or self._router.has_work()):
                 # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
                 await asyncio.sleep(0)
             self._wake.clear()
             await self._cycle()
@@ -343,12 +335,16 @@ class Committer:
     async def _note_room(self, has_room: bool) -> None:
         if has_room:
             if self.is_full:
-                logger.warning("Redis takes writes again")
+                logger.warning("there is room again: messages go on")
                 self.is_full = False
             return
-        self.refusals += 1
+        node = self._router.full_inbox
+        self.refusals += not node
         if not self.is_full:
-            logger.error("Redis is full (maxmemory): messages are held until it has room")
+            if node:
+                logger.error("a node does not read its inbox: messages for it are held", extra={"node": node})
+            else:
+                logger.error("Redis is full (maxmemory): messages are held until it has room")
             self.is_full = True
         await anyio.sleep(_FULL_PAUSE_SECONDS)  # back-off; acknowledgements that free memory gather meanwhile
 

@@ -150,18 +150,6 @@ class SubscriptionIndex:
 
     def __init__(self, incarnation: str = "") -> None:
         # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
-        # Persistent ones; a direct one belongs to its connection.
         self.subscribers: dict[str, Subscriber] = {}
         self.nodes: dict[str, dict[str, Subscriber]] = {}  # incarnation -> kind of interest -> subscriber
         self.incarnation = incarnation
@@ -359,33 +347,9 @@ def without_no_local(subscription: Subscription) -> Subscription | None:
 
 
 # Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
 
 
 def _collect(root: _Level, names: list[str], found: list[Subscription]) -> None:
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
     # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
     wildcards_count = not names[0].startswith("$")
     levels = [root]

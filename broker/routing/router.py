@@ -65,6 +65,7 @@ class Router:
         "_sent_sends",
         "clock",
         "damaged",
+        "full_inbox",
         "incoming",
         "index",
         "spent",
@@ -84,6 +85,7 @@ class Router:
         self.spent: list[tuple[int, bytes]] = []
         self.statistics = RouterStatistics()
         self.transit = Transit()
+        self.full_inbox = ""  # the node whose inbox had no room for this batch
         self._incarnation = incarnation.encode()
         self._packing = Packing(queue_limit, drop_oldest)
         self._batch = 0
@@ -98,18 +100,6 @@ class Router:
         self._sent_retains: list[Publication] = []
         self._sent_sends: list[NodeMessages] = []
 
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
-    # What comes in
     # What comes in
 
     def publish_at_most_once(self, message: Message, publisher: Session) -> None:
@@ -157,18 +147,6 @@ class Router:
         return bool(self.incoming or self._current)
 
     # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
-    # The way of a batch
 
     def next_calls(self) -> list[Call]:
         """Begins a batch if none is under way; the calls that are to be made for it now."""
@@ -176,6 +154,7 @@ class Router:
             if not self.incoming:
                 return []
             self._begin()
+        self.full_inbox = ""
         self._sent_groups = self._groups
         self._sent_retains = self._retains
         self._sent_sends = self._sends
@@ -221,8 +200,9 @@ class Router:
                     send = sends[send_position]
                     send_position += 1
                     if is_refused or reply == NO_ROOM:
-                        self._sends.append(send)  # held, before anything newer, until that node has read
+                        self._sends.append(send)  # held, before anything newer, until there is room
                         is_full = True
+                        self.full_inbox = "" if is_refused else send.node
                     elif isinstance(reply, ItemError):
                         self.damaged.append((send.node, str(reply)))
             if isinstance(answer, RedisFull):
@@ -280,18 +260,6 @@ class Router:
                     self.spent.append((bucket, publication.message.token))
 
     # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
-    # Steps
 
     def _forget_later(self, publication: Publication, session: Session) -> None:
         """The store need not remember for long who got this message: a client with a persistent session may
@@ -328,18 +296,6 @@ class Router:
         client_id = session.client_id if session is not None else message.publisher
         if targets:
             publication.is_matched = True
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
-        # A client whose session ends with its connection never sends anything again.
         # A client whose session ends with its connection never sends anything again.
         may_repeat = message.token != b"" and (session is None or session.queued is not None)
         for target in targets:
@@ -507,18 +463,6 @@ class Router:
         if self.index.remove(subscriber, stale.filter, stale.stamp):
             self.stale_rows.append(stale)
         publication = group.publications[i]
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
         # The publication's own targets stay as they are: `match_again` has to see who came since.
         targets = self.index.match(publication.message.topic)
         self._route(publication, [target for target in targets if target.subscriber is subscriber])

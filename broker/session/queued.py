@@ -164,18 +164,6 @@ class QueuedOutbound(Outbound):
                 return
             self._send_entry(entry, entry.n <= self.sent_before)  # [MQTT-3.3.1-1]
         # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
-        # The store may have answered before the last entry that was handed over meanwhile.
         if len(entries) < asked and n >= self.last_known and not has_expired:
             self.behind = False
             self.next_n = max(self.next_n, n + 1)

@@ -236,8 +236,7 @@ class RedisSettings(Group):
         default=None,
         repr=False,
         description="`redis://`, `rediss://` or `unix://` URL. Default: the node starts a private server"
-        " in `data_dir`. Nodes with the same server and prefix will be one broker; this release does"
-        " not route between them yet.",
+        " in `data_dir`. Nodes with the same server and prefix are one broker.",
     )
     prefix: str = Field(
         default="mq:",

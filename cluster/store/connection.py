@@ -34,16 +34,6 @@ INCOMPLETE: Final = object()
 """What the parser says when a reply isn't complete."""
 
 # Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
-# Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 
 _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
@@ -52,16 +42,6 @@ _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
     "NOAUTH": AccessDenied,
     "WRONGPASS": AccessDenied,
     "NOPERM": AccessDenied,
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
-    # Passing states of a server, or of its role in a fail-over.
     # Passing states of a server, or of its role in a fail-over.
     "BUSY": StoreUnavailable,
     "CLUSTERDOWN": StoreUnavailable,
@@ -109,16 +89,6 @@ class Connection(asyncio.Protocol):
         self.address = address
         self._loop = asyncio.get_running_loop()
         self._timeout_seconds = timeout_seconds
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
-        # hiredis makes the reply of an error by calling this; it is not raised there.
         # hiredis makes the reply of an error by calling this; it is not raised there.
         self._reader = hiredis.Reader(replyError=error_of_reply, notEnoughData=INCOMPLETE)
         self._transport: asyncio.Transport | None = None
@@ -197,28 +167,8 @@ class Connection(asyncio.Protocol):
             await asyncio.shield(self._closed)
 
     # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
-    # --- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
-        # uvloop's transports are no subclasses of asyncio's: told, not checked.
         # uvloop's transports are no subclasses of asyncio's: told, not checked.
         self._transport = cast(asyncio.Transport, transport)
         self._failure = ""

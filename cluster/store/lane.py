@@ -193,15 +193,6 @@ class Lane:
             self._report(trouble)
         if self._connection is not None:
             # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
-            # Also if the server did answer: one that turned replica, say, is found anew by its name.
             self._connection.abort(str(trouble))
         await anyio.sleep(backoff_seconds(self._failures, random.random()))
         self._failures += 1

@@ -101,7 +101,6 @@ class Client:
         self._farewells: list[Wire] = []
 
     # For tests
-    # For tests
 
     @property
     def node(self) -> str:
@@ -157,7 +156,6 @@ class Client:
         self._changed.set()
 
     # For publishers and subscribers
-    # For publishers and subscribers
 
     def on_connected(self, session_present: bool) -> None:
         """CONNACK has come: send again what must be."""
@@ -182,7 +180,6 @@ class Client:
         """Notes what no broker may do."""
         self.record.add(Broken(self.record.clock(), self.name, text))
 
-    # Life of a connection
     # Life of a connection
 
     async def _connect(self) -> Wire | None:

@@ -112,8 +112,6 @@ async def until_trimmed(caller: Caller) -> None:
 
 
 # Records
-# Records
-# Records
 
 
 async def test_every_kind_of_record_arrives(server: RunningServer, caller: Caller) -> None:
@@ -193,8 +191,6 @@ async def test_nothing_is_handled_while_the_node_is_in_doubt(server: RunningServ
 
 
 # Bells
-# Bells
-# Bells
 
 
 async def test_a_bell_is_heard_once(server: RunningServer, caller: Caller) -> None:
@@ -221,8 +217,6 @@ async def test_an_answer_that_was_lost_is_asked_for_again(server: RunningServer,
 
 
 # Reassurance
-# Reassurance
-# Reassurance
 
 
 async def test_who_lives_learns_what_it_has_lost_and_was_sent(server: RunningServer, caller: Caller) -> None:
@@ -245,8 +239,6 @@ async def test_who_is_dead_to_the_others_learns_it(server: RunningServer, caller
             await reader.reassure(reader.ask)
 
 
-# Channels
-# Channels
 # Channels
 
 

@@ -207,11 +207,6 @@ def commit() -> Commit:
 
 
 # The order of a cycle
-# The order of a cycle
-# The order of a cycle
-# The order of a cycle
-# The order of a cycle
-# The order of a cycle
 
 
 async def test_calls_are_in_this_order_sessions_connections_batch(commit: Commit) -> None:
@@ -286,11 +281,6 @@ async def test_requests_are_split_into_calls_and_keep_their_order(commit: Commit
     assert got == list(range(70))
 
 
-# The log of subscriptions
-# The log of subscriptions
-# The log of subscriptions
-# The log of subscriptions
-# The log of subscriptions
 # The log of subscriptions
 
 
@@ -392,11 +382,6 @@ async def test_a_refused_log_ends_the_loop(commit: Commit) -> None:
 
 
 # Replies
-# Replies
-# Replies
-# Replies
-# Replies
-# Replies
 
 
 async def test_a_handler_that_fails_stops_nobody_else(
@@ -466,11 +451,6 @@ async def test_being_idle_means_that_all_is_acknowledged(commit: Commit) -> None
 
 
 # Redis is full
-# Redis is full
-# Redis is full
-# Redis is full
-# Redis is full
-# Redis is full
 
 
 async def test_a_full_redis_holds_the_batch_and_is_tried_again(
@@ -500,7 +480,7 @@ async def test_a_full_redis_holds_the_batch_and_is_tried_again(
     assert commit.committer.refusals == 2
     assert [record.message.split(":")[0] for record in caplog.records] == [
         "Redis is full (maxmemory)",
-        "Redis takes writes again",
+        "there is room again: messages go on",
     ]
 
 
@@ -511,11 +491,6 @@ async def test_a_full_redis_is_told_to_whoever_asks(commit: Commit) -> None:
             await commit.committer.ask(["asked"])
 
 
-# What is left to clean up
-# What is left to clean up
-# What is left to clean up
-# What is left to clean up
-# What is left to clean up
 # What is left to clean up
 
 
@@ -592,9 +567,6 @@ async def test_connections_that_have_room_again_are_read_from(commit: Commit) ->
     assert room.resumable == []
 
 
-# Doubt, and what is sent again
-# Doubt, and what is sent again
-# Doubt, and what is sent again
 # Doubt, and what is sent again
 
 

@@ -279,10 +279,6 @@ def test_a_subscriber_is_known_by_its_client_identifier() -> None:
 
 
 # Other nodes
-# Other nodes
-# Other nodes
-# Other nodes
-# Other nodes
 
 
 def nodes_for(index: SubscriptionIndex, topic: str) -> set[tuple[str, str]]:

@@ -33,8 +33,6 @@ def filters_of(request: Request) -> list[object]:
 
 
 # QoS 0
-# QoS 0
-# QoS 0
 
 
 def test_at_most_once_is_delivered_at_once_at_each_subscribers_qos_0() -> None:
@@ -94,8 +92,6 @@ def test_retain_is_kept_for_who_asked_for_it(qos: int) -> None:
         assert packet.retain is retain
 
 
-# Queues of persistent sessions
-# Queues of persistent sessions
 # Queues of persistent sessions
 
 
@@ -243,8 +239,6 @@ def test_what_comes_while_a_batch_is_under_way_waits() -> None:
 
 
 # Statuses
-# Statuses
-# Statuses
 
 
 def test_a_refused_entry_names_a_stale_row() -> None:
@@ -339,8 +333,6 @@ def test_entries_that_had_to_go_are_counted() -> None:
     assert node.router.statistics.dropped_oldest == 3
 
 
-# Trouble
-# Trouble
 # Trouble
 
 
@@ -456,8 +448,6 @@ def test_a_call_that_failed_is_raised() -> None:
 
 
 # Subscriptions that change meanwhile
-# Subscriptions that change meanwhile
-# Subscriptions that change meanwhile
 
 
 def test_only_those_who_were_added_are_served_again() -> None:
@@ -512,8 +502,6 @@ def test_who_is_added_makes_it_a_match() -> None:
     assert publisher.take() == [Puback(5)]
 
 
-# Retained messages
-# Retained messages
 # Retained messages
 
 
@@ -582,8 +570,6 @@ def test_a_persistent_subscriber_at_qos_0_hears_them_too() -> None:
     assert queued.subscriber.heard == {"kept"}
 
 
-# Tokens, acknowledgements, origins
-# Tokens, acknowledgements, origins
 # Tokens, acknowledgements, origins
 
 

@@ -53,10 +53,6 @@ def payloads(record: Direct) -> list[bytes]:
 
 
 # Which way
-# Which way
-# Which way
-# Which way
-# Which way
 
 
 @pytest.mark.parametrize("kind", ["0", "1", "p"])
@@ -142,10 +138,6 @@ def test_who_subscribes_meanwhile_is_served_before_the_acknowledgement() -> None
 
 
 # What the other node says
-# What the other node says
-# What the other node says
-# What the other node says
-# What the other node says
 
 
 def test_a_full_inbox_holds_the_publishers_back_in_order() -> None:
@@ -154,6 +146,7 @@ def test_a_full_inbox_holds_the_publishers_back_in_order() -> None:
     node.publish(message(b"one"), publisher, 1)
     calls = node.router.next_calls()
     assert not node.router.take_replies(calls, spread(calls, [NO_ROOM]))
+    assert node.router.full_inbox == THERE
     assert not node.router.is_settled()
     node.publish(message(b"two"), publisher, 2)
     (record,) = records(node.exchange(1))
@@ -183,10 +176,6 @@ def test_large_batches_are_several_records() -> None:
     assert found == [3, 3, 3, 500, 101]
 
 
-# What a lost client has published
-# What a lost client has published
-# What a lost client has published
-# What a lost client has published
 # What a lost client has published
 
 
@@ -220,10 +209,6 @@ def test_what_waits_is_struck_before_it_is_sent() -> None:
     assert payloads(records(requests_of(node.router.next_calls()))[0]) == [b"kept"]
 
 
-# What arrives
-# What arrives
-# What arrives
-# What arrives
 # What arrives
 
 
@@ -312,10 +297,6 @@ def test_no_local_knows_the_publisher_of_another_node() -> None:
     assert own.got() == [(b"hello", 1)]
 
 
-# Hand-over
-# Hand-over
-# Hand-over
-# Hand-over
 # Hand-over
 
 

@@ -88,18 +88,6 @@ def test_a_stranger_with_a_number_for_a_name_is_refused_in_its_slot(caller: Call
 
 
 # Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
-# Bells
 
 
 def bell(caller: Caller, is_done: bool) -> Rung:

@@ -67,8 +67,6 @@ def names_of_bucket(count: int) -> list[str]:
 
 
 # Who is dead
-# Who is dead
-# Who is dead
 
 
 def test_a_node_is_dead_five_ticks_behind(reaper: Caller) -> None:
@@ -105,8 +103,6 @@ def test_a_cluster_that_has_never_beaten_has_no_dead(caller: Caller) -> None:
     assert dead_nodes(caller) == []
 
 
-# Tombstones
-# Tombstones
 # Tombstones
 
 
@@ -149,8 +145,6 @@ def test_who_was_buried_is_found_until_forgotten(reaper: Caller) -> None:
     assert not bury(reaper)  # another reaper has done it all
 
 
-# Sessions
-# Sessions
 # Sessions
 
 
@@ -310,8 +304,6 @@ def test_reaping_needs_no_memory(caller: Caller, reaper: Caller) -> None:
 
 
 # Wills
-# Wills
-# Wills
 
 
 def test_a_will_without_delay_is_due_and_leased(caller: Caller, reaper: Caller) -> None:
@@ -371,8 +363,6 @@ def test_a_claim_before_the_reaper_decides_the_will(caller: Caller, reaper: Call
     assert reap(reaper) == Reaped(False, [], [], [])
 
 
-# The end of the membership
-# The end of the membership
 # The end of the membership
 
 

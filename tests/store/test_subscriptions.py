@@ -36,11 +36,6 @@ def log_since(caller: Caller, version: str, limit: int = 100) -> Log | None:
 
 
 # The session
-# The session
-# The session
-# The session
-# The session
-# The session
 
 
 def test_a_subscription_is_stored_with_its_stamp(caller: Caller) -> None:
@@ -109,11 +104,6 @@ def test_unsubscribe_ends_subscription_and_replay(caller: Caller) -> None:
 
 
 # Rows
-# Rows
-# Rows
-# Rows
-# Rows
-# Rows
 
 
 def test_rows_are_written_and_logged(caller: Caller) -> None:
@@ -162,11 +152,6 @@ def test_one_request_is_one_entry_of_the_log(caller: Caller) -> None:
     ]
 
 
-# Interest
-# Interest
-# Interest
-# Interest
-# Interest
 # Interest
 
 
