@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import broker
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer, free_port, running_redis
 
-CONFIGURATION: Final = Path(broker.__file__).parent.parent / "docs" / "haproxy.cfg"
+CONFIGURATION: Final = Path(__file__).parents[2] / "docs" / "haproxy.cfg"
 NODES: Final = 3
 _STOP_SECONDS: Final = 5.0
 _STATE_SECONDS: Final = 12.0
@@ -44,7 +43,7 @@ class HaproxyProcess:
     def _localised(self, text: str, nodes: Sequence[NodeProcess], peers: dict[str, int]) -> str:
         peer_lines = "".join(f"    peer {name} 127.0.0.1:{port}\n" for name, port in peers.items())
         server_lines = "".join(
-            f"    server node-{number} 127.0.0.1:{node.port} port {node.admin_port}\n"
+            f"    server node-{number} 127.0.0.1:{node.port} port {node.admin_port} tcp-ut 15s\n"
             for number, node in enumerate(nodes, 1)
         )
         replacements = [
@@ -54,7 +53,7 @@ class HaproxyProcess:
             (r"^    localpeer haproxy-1\n", f"    localpeer {self.name}\n"),
             (r"^    peer haproxy-1 127\.0\.0\.1:10000\n", peer_lines),
             (r"^    bind :1883\n", f"    bind 127.0.0.1:{self.port}\n"),
-            (r"(^    server node-\d 10\.0\.0\.1\d:1883 port 8080\n){3}", server_lines),
+            (r"(^    server node-\d 10\.0\.0\.1\d:1883 port 8080 tcp-ut 15s\n){3}", server_lines),
         ]
         for pattern, replacement in replacements:
             text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
@@ -148,15 +147,21 @@ class Cluster:
         """Where clients connect."""
         return self.proxies[0].port
 
-    def way_of(self, client_id: str) -> list[str]:
-        """The nodes that a client was connected to since their last start, in order."""
-        connects = [
-            (event["epoch"], name)
+    def ways(self) -> dict[str, list[str]]:
+        """Client id -> the nodes that it was connected to, in order, as far as their last starts go back."""
+        connects = sorted(
+            (int(str(event["epoch"])), str(event["client_id"]), name)
             for name, node in self.nodes.items()
             for event in node.events("connected")
-            if event["client_id"] == client_id
-        ]
-        return [name for _, name in sorted(connects, key=str)]
+        )
+        ways: dict[str, list[str]] = {}
+        for _, client_id, name in connects:
+            ways.setdefault(client_id, []).append(name)
+        return ways
+
+    def way_of(self, client_id: str) -> list[str]:
+        """One of them."""
+        return self.ways()[client_id]
 
     def node_of(self, client_id: str) -> str:
         """The node that a client is connected to, or was last."""

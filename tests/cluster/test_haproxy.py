@@ -95,13 +95,15 @@ def test_clients_are_spread_and_come_back_to_their_node(fleet: Fleet) -> None:
 
 def test_without_an_entry_the_numbers_decide(fleet: Fleet) -> None:
     """The control of the test above, and what the page says about rebalancing."""
+    fleet.cluster.proxies[0].ask("clear table mqtt data.server_id eq 2")
     fleet.disconnect()
-    fleet.cluster.proxies[0].ask("clear table mqtt")
-    returning = sorted(fleet.homes, key=lambda client_id: fleet.homes[client_id])
-    for client_id in returning:
+    forgotten = fleet.on("node-2")
+    for client_id in forgotten:
         assert fleet.connect(client_id).session_present
-    first = [fleet.cluster.node_of(client_id) for client_id in returning[:EACH]]
-    assert sorted(first) == sorted(fleet.cluster.nodes)
+    assert {fleet.cluster.node_of(client_id) for client_id in forgotten} == set(fleet.cluster.nodes)
+    for client_id in [*fleet.on("node-1"), *fleet.on("node-3")]:
+        fleet.connect(client_id)
+        assert fleet.cluster.node_of(client_id) == fleet.homes[client_id]
 
 
 def test_clients_without_an_id_are_spread(cluster: Cluster) -> None:
@@ -192,6 +194,20 @@ def test_nobody_is_cut_while_redis_is_away(fleet: Fleet) -> None:
     fleet.cluster.mend()
     for client in fleet.clients.values():
         assert client.publish("t", b"after", 1) == 0x10
+
+
+def test_maintenance_keeps_clients_and_lets_none_in(fleet: Fleet) -> None:
+    proxy = fleet.cluster.proxies[0]
+    proxy.ask("set server mqtt/node-2 state maint")
+    try:
+        proxy.wait_for_states({"node-2": "MAINT"})
+        for client_id in fleet.on("node-2"):
+            assert fleet.clients[client_id].ping() == []
+            fleet.clients[client_id].disconnect()
+            assert fleet.connect(client_id).session_present
+            assert fleet.cluster.node_of(client_id) != "node-2"
+    finally:
+        proxy.ask("set server mqtt/node-2 state ready")
 
 
 # HAProxy itself
