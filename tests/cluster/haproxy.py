@@ -177,20 +177,21 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running_cluster(program: str, directory: Path, proxies: int = 1) -> Iterator[Cluster]:
-    """All of it; ended afterwards. `program`: where `haproxy` is."""
+def running_cluster(
+    program: str, directory: Path, proxies: int = 1, environment: dict[str, str] | None = None
+) -> Iterator[Cluster]:
+    """All of it; ended afterwards. `program`: where `haproxy` is; `environment`: settings of the nodes."""
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(running_redis(directory / "redis"))
         nodes: dict[str, NodeProcess] = {}
         for number in range(1, NODES + 1):
             name = f"node-{number}"
             (directory / name).mkdir()
-            node = NodeProcess(directory / name, "--redis", redis.url, "--node-name", name)
+            flags = ("--redis", redis.url, "--node-name", name)
+            node = NodeProcess(directory / name, *flags, environment=environment)
             stack.callback(node.close)
-            node.launch()
+            node.start()
             nodes[name] = node
-        for node in nodes.values():
-            node.wait_until_up()
         peers = {f"haproxy-{number}": free_port() for number in range(1, proxies + 1)}
         started = []
         for name in peers:

@@ -1,14 +1,29 @@
 """Three nodes behind HAProxy with the configuration of docs/haproxy.cfg: sticky, and never in the way."""
 
+import contextlib
+import json
+import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from broker.mqtt import MQTT_3_1, MQTT_3_1_1, MQTT_5, Connack, Connect, Disconnect, Properties, Will, encode
+from broker.mqtt import (
+    MQTT_3_1,
+    MQTT_3_1_1,
+    MQTT_5,
+    Connack,
+    Connect,
+    Disconnect,
+    Properties,
+    ReasonCode,
+    Will,
+    encode,
+)
 from tests.cluster.haproxy import CONFIGURATION, Cluster, running_cluster
+from tests.node.harness import NodeProcess
 from tests.node.wire import HOUR, WireClient, connected
 from tests.tools import require_tool
 
@@ -16,14 +31,16 @@ pytestmark = pytest.mark.timeout(60)
 
 EACH = 3
 """Clients of each node."""
-AT_ONCE_SECONDS = 1.0
-"""Far below the seconds that the checks take: nobody waits for them."""
-SHUTTING_DOWN = 0x8B
+AT_ONCE_SECONDS = 1.5
+"""Less than the checks take: nobody waits for them."""
+SLOW_DRAIN = {"MOORLINE_CLUSTER__DRAIN_CLIENTS_PER_SECOND": "0.5"}
+"""The last of a node's clients is told after 4 s; HAProxy notices after 2 s."""
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running_cluster(require_tool("haproxy"), tmp_path_factory.mktemp("haproxy"), proxies=2) as cluster:
+    directory = tmp_path_factory.mktemp("haproxy")
+    with running_cluster(require_tool("haproxy"), directory, 2, SLOW_DRAIN) as cluster:
         yield cluster
 
 
@@ -64,6 +81,15 @@ class Fleet:
         """The ids of a node's clients."""
         return [client_id for client_id, home in self.homes.items() if home == node]
 
+    def sent_away(self) -> list[str]:
+        """The ids of those that have been told to go since this was asked before."""
+        told = []
+        for client_id, client in self.clients.items():
+            with contextlib.suppress(ConnectionError):
+                if isinstance(client.poll(0.005), Disconnect):
+                    told.append(client_id)
+        return told
+
     def disconnect(self) -> None:
         """In order, all of them."""
         for client in self.clients.values():
@@ -91,6 +117,14 @@ def test_clients_are_spread_and_come_back_to_their_node(fleet: Fleet) -> None:
         assert fleet.connect(client_id).session_present
         assert fleet.cluster.way_of(client_id) == [home, home]
     assert fleet.homes.items() <= fleet.cluster.proxies[0].table().items()
+
+
+def test_long_ids_are_told_apart_by_their_ends(cluster: Cluster) -> None:
+    names = [f"{'v' * 240}-{number}" for number in range(EACH * len(cluster.nodes))]
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(connected(cluster.port, name))
+        assert Counter(map(cluster.node_of, names)) == dict.fromkeys(cluster.nodes, EACH)
 
 
 def test_without_an_entry_the_numbers_decide(fleet: Fleet) -> None:
@@ -153,17 +187,25 @@ def test_clients_of_a_killed_node_are_back_at_once(fleet: Fleet) -> None:
         assert fleet.cluster.node_of(client_id) == home
 
 
-def test_a_stopping_node_gets_nobody(fleet: Fleet) -> None:
+def test_a_draining_node_gets_nobody_and_keeps_those_it_has_not_told(fleet: Fleet) -> None:
     node = fleet.cluster.nodes["node-3"]
-    assert node.stop() == 0
+    node.send_signal(signal.SIGTERM)
+    told: list[str] = []
+    while not told:  # or the test times out
+        told = fleet.sent_away()
     begun = time.monotonic()
-    for client_id in fleet.on("node-3"):
-        (goodbye,) = fleet.clients[client_id].wait_closed()
-        assert isinstance(goodbye, Disconnect)
-        assert goodbye.reason_code == SHUTTING_DOWN
-        assert fleet.connect(client_id).session_present
-        assert fleet.cluster.node_of(client_id) != "node-3"
+    assert fleet.connect(told[0]).session_present
     assert time.monotonic() - begun < AT_ONCE_SECONDS
+    fleet.cluster.proxies[0].wait_for_states({"node-3": "DOWN"})
+    assert node.is_running()
+    for client_id in fleet.on("node-3"):
+        if client_id not in told:
+            (goodbye,) = fleet.clients[client_id].wait_closed()
+            assert isinstance(goodbye, Disconnect)
+            assert goodbye.reason_code == ReasonCode.SERVER_SHUTTING_DOWN
+            assert fleet.connect(client_id).session_present
+        assert fleet.cluster.node_of(client_id) != "node-3"
+    assert node.wait() == 0
 
 
 def test_a_node_that_hangs_gets_nobody_once_it_is_noticed(fleet: Fleet) -> None:
@@ -210,6 +252,30 @@ def test_maintenance_keeps_clients_and_lets_none_in(fleet: Fleet) -> None:
         proxy.ask("set server mqtt/node-2 state ready")
 
 
+def test_clients_that_are_shed_go_where_there_is_room(fleet: Fleet) -> None:
+    """Once HAProxy has forgotten where they were: it would send them back."""
+    proxy = fleet.cluster.proxies[0]
+    proxy.ask("set server mqtt/node-2 state maint")
+    try:
+        for client_id in fleet.on("node-2"):
+            fleet.clients[client_id].disconnect()
+            fleet.connect(client_id)
+    finally:
+        proxy.ask("set server mqtt/node-2 state ready")
+    proxy.wait_for_states({"node-2": "UP"})
+    node = fleet.cluster.nodes["node-1"]
+    _wait_until(lambda: _sessions(node)["node-2"] == 0 and sum(_sessions(node).values()) == 3 * EACH)
+    proxy.ask("clear table mqtt")
+    assert node.post("/api/v1/rebalance", {"tolerance": 0, "per_second": 100}).status == 202
+    told: list[str] = []
+    while len(told) < EACH:  # or the test times out
+        told += fleet.sent_away()
+    for client_id in told:
+        assert fleet.connect(client_id).session_present
+    homes = [fleet.cluster.node_of(client_id) for client_id in fleet.clients]
+    assert Counter(homes) == dict.fromkeys(fleet.cluster.nodes, EACH)
+
+
 # HAProxy itself
 
 
@@ -254,27 +320,41 @@ def test_every_connect_gets_through(cluster: Cluster, version: int, size_bytes: 
     ids=["http", "tls", "pingreq", "nonsense"],
 )
 def test_what_is_not_mqtt_reaches_no_node(cluster: Cluster, data: bytes) -> None:
-    before = _sessions_of_nodes(cluster)
+    before = _given_to_nodes(cluster)
     with WireClient(cluster.port) as client:
         begun = time.monotonic()
         client.send_bytes(data)
         assert client.wait_closed() == []
         assert time.monotonic() - begun < AT_ONCE_SECONDS
-    assert _sessions_of_nodes(cluster) == before
+    assert _given_to_nodes(cluster) == before
 
 
 def test_half_a_connect_reaches_no_node(cluster: Cluster) -> None:
-    before = _sessions_of_nodes(cluster)
+    before = _given_to_nodes(cluster)
     with WireClient(cluster.port) as client:
         client.send_bytes(encode(_connect("half"), MQTT_5)[:-1])
         assert client.poll(0.2) is None
-        assert _sessions_of_nodes(cluster) == before
+        assert _given_to_nodes(cluster) == before
 
 
 def _connect(client_id: str) -> Connect:
     return Connect(client_id, MQTT_5, True, 0, None, None, None, None)
 
 
-def _sessions_of_nodes(cluster: Cluster) -> list[str]:
+def _sessions(node: NodeProcess) -> dict[str, int]:
+    """Connected clients by node, as the cluster has it."""
+    return {
+        each["name"]: each["sessions"] or 0 for each in json.loads(node.get("/api/v1/nodes").text)["nodes"]
+    }
+
+
+def _wait_until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+def _given_to_nodes(cluster: Cluster) -> list[str]:
     """How many connections each node has been given so far, as HAProxy counts them."""
     return [row["stot"] for row in cluster.proxies[0].statistics()]
