@@ -7,6 +7,7 @@
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
 #   make bench          Moorline beside mosquitto on this machine
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
+#   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
 #   make docs           docs/configuration.md from the settings
 #   make lock           requirements.lock from pyproject.toml
@@ -24,7 +25,7 @@ BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
 
-.PHONY: run test test-compiled lint coverage bench chaos build docs lock ci clean
+.PHONY: run test test-compiled lint coverage bench chaos reconnect build docs lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -56,6 +57,9 @@ bench: build
 
 chaos: .venv/stamp
 	MOORLINE_PURE=1 $(BIN)/python -m tests.cluster.chaos $(ARGS) --write docs/failover.md
+
+reconnect: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.reconnect $(ARGS)
 
 docs: .venv/stamp
 	$(BIN)/python -m docs.generate

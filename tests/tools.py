@@ -14,9 +14,14 @@ E2E = Path(__file__).parent / "e2e"
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian puts servers; not on everybody's PATH
 
 
+def find_tool(name: str) -> str | None:
+    """The path of a program, if it is installed."""
+    return shutil.which(name) or shutil.which(name, path=_SYSTEM_DIRECTORIES)
+
+
 def require_tool(name: str) -> str:
     """The path of a program, or the end of this test."""
-    path = shutil.which(name) or shutil.which(name, path=_SYSTEM_DIRECTORIES)
+    path = find_tool(name)
     return path if path is not None else _missing(f"{name} is not installed")
 
 

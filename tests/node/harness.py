@@ -119,6 +119,10 @@ class NodeProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def freeze(self) -> None:
+        """It keeps its connections and does nothing, until it gets SIGCONT or is killed."""
+        self.send_signal(signal.SIGSTOP)
+
     def wait(self, seconds: float = STOP_SECONDS) -> int:
         """Waits for its end; the exit code."""
         assert self._process is not None
