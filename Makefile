@@ -25,7 +25,7 @@ BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
 
-.PHONY: run test test-compiled lint coverage bench chaos reconnect build docs lock ci clean
+.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos reconnect build docs lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -60,6 +60,12 @@ chaos: .venv/stamp
 
 reconnect: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.reconnect $(ARGS)
+
+subscribe: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.subscribe $(ARGS)
+
+bench-across: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.across --write docs/across.md $(ARGS)
 
 docs: .venv/stamp
 	$(BIN)/python -m docs.generate
