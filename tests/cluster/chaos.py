@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+import shutil
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from typing import Final
 
 import uvloop
 
+from tests.cluster.checker import line
 from tests.cluster.faults import KINDS, Kind
 from tests.cluster.nodes import DAMPING_OFF, Cluster, running_cluster
 from tests.cluster.record import FaultBegan
@@ -40,8 +42,11 @@ PATIENCE_SECONDS: Final = 300.0
 class Chaos:
     """One run."""
 
-    def __init__(self, cluster: Cluster, seed: str, seconds: float, only: Sequence[str]) -> None:
+    def __init__(
+        self, cluster: Cluster, directory: Path, seed: str, seconds: float, only: Sequence[str]
+    ) -> None:
         self.summary = Summary()
+        self._directory = directory
         self._cluster = cluster
         self._seed = seed
         self._seconds = seconds
@@ -78,6 +83,10 @@ class Chaos:
         self.summary.add(scene.record.events, violations)
         if violations:
             print(f"\n{scene.report(violations)}\n", flush=True)
+            events = scene.record.events
+            (self._directory / f"{scene.prefix}.record").write_text(
+                "\n".join([line(events, position) for position in range(len(events))])
+            )
 
     async def _strike(self, scene: Scene, deadline: float) -> None:
         """One fault after the other."""
@@ -111,12 +120,16 @@ class Chaos:
 
 async def _main(arguments: argparse.Namespace) -> int:
     print(f"seed {arguments.seed}, {arguments.nodes} nodes, {arguments.minutes:g} minutes", flush=True)
-    with tempfile.TemporaryDirectory(prefix="moorline-chaos-") as directory:
-        async with running_cluster(
-            Path(directory), arguments.nodes, together=arguments.together, environment=DAMPING_OFF
-        ) as cluster:
-            chaos = Chaos(cluster, arguments.seed, arguments.minutes * 60, arguments.only)
-            await chaos.run()
+    directory = Path(tempfile.mkdtemp(prefix="moorline-chaos-"))
+    async with running_cluster(
+        directory, arguments.nodes, together=arguments.together, environment=DAMPING_OFF
+    ) as cluster:
+        chaos = Chaos(cluster, directory, arguments.seed, arguments.minutes * 60, arguments.only)
+        await chaos.run()
+    if chaos.summary.violations:
+        print(f"\nrecords of the scenes and logs of the nodes: {directory}")
+    else:
+        shutil.rmtree(directory)
     text = page(chaos.summary, arguments.seed, arguments.nodes, arguments.minutes)
     print(f"\n{text}")
     if arguments.write is not None:

@@ -226,16 +226,29 @@ def _name(message: Message) -> str:
 def excerpt(record: Sequence[Event], violation: Violation) -> str:
     """The part of the record that a violation is about: the message, the client's connection, the faults; and
     what came of the same stream around it."""
-    lines = []
+    lines: list[str] = []
+    shown = 0
     for position, event in enumerate(record):
-        if _concerns(record, position, event, violation):
-            mark = ">" if position == violation.position else " "
-            lines.append(f"{mark} {position:>7} {event.at - record[0].at:9.4f} {_shown(event)}")
-    if len(lines) > _EXCERPT_EVENTS:
-        shown = next((i for i, line in enumerate(lines) if line.startswith(">")), len(lines))
-        begin = max(0, min(shown - _EXCERPT_EVENTS // 2, len(lines) - _EXCERPT_EVENTS))
-        lines = lines[begin : begin + _EXCERPT_EVENTS]
-    return "\n".join([str(violation), *lines])
+        if not _concerns(record, position, event, violation):
+            continue
+        is_it = position == violation.position
+        if is_it or (violation.position < 0 and _of(event, violation)):
+            shown = len(lines)
+        lines.append(f"{'>' if is_it else ' '} {line(record, position)}")
+    begin = max(0, min(shown - _EXCERPT_EVENTS // 2, len(lines) - _EXCERPT_EVENTS))
+    return "\n".join([str(violation), *lines[begin : begin + _EXCERPT_EVENTS]])
+
+
+def line(record: Sequence[Event], position: int) -> str:
+    """One event of a record."""
+    event = record[position]
+    return f"{position:>7} {event.at - record[0].at:9.4f} {_shown(event)}"
+
+
+def _of(event: Event, violation: Violation) -> bool:
+    """Whether it is about the message that is missing."""
+    message: Message | None = getattr(event, "message", None)
+    return message is not None and message == violation.message and event.client == message.publisher
 
 
 def _concerns(record: Sequence[Event], position: int, event: Event, violation: Violation) -> bool:

@@ -98,6 +98,7 @@ class Client:
         self._wills = 0
         self._changed = asyncio.Event()  # a connection is there, or gone, or something was acknowledged
         self._is_stopping = False
+        self._taken_over = 0  # so many of the abandoned ones: the others had no successor
         self._farewells: list[Wire] = []
 
     # For tests
@@ -237,6 +238,7 @@ class Client:
             Connected(self.record.clock(), self.name, wire.node, connack.session_present, is_persistent)
         )
         self._wire = wire
+        self._taken_over = len(self.abandoned)
         self._why = "lost"
         self._avoid = ""
         self.on_connected(connack.session_present)
@@ -307,12 +309,14 @@ class Client:
 
     async def _clear(self) -> None:
         """Abandoned connections must have been closed by their nodes; all sockets are closed here."""
-        waiting = [wire.closed for wire in self.abandoned if not wire.closed.done()]
+        taken_over = self.abandoned[: self._taken_over]
+        waiting = [wire.closed for wire in taken_over if not wire.closed.done()]
         if waiting:
             await asyncio.wait(waiting, timeout=KICK_SECONDS)
-        for wire in self.abandoned:
+        for wire in taken_over:
             if not wire.closed.done():
                 self.broken(f"{wire.node} keeps a connection that was taken over")
+        for wire in self.abandoned:
             wire.abort()
 
 

@@ -238,7 +238,7 @@ async def stop_at_call(stage: Stage) -> None:
     is_kill = stage.chance.random() < 0.5
     kind = f"stopped {where} a call, then {'killed' if is_kill else 'continued'}"
     stage.cluster.began(kind, node.name)
-    await end_stop(stage, node, is_kill)
+    await end_stop(stage, node, trap, is_kill)
     stage.cluster.ended(kind, node.name)
 
 

@@ -124,7 +124,7 @@ async def stop_in_flow(stage: Stage, flow: Flow, case: Case) -> bool:
             await asyncio.wait([sprung], timeout=LATE_SECONDS)
         if trap.sprung.is_set():
             stage.cluster.began(str(case), node.name)
-            await end_stop(stage, node, case.is_kill)
+            await end_stop(stage, node, trap, case.is_kill)
             stage.cluster.ended(str(case), node.name)
         node.proxy.trap = None
         sprung.cancel()

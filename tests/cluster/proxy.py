@@ -222,12 +222,16 @@ class Proxy:
     def cut(self) -> None:
         """Resets all connections, and every new one."""
         self.is_cut = True
-        for link in list(self.links):
-            link.end()
+        self.reset()
 
     def swallow(self) -> None:
         """Takes everything and moves nothing on."""
         self.is_black_hole = True
+
+    def reset(self) -> None:
+        """Ends the connections there are; what is held is thrown away."""
+        for link in list(self.links):
+            link.end()
 
     def mend(self) -> None:
         """Works again, without delay and without a trap."""

@@ -87,8 +87,10 @@ async def rejoined(stage: Stage, node: ClusterNode, incarnation: str) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def end_stop(stage: Stage, node: ClusterNode, is_kill: bool) -> None:
-    """A node that stands in a trap is killed, or its clients go elsewhere and it goes on."""
+async def end_stop(stage: Stage, node: ClusterNode, trap: Trap, is_kill: bool) -> None:
+    """A node that stands in a trap is killed, or its clients go elsewhere and it goes on. A call before which
+    it was stopped has not been made: its connection is lost, and the node has to decide again what it
+    sends."""
     if is_kill:
         await node.kill()
         node.proxy.mend()
@@ -98,5 +100,7 @@ async def end_stop(stage: Stage, node: ClusterNode, is_kill: bool) -> None:
         if client.node == node.name:
             client.move(stage.chance.choice([Move.ABANDON, Move.CUT]))
     await stage.moment(0.5)
+    if not trap.after:
+        node.proxy.reset()
     node.thaw()
     node.proxy.mend()

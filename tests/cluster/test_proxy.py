@@ -162,8 +162,7 @@ def test_trap_of_one_who_dies(server: RedisServer) -> None:
         proxy.trap = Trap(1, lambda: None, operations=frozenset({"join"}))
         call = asyncio.ensure_future(joins(caller))
         await proxy.trap.sprung.wait()
-        for link in list(proxy.links):
-            link.end()
+        proxy.reset()
         with pytest.raises(redis.ConnectionError):
             await call
         proxy.mend()
