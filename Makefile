@@ -55,8 +55,8 @@ coverage: .venv/stamp
 bench: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.compare $(ARGS)
 
-chaos: .venv/stamp
-	MOORLINE_PURE=1 $(BIN)/python -m tests.cluster.chaos $(ARGS) --write docs/failover.md
+chaos: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.chaos $(ARGS) --write docs/failover.md
 
 reconnect: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.reconnect $(ARGS)

@@ -294,18 +294,20 @@ class Router:
         message = publication.message
         session = publication.session
         client_id = session.client_id if session is not None else message.publisher
-        if targets:
-            publication.is_matched = True
         # A client whose session ends with its connection never sends anything again.
         may_repeat = message.token != b"" and (session is None or session.queued is not None)
         for target in targets:
             subscriber = target.subscriber
             qos = min(target.qos, message.qos)  # [MQTT-3.8.4-8]
             if qos > 0 and not subscriber.is_direct:
+                publication.is_matched = True
                 self._enqueue(publication, target, qos, client_id)
-            elif subscriber.node:
+                continue
+            if subscriber.node:
                 self._route_to_node(publication, subscriber)
-            elif subscriber.session is not None and not (
+                continue
+            publication.is_matched = True
+            if subscriber.session is not None and not (
                 may_repeat and self._had(message.token, subscriber.key)
             ):
                 self._hand_to(subscriber, target, message, qos, client_id)
@@ -319,9 +321,11 @@ class Router:
         elif message.qos > 0 and kind == DIRECT_INTEREST:
             self._send_to(subscriber.node, publication)
         elif message.qos == 0 or kind == AT_MOST_ONCE_INTEREST:
+            publication.is_matched = True
             self.transit.publish(subscriber.node, message)
 
     def _send_to(self, node: str, publication: Publication) -> None:
+        publication.is_matched = True
         send = self._sends_of.get(node)
         if send is None or send.is_full():
             send = NodeMessages(node)

@@ -36,7 +36,7 @@ from tests.bench.brokers import moorline_version
 from tests.cluster.wire import Wire, connack_of, open_wire
 
 ARRIVAL_SECONDS: Final = 10.0
-_CHURNERS: Final = 4  # on each node
+_CHURNERS: Final = 8  # on each node
 _PAIRS: Final = 4  # in each direction
 
 

@@ -72,6 +72,12 @@ class WireClient:
         self.send(Connect(client_id, self.version, clean_start, keep_alive, None, None, will, properties))
         return self.expect(Connack)
 
+    def connect_only(
+        self, client_id: str, *, clean_start: bool, properties: Properties | None = None
+    ) -> None:
+        """CONNECT, whose CONNACK may take its time."""
+        self.send(Connect(client_id, self.version, clean_start, 0, None, None, None, properties))
+
     def subscribe(
         self,
         *filters: str,
