@@ -31,7 +31,7 @@ run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
 
 test: .venv/stamp
-	MOORLINE_PURE=1 $(BIN)/python -m pytest -n auto $(ARGS)
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # The tests are copied beside the compiled packages, so that nothing can be imported from the sources here.
 test-compiled: build

@@ -19,7 +19,7 @@ from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode, encode
 from broker.observability.logs import get_logger
-from broker.session import Intake, QueueState, SendingLimits, Session, will_message
+from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
 from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Reply, Request
@@ -41,6 +41,38 @@ class Handshake:
     expiry_seconds: int
     server_keep_alive_seconds: int | None
     window: int
+    nonce: bytes
+
+    def ask(self) -> None:
+        """Asks for the session.
+
+        A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
+        outcome is unknown must not take the session from a node to which the client has gone meanwhile."""
+        client = self.client
+        if client.is_closed:
+            return
+        committer = client.hub.committer
+        committer.request(
+            self._claim(False),
+            self.claimed,
+            frees_memory=True,
+            revise=lambda: self._claim(client.is_closed),
+        )
+        committer.read_tail()
+
+    def _claim(self, is_repeat: bool) -> Request:
+        will = will_message(self.client_id, self.packet.will) if self.packet.will is not None else None
+        return sessions.claim(
+            self.client_id,
+            nonce=self.nonce,
+            clean_start=self.packet.clean_start,
+            expiry_seconds=self.expiry_seconds,
+            protocol=self.packet.version,
+            window=self.window,
+            will=_pack_will(will) if will is not None else None,
+            will_delay_seconds=will.delay_seconds if will is not None else 0,
+            is_repeat=is_repeat,
+        )
 
     def claimed(self, reply: Reply) -> None:
         """The store has answered the claim."""
@@ -255,58 +287,28 @@ def on_connect(client: Client, packet: Packet) -> None:
     maximum = settings.keep_alive_maximum_seconds
     is_too_long = maximum > 0 and not 0 < packet.keep_alive <= maximum
     server_keep_alive = maximum if is_too_long and packet.version == MQTT_5 else None  # [MQTT-3.2.2-21]
-    will: bytes | None = None
-    will_delay = 0
-    if packet.will is not None:
-        message = will_message(client_id, packet.will)
-        will = records.pack_will(
-            message.topic,
-            message.payload,
-            message.qos,
-            message.retain,
-            message.properties,
-            message.message_expiry_seconds,
-            message.client_id,
-        )
-        will_delay = message.delay_seconds
     window = min(client.connection.client_receive_maximum, settings.inflight_limit)
-    handshake = Handshake(client, packet, client_id, not packet.client_id, expiry, server_keep_alive, window)
     nonce = secrets.token_bytes(8)
-
-    def claim(is_repeat: bool) -> Request:
-        return sessions.claim(
-            client_id,
-            nonce=nonce,
-            clean_start=packet.clean_start,
-            expiry_seconds=expiry,
-            protocol=packet.version,
-            window=window,
-            will=will,
-            will_delay_seconds=will_delay,
-            is_repeat=is_repeat,
-        )
-
-    def ask() -> None:
-        if client.is_closed:
-            return
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # outcome is unknown must not take the session from a node to which the client has gone meanwhile. A
-        # full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        # outcome
-        # A full Redis lets claims through: it is those who come back that empty their queues. A claim whose
-        hub.committer.request(
-            claim(False),
-            handshake.claimed,
-            frees_memory=True,
-            revise=lambda: claim(client.is_closed),
-        )
-        hub.committer.read_tail()
-
+    handshake = Handshake(
+        client, packet, client_id, not packet.client_id, expiry, server_keep_alive, window, nonce
+    )
     delay_seconds = hub.fights.delay(client_id, hub.tick())
     if delay_seconds:
-        asyncio.get_running_loop().call_later(delay_seconds, ask)
+        asyncio.get_running_loop().call_later(delay_seconds, handshake.ask)
     else:
-        ask()
+        handshake.ask()
+
+
+def _pack_will(will: WillMessage) -> bytes:
+    return records.pack_will(
+        will.topic,
+        will.payload,
+        will.qos,
+        will.retain,
+        will.properties,
+        will.message_expiry_seconds,
+        will.client_id,
+    )
 
 
 def refuse(client: Client, reason_code: ReasonCode, reason: str) -> None:

@@ -1,13 +1,18 @@
-"""Nodes of one cluster, for all tests of a module: each test uses client ids and topics of its own."""
+"""Nodes of one cluster, for all tests of a module: each test uses client ids and topics of its own. And a
+Redis for tests of what nodes are made of, each with a key prefix of its own."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from cluster.store.library import library_source
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, running_redis
+from tests.store.caller import Caller
+from tests.store.servers import RunningServer, running_server
 
 
 @contextlib.contextmanager
@@ -40,6 +45,27 @@ def nodes(
     """Two nodes; tests that kill one start their own."""
     with running_nodes(tmp_path_factory.mktemp("nodes"), redis_of_cluster.url, 2) as (first, second):
         yield first, second
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Of the tests that have a loop."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A Valkey that has an append-only file."""
+    with running_server("valkey", Path(tmp_path_factory.mktemp("redis")), "--appendonly", "yes") as running:
+        yield running
+
+
+@pytest.fixture
+def node_caller(server: RunningServer) -> Iterator[Caller]:
+    """A node as the function library sees it, in a cluster of its own."""
+    with redis.Redis(unix_socket_path=server.url.removeprefix("unix://")) as client:
+        client.function_load(library_source(), replace=True)
+        yield Caller.with_new_prefix(client)
 
 
 @pytest.fixture

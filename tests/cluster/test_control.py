@@ -1,11 +1,9 @@
 """The cluster as seen and steered from Redis: nodes that are only rows there, with inboxes nobody reads."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
-import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,28 +20,15 @@ from cluster.control import (
 from cluster.node_info import NodeInfo
 from cluster.store import inbox_records, inboxes, keys, membership
 from cluster.store.inbox_records import Command
-from cluster.store.library import library_source
 from cluster.store.store import open_store
 from tests.store.caller import Caller
-from tests.store.servers import RunningServer, running_server
+from tests.store.servers import RunningServer
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server("valkey", Path(tmp_path_factory.mktemp("redis")), "--appendonly", "yes") as running:
-        yield running
-
-
-@pytest.fixture
-def caller(server: RunningServer) -> Iterator[Caller]:
-    with redis.Redis(unix_socket_path=server.url.removeprefix("unix://")) as client:
-        client.function_load(library_source(), replace=True)
-        yield Caller.with_new_prefix(client)
+def caller(node_caller: Caller) -> Caller:
+    """A node."""
+    return node_caller
 
 
 @asynccontextmanager

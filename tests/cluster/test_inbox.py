@@ -1,13 +1,11 @@
 """Inbox, bells, channels and reassurance on a real Redis."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 import pytest
-import redis
 
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
@@ -19,10 +17,9 @@ from cluster.store.call import Call
 from cluster.store.errors import NodeGone
 from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record
 from cluster.store.lane import CallReplies
-from cluster.store.library import library_source
 from cluster.store.store import Store, open_store
 from tests.store.caller import Caller
-from tests.store.servers import RunningServer, running_server
+from tests.store.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
 
@@ -30,22 +27,9 @@ NODE = "node-1"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server("valkey", Path(tmp_path_factory.mktemp("redis")), "--appendonly", "yes") as running:
-        yield running
-
-
-@pytest.fixture
-def caller(server: RunningServer) -> Iterator[Caller]:
+def caller(node_caller: Caller) -> Caller:
     """Another node."""
-    with redis.Redis(unix_socket_path=server.url.removeprefix("unix://")) as client:
-        client.function_load(library_source(), replace=True)
-        yield Caller.with_new_prefix(client).other()
+    return node_caller.other()
 
 
 class Reader:

@@ -1,23 +1,20 @@
 """The reaper on a real Redis: it may die between any two of its calls, and others may do the same work."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 import pytest
-import redis
 
 from cluster.reaper import Reaper
 from cluster.store import inboxes, keys, membership, subscriptions
 from cluster.store.call import Reply, Request
 from cluster.store.deadlines import DueWill, EndedSession
 from cluster.store.errors import NodeGone, StoreUnavailable
-from cluster.store.library import library_source
 from cluster.store.store import Store, open_store
 from tests.store.caller import Caller
-from tests.store.servers import RunningServer, running_server
+from tests.store.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
 
@@ -26,22 +23,9 @@ FILTERS = 600
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server("valkey", Path(tmp_path_factory.mktemp("redis")), "--appendonly", "yes") as running:
-        yield running
-
-
-@pytest.fixture
-def dead(server: RunningServer) -> Iterator[Caller]:
+def dead(node_caller: Caller) -> Caller:
     """The node that will be dead, in a cluster of its own."""
-    with redis.Redis(unix_socket_path=server.url.removeprefix("unix://")) as client:
-        client.function_load(library_source(), replace=True)
-        yield Caller.with_new_prefix(client).other("dead")
+    return node_caller.other("dead")
 
 
 class Life:

@@ -1,38 +1,21 @@
 """The scrub on a real Redis: what it deletes, what it leaves, whose turn it is."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-import redis
 
 from cluster.scrub import Scrub
 from cluster.store import keys, subscriptions
 from cluster.store.keys import SUBSCRIPTION_SHARDS
-from cluster.store.library import library_source
 from cluster.store.store import open_store
 from tests.store.caller import OPTIONS, Caller
-from tests.store.servers import RunningServer, running_server
+from tests.store.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server("valkey", Path(tmp_path_factory.mktemp("redis"))) as running:
-        yield running
-
-
-@pytest.fixture
-def caller(server: RunningServer) -> Iterator[Caller]:
-    with redis.Redis(unix_socket_path=server.url.removeprefix("unix://")) as client:
-        client.function_load(library_source(), replace=True)
-        yield Caller.with_new_prefix(client)
+def caller(node_caller: Caller) -> Caller:
+    """A node."""
+    return node_caller
 
 
 def write_rows(caller: Caller, *rows: tuple[str, str, int]) -> None:

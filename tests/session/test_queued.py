@@ -35,7 +35,8 @@ def test_an_entry_it_has_sent_already_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", ["gap", "beyond hi", "no quota", "blocked", "in flight", "released", "completed"]
+    "reason",
+    ["gap", "another gen", "beyond hi", "no quota", "blocked", "in flight", "released", "completed"],
 )
 def test_what_can_not_be_sent_is_read_from_the_queue_later(reason: str) -> None:
     link = Link()
@@ -44,6 +45,8 @@ def test_what_can_not_be_sent_is_read_from_the_queue_later(reason: str) -> None:
     delivery = entry(1)
     if reason == "gap":
         delivery = entry(2)
+    elif reason == "another gen":  # of a session that has ended, or of one that we don't know of yet
+        delivery.gen = outbound.gen + 1
     elif reason == "beyond hi":
         outbound.hi = 0
     elif reason == "no quota":
@@ -100,6 +103,33 @@ def test_a_raise_that_finds_more_in_the_queue() -> None:
     assert link.take_changed() == 1
     assert not outbound.wants_raise()  # the page raises it
     assert outbound.wanted_page() == 8
+
+
+# What the bell says
+
+
+def test_who_has_everything_need_not_look() -> None:
+    link = Link()
+    outbound = link.queued(window=8)
+    outbound.take(entry(1))
+    outbound.look(1)
+    assert not _is_behind(outbound)
+    assert link.take_changed() == 0
+
+
+def test_what_was_not_handed_over_is_read_from_the_queue() -> None:
+    link = Link()
+    outbound = link.queued(window=8)
+    for _ in range(2):
+        outbound.look(2)
+    assert _is_behind(outbound)
+    assert link.take_changed() == 1
+    assert outbound.wanted_page() == 8
+    outbound.take_page(10, 1, [entry(1)], 8)  # was answered before the second entry was there
+    assert _is_behind(outbound)
+    outbound.take_page(10, 2, [entry(2)], 8)
+    assert payloads(link.take()) == [b"1", b"2"]
+    assert not _is_behind(outbound)
 
 
 # Pages
