@@ -362,12 +362,12 @@ def duels(count: int) -> Fault:
 
     async def fault(stage: Stage) -> None:
         client = stage.chance.choice(stage.scene.subscribers)
-        stage.cluster.began("claimed by two nodes", CLIENTS)
         for _ in range(count):
+            stage.cluster.began("claimed by two nodes", CLIENTS)
             first = stage.node_of(stage.scene.clients)
             client.move(stage.chance.choice([Move.CUT, Move.ABANDON]), first, stage.cluster.other(first))
             await client.until(lambda: client.is_connected)
-        stage.cluster.ended("claimed by two nodes", CLIENTS)
+            stage.cluster.ended("claimed by two nodes", CLIENTS)
 
     return fault
 
@@ -405,5 +405,5 @@ KINDS: Final = {
     "rolling restart": Kind(rolling_restart, 0.5),
     "move at each message": Kind(move_at_each_message, 2),
     "handshake cut": Kind(cut_handshake, 4),
-    "two nodes at once": Kind(duels(5), 1, 2),
+    "two nodes at once": Kind(duels(50), 1.5, 2),
 }
