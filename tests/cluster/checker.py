@@ -27,9 +27,10 @@ the message was acknowledged, and the message was published before its UNSUBACK.
 drained after that UNSUBACK, nothing comes any more for this subscription.
 
 *will*. A will is a message like others: owed to its subscribers from the moment on at which an accepted
-connection was lost; never delivered if the client sent DISCONNECT, unless the node or Redis was struck at
-that moment; may be sent or not if its CONNECT was never accepted. At QoS 1 too it comes once: again only on a
-later connection of the subscriber and with DUP. Order is not asked of wills.
+connection was lost; never delivered if the client sent DISCONNECT. It may be sent or not if the node did not
+close then in time, if the node or Redis was struck at that moment, and if its CONNECT was never accepted. At
+QoS 1 too it comes once: again only on a later connection of the subscriber and with DUP. Order is not asked
+of wills.
 
 *session*. CONNACK says "session present" if there was a persistent session, and doesn't if there was none.
 

@@ -189,7 +189,8 @@ class Client:
         if not places:
             place = self._places.choose(self.random, self._avoid)
             places = (place,) if place is not None else ()
-        opened = [wire for place in places if (wire := await self._open(place)) is not None]
+        attempts = await asyncio.gather(*[self._open(place) for place in places])
+        opened = [wire for wire in attempts if wire is not None]
         wire = await self._survivor(opened)
         if wire is not None and not self._is_stopping:
             self.use(wire, wire.connack.result())
@@ -302,8 +303,7 @@ class Client:
         """Waits until the node has closed after our DISCONNECT: before that nobody knows that it counted."""
         for wire in self._farewells:
             done, _ = await asyncio.wait([wire.closed], timeout=LEAVE_SECONDS)
-            kind = Left if done else Lost
-            self.record.add(kind(self.record.clock(), self.name, wire.node))
+            self.record.add(Left(self.record.clock(), self.name, wire.node, bool(done)))
             wire.abort()
         self._farewells.clear()
 

@@ -27,6 +27,7 @@ from tests.cluster.stage import (
 )
 
 _STRUCK_SECONDS: Final = 5.0
+_TRAP_SECONDS: Final = 1.0
 LEASE_SECONDS: Final = 12.0
 """A will that a dead node had claimed is sent again by another one within so long."""
 TRAPPED: Final = (
@@ -228,13 +229,16 @@ async def stop_at_call(stage: Stage) -> None:
     """A node is stopped before a call, or between the call and its reply, and then killed or continued, when
     its clients are elsewhere."""
     node = stage.node_of(stage.scene.clients)
-    operation = stage.chance.choice(TRAPPED)
-    trap = Trap(stage.chance.randint(1, 3), node.freeze, stage.chance.random() < 0.5, frozenset({operation}))
-    where = "after" if trap.after else "before"
-    set_trap(node, trap)
-    if not await first_sprung([trap], 2.0):
+    trap = Trap(0, node.freeze)
+    has_sprung = False
+    while not has_sprung:  # not every operation is under way all the time
         node.proxy.mend()
-        return
+        operation = stage.chance.choice(TRAPPED)
+        trap = Trap(
+            stage.chance.randint(1, 3), node.freeze, stage.chance.random() < 0.5, frozenset({operation})
+        )
+        has_sprung = await first_sprung([set_trap(node, trap)], _TRAP_SECONDS)
+    where = "after" if trap.after else "before"
     is_kill = stage.chance.random() < 0.5
     kind = f"stopped {where} a call, then {'killed' if is_kill else 'continued'}"
     stage.cluster.began(kind, node.name)

@@ -38,8 +38,8 @@ NEVER: Final = 1 << 62
 
 @dataclass(slots=True)
 class Fate:
-    """What is known of a message. A will is owed from the loss of its connection on; it is `certain` if the
-    broker is known to have it, and `cancelled` if the client is known to have taken it back."""
+    """What is known of a message. `acknowledged` is where the broker was known to have it: a will is owed
+    from the loss of its connection on. It is cancelled if the client is known to have taken it back."""
 
     first: int
     acknowledged: int = NEVER
@@ -210,7 +210,7 @@ def _ended(story: Story, position: int, event: Event) -> None:
     if isinstance(event, Lost):
         if state.has_will:
             will.acknowledged = position
-    elif state.has_will and not story.was_struck(event.node, event.at):
+    elif state.has_will and event.is_confirmed and not story.was_struck(event.node, event.at):
         will.is_cancelled = True
     state.has_will = False
 

@@ -63,9 +63,11 @@ class Lost(Event):
 
 @dataclass(frozen=True, slots=True)
 class Left(Event):
-    """The client sent DISCONNECT, and then the connection was closed by the node."""
+    """The client sent DISCONNECT. `is_confirmed`: then the connection was closed by the node, in time; else
+    nobody knows whether the node has got it."""
 
     node: str
+    is_confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

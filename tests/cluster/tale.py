@@ -69,9 +69,9 @@ class Tale:
         """The connection ends."""
         self.record.add(Lost(self.now(), client, node))
 
-    def leave(self, client: str = "s", node: str = "a") -> None:
+    def leave(self, client: str = "s", node: str = "a", is_confirmed: bool = True) -> None:
         """DISCONNECT."""
-        self.record.add(Left(self.now(), client, node))
+        self.record.add(Left(self.now(), client, node, is_confirmed))
 
     def subscribe(self, filter: str = TOPIC, qos: int = 2) -> None:
         """SUBSCRIBE and SUBACK."""

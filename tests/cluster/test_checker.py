@@ -392,6 +392,16 @@ def test_will_after_a_disconnect_that_may_not_have_counted(node: str, found: lis
     assert kinds(tale) == found
 
 
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_will_after_a_disconnect_that_was_not_confirmed(is_sent: bool) -> None:
+    tale = doomed()
+    tale.leave("w", is_confirmed=False)
+    if is_sent:
+        tale.take(tale.will())
+    tale.drain()
+    assert kinds(tale) == []
+
+
 def test_will_of_a_connection_that_was_never_accepted() -> None:
     for is_sent in (False, True):
         tale = subscribed()
