@@ -125,8 +125,9 @@ class Hub:
 
     def _flush(self) -> None:
         self.flush_scheduled = False
-        flush_all(self.ready)
-        self.transmit()
+        if not self.pulse.look():  # what was decided before a gap waits until it is settled
+            flush_all(self.ready)
+            self.transmit()
 
 
 class Client:

@@ -34,7 +34,7 @@ from broker.session import Drops, Intake, Outbox, Session, flush_all
 from cluster.pulse import Pulse
 from cluster.store import inboxes, letters, receive, subscriptions
 from cluster.store.errors import ItemError
-from cluster.store.lane import Ask, Call, CallReplies, Reply, Request
+from cluster.store.lane import Ask, Call, CallReplies, Exchange, Reply, Request
 from cluster.store.reply import as_text
 from cluster.store.store import Store
 
@@ -189,17 +189,13 @@ class Committer:
         if not (calls or has_batch or self._after_log or self._must_follow):
             return
 
-        async def revise(ask: Ask) -> Sequence[Call]:
-            await self._around.reassure(ask)
-            self._router.strike_lost()
+        def pack_again() -> list[Call]:
             packed_again = self._router.pack_again() if router_calls else []
             return session_calls + asking.revised() + packed_again
 
         started = time.monotonic()
-        exchange = await self._lane.exchange(calls, has_batch, revise)
+        exchange = await self._exchange(calls, has_batch, pack_again)
         self._around.observe(time.monotonic() - started, sum(len(call.requests) for call in calls))
-        if self._around.pulse.look():
-            await self._settle_doubt()
         replies = exchange.replies
         first_asked = len(session_calls)
         first_routed = first_asked + len(asking.calls)
@@ -216,6 +212,22 @@ class Committer:
         self._flush()
         await self._note_room(has_room)
 
+    async def _exchange(
+        self, calls: Sequence[Call], read_version: bool, pack_again: Callable[[], Sequence[Call]]
+    ) -> Exchange:
+        """Asks, if need be again on another connection; then this node may have lost sessions, and what those
+        wanted is left out by `pack_again`. Nobody gets the answer before every doubt is settled."""
+
+        async def revise(ask: Ask) -> Sequence[Call]:
+            await self._around.reassure(ask)
+            self._router.strike_lost()
+            return pack_again()
+
+        exchange = await self._lane.exchange(calls, read_version, revise)
+        if self._around.pulse.look():
+            await self._settle_doubt()
+        return exchange
+
     def _end_batch(self, version: str | None) -> None:
         """Serves those who came meanwhile; acknowledges the batch if nothing of it is left to do."""
         if version is not None and self._router.is_outdated(version):
@@ -226,8 +238,9 @@ class Committer:
             self._settle_tokens()
 
     def _flush(self) -> None:
-        flush_all(self._ready)
-        self._around.transmit()
+        if not self._around.pulse.look():  # what was decided before a gap waits until it is settled
+            flush_all(self._ready)
+            self._around.transmit()
 
     def _hand_over(self) -> None:
         """Tells the owners of sessions what is in their queues now. Only hints, so nobody waits for them."""
@@ -271,8 +284,8 @@ class Committer:
 
     async def _read_log(self) -> bool:
         """Applies changes that others, and we ourselves, have logged; whether there are more."""
-        request = subscriptions.log_since(self._index.version)
-        exchange = await self._lane.exchange([Call("free", [request])])
+        calls = [Call("free", [subscriptions.log_since(self._index.version)])]
+        exchange = await self._exchange(calls, False, lambda: calls)
         answer = exchange.replies[0]
         if isinstance(answer, Exception):
             raise answer

@@ -7,7 +7,7 @@ from typing import cast
 import anyio
 import pytest
 
-from broker.mqtt import Puback, Publish
+from broker.mqtt import Packet, Puback, Publish, Pubrel
 from broker.routing import CommitSurroundings, Committer
 from broker.session import Delivery, Message, Session
 from cluster.pulse import Pulse
@@ -45,6 +45,7 @@ class TableLane:
         self.refusals = 0
         self.failure: StoreError | None = None
         self.began = anyio.Event()
+        self.on_asked: Callable[[list[Request]], None] = lambda requests: None
         self.is_lost = False  # the next exchange is lost, and sent again
         self.lost: list[list[Request]] = []
         self._go = anyio.Event()
@@ -76,6 +77,8 @@ class TableLane:
     async def _exchange(self, calls: Sequence[Call], read_version: bool) -> Exchange:
         self.asked.append([request for call in calls for request in call.requests])
         self.functions.append([call.function for call in calls])
+        if self.asked[-1]:
+            self.on_asked(self.asked[-1])
         self.began.set()
         await self._go.wait()
         is_full = self.refusals > 0
@@ -606,6 +609,29 @@ async def test_an_answer_that_comes_after_a_gap_waits_for_the_doubt() -> None:
     assert commit.lane.operations()[1] == ["reassure"]
     assert commit.told == [("node", "goes on")]
     assert len(room.got("publisher")) == 1
+
+
+async def test_what_was_decided_before_a_gap_waits_for_the_doubt() -> None:
+    """The node is stopped while it reads the log, and PUBREL waits to be written."""
+    commit = Commit()
+    client = commit.room.connect("client", queue=new_queue())
+    assert client.queued is not None
+    client.queued.take(Delivery(Message("t", b"", 2, False), 2, False, (), 1, 1))
+    commit.room.got("client")
+    client.outbound.pubrec(1, 0)
+    written: list[list[Packet]] = []
+
+    def answer(requests: list[Request]) -> None:
+        if requests[0][0] == "log_since":
+            commit.now += 10.0
+        elif requests[0][0] == "reassure":
+            written.append(commit.room.wires["client"].take())
+
+    commit.lane.on_asked = answer
+    commit.committer.follow_log()
+    await commit.run_until_idle()
+    assert written == [[]]
+    assert commit.room.got("client") == [Pubrel(1)]
 
 
 async def test_what_is_sent_again_leaves_out_what_lost_clients_published() -> None:
