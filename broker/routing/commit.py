@@ -255,11 +255,7 @@ class Committer:
         else:
             tail = as_text(reply)
 
-        def go_on() -> None:
-            for action in actions:
-                action()
-
-        self._around.after_inbox(tail, go_on)
+        self._around.after_inbox(tail, lambda: _run_each(actions))
 
     async def _settle_doubt(self) -> None:
         await self._around.reassure(self._ask)
@@ -276,11 +272,7 @@ class Committer:
         while more:
             more = await self._read_log()
         actions, self._after_log = self._after_log, []
-        for action in actions:
-            try:
-                action()
-            except Exception:  # as above: what follows a reply is a connection's continuation too
-                logger.exception("what was to follow the log of subscriptions failed")
+        _run_each(actions)
 
     async def _read_log(self) -> bool:
         """Applies changes that others, and we ourselves, have logged; whether there are more."""
@@ -360,6 +352,15 @@ class Committer:
                 logger.error("Redis is full (maxmemory): messages are held until it has room")
             self.is_full = True
         await anyio.sleep(_FULL_PAUSE_SECONDS)  # back-off; acknowledgements that free memory gather meanwhile
+
+
+def _run_each(actions: Sequence[Callable[[], None]]) -> None:
+    """Each is the continuation of one connection: our bug must not harm the others."""
+    for action in actions:
+        try:
+            action()
+        except Exception:
+            logger.exception("what was to follow an answer of the store failed")
 
 
 def _ignore_reply(reply: Reply) -> None:

@@ -59,12 +59,16 @@ async def load_index(index: SubscriptionIndex, store: Store) -> None:
 async def load_unversioned(index: SubscriptionIndex, store: Store, told: Collection[tuple[str, str]]) -> None:
     """Reads what is told on the channel only, as some of it may have been missed. `told`: node and field of
     what the channel has said since it was listened to again; that is newer than what is read here."""
-    await _load_interest(index, store, (AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST), told)
+    members = await _load_interest(index, store, (AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST), told)
+    members.update(node for node, _ in told)
+    for node in set(index.nodes) - members:
+        index.remove_node(node)
 
 
 async def _load_interest(
     index: SubscriptionIndex, store: Store, kinds: Sequence[str], told: Collection[tuple[str, str]]
-) -> None:
+) -> set[str]:
+    """The nodes that are members."""
     stale = {
         (node, f"{kind}:{filter}")
         for node, subscribers in index.nodes.items()
@@ -72,7 +76,9 @@ async def _load_interest(
         if kind in kinds
         for filter in subscriber.filters
     }
+    members = set()
     async for node, fields in store.load_interest():
+        members.add(node)
         for field in fields:
             stale.discard((node, field))
             if field.partition(":")[0] in kinds and (node, field) not in told:
@@ -80,6 +86,7 @@ async def _load_interest(
     for node, field in stale:
         if (node, field) not in told:
             index.remove_interest(node, field)
+    return members
 
 
 def _add(index: SubscriptionIndex, client_id: str, filter: str, packed: bytes, stamp: int) -> None:

@@ -1,8 +1,14 @@
-"""The change log, applied to the index."""
+"""The change log, applied to the index; and interest, loaded."""
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
 
 from broker.routing.index import SubscriptionIndex
-from broker.routing.rows import apply_changes
+from broker.routing.rows import apply_changes, load_unversioned
 from cluster.store import keys, records
+from cluster.store.store import Store
 from cluster.store.subscriptions import Change
 
 
@@ -59,3 +65,46 @@ def test_a_damaged_row_is_left_out() -> None:
     assert (index.match("a"), index.match("b")) == ([], [])
     assert len(index.match("c")) == 1
     assert index.version == "1.9"
+
+
+def test_interest_comes_and_goes_with_its_node() -> None:
+    index = SubscriptionIndex("here")
+    apply_changes(index, [Change("int+", "there", "a", b"", 0), Change("int+", "here", "a", b"", 0)], "1.1")
+    assert [found.subscriber.node for found in index.match("a")] == ["there"]
+    apply_changes(index, [Change("int-", "there", "a", b"", 0), Change("int+", "there", "b", b"", 0)], "1.3")
+    assert (len(index.match("a")), len(index.match("b"))) == (0, 1)
+    apply_changes(index, [Change("gone", "there", "", b"", 0), Change("gone", "stranger", "", b"", 0)], "1.4")
+    assert index.match("b") == []
+
+
+class Interests:
+    """A store that holds what nodes are interested in."""
+
+    def __init__(self, interest: dict[str, list[str]]) -> None:
+        self._interest = interest
+
+    async def load_interest(self) -> AsyncIterator[tuple[str, list[str]]]:
+        for node, fields in self._interest.items():
+            yield node, fields
+
+
+@pytest.mark.anyio
+async def test_what_the_channel_may_have_missed_is_read() -> None:
+    """What it has said since is newer; kind 1 is the business of the log."""
+    index = SubscriptionIndex("here")
+    for node, field in (("there", "0:stale"), ("there", "p:told"), ("there", "1:logged"), ("gone", "0:a")):
+        index.add_interest(node, field)
+    store = Interests({"there": ["0:new", "p:withdrawn", "1:not yet"], "here": ["0:own"], "idle": []})
+    await load_unversioned(index, cast(Store, store), {("there", "p:told"), ("there", "p:withdrawn")})
+    found = {
+        (node, kind, filter)
+        for node, kinds in index.nodes.items()
+        for kind, subscriber in kinds.items()
+        for filter in subscriber.filters
+    }
+    assert found == {("there", "0", "new"), ("there", "p", "told"), ("there", "1", "logged")}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
