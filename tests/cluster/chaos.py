@@ -14,6 +14,7 @@ import contextlib
 import random
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -150,7 +151,14 @@ def _parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
+async def _until_told(arguments: argparse.Namespace) -> int:
+    """SIGTERM ends it like Ctrl-C: the nodes and their Redis must not outlive it."""
+    task = asyncio.ensure_future(_main(arguments))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(uvloop.run(_main(_parse())))
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(uvloop.run(_until_told(_parse())))
     sys.exit(130)

@@ -25,6 +25,7 @@ from tests.cluster.stage import (
     set_trap,
     until_gone,
 )
+from tests.cluster.waiting import in_thread
 
 _STRUCK_SECONDS: Final = 5.0
 _TRAP_SECONDS: Final = 1.0
@@ -289,9 +290,9 @@ async def slow_redis(stage: Stage) -> None:
 async def kill_redis(stage: Stage) -> None:
     """kill -9 of Redis; it starts again on its append-only file."""
     stage.cluster.began("kill Redis", REDIS)
-    await asyncio.to_thread(stage.cluster.redis.kill)
+    await in_thread(stage.cluster.redis.kill)
     await stage.moment(DOWN_SECONDS)
-    await asyncio.to_thread(stage.cluster.redis.start)
+    await in_thread(stage.cluster.redis.start)
     stage.cluster.ended("kill Redis", REDIS)
 
 

@@ -5,7 +5,6 @@ the proxies must go on.
 """
 
 import asyncio
-import os
 import random
 import signal
 import socket
@@ -13,6 +12,7 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -20,6 +20,7 @@ from cluster.store import keys
 from tests.cluster.driver import Place
 from tests.cluster.proxy import Proxy
 from tests.cluster.record import FaultBegan, FaultEnded, Record
+from tests.cluster.waiting import in_thread
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer
 
@@ -84,14 +85,14 @@ class ClusterNode:
 
     async def start(self) -> None:
         """It was down."""
-        await asyncio.to_thread(self.process.start, START_SECONDS)
+        await in_thread(partial(self.process.start, START_SECONDS))
         self.state = State.UP
 
     async def kill(self) -> None:
         """kill -9."""
         self.state = State.DOWN
         self.process.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(self.process.wait)
+        await in_thread(self.process.wait)
 
     def strike_dead(self) -> None:
         """kill -9, and nobody waits for its end: see `restart_after_strike`."""
@@ -100,7 +101,7 @@ class ClusterNode:
 
     async def restart_after_strike(self) -> None:
         """Waits for the end, and starts it again."""
-        await asyncio.to_thread(self.process.wait)
+        await in_thread(self.process.wait)
         await self.start()
 
     def terminate(self) -> None:
@@ -111,21 +112,21 @@ class ClusterNode:
     def freeze(self) -> None:
         """SIGSTOP."""
         self.state = State.FROZEN
-        os.kill(self.process.pid, signal.SIGSTOP)
+        self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
-        os.kill(self.process.pid, signal.SIGCONT)
+        self.process.send_signal(signal.SIGCONT)
         self.state = State.UP
 
     async def stop(self) -> int:
         """SIGTERM; the exit code. A node that does not end is killed, which gives another one than 0."""
         self.terminate()
         try:
-            code = await asyncio.to_thread(self.process.wait)
+            code = await in_thread(self.process.wait)
         except subprocess.TimeoutExpired:
             self.strike_dead()
-            code = await asyncio.to_thread(self.process.wait)
+            code = await in_thread(self.process.wait)
         self.state = State.DOWN
         return code
 
@@ -134,7 +135,7 @@ class ClusterNode:
         if hasattr(self, "process"):
             if self.state is State.FROZEN:
                 await self.kill()
-            await asyncio.to_thread(self.process.close)
+            await in_thread(self.process.close)
         await self.proxy.close()
 
 
@@ -195,7 +196,7 @@ class Cluster:
 
     async def start(self) -> None:
         """Redis, then all nodes at once."""
-        await asyncio.to_thread(self.redis.start)
+        await in_thread(self.redis.start)
         self.nodes = [
             ClusterNode(name, self._directory, self.redis.port, self._environment)
             for name in "abcdefgh"[: self._count]
@@ -220,7 +221,7 @@ class Cluster:
 
     async def incarnations(self) -> set[str]:
         """Those that are members now."""
-        return await asyncio.to_thread(self._incarnations)
+        return await in_thread(self._incarnations)
 
     def _incarnations(self) -> set[str]:
         with self.redis.client() as client:

@@ -1,8 +1,10 @@
-"""Waiting for what nobody can tell us: looked at again and again, for so long at most."""
+"""Waiting for what nobody can tell us, and for what blocks."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.02
 
@@ -17,3 +19,14 @@ async def poll_until(
             return False
         await asyncio.sleep(every_seconds)
     return True
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Runs what blocks. Who is cancelled meanwhile waits for its end all the same: nothing is started or
+    stopped behind the back of whoever cleans up."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

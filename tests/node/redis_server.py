@@ -1,7 +1,6 @@
 """A Redis of the tests' own, which a node is told to use; it may be stopped, killed and started again."""
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -92,7 +91,7 @@ class RedisServer:
 
     def _send(self, number: signal.Signals) -> None:
         assert self._process is not None
-        os.kill(self._process.pid, number)
+        self._process.send_signal(number)
 
     def _answers(self) -> bool:
         try:
