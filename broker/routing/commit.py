@@ -31,7 +31,7 @@ from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index
 from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
-from cluster.pulse import Pulse
+from cluster.pulse import GAP_SECONDS, Pulse
 from cluster.store import inboxes, letters, receive, subscriptions
 from cluster.store.errors import ItemError
 from cluster.store.lane import Ask, Call, CallReplies, Exchange, Reply, Request
@@ -267,30 +267,48 @@ class Committer:
         return (await self._lane.exchange(calls)).replies
 
     async def _follow_log(self) -> None:
+        """Brings the index up to date; and the inbox, which names clients that others have claimed: what
+        those have published must not be sent now to somebody who has subscribed since, behind newer
+        messages."""
         self._must_follow = False
         more = True
         while more:
-            more = await self._read_log()
+            more, tail = await self._read_log()
+        await self._until_read(tail)
         actions, self._after_log = self._after_log, []
         _run_each(actions)
 
-    async def _read_log(self) -> bool:
-        """Applies changes that others, and we ourselves, have logged; whether there are more."""
-        calls = [Call("free", [subscriptions.log_since(self._index.version)])]
+    async def _until_read(self, tail: str) -> None:
+        is_read = asyncio.Event()
+        self._around.after_inbox(tail, is_read.set)
+        while not is_read.is_set():
+            with anyio.move_on_after(GAP_SECONDS):
+                await is_read.wait()
+            if self._around.pulse.look():  # the inbox waits for that, too
+                await self._settle_doubt()
+
+    async def _read_log(self) -> tuple[bool, str]:
+        """Applies changes that others, and we ourselves, have logged; whether there are more, and the newest
+        entry of the inbox."""
+        requests: list[Request] = [
+            subscriptions.log_since(self._index.version),
+            inboxes.inbox_tail(self._around.incarnation),
+        ]
+        calls = [Call("free", requests)]
         exchange = await self._exchange(calls, False, lambda: calls)
         answer = exchange.replies[0]
         if isinstance(answer, Exception):
             raise answer
-        reply = answer[0]
-        if isinstance(reply, ItemError):
-            raise reply
-        log = subscriptions.parse_log(reply)
+        for reply in answer:
+            if isinstance(reply, ItemError):
+                raise reply
+        log, tail = subscriptions.parse_log(answer[0]), as_text(answer[1])
         if log is None:  # fell behind the capped log, or another term
             logger.warning("the log of subscriptions does not reach back to ours: loading all of them")
             await load_index(self._index, self._store)
-            return True
+            return True, tail
         apply_changes(self._index, log.changes, log.version)
-        return log.more
+        return log.more, tail
 
     def _write_letters(self) -> None:
         for drop in self._drops.take_letters():
@@ -315,8 +333,10 @@ class Committer:
             self.request(receive.settle_tokens(bucket, spent), _ignore_reply, frees_memory=True)
 
     def _tell_connections(self) -> None:
-        if self._writes.stale:
-            stale, self._writes.stale = self._writes.stale, []
+        if self._writes.stale or self._router.lost:
+            stale = self._writes.stale + self._router.lost
+            self._writes.stale = []
+            self._router.lost = []
             for session in stale:
                 self._around.on_stale(session)
         if self._writes.failed:

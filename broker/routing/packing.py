@@ -6,7 +6,7 @@ from typing import Final
 from broker.routing.index import Subscriber, Subscription
 from broker.routing.publication import Publication
 from broker.routing.transit import NodeMessages
-from broker.session import Delivery, Message
+from broker.session import Delivery, Message, Session
 from cluster.store import queues, receive, records, retained
 from cluster.store.lane import Call
 
@@ -52,21 +52,27 @@ class RouterStatistics:
 
 class Packing:
     """Packs groups, retained messages and messages for nodes, in this order: a request each. What lost
-    clients have published is packed, too, but does nothing: the replies must fit, however often it is
-    packed."""
+    clients have published is packed, too, but does nothing: the replies must fit, however often it is packed.
 
-    __slots__ = ("_call_number", "_drop_oldest", "_queue_limit")
+    Each call begins with a fence for its persistent publishers: `fenced` has them, call by call. Others never
+    send again what was not acknowledged.
+    """
+
+    __slots__ = ("_call_number", "_drop_oldest", "_fence", "_queue_limit", "fenced")
 
     def __init__(self, queue_limit: int, drop_oldest: bool) -> None:
         self._queue_limit = queue_limit
         self._drop_oldest = drop_oldest
         self._call_number = 0
+        self._fence: list[object] = []
+        self.fenced: list[list[Session]] = []
 
     def calls(
         self, groups: Sequence[Group], retains: Sequence[Publication], sends: Sequence[NodeMessages]
     ) -> list[Call]:
         """None if there is nothing to ask."""
         calls: list[Call] = []
+        self.fenced = []
         if not (groups or retains or sends):
             return calls
         call = self._new_call(calls)
@@ -82,16 +88,33 @@ class Packing:
                 call = self._new_call(calls)
                 count = 0
             count += 1
+            self._guard(publication)
             call.requests.append(_retain(publication))
         for send in sends:
+            for publication in send.publications:
+                self._guard(publication)
             call.requests.append(send.request())
         return calls
 
     def _new_call(self, calls: list[Call]) -> Call:
         self._call_number += 1
-        call = Call("write")
+        self._fence = []
+        self.fenced.append([])
+        call = Call("write", [queues.fence(self._fence)])
         calls.append(call)
         return call
+
+    def _guard(self, publication: Publication) -> None:
+        """The call under way does nothing if this message's publisher is lost."""
+        session = publication.session
+        if session is None or session.fenced_in == self._call_number or session.is_lost:
+            return
+        session.fenced_in = self._call_number
+        if session.queued is not None:
+            self.fenced[-1].append(session)
+            self._fence.append(session.bucket)
+            self._fence.append(session.client_id)
+            self._fence.append(session.epoch)
 
     def _group(self, group: Group, call: Call) -> list[object]:
         bodies = call.bodies
@@ -107,6 +130,7 @@ class Packing:
                     records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
                 )
             entries.append(group.targets[i].filter)
+            self._guard(publication)
             if publication.is_lost():
                 entries.append(False)
             else:

@@ -68,6 +68,7 @@ class Router:
         "full_inbox",
         "incoming",
         "index",
+        "lost",
         "spent",
         "stale_rows",
         "statistics",
@@ -85,6 +86,7 @@ class Router:
         self.spent: list[tuple[int, bytes]] = []
         self.statistics = RouterStatistics()
         self.transit = Transit()
+        self.lost: list[Session] = []  # of which a fence has found that others have claimed them
         self.full_inbox = ""  # the node whose inbox had no room for this batch
         self._incarnation = incarnation.encode()
         self._packing = Packing(queue_limit, drop_oldest)
@@ -174,42 +176,54 @@ class Router:
         groups = self._sent_groups
         retains = self._sent_retains
         sends = self._sent_sends
+        fenced = self._packing.fenced
+        first_retain = len(groups)
+        first_send = first_retain + len(retains)
         position = 0
-        retain_position = 0
-        send_position = 0
-        is_full = False
-        for call, answer in zip(calls, replies, strict=True):
-            for i in range(len(call.requests)):
-                is_refused = isinstance(answer, Exception)
-                reply = answer if isinstance(answer, Exception) else answer[i]
-                if position < len(groups):
+        has_room = True
+        for number in range(len(calls)):
+            answer = replies[number]
+            is_held = isinstance(answer, Exception) or self._note_lost(fenced[number], answer[0])
+            if isinstance(answer, RedisFull):
+                has_room = False
+            elif isinstance(answer, Exception):
+                raise answer
+            for i in range(1, len(calls[number].requests)):
+                reply = None if isinstance(answer, Exception) else answer[i]
+                if position < first_retain:
                     group = groups[position]
-                    position += 1
-                    if is_refused:
-                        self._hold(group)
+                    if is_held:
+                        self._groups.append(group)  # tried again, before anything newer
                     else:
                         self._take_group_reply_safely(group, reply)
-                elif retain_position < len(retains):
-                    publication = retains[retain_position]
-                    retain_position += 1
-                    if is_refused:
+                elif position < first_send:
+                    publication = retains[position - first_retain]
+                    if is_held:
                         self._retains.append(publication)
                     elif isinstance(reply, ItemError):
                         self.damaged.append((publication.message.topic, str(reply)))
                 else:
-                    send = sends[send_position]
-                    send_position += 1
-                    if is_refused or reply == NO_ROOM:
-                        self._sends.append(send)  # held, before anything newer, until there is room
-                        is_full = True
-                        self.full_inbox = "" if is_refused else send.node
+                    send = sends[position - first_send]
+                    if is_held:
+                        self._sends.append(send)
+                    elif reply == NO_ROOM:
+                        self._sends.append(send)
+                        self.full_inbox = send.node
+                        has_room = False
                     elif isinstance(reply, ItemError):
                         self.damaged.append((send.node, str(reply)))
-            if isinstance(answer, RedisFull):
-                is_full = True
-            elif isinstance(answer, Exception):
-                raise answer
-        return not is_full
+                position += 1
+        return has_room
+
+    def _note_lost(self, fenced: Sequence[Session], places: object) -> bool:
+        """Whether the fence has found publishers that belong to others now: nothing of the call was done."""
+        if not isinstance(places, list) or not places:
+            return False
+        for place in places:
+            session = fenced[place]
+            session.is_lost = True
+            self.lost.append(session)
+        return True
 
     def is_outdated(self, version: str) -> bool:
         """Whether subscriptions have changed since this batch was matched; `version` is what the batch read
@@ -222,7 +236,7 @@ class Router:
         for publication in self._current:
             targets = self.index.match(publication.message.topic)
             known = publication.targets
-            if targets is known:
+            if targets is known or publication.is_lost():
                 continue
             publication.targets = targets
             had = {target.subscriber.key for target in known}
@@ -402,10 +416,6 @@ class Router:
         subscriber.group = len(self._groups)
         self._groups.append(group)
         return group
-
-    def _hold(self, group: Group) -> None:
-        """Redis is full and nothing of this group was done: it is tried again, before anything newer."""
-        self._groups.append(group)
 
     def _take_group_reply_safely(self, group: Group, reply: object) -> None:
         """A session whose keys in Redis are damaged goes without; the others of the batch don't."""

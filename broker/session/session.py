@@ -157,11 +157,12 @@ class Session(StoredSession):
 
     A session created with Session Expiry Interval 0 is direct for good: it has no `queue`. `token_ttl_ms` is
     how long the store remembers who got a QoS 2 message of this client. `is_lost`: another connection has
-    claimed it.
+    claimed it. `fenced_in` is the router's: the last call in which it asked whether that is so.
     """
 
     __slots__ = (
         "direct",
+        "fenced_in",
         "inbound",
         "intake",
         "is_lost",
@@ -193,6 +194,7 @@ class Session(StoredSession):
         self.intake = intake
         self.token_ttl_ms = token_ttl_ms
         self.is_lost = False
+        self.fenced_in = 0
         self.direct: DirectOutbound | None = None
         self.queued: QueuedOutbound | None = None
         self.outbound: Outbound

@@ -27,6 +27,7 @@ _FILES: Final = (
     "interest",
     "log_since",
     "scrub",
+    "fence",
     "enqueue",
     "ack",
     "release",

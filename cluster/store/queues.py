@@ -7,6 +7,14 @@ lists, as these requests are the hot ones.
 
 from collections.abc import Sequence
 
+from cluster.store.keys import META_SLOT
+
+
+def fence(publishers: Sequence[object]) -> list[object]:
+    """Must be the first of a call: publishers (bucket, client id, epoch, ...). Answer: the places of those
+    that another connection has claimed; if there are any, nothing else of the call is done."""
+    return ["fence", META_SLOT, publishers]
+
 
 def enqueue(
     bucket: int, client_id: str, limit: int, drop_oldest: bool, entries: Sequence[object]

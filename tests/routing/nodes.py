@@ -113,14 +113,25 @@ class Node:
 
 
 def requests_of(calls: Sequence[Call]) -> list[Request]:
-    return [request for call in calls for request in call.requests]
+    """Without the fence that each call begins with."""
+    return [request for call in calls for request in call.requests[1:]]
 
 
-def spread(calls: Sequence[Call], replies: Sequence[object]) -> list[list[object]]:
-    """Replies, one per request, as they come back: call by call."""
-    assert sum(len(call.requests) for call in calls) == len(replies), requests_of(calls)
+def fences_of(calls: Sequence[Call]) -> list[object]:
+    """The publishers that the calls are fenced for."""
+    assert all(call.requests[0][0] == "fence" for call in calls)
+    return [call.requests[0][2] for call in calls]
+
+
+def spread(
+    calls: Sequence[Call], replies: Sequence[object], lost: Sequence[Sequence[int]] = ()
+) -> list[list[object]]:
+    """Replies, one per request, as they come back: call by call. `lost` are the answers of the fences, if
+    they found something."""
+    assert len(requests_of(calls)) == len(replies), requests_of(calls)
     left = iter(replies)
-    return [[next(left) for _ in call.requests] for call in calls]
+    found = iter(lost or [[] for _ in calls])
+    return [[list(next(found)), *(next(left) for _ in call.requests[1:])] for call in calls]
 
 
 def message(

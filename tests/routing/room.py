@@ -133,7 +133,8 @@ class Room:
         router = self.router
         calls = router.next_calls()
         assert len(calls) == len(replies), calls
-        router.take_replies(calls, replies)
+        fenced = [reply if isinstance(reply, Exception) else [[], *reply] for reply in replies]
+        router.take_replies(calls, fenced)
         if router.is_outdated(self.index.version):
             router.match_again()
         if router.is_settled():

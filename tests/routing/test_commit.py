@@ -67,7 +67,7 @@ class TableLane:
     ) -> Exchange:
         if self.is_lost and revise is not None:
             self.is_lost = False
-            self.lost.append([request for call in calls for request in call.requests])
+            self.lost.append([r for call in calls for r in call.requests if r[0] != "fence"])
             calls = await revise(self._ask)
         return await self._exchange(calls, read_version)
 
@@ -75,7 +75,7 @@ class TableLane:
         return (await self._exchange(calls, False)).replies
 
     async def _exchange(self, calls: Sequence[Call], read_version: bool) -> Exchange:
-        self.asked.append([request for call in calls for request in call.requests])
+        self.asked.append([r for call in calls for r in call.requests if r[0] != "fence"])
         self.functions.append([call.function for call in calls])
         if self.asked[-1]:
             self.on_asked(self.asked[-1])
@@ -97,6 +97,10 @@ class TableLane:
     def _reply(self, operation: str) -> object:
         replies = self.replies.get(operation)
         if replies is None:
+            if operation == "inbox_tail":
+                return b"0-0"
+            if operation == "fence":
+                return []
             return [self.version.encode(), False, []] if operation == "log_since" else 1
         return replies.pop(0) if len(replies) > 1 else replies[0]
 
@@ -135,6 +139,7 @@ class Commit:
         self.now = 0.0
         self.pulse = Pulse(lambda: self.committer.wake(), lambda: self.now)
         self.lost_meanwhile: list[Session] = []
+        self.holds_inbox = False
         self.behind_tail: list[tuple[str, Callable[[], None]]] = []
         self.transmitted: list[tuple[str, bytes]] = []
         room = self.room
@@ -150,7 +155,7 @@ class Commit:
                 incarnation=NODE,
                 pulse=self.pulse,
                 reassure=self._reassure,
-                after_inbox=lambda tail, action: self.behind_tail.append((tail, action)),
+                after_inbox=self._after_inbox,
                 go_on=lambda: self.told.append(("node", "goes on")),
                 transmit=lambda: self.transmitted.extend(room.router.transit.take_messages()),
                 on_stale=self._teller("stale"),
@@ -165,6 +170,12 @@ class Commit:
         await ask([Call("free", [["reassure"]])])
         for session in self.lost_meanwhile:
             session.is_lost = True
+
+    def _after_inbox(self, tail: str, action: Callable[[], None]) -> None:
+        """At once, unless the inbox is held."""
+        self.behind_tail.append((tail, action))
+        if not self.holds_inbox:
+            action()
 
     def _teller(self, word: str) -> Callable[[Session], None]:
         return lambda session: self.told.append((session.client_id, word))
@@ -223,7 +234,7 @@ async def test_calls_are_in_this_order_sessions_connections_batch(commit: Commit
     assert commit.lane.operations() == [["ack", "asked", "enqueue"]]
     assert commit.lane.functions == [["free", "write", "write"]]
     assert commit.lane.versions_read == 1
-    assert commit.observed == [3]
+    assert commit.observed == [4]  # with the fence
 
 
 async def test_the_version_is_read_only_for_a_batch(commit: Commit) -> None:
@@ -296,7 +307,7 @@ async def test_whoever_subscribed_meanwhile_is_served_before_the_acknowledgement
     lane.replies["enqueue"] = [appended()]
     lane.replies["log_since"] = [log("1.7", ("sub+", "late", "t", OPTIONS, 9))]
     await commit.run_until_idle()
-    assert lane.operations() == [["enqueue"], ["log_since"], ["enqueue"]]
+    assert lane.operations() == [["enqueue"], ["log_since", "inbox_tail"], ["enqueue"]]
     assert [lane.asked[0][0][2], lane.asked[2][0][2]] == ["away", "late"]
     assert lane.asked[1][0] == subscriptions.log_since("1.0")
     assert room.got("publisher") == [Puback(5)]
@@ -347,7 +358,7 @@ async def test_actions_run_after_the_log_was_followed(commit: Commit) -> None:
         ["rows"], lambda _: commit.committer.after_log(lambda: seen.append(commit.room.index.version))
     )
     await commit.run_until_idle()
-    assert commit.lane.operations() == [["rows"], ["log_since"]]
+    assert commit.lane.operations() == [["rows"], ["log_since", "inbox_tail"]]
     assert seen == ["1.7"]
 
 
@@ -355,7 +366,7 @@ async def test_an_action_may_ask_for_more(commit: Commit) -> None:
     got: list[Reply] = []
     commit.committer.after_log(lambda: commit.replies_to(["next"], got))
     await commit.run_until_idle()
-    assert commit.lane.operations() == [[], ["log_since"], ["next"]]
+    assert commit.lane.operations() == [[], ["log_since", "inbox_tail"], ["next"]]
     assert got == [1]
 
 
@@ -634,6 +645,51 @@ async def test_what_was_decided_before_a_gap_waits_for_the_doubt() -> None:
     assert commit.room.got("client") == [Pubrel(1)]
 
 
+async def test_who_subscribes_late_gets_nothing_of_lost_clients() -> None:
+    """Their new node has acknowledged it, perhaps before there was this subscription. That they are lost is
+    in the inbox, if the subscription is in the log."""
+    commit = Commit()
+    room = commit.room
+    lost, kept = room.connect("lost"), room.connect("kept")
+    commit.lane.replies["log_since"] = [
+        [b"1.1", False, [b"int+", b"node-2", b"t", b"", 0]],
+        [b"1.1", False, []],
+    ]
+    commit.lane.version = "1.1"
+    commit.holds_inbox = True
+    room.publish(lost, "t", b"lost")
+    room.publish(kept, "t", b"kept")
+    async with commit.running():
+        commit.committer.wake()
+        with anyio.fail_after(5):
+            while not commit.behind_tail:  # noqa: ASYNC110 - what is waited for is that something waits
+                await anyio.sleep(0.01)
+        lost.is_lost = True  # as the inbox says
+        commit.holds_inbox = False
+        commit.behind_tail[0][1]()
+        await commit.committer.until_idle()
+    (send,) = [request for requests in commit.lane.asked for request in requests if request[0] == "send"]
+    assert b"kept" in cast(bytes, send[2])
+    assert b"lost" not in cast(bytes, send[2])
+
+
+async def test_a_doubt_is_settled_while_the_inbox_is_waited_for() -> None:
+    """The inbox waits for that, too."""
+    commit = Commit()
+    commit.holds_inbox = True
+    commit.committer.follow_log()
+    async with commit.running():
+        with anyio.fail_after(5):
+            while not commit.behind_tail:  # noqa: ASYNC110 - what is waited for is that something waits
+                await anyio.sleep(0.01)
+            commit.now += 10.0
+            while not commit.told:  # noqa: ASYNC110 - likewise
+                await anyio.sleep(0.01)
+            commit.behind_tail[0][1]()
+            await commit.committer.until_idle()
+    assert commit.told == [("node", "goes on")]
+
+
 async def test_what_is_sent_again_leaves_out_what_lost_clients_published() -> None:
     commit = Commit()
     room = commit.room
@@ -668,6 +724,7 @@ async def test_a_request_may_be_revised_when_it_is_sent_again() -> None:
 async def test_what_follows_the_tail_of_the_inbox_waits_for_its_reader() -> None:
     commit = Commit()
     commit.lane.replies["inbox_tail"] = [b"7-0"]
+    commit.holds_inbox = True
     done: list[str] = []
     commit.committer.request(["claim"], lambda _: commit.committer.after_tail(lambda: done.append("claim")))
     commit.committer.read_tail()
@@ -704,4 +761,4 @@ async def test_the_log_is_followed_on_demand() -> None:
     commit = Commit()
     commit.committer.follow_log()
     await commit.run_until_idle()
-    assert commit.lane.operations() == [[], ["log_since"]]
+    assert commit.lane.operations() == [[], ["log_since", "inbox_tail"]]

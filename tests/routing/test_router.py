@@ -151,7 +151,7 @@ def test_entries_are_packed_with_what_the_store_needs() -> None:
     plain = records.pack_head(1, False, ())
     first = ["a/+", one_qos_1, 0, False, 0, "a/+", two_qos_2, 1, b"token", TOKEN_TTL_MS]
     bucket = node.index.subscribers["away"].bucket
-    assert call.requests == [
+    assert call.requests[1:] == [
         ["enqueue", queued.session.bucket, "queued", QUEUE_LIMIT, False, first],
         ["enqueue", bucket, "away", QUEUE_LIMIT, False, ["a/2", plain, 1, b"token", TOKEN_TTL_MS]],
     ]
@@ -205,7 +205,7 @@ def test_retained_writes_are_split_into_calls_too() -> None:
     for i in range(201):
         node.publish(message(topic=f"t/{i}", retain=True))
     calls = node.router.next_calls()
-    assert [len(call.requests) for call in calls] == [200, 1]
+    assert [len(call.requests) for call in calls] == [201, 2]  # with the fences
     assert node.router.take_replies(calls, spread(calls, [1] * 201))
     node.settle()
 
@@ -231,7 +231,7 @@ def test_what_comes_while_a_batch_is_under_way_waits() -> None:
     node.publish(message(b"1"))
     first = node.router.next_calls()
     node.publish(message(b"2"))
-    node.router.take_replies(first, [[appended(0, False)]])
+    node.router.take_replies(first, spread(first, [appended(0, False)]))
     assert node.router.next_calls() == []  # nothing more to do for this batch, and it is not settled
     node.settle()
     (second,) = node.router.next_calls()
@@ -292,7 +292,7 @@ def test_a_row_that_is_newer_than_the_refused_one_stays() -> None:
     node.publish(message())
     calls = node.router.next_calls()
     node.away("away", "t", stamp=6)
-    node.router.take_replies(calls, [[mixed(REFUSED, owner=False)]])
+    node.router.take_replies(calls, spread(calls, [mixed(REFUSED, owner=False)]))
     assert node.router.stale_rows == []
     assert node.index.subscribers["away"].filters["t"].stamp == 6
     (request,) = node.exchange(appended(0, False))  # tried with the newer one
@@ -307,7 +307,7 @@ def test_whoever_came_before_a_refusal_is_served_all_the_same() -> None:
     node.publish(message(b"hello"))
     calls = node.router.next_calls()
     late.subscribe("t")
-    node.router.take_replies(calls, [[mixed(REFUSED, owner=False)]])
+    node.router.take_replies(calls, spread(calls, [mixed(REFUSED, owner=False)]))
     node.settle()
     assert late.got() == [(b"hello", 1)]
 
@@ -344,7 +344,7 @@ def test_redis_full_holds_back_what_was_refused() -> None:
     for i in range(201):
         node.publish(message(b"%d" % i), publisher, i + 1)
     first, second = calls = node.router.next_calls()
-    assert not node.router.take_replies(calls, [[appended(0)], RedisFull("full")])
+    assert not node.router.take_replies(calls, [[[], appended(0)], RedisFull("full")])
     assert len(queued.got()) == 200
     assert not node.router.is_settled()
     (again,) = calls = node.router.next_calls()

@@ -10,7 +10,7 @@ from broker.session import Session
 from cluster.store import inbox_records
 from cluster.store.call import Request
 from cluster.store.inbox_records import Direct, Handover
-from tests.routing.nodes import Node, Peer, appended, message, requests_of, spread
+from tests.routing.nodes import Node, Peer, appended, fences_of, message, requests_of, spread
 from tests.routing.room import new_queue
 
 THERE = "node-2"
@@ -207,6 +207,44 @@ def test_what_waits_is_struck_before_it_is_sent() -> None:
     lost.session.is_lost = True
     node.router.strike_lost()
     assert payloads(records(requests_of(node.router.next_calls()))[0]) == [b"kept"]
+
+
+def test_a_call_does_nothing_if_a_publisher_is_lost() -> None:
+    """Another connection has claimed it a moment ago: what the others published is sent again without it."""
+    node = wanting("1:#")
+    node.away("away", "t")
+    kept = node.connect("kept", queue=new_queue())
+    lost = node.connect("lost", queue=new_queue())
+    direct = node.connect("direct")
+    for peer, payload in ((kept, b"kept"), (lost, b"lost"), (direct, b"direct"), (lost, b"lost too")):
+        node.publish(message(payload, retain=True), peer, 1)
+    calls = node.router.next_calls()
+    fenced = [(s.client_id, s.bucket, s.epoch) for s in (kept.session, lost.session)]
+    assert fences_of(calls) == [[part for name, b, epoch in fenced for part in (b, name, epoch)]]
+    assert node.router.take_replies(calls, spread(calls, [False] * 6, lost=[[1]]))
+    assert node.router.lost == [lost.session]
+    assert lost.session.is_lost
+    assert not node.router.is_settled()
+    calls = node.router.next_calls()
+    assert fences_of(calls) == [[kept.session.bucket, "kept", kept.session.epoch]]
+    requests = requests_of(calls)
+    assert [request[0] for request in requests] == ["enqueue", *["retain", "settle_tokens"] * 2, "send"]
+    assert payloads(records(requests[-1:])[0]) == [b"kept", b"direct"]
+    assert node.router.take_replies(calls, spread(calls, [[1, 0, False, [0, 2, 0, 2], 0], 1, 1, 1, 1, 1]))
+    node.settle()
+    assert len(kept.take()) == len(direct.take()) == 1
+
+
+def test_each_call_is_fenced_for_its_own_publishers() -> None:
+    node = Node()
+    for number in range(3):
+        node.away(f"away-{number}", f"t{number}")
+    one, two = node.connect("one", queue=new_queue()), node.connect("two", queue=new_queue())
+    for number in range(150):
+        node.publish(message(topic="t0"), one, number + 1)
+        node.publish(message(topic="t1"), two, number + 1)
+    calls = node.router.next_calls()
+    assert [cast(list[object], fence)[1::3] for fence in fences_of(calls)] == [["one"], ["two"]]
 
 
 # What arrives

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cluster.store import keys, queues, records
 from cluster.store.errors import ItemError
 from cluster.store.records import pack_body, pack_head
-from tests.store.caller import HEAD, Caller
+from tests.store.caller import BODY, HEAD, Caller
 
 BUCKET = keys.bucket_of("c")
 
@@ -465,3 +465,34 @@ def test_a_damaged_queue_harms_only_its_session(caller: Caller) -> None:
     assert isinstance(replies[1], list)
     assert replies[1][3] is False
     assert caller.ids("d") == [1]
+
+
+# The fence
+
+
+def fenced(caller: Caller, *publishers: tuple[str, int]) -> list[object]:
+    """A call that is fenced for these clients and epochs, and enqueues for "c"."""
+    flat = [part for name, epoch in publishers for part in (keys.bucket_of(name), name, epoch)]
+    enqueue = queues.enqueue(keys.bucket_of("c"), "c", 1000, True, ["f", HEAD, 0, False, 0])
+    return caller.call([queues.fence(flat), enqueue], [BODY])
+
+
+def test_a_call_is_carried_out_for_owners_and_for_those_that_have_ended(caller: Caller) -> None:
+    caller.subscribed()
+    publisher = caller.claim("p")
+    gone = caller.claim("gone", expiry=0)
+    caller.detach(gone, "gone")
+    found = fenced(caller, ("p", publisher.epoch), ("gone", gone.epoch), ("never", 1))
+    assert found[0] == []
+    assert caller.ids() == [1]
+    caller.detach(publisher, "p")  # nobody else has it
+    assert fenced(caller, ("p", publisher.epoch))[0] == []
+    assert caller.ids() == [1, 2]
+
+
+def test_a_call_does_nothing_for_who_has_lost_a_publisher(caller: Caller) -> None:
+    caller.subscribed()
+    kept, lost = caller.claim("kept"), caller.claim("lost")
+    caller.other().claim("lost")
+    assert fenced(caller, ("kept", kept.epoch), ("lost", lost.epoch)) == [[1], False]
+    assert caller.ids() == []

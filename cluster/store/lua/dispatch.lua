@@ -1,7 +1,8 @@
 -- The two functions that Redis knows. Both take one call: a list of requests, each with its own result.
 -- KEYS[1]: a key of the slot. ARGV: prefix, incarnation of the caller, msgpack of [bodies, requests].
 -- Answer: msgpack list with one answer per request; an error is a map {err = text} in its place, and harms no
--- other request. The whole call is refused with NODEGONE if the caller has been declared dead in this slot.
+-- other request; a fence that finds something ends the call. The whole call is refused with NODEGONE if the caller has
+-- been declared dead in this slot.
 
 local function begin(keys, arguments)
   call = redis.call
@@ -37,6 +38,12 @@ local function dispatch(keys, arguments)
         answer = { err = text }
       end
       answers[i] = answer
+      if request[1] == "fence" and done and #answer > 0 then
+        for rest = i + 1, #requests do
+          answers[rest] = false
+        end
+        break
+      end
     else
       answers[i] = { err = "no such request: " .. tostring(request[1]) }
     end
