@@ -15,6 +15,7 @@ import pytest
 import broker
 from tests.e2e.program import Program
 from tests.node.harness import NodeProcess, running_node
+from tests.node.wire import connected
 from tests.tools import require_tool
 
 ROOT = Path(broker.__file__).parent.parent
@@ -30,8 +31,8 @@ def _commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def _beginning_with(word: str) -> list[str]:
-    return [command for command in _commands() if shlex.split(command)[0] == word]
+def _beginning_with(words: str) -> list[str]:
+    return [command for command in _commands() if command.startswith(words)]
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +104,37 @@ def test_messages_wait_while_the_broker_is_killed(node: NodeProcess) -> None:
 
 
 def test_load_generator(node: NodeProcess) -> None:
-    (command,) = _beginning_with(".venv/bin/moorline")
+    (command,) = _beginning_with(".venv/bin/moorline loadtest")
     program, *arguments = shlex.split(command)
     assert Path(program).name == "moorline"
     with_less = [*arguments, "--broker", f"127.0.0.1:{node.port}", "--duration", "0.5", "--warm-up", "0.2"]
     report = _output([sys.executable, "-m", "broker", *with_less])
     assert re.search(r"lost +0$", "\n".join(report), re.MULTILINE)
+
+
+@pytest.mark.timeout(60)
+def test_a_second_node(node: NodeProcess) -> None:
+    """It uses the private Redis of the first; the two are one broker."""
+    serve, ask = (shlex.split(command)[1:] for command in _beginning_with(".venv/bin/moorline ")[:2])
+    assert (serve[0], ask) == ("serve", ["ctl", "nodes"])
+    places = {
+        "unix://$PWD/moorline-data/redis.sock": f"unix://{node.data_dir}/redis.sock",
+        "127.0.0.1:1884": "127.0.0.1:0",
+        "127.0.0.1:8081": "127.0.0.1:0",
+    }
+    assert set(places) < set(serve)
+    with Program([sys.executable, "-m", "broker", *(places.get(each, each) for each in serve)]) as second:
+        port = second.wait_for("  mqtt ").rpartition(":")[2]
+        second.wait_for("  redis ")
+        with connected(int(port), "subscriber") as subscriber, connected(node.port, "publisher") as publisher:
+            subscriber.subscribe("t", qos=1)
+            publisher.publish("t", b"from the first node", 1)
+            assert subscriber.message().payload == b"from the first node"
+        nodes = _output(
+            [sys.executable, "-m", "broker", *ask, "--admin", f"http://127.0.0.1:{node.admin_port}"]
+        )
+        assert len(nodes) == 3, nodes  # with the heading
+        second.kill()
 
 
 @pytest.mark.timeout(60)
