@@ -6,6 +6,8 @@
 #   make lint           ruff, mypy --strict, import contracts
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
 #   make bench          Moorline beside mosquitto on this machine
+#   make bench-across   what a message costs between nodes beside within one, docs/across.md
+#   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
