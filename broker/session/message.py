@@ -13,6 +13,7 @@ NO_DEADLINE: Final = 0
 
 _MESSAGE_EXPIRY_INTERVAL: Final = b"\x02"
 _LONGEST_EXPIRY_SECONDS: Final = 0xFFFFFFFF
+_ROUNDING_MS: Final = 749
 _SUBSCRIPTION_IDENTIFIER: Final = 0x0B
 
 
@@ -127,9 +128,11 @@ class Message:
         properties = self.properties
         if self.deadline_ms:
             # [MQTT-3.3.2-6]: the interval received, less the time that the message has been waiting here.
-            # Redis time as this node knows it may step back: the longest interval must not become longer.
-            seconds = (self.deadline_ms - now_ms + 999) // 1000
-            seconds = min(max(0, seconds), _LONGEST_EXPIRY_SECONDS)
+            # Rounded up; but nodes don't know the time of Redis to the millisecond, and on another one the
+            # interval must not become longer.
+            left_ms = self.deadline_ms - now_ms
+            seconds = max(1, (left_ms + _ROUNDING_MS) // 1000) if left_ms > 0 else 0
+            seconds = min(seconds, _LONGEST_EXPIRY_SECONDS)
             properties = _MESSAGE_EXPIRY_INTERVAL + seconds.to_bytes(4, "big") + properties
         for identifier in subscription_identifiers:  # [MQTT-3.3.4-4]
             properties += _subscription_identifier(identifier)
