@@ -27,9 +27,13 @@ def want(client: Client, fields: Iterable[str], then: Callable[[Exception | None
     """Counts the client for these fields; `then` is called when the store knows of all of them, or with what
     went wrong, and then they don't count."""
     hub = client.hub
-    added = [field for field in dict.fromkeys(fields) if field not in client.interests]
+    wanted = list(dict.fromkeys(fields))
+    added = [field for field in wanted if field not in client.interests]
     client.interests.update(added)
-    unknown = [field for field in added if hub.interest.add(field)]
+    for field in added:
+        hub.interest.add(field)
+    # Also what an earlier SUBSCRIBE of this client is only about to tell.
+    unknown = [field for field in wanted if not hub.interest.is_stored(field)]
     if not unknown:
         then(None)
         return

@@ -173,7 +173,13 @@ class Committer:
             await self._cycle()
 
     def _has_work(self) -> bool:
-        return bool(self._asking.calls or self._writes.changed or self._router.has_work() or self._after_log)
+        return bool(
+            self._asking.calls
+            or self._writes.changed
+            or self._router.has_work()
+            or self._after_log
+            or self._must_follow
+        )
 
     async def _cycle(self) -> None:
         self._write_letters()

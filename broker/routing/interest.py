@@ -23,7 +23,11 @@ class Interest:
     def add(self, field: str) -> bool:
         """One more subscription. True if the store must be told (again) before it counts."""
         self._counts[field] = self._counts.get(field, 0) + 1
-        return field not in self._stored
+        return not self.is_stored(field)
+
+    def is_stored(self, field: str) -> bool:
+        """Whether the store knows of this field; not while it is being told."""
+        return field in self._stored
 
     def confirm(self, field: str) -> None:
         """The store knows of this field."""

@@ -7,7 +7,9 @@ def test_the_first_subscription_is_told() -> None:
     interest = Interest()
     assert interest.add("1:a")
     assert interest.add("1:a")  # not confirmed yet: it may not count
+    assert not interest.is_stored("1:a")
     interest.confirm("1:a")
+    assert interest.is_stored("1:a")
     assert not interest.add("1:a")
     assert len(interest) == 1
 
