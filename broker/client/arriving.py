@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 from broker.client.client import Hub
+from broker.mqtt import MqttError
 from broker.observability.logs import get_logger
 from broker.routing import arrival, take_handover
 from broker.routing.index import DIRECT_INTEREST
 from cluster.store import inbox_records
-from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record
+from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record, Runs
 
 logger = get_logger(__name__)
 
-_DAMAGE = (TypeError, ValueError, LookupError, AttributeError)  # what a damaged record leads to
+_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, MqttError)  # what a damaged record leads to
 
 
 def on_records(hub: Hub, records: Sequence[Record]) -> None:
@@ -33,9 +34,8 @@ def on_messages(hub: Hub, packed: bytes) -> None:
         return
     try:
         record = inbox_records.unpack(packed)
-        if isinstance(record, Direct):
-            for fields in record.messages:
-                hub.router.deliver_here(arrival(fields).message, False, True)
+        if isinstance(record, Runs):
+            hub.router.deliver_channel(record.runs)
     except _DAMAGE as error:
         logger.error("a damaged record on the channel: %s: %s", type(error).__name__, error)
     hub.after_input()

@@ -2,7 +2,7 @@
 log."""
 
 from broker.mqtt.connection import TRANSITIONS, Connection, ConnectionLimits, State
-from broker.mqtt.decoder import Decoder
+from broker.mqtt.decoder import Decoder, topic_name
 from broker.mqtt.encoder import encode, encode_ack, publish_parts
 from broker.mqtt.errors import MalformedPacket, MqttError, ProtocolError
 from broker.mqtt.packet import (
@@ -56,7 +56,7 @@ from broker.mqtt.topic import (
     matches,
     parse_filter,
 )
-from broker.mqtt.wire import PACKET_ID_BYTES
+from broker.mqtt.wire import PACKET_ID_BYTES, read_varint
 
 __all__ = [
     "AUTH",
@@ -123,5 +123,7 @@ __all__ = [
     "matches",
     "parse_filter",
     "publish_parts",
+    "read_varint",
+    "topic_name",
     "v3_connack_code",
 ]

@@ -72,6 +72,12 @@ _TOPICS_LIMIT: Final = 65_536
 _CACHED_TOPIC_BYTES: Final = 128
 
 
+def topic_name(raw: bytes) -> str:
+    """A Topic Name from its bytes; it is not empty. Raises MalformedPacket."""
+    topic = _TOPICS.get(raw)
+    return _topic_name(raw) if topic is None else topic
+
+
 def _topic_name(raw: bytes) -> str:
     """The Topic Name of a PUBLISH that isn't in the cache; it may be empty here, for a Topic Alias."""
     topic = text(raw)  # [MQTT-3.3.2-1]

@@ -20,6 +20,7 @@ again by the caller.
 from collections.abc import Sequence
 from typing import Final
 
+from broker.routing.channel import messages_of
 from broker.routing.index import (
     AT_MOST_ONCE_INTEREST,
     DIRECT_INTEREST,
@@ -138,6 +139,12 @@ class Router:
             if message.token and self._had(message.token, subscriber.key):
                 continue
             self._hand_to(subscriber, target, message, qos, message.publisher)
+
+    def deliver_channel(self, runs: Sequence[object]) -> None:
+        """What has come on this node's channel, for subscribers that get it at QoS 0. Raises what a damaged
+        record leads to."""
+        for message in messages_of(runs):
+            self.deliver_here(message, False, True)
 
     def strike_lost(self) -> None:
         """What lost clients have published and is not under way yet is left out: their new node gets it

@@ -14,15 +14,14 @@ The packing is here, for both directions; who gets what decides the router.
 from collections.abc import Sequence
 from typing import Final
 
+from broker.routing.channel import Channel
+from broker.routing.fields import body_of, pack_fields
 from broker.routing.index import SubscriptionIndex
 from broker.routing.publication import Publication
 from broker.session import Delivery, Message
 from cluster.store import inbox_records, inboxes
 from cluster.store.reply import as_int, as_ints
 
-_QOS: Final = 0b11
-_RETAIN: Final = 0b100
-_EVERYONE: Final = 0b1000
 _ENTRY_FIELDS: Final = 5
 _RECORD_BYTES: Final = 262_144
 _RECORD_MESSAGES: Final = 500
@@ -55,7 +54,7 @@ class NodeMessages:
     def request(self) -> list[object]:
         """For the store. What a lost client published is left out."""
         messages = [
-            _fields(publication.message, publication.session is None, _token_of(publication))
+            pack_fields(publication.message, publication.session is None, _token_of(publication))
             for publication in self.publications
             if not publication.is_lost()
         ]
@@ -90,12 +89,11 @@ class _Handover:
 class Transit:
     """What this tick has for other nodes, beside the inboxes of a batch. Its owner takes it and sends it."""
 
-    __slots__ = ("_channels", "_handovers", "_last", "_number", "_records", "handed_over")
+    __slots__ = ("_channels", "_handovers", "_number", "_records", "handed_over")
 
     def __init__(self) -> None:
         self.handed_over = 0  # entries, since the start
-        self._channels: dict[str, list[tuple[object, ...]]] = {}
-        self._last: dict[str, Message] = {}
+        self._channels: dict[str, Channel] = {}
         self._handovers: dict[str, _Handover] = {}
         self._records: list[tuple[str, bytes]] = []
         self._number = 0
@@ -106,20 +104,16 @@ class Transit:
 
     def publish(self, node: str, message: Message) -> None:
         """A message for the channel of a node, once."""
-        if self._last.get(node) is message:
-            return
-        self._last[node] = message
-        messages = self._channels.get(node)
-        if messages is None:
-            messages = self._channels[node] = []
-        messages.append(_fields(message, False, b""))
+        channel = self._channels.get(node)
+        if channel is None:
+            channel = self._channels[node] = Channel()
+        channel.add(message)
 
     def take_messages(self) -> list[tuple[str, bytes]]:
         """Node and record of each channel."""
         channels = self._channels
         self._channels = {}
-        self._last = {}
-        return [(node, inbox_records.pack_direct(messages)) for node, messages in channels.items()]
+        return [(node, inbox_records.pack_runs(channel.runs())) for node, channel in channels.items()]
 
     def hand_over(
         self,
@@ -163,29 +157,6 @@ class Transit:
         self._records.append((node, inbox_records.pack_handover(handover.bodies, handover.sessions)))
 
 
-class Arrival:
-    """A message that has come from another node. `for_everyone`: for subscribers at QoS 0, too, as there is
-    no other copy for them."""
-
-    __slots__ = ("for_everyone", "message")
-
-    def __init__(self, message: Message, for_everyone: bool) -> None:
-        self.message = message
-        self.for_everyone = for_everyone
-
-
-def arrival(fields: object) -> Arrival:
-    """Reads what `NodeMessages` or `Transit` has packed. Raises what a damaged record leads to."""
-    if not isinstance(fields, list):
-        raise TypeError(f"no message: {fields!r}")
-    flags: int = fields[4]
-    publisher: bytes = fields[5]
-    message = _message(fields, flags & _QOS, flags & _RETAIN != 0)
-    message.publisher = publisher.decode()
-    message.token = fields[6]
-    return Arrival(message, flags & _EVERYONE != 0)
-
-
 def take_handover(index: SubscriptionIndex, bodies: Sequence[object], sessions: Sequence[object]) -> None:
     """Gives entries that another node has queued to the sessions that are connected here. Raises what a
     damaged record leads to."""
@@ -204,7 +175,7 @@ def take_handover(index: SubscriptionIndex, bodies: Sequence[object], sessions: 
             place = as_int(entries[i + 4])
             message = messages[place]
             if message is None:
-                message = messages[place] = _message(bodies[place], 0, False)
+                message = messages[place] = body_of(bodies[place], 0, False)
             session.queued.take(
                 Delivery(
                     message,
@@ -215,33 +186,6 @@ def take_handover(index: SubscriptionIndex, bodies: Sequence[object], sessions: 
                     as_int(entries[i]),
                 )
             )
-
-
-def _message(fields: object, qos: int, retain: bool) -> Message:
-    if not isinstance(fields, list):
-        raise TypeError(f"no body: {fields!r}")
-    topic: bytes = fields[0]
-    payload: bytes = fields[1]
-    properties: bytes = fields[2]
-    deadline_ms: int = fields[3]
-    return Message(topic.decode(), payload, qos, retain, properties, deadline_ms)
-
-
-def _fields(message: Message, for_everyone: bool, token: bytes) -> tuple[object, ...]:
-    flags = message.qos
-    if message.retain:
-        flags |= _RETAIN
-    if for_everyone:
-        flags |= _EVERYONE
-    return (
-        message.topic,
-        message.payload,
-        message.properties,
-        message.deadline_ms,
-        flags,
-        message.publisher,
-        token,
-    )
 
 
 def _token_of(publication: Publication) -> bytes:

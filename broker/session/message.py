@@ -110,6 +110,11 @@ class Message:
         self._whole = head + tail
         return self._whole
 
+    def encoded_as(self, version: int, packet: bytes) -> None:
+        """Tells what `whole` would make for this version and the RETAIN flag of the message itself."""
+        self._whole_key = version << 1 | self.retain
+        self._whole = packet
+
     def parts_for(
         self,
         version: int,

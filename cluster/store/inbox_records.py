@@ -1,4 +1,4 @@
-"""What is in the inbox of a node: msgpack arrays with a version number and a kind first.
+"""What is in the inbox of a node, and on its channel: msgpack arrays with a version number and a kind first.
 
 Text and bytes are both msgpack `raw`, as everywhere in Redis. A record of a kind that this release doesn't
 know is skipped: a newer node may know more."""
@@ -14,6 +14,7 @@ _DIRECT: Final = 1
 _HANDOVER: Final = 2
 _KICK: Final = 3
 _COMMAND: Final = 4
+_RUNS: Final = 5
 
 _pack = msgpack.Packer(use_bin_type=False).pack
 _unpack = msgpack.unpackb
@@ -27,6 +28,13 @@ class Direct:
     """Messages for the subscribers of the node that have no queue."""
 
     messages: list[Fields]
+
+
+@dataclass(slots=True)
+class Runs:
+    """Messages for the subscribers of the node at QoS 0, on its channel (`broker.routing.channel`)."""
+
+    runs: list[object]
 
 
 @dataclass(slots=True)
@@ -54,12 +62,17 @@ class Command:
     argument: bytes
 
 
-Record: TypeAlias = Direct | Handover | Kick | Command
+Record: TypeAlias = Direct | Runs | Handover | Kick | Command
 
 
 def pack_direct(messages: Sequence[Fields]) -> bytes:
     """See Direct."""
     return cast(bytes, _pack((_VERSION, _DIRECT, messages)))
+
+
+def pack_runs(runs: Sequence[object]) -> bytes:
+    """See Runs."""
+    return cast(bytes, _pack((_VERSION, _RUNS, runs)))
 
 
 def pack_handover(bodies: Sequence[Fields], sessions: Sequence[Fields]) -> bytes:
@@ -86,6 +99,8 @@ def unpack(record: bytes) -> Record | None:
     kind = fields[1]
     if kind == _DIRECT:
         return Direct(fields[2])
+    if kind == _RUNS:
+        return Runs(fields[2])
     if kind == _HANDOVER:
         return Handover(fields[2], fields[3])
     if kind == _KICK:

@@ -6,10 +6,11 @@ from typing import cast
 import pytest
 
 from broker.routing import Publication, arrival, take_handover
+from broker.routing.channel import messages_of
 from broker.session import Session
 from cluster.store import inbox_records
 from cluster.store.call import Request
-from cluster.store.inbox_records import Direct, Handover
+from cluster.store.inbox_records import Direct, Handover, Runs
 from tests.routing.nodes import Node, Peer, appended, fences_of, message, requests_of, spread
 from tests.routing.room import new_queue
 
@@ -43,8 +44,8 @@ def on_channel(node: Node) -> list[tuple[bytes, int]]:
     for name, packed in node.router.transit.take_messages():
         assert name == THERE
         record = inbox_records.unpack(packed)
-        assert isinstance(record, Direct)
-        found += [(m.payload, m.qos) for m in (arrival(fields).message for fields in record.messages)]
+        assert isinstance(record, Runs)
+        found += [(each.payload, each.qos) for each in messages_of(record.runs)]
     return found
 
 
@@ -266,16 +267,16 @@ def arrive(
     if inbox:
         far.router.publish(Publication(sent, None if everyone else session, 1))
         (record,) = records(requests_of(far.router.next_calls()))
+        for fields in record.messages:
+            arrived = arrival(fields)
+            assert arrived.for_everyone == everyone
+            node.router.deliver_here(arrived.message, True, everyone)
     else:
         far.router.transit.publish(THERE, sent)
         ((_, packed),) = far.router.transit.take_messages()
         unpacked = inbox_records.unpack(packed)
-        assert isinstance(unpacked, Direct)
-        record = unpacked
-    for fields in record.messages:
-        arrived = arrival(fields)
-        assert arrived.for_everyone == everyone
-        node.router.deliver_here(arrived.message, inbox, everyone or not inbox)
+        assert isinstance(unpacked, Runs)
+        node.router.deliver_channel(unpacked.runs)
 
 
 def all_kinds() -> tuple[Node, dict[str, Peer]]:
