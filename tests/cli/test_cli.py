@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from broker import __version__, cli
@@ -153,6 +154,21 @@ def test_bad_settings_end_the_real_program_with_2() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("moorline: node.listen (flag --listen): ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "groups"), [("serve", 0), ("worker", 0), ("ctl", 2), ("loadtest", 2), ("--help", 2)]
+)
+def test_a_node_starts_without_the_other_commands(
+    monkeypatch: pytest.MonkeyPatch, command: str, groups: int
+) -> None:
+    app = typer.Typer()
+    app.command("serve")(lambda: None)
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["moorline", command])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert len(app.registered_groups) == groups
 
 
 def test_the_load_generator_is_part_of_the_command() -> None:

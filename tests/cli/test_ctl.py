@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from broker import cli, ctl
+from broker import ctl
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, free_port, running_redis
 from tests.node.wire import connected
@@ -32,7 +32,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str) -> Result:
     """`moorline ctl ...`, in this process."""
-    return CliRunner().invoke(cli.app, ["ctl", *arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    return CliRunner().invoke(ctl.app, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
 
 
 def told(result: Result, exit_code: int = 0) -> str:
