@@ -15,6 +15,9 @@
 #   make lock           requirements.lock from pyproject.toml
 #   make ci             what CI does
 
+# A suite starts hundreds of nodes: none should compile our sources again, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -98,7 +101,7 @@ $(BUILD).stamp: .venv/stamp setup.py $(COMPILED)
 
 build: $(BUILD).stamp
 	@find $(BUILD) -name '*.py' -delete
-	@MOORLINE_PURE=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python setup.py -q build_py --build-lib $(BUILD) > /dev/null
+	@MOORLINE_PURE=1 $(BIN)/python setup.py -q build_py --build-lib $(BUILD) > /dev/null
 
 # A tool of its own environment: nothing else needs it.
 lock:
