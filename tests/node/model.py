@@ -6,6 +6,7 @@ answers True if the connection is not to be used any more.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -236,6 +237,12 @@ class Subscriber(_Client):
         elif packet.qos == 2:
             self.connect().send(Pubrec(packet.packet_id))
             self._struck("PUBREC sent")
+
+
+def receive_no_more(*subscribers: Subscriber) -> None:
+    """Nothing new comes to any of them; they listen at the same time."""
+    with ThreadPoolExecutor(len(subscribers)) as pool:
+        list(pool.map(Subscriber.receive_no_more, subscribers))
 
 
 def _again(packet: Packet) -> Packet:

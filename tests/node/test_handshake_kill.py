@@ -13,7 +13,7 @@ import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5
 from tests.node.harness import NodeProcess, running_node
-from tests.node.model import Publisher, Strike, Subscriber
+from tests.node.model import Publisher, Strike, Subscriber, receive_no_more
 from tests.node.wire import connected
 
 QOS2_PUBLISHER = ["PUBLISH sent", "PUBREC received", "PUBREL sent", "PUBCOMP received"]
@@ -111,15 +111,16 @@ def _check_publisher(
             striker.arm(2, wait_seconds)
             publisher.publish(half, qos, window=3)
             striker.assert_struck()
-        for subscriber in (away, there):
-            _check_received(subscriber, messages)
+        _check_received(messages, away, there)
 
 
-def _check_received(subscriber: Subscriber, messages: list[tuple[str, bytes]]) -> None:
+def _check_received(messages: list[tuple[str, bytes]], *subscribers: Subscriber) -> None:
     expected = [payload for _, payload in messages]
-    subscriber.receive(len(messages))
-    subscriber.receive_no_more()
-    assert subscriber.received == expected
+    for subscriber in subscribers:
+        subscriber.receive(len(messages))
+    receive_no_more(*subscribers)
+    for subscriber in subscribers:
+        assert subscriber.received == expected
 
 
 @EACH_KILL
@@ -177,7 +178,7 @@ def _check_subscriber(
         subscriber.lose()
         publisher.publish(messages[HALF:], qos)  # read from the queue
         striker.arm(3, SETTLE_SECONDS)
-        _check_received(subscriber, messages)
+        _check_received(messages, subscriber)
         striker.assert_struck()
 
 
@@ -220,8 +221,7 @@ def test_qos2_kill_under_traffic(
         away.lose()
         there.subscribe(name, 2)
         publisher.publish(messages, 2, window=60)
-        for subscriber in (away, there):
-            _check_received(subscriber, messages)
+        _check_received(messages, away, there)
 
 
 def test_qos2_publisher_is_cut_off_again_and_again(node: NodeProcess, name: str) -> None:

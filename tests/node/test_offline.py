@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.harness import running_node
-from tests.node.model import Publisher, Subscriber
+from tests.node.model import Publisher, Subscriber, receive_no_more
 
 SESSIONS = 20
 MESSAGES = int(os.environ.get("MOORLINE_OFFLINE_MESSAGES", "1000"))
@@ -24,7 +24,6 @@ def _payloads(session: int) -> list[bytes]:
 
 def _receive_rest(subscriber: Subscriber) -> None:
     subscriber.receive(MESSAGES)
-    subscriber.receive_no_more()
 
 
 @pytest.mark.timeout(SECONDS)
@@ -59,6 +58,7 @@ def test_offline_messages_survive(tmp_path: Path, qos: int) -> None:
         node.start()
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(_receive_rest, subscribers))
+        receive_no_more(*subscribers)
         for number, subscriber in enumerate(subscribers):
             assert subscriber.received == _payloads(number)
 
