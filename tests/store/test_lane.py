@@ -96,27 +96,26 @@ async def test_killed_server_gets_the_same_batch_again(server: RunningServer) ->
     """Somebody kills the server again and again: each exchange is carried out once, or once more."""
     async with lane_to(server.url) as under_test:
         replies: list[object] = []
+        kills = 0
 
         async def exchange_many() -> None:
-            while len(replies) < 300:
+            while len(replies) < 300 or kills < 4:  # a slow killer finds somebody at work, too
                 exchange = await under_test.lane.exchange([count("n")])
                 replies.append(exchange.replies[0])
 
         with anyio.fail_after(15):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(exchange_many)
-                kills = 0
-                while len(replies) < 240:
+                while kills < 4:
                     await anyio.sleep(0.01)
                     if len(replies) >= 60 * kills:
                         server.kill()
                         server.start()
                         kills += 1
         numbers = [reply[0] for reply in replies if isinstance(reply, list)]
-        assert len(numbers) == 300
-        assert kills >= 4
+        assert len(numbers) == len(replies)
         assert numbers == sorted(set(numbers))
-        assert 300 <= numbers[-1] <= 300 + kills
+        assert len(numbers) <= numbers[-1] <= len(numbers) + kills
         assert under_test.lane.away_since is None
 
 
