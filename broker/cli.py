@@ -3,6 +3,7 @@
 Exit codes of `serve`: 0 a clean stop, 1 a crash, 2 the settings or the environment allow no start.
 """
 
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -49,6 +50,7 @@ def main() -> None:
     """Entry point of the console script."""
     if sys.argv[1:2] not in _WITHOUT_GROUPS:
         add_groups(app)
+    gc.freeze()  # modules stay: while a node imports the rest, no collection needs to look at these (0.03 s)
     app(prog_name="moorline")
 
 
