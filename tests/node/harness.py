@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 import psutil
 import redis
+
+from tests.node.template import Started
 
 START_SECONDS = 15.0
 STOP_SECONDS = 12.0
@@ -29,8 +32,22 @@ class Probe:
     text: str
 
 
+def execute(arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> Started:
+    """Starts `python -m broker ARGUMENTS`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "broker", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+    )
+
+
 class NodeProcess:
     """A node under test. It may be killed and started again on the same data directory and the same ports."""
+
+    starter = staticmethod(execute)
+    """A fixture may name another, which takes less time."""
 
     def __init__(self, directory: Path, *flags: str, environment: dict[str, str] | None = None) -> None:
         self.directory = directory
@@ -39,7 +56,7 @@ class NodeProcess:
         self.log = directory / "node.log"
         self._flags = flags
         self._environment = environment or {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Started | None = None
         self._position = 0
 
     # Life
@@ -62,20 +79,13 @@ class NodeProcess:
 
     def launch(self) -> None:
         """Starts it and waits for nothing."""
-        command = [
-            sys.executable, "-m", "broker", "serve",
-            "--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}",
+        arguments = [
+            "serve", "--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}",
             "--data-dir", str(self.data_dir), *self._flags,
         ]  # fmt: skip
         self._position = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=_own_environment() | self._environment,
-            )
+            self._process = self.starter(arguments, _own_environment() | self._environment, output)
 
     def wait_until_up(self, seconds: float = START_SECONDS) -> None:
         """Waits for the lines that say where it listens, and learns the ports from them."""
@@ -92,7 +102,7 @@ class NodeProcess:
     def kill(self) -> None:
         """kill -9: nothing is flushed, nobody is told. Its Redis is asked to end by the kernel."""
         assert self._process is not None
-        self._process.kill()
+        self._process.send_signal(signal.SIGKILL)
         self._process.wait(STOP_SECONDS)
 
     def kill_all(self) -> None:

@@ -20,7 +20,7 @@ from broker.mqtt import (
 )
 from tests.node.conftest import Clients
 from tests.node.harness import NodeProcess, running_node
-from tests.node.model import Publisher, Subscriber
+from tests.node.model import Publisher, Subscriber, receive_no_more
 from tests.node.wire import HOUR, WireClient, connected
 
 LIVES = pytest.mark.parametrize("expiry", [0, 3600], ids=["direct", "stored"])
@@ -279,8 +279,8 @@ def test_order(tmp_path: Path, qos: int, kill: str | None) -> None:
         for thread in threads:
             thread.join()
         stop.set()
+        receive_no_more(*subscribers)
         for subscriber in subscribers:
-            subscriber.receive_no_more()
             assert subscriber.received == [payload for _, payload in messages]
 
 

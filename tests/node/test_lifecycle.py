@@ -200,6 +200,11 @@ class _FakeRedis:
                     connection.sendall(b"-ERR unknown command 'HELLO'\r\n" if unknown else self._answer)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def starts() -> None:
+    """Executes the real command."""
+
+
 @pytest.fixture
 def old_redis() -> Iterator[_FakeRedis]:
     text = b"# Server\r\nredis_version:6.2.14\r\nredis_mode:standalone\r\nrole:master\r\nloading:0\r\n"

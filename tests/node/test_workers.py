@@ -35,6 +35,11 @@ pytestmark = pytest.mark.timeout(60)  # each starts three processes or more; the
 TWO = ("--workers", "2", "--node-name", "crew")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def starts() -> None:
+    """Executes the real command."""
+
+
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """Two workers that nobody kills."""
