@@ -26,6 +26,8 @@ SHELL := bash
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+# Of the test suite: half of the time a test waits, for silence, a tick or a deadline.
+TESTERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
@@ -36,7 +38,7 @@ run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
 
 test: .venv/stamp
-	MOORLINE_PURE=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
 # The tests are copied beside the compiled packages, so that nothing can be imported from the sources here.
 test-compiled: build
