@@ -11,6 +11,7 @@ import gc
 import secrets
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 import anyio
@@ -19,7 +20,7 @@ from anyio.abc import TaskGroup
 from broker import __version__
 from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
-from broker.client import Client, disconnect_all, withdraw_unused
+from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
 from broker.listeners import listen_tcp
 from broker.mqtt import ReasonCode
 from broker.observability.health import Health
@@ -158,6 +159,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.janitor.run,
         node.reaper.run,
         node.scrub.run,
+        partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
     await node.broadcast.is_listening.wait()
