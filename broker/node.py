@@ -12,6 +12,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import anyio
@@ -39,6 +40,7 @@ _SWEEP_SECONDS: Final = 0.5
 _ROUNDS_TO_FOLLOW: Final = 2  # sweeps: an idle node follows the log of subscriptions, too
 _ROUNDS_TO_WITHDRAW: Final = 20
 _GC_THRESHOLDS: Final = (50_000, 50, 1000)
+_GROUPS_SHOWN: Final = 100  # shared subscriptions with metrics of their own: more would be too many series
 
 logger = get_logger(__name__)
 
@@ -245,6 +247,7 @@ def _count(counters: Counters, node: Node) -> None:
     counters.fights = len(hub.fights)
     counters.fights_delayed = hub.fights.delayed
     counters.subscriptions = hub.index.count
+    counters.shared = dict(islice(hub.members.waiting.items(), _GROUPS_SHOWN))
     counters.sessions = len(hub.clients)
     counters.sent_qos0, counters.sent_qos1, counters.sent_qos2 = hub.drops.sent
     dropped = dict(hub.drops.counts)

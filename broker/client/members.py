@@ -28,7 +28,9 @@ class Members:
 
     def __init__(self) -> None:
         self.groups: dict[str, dict[str, Membership]] = {}  # by group, by member
-        self.waiting: dict[str, tuple[int, int]] = {}  # group -> messages in it, those of them given
+        self.waiting: dict[
+            str, tuple[int, int]
+        ] = {}  # group -> messages that nobody has, and that members have
 
     def find(self, name: str, member: str) -> Membership | None:
         """None if it is not here, or no more."""

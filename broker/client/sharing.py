@@ -265,7 +265,7 @@ def _look(hub: Hub, name: str) -> None:
             return
         look = shares.parse_look(reply)
         if name in hub.members.groups:
-            hub.members.waiting[name] = (look.waiting, look.pending)
+            hub.members.waiting[name] = (look.waiting - look.pending, look.pending)
         for member in look.unknown:
             membership = hub.members.find(name, member)
             if membership is not None and membership.last:

@@ -375,12 +375,13 @@ class SessionSettings(Group):
         " its connection. Too small: a slow subscriber loses bursts. Too large: slow"
         " subscribers fill the memory.",
     )
-    shared_strategy: Literal["balanced", "round_robin", "sticky", "hash_topic"] = Field(
+    shared_strategy: Literal["balanced", "least_loaded", "sticky", "hash_topic"] = Field(
         default="balanced",
-        description="Which member of a shared subscription gets a message. `balanced`: who has the fewest"
-        " unacknowledged ones; `round_robin`: in turn; `sticky`: the same one as long as it has room;"
-        " `hash_topic`: always the same one for a topic, and if that is slow its messages wait for it. Not"
-        " the same on all nodes: each node follows its own for what it publishes.",
+        description="Which member of a shared subscription gets a message. `balanced`: in turn, of those that"
+        " have room in their windows; `least_loaded`: who has the fewest unacknowledged ones; `sticky`: the"
+        " same one as long as it has room; `hash_topic`: always the same one for a topic, and if that is slow"
+        " its messages wait for it. Not the same on all nodes: each node follows its own for what it"
+        " publishes.",
     )
     shared_inflight_limit: int = Field(
         default=64,

@@ -12,7 +12,7 @@ from cluster.store.call import Reply
 from cluster.store.keys import bucket_of
 from cluster.store.reply import as_bytes, as_int, as_list, as_text, in_pairs, in_triples
 
-STRATEGIES = ("balanced", "round_robin", "sticky", "hash_topic")
+STRATEGIES = ("balanced", "least_loaded", "sticky", "hash_topic")
 NOTHING_GIVEN = "0-0"
 """In place of an id, where there is none."""
 

@@ -275,7 +275,7 @@ def test_members_of_a_node_that_is_gone_are_removed(caller: Caller) -> None:
     share(caller, "3", "4", qos=2)
     join(caller, "b")
     assert look(caller).given == []
-    caller.redis.set(f"{caller.prefix}{{{BUCKET}}}:gone:dead-node", 1)
+    caller.redis.set(keys.tombstone(caller.prefix, BUCKET, "dead-node"), 1)
     found = look(caller)
     assert sorted(payloads(found.given)) == ["1", "2"]
     assert spread(found.given) == {"b": 2}
@@ -320,12 +320,12 @@ def test_a_token_is_taken_once(caller: Caller) -> None:
 
 def test_a_group_that_nobody_uses_ends(caller: Caller) -> None:
     share(caller, "1")
-    for kind in ("share", "member"):
-        ttl = caller.redis.pttl(f"{caller.prefix}{{{BUCKET}}}:{kind}:{NAME}")
+    for key in (keys.share(caller.prefix, BUCKET, NAME), keys.share_members(caller.prefix, BUCKET, NAME)):
+        ttl = caller.redis.pttl(key)
         assert 0 < ttl <= 60_000
     forever = Policy("balanced", 4294967295000)
     share(caller, "2", policy=forever)
-    assert caller.redis.pttl(f"{caller.prefix}{{{BUCKET}}}:share:{NAME}") == -1
+    assert caller.redis.pttl(keys.share(caller.prefix, BUCKET, NAME)) == -1
 
 
 def test_names_tell_client_and_kind() -> None:

@@ -63,15 +63,16 @@ end
 -- How good a choice a member is for a message: the lowest pair of numbers is chosen; nil: not now.
 local rank = {}
 
+-- In turn, among those with room: equal members get equal shares, though some are a little faster.
 function rank.balanced(member)
   if member[GIVEN] < member[WINDOW] then
-    return member[GIVEN], member[TURN]
+    return member[TURN], 0
   end
 end
 
-function rank.round_robin(member)
+function rank.least_loaded(member)
   if member[GIVEN] < member[WINDOW] then
-    return member[TURN], 0
+    return member[GIVEN], member[TURN]
   end
 end
 
