@@ -10,7 +10,7 @@ class Membership:
     """One client in one group. `last` is the newest message it is known to have been given, empty before the
     group has answered; what comes earlier than that waits in `early`."""
 
-    __slots__ = ("early", "last", "member", "name", "options", "session")
+    __slots__ = ("early", "last", "member", "name", "options", "refused", "session")
 
     def __init__(self, session: Session, name: str, options: Options) -> None:
         self.session = session
@@ -19,6 +19,7 @@ class Membership:
         self.member = member_of(session)
         self.last = ""
         self.early: list[Given] = []
+        self.refused: list[tuple[str, bytes]] = []
 
 
 class Members:

@@ -21,7 +21,8 @@ from broker.mqtt import SHARE_PREFIX, is_shared
 from broker.observability.logs import get_logger
 from broker.routing.writes import entry_delivery
 from broker.session import SharedDelivery
-from cluster.store import inbox_records, inboxes, keys, queues, records, shares
+from cluster.store import inbox_records, inboxes, keys, queues, receive, records, shares
+from cluster.store.errors import RedisFull
 from cluster.store.lane import Reply
 from cluster.store.records import Options
 from cluster.store.reply import as_int, as_list
@@ -197,6 +198,11 @@ def _queue(hub: Hub, name: str, member: str, id: str, entry: bytes, here: Member
     entries = [SHARE_PREFIX + name, packed, _WHOLE, token, ttl_ms]
 
     def queued(reply: Reply) -> None:
+        if isinstance(reply, RedisFull) and here is not None:
+            here.refused.append(
+                (id, entry)
+            )  # tried again with the next look; what is owed is named again by that
+            return
         if isinstance(reply, Exception):
             _log_failure(name, reply)
             return
@@ -209,7 +215,8 @@ def _queue(hub: Hub, name: str, member: str, id: str, entry: bytes, here: Member
             n = as_int(n_before) + 1
             receiver.queued_shared(name, n)
             receiver.take(entry_delivery(as_int(gen), n, packed))
-        _done(hub, name, member, [id], receiver is not None)
+        _done(hub, name, member, id, receiver is not None)
+        hub.committer.request(receive.settle_tokens(bucket, [token]), _ignore_reply, frees_memory=True)
         hub.after_input()
 
     request = queues.enqueue(bucket, client_id, hub.settings.queue_limit, hub.settings.drop_oldest, entries)
@@ -230,14 +237,14 @@ def _identifiers(identifier: int) -> tuple[int, ...]:
     return (identifier,) if identifier else ()
 
 
-def _done(hub: Hub, name: str, member: str, ids: Sequence[str], keeps_places: bool) -> None:
+def _done(hub: Hub, name: str, member: str, id: str, keeps_place: bool) -> None:
     def told(reply: Reply) -> None:
         if isinstance(reply, Exception):
             _log_failure(name, reply)
         else:
             on_given(hub, [(name, each) for each in shares.parse_given(reply)])
 
-    request = shares.done(name, member, ids, keeps_places, 0, hub.settings.sharing)
+    request = shares.done(name, member, [id], keeps_place, 0, hub.settings.sharing)
     hub.committer.request(request, told, frees_memory=True)
 
 
@@ -257,7 +264,11 @@ async def look_now_and_then(hub: Hub) -> None:
 
 def _look(hub: Hub, name: str) -> None:
     members = hub.members.groups.get(name, {})
-    known = [(membership.member, membership.last) for membership in members.values() if membership.last]
+    known = [(membership.member, membership.last) for membership in members.values()]
+    for membership in members.values():
+        refused, membership.refused = membership.refused, []
+        for id, entry in refused:
+            _queue(hub, name, membership.member, id, entry, membership)
 
     def looked(reply: Reply) -> None:
         if isinstance(reply, Exception):
@@ -289,7 +300,7 @@ def _place(id: str) -> tuple[int, int]:
 
 
 def _ignore_reply(_: Reply) -> None:
-    """A lost hint costs a second."""
+    """A lost hint costs a second; a token that is not cut ends by itself."""
 
 
 def _log_failure(name: str, error: Exception) -> None:

@@ -165,13 +165,13 @@ def parse_given(reply: Reply) -> list[Given]:
 
 
 def look(name: str, known: Iterable[tuple[str, str]], policy: Policy) -> list[object]:
-    """Asks what was missed by the members of this node (member, newest it knows of), and of other nodes that
-    are gone."""
+    """Asks what was missed by the members of this node, and of other nodes that are gone. `known` are all
+    members that are connected here, and the newest message each knows of; empty: it is about to join."""
     return [
         "share_look",
         bucket_of(name),
         name,
-        [item for pair in known for item in pair],
+        [item or False for pair in known for item in pair],
         policy.strategy,
         policy.ttl_ms,
     ]

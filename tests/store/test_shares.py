@@ -196,7 +196,7 @@ def test_a_lost_member_leaves_its_work_to_others(caller: Caller) -> None:
     assert spread(moved) == {"b": 2}
     assert payloads(moved) == ["one", "two"]
     assert done(caller, *given) == []  # too late: it is b's now
-    assert look(caller).pending == 2
+    assert look(caller, ("s:b", "")).pending == 2
 
 
 def test_nobody_left_the_work_waits(caller: Caller) -> None:
@@ -274,13 +274,23 @@ def test_members_of_a_node_that_is_gone_are_removed(caller: Caller) -> None:
     share(caller, "1", "2", qos=1)
     share(caller, "3", "4", qos=2)
     join(caller, "b")
-    assert look(caller).given == []
+    assert look(caller, ("s:b", "")).given == []
     caller.redis.set(keys.tombstone(caller.prefix, BUCKET, "dead-node"), 1)
-    found = look(caller)
+    found = look(caller, ("s:b", ""))
     assert sorted(payloads(found.given)) == ["1", "2"]
     assert spread(found.given) == {"b": 2}
     assert [(member, payload_of(entry)) for member, _, entry in found.owed] == [("s:a", "4")]
     assert letters(caller) == [b"shared_session_ended"]
+
+
+def test_a_member_that_its_node_does_not_have_is_removed(caller: Caller) -> None:
+    join(caller, "a")
+    share(caller, "1")
+    join(caller.other(), "b")
+    found = look(caller)
+    assert spread(found.given) == {"b": 1}
+    join(caller, "a", epoch=2)
+    assert look(caller, ("s:a", "")).unknown == []
 
 
 def test_a_member_that_is_not_known_is_named(caller: Caller) -> None:

@@ -318,21 +318,29 @@ function operations.share_done(b, name, member, ids, keeps_places, completed, st
 end
 
 -- share_look: what may have been missed: by members of the caller, and of members whose node is gone.
--- Request: bucket, name, members (name, newest that it knows of, ...), strategy, TTL. Answer: members that aren't
--- known here, and must join; what was given and is not known (member, id, entry, ...); what stays with sessions that
+-- Request: bucket, name, members (name, newest that it knows of, false if it is about to join, ...), strategy, TTL.
+-- These are all that the caller has: others that are said to be there have left. Answer: members that aren't known
+-- here, and must join; what was given and is not known (member, id, entry, ...); what stays with sessions that
 -- are not connected (member, id, entry, ...); what members were given now; messages there, those of them given.
 function operations.share_look(b, name, known, strategy, ttl_ms)
   local group = open_group(b, name)
   ensure_consumers(group)
+  local has = {}
+  for i = 1, #known, 2 do
+    has[known[i]] = true
+  end
   for member, state in pairs(group.members) do
-    if call("EXISTS", key(b, "gone:", state[NODE])) == 1 then
+    local has_left = state[NODE] == incarnation and not has[member]
+    if has_left or call("EXISTS", key(b, "gone:", state[NODE])) == 1 then
       remove_member(group, member, false)
     end
   end
   local unknown, missed, owed = {}, {}, {}
   for i = 1, #known, 2 do
     local state = group.members[known[i]]
-    if not state or state[NODE] ~= incarnation then
+    if not known[i + 1] then
+      -- its answer is on the way
+    elseif not state or state[NODE] ~= incarnation then
       unknown[#unknown + 1] = known[i]
     elseif state[LAST] ~= known[i + 1] then
       for _, entry in ipairs(pending(group, known[i], known[i + 1])) do
