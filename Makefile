@@ -9,6 +9,7 @@
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
+#   make shared         100,000 messages for a shared subscription whose members and nodes are killed
 #   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
 #   make docs           docs/configuration.md from the settings
@@ -32,7 +33,7 @@ BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
 
-.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos reconnect build docs lock ci clean
+.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect build docs lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -70,6 +71,9 @@ reconnect: build
 
 subscribe: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.subscribe $(ARGS)
+
+shared: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.shared $(ARGS)
 
 bench-across: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.across --write docs/across.md $(ARGS)

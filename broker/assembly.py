@@ -25,6 +25,7 @@ from broker.client import (
     Shedder,
     drop_rows,
     on_failed,
+    on_given,
     on_interest,
     on_kicked,
     on_lost,
@@ -68,6 +69,7 @@ from cluster.store.deadlines import EndedSession
 from cluster.store.errors import StoreError
 from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
+from cluster.store.shares import Policy
 from cluster.store.store import Store
 
 TOKEN_GRACE_SECONDS: Final = 3600
@@ -281,9 +283,15 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         incarnation,
         settings.session.queue_limit,
         settings.session.queue_policy == "drop_oldest",
+        _sharing(settings),
     )
     ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)))
     return _Routing(clock, index, router, ingress, Drops(), [], [], [])
+
+
+def _sharing(settings: Settings) -> Policy:
+    """A group is kept for as long as any session could be that has it."""
+    return Policy(settings.session.shared_strategy, settings.mqtt.session_expiry_maximum_seconds * 1000)
 
 
 def _links(store: Store, incarnation: str, routing: _Routing, hub_of: Callable[[], Hub]) -> _Links:
@@ -321,7 +329,7 @@ def _committer(
     return Committer(
         store,
         routing.router,
-        SessionWrites(routing.changed, routing.ingress, receive_limit),
+        SessionWrites(routing.changed, routing.ingress, receive_limit, _sharing(around.settings)),
         routing.index,
         routing.drops,
         routing.ready,
@@ -333,6 +341,7 @@ def _committer(
             after_inbox=links.inbox.after,
             go_on=lambda: hub_of().go_on(),
             transmit=transmit,
+            on_given=lambda given: on_given(hub_of(), given),
             on_stale=lambda session: on_stale(hub_of(), session),
             on_overrun=lambda session: on_overrun(hub_of(), session),
             on_failed=lambda session, reason: on_failed(hub_of(), session, reason),
@@ -407,6 +416,9 @@ def _client_settings(settings: Settings) -> ClientSettings:
         qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
         token_grace_seconds=TOKEN_GRACE_SECONDS,
         connections_maximum=settings.limits.connections_maximum or _file_limit() - _FILE_RESERVE,
+        queue_limit=settings.session.queue_limit,
+        shared_inflight_limit=settings.session.shared_inflight_limit,
+        sharing=_sharing(settings),
     )
 
 

@@ -11,6 +11,8 @@ import gc
 import secrets
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
+from itertools import islice
 from typing import Final
 
 import anyio
@@ -19,7 +21,7 @@ from anyio.abc import TaskGroup
 from broker import __version__
 from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
-from broker.client import Client, disconnect_all, withdraw_unused
+from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
 from broker.listeners import listen_tcp
 from broker.mqtt import ReasonCode
 from broker.observability.health import Health
@@ -38,6 +40,7 @@ _SWEEP_SECONDS: Final = 0.5
 _ROUNDS_TO_FOLLOW: Final = 2  # sweeps: an idle node follows the log of subscriptions, too
 _ROUNDS_TO_WITHDRAW: Final = 20
 _GC_THRESHOLDS: Final = (50_000, 50, 1000)
+_GROUPS_SHOWN: Final = 100  # shared subscriptions with metrics of their own: more would be too many series
 
 logger = get_logger(__name__)
 
@@ -158,6 +161,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.janitor.run,
         node.reaper.run,
         node.scrub.run,
+        partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
     await node.broadcast.is_listening.wait()
@@ -243,6 +247,7 @@ def _count(counters: Counters, node: Node) -> None:
     counters.fights = len(hub.fights)
     counters.fights_delayed = hub.fights.delayed
     counters.subscriptions = hub.index.count
+    counters.shared = dict(islice(hub.members.waiting.items(), _GROUPS_SHOWN))
     counters.sessions = len(hub.clients)
     counters.sent_qos0, counters.sent_qos1, counters.sent_qos2 = hub.drops.sent
     dropped = dict(hub.drops.counts)

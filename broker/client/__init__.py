@@ -6,6 +6,7 @@ from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost,
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
+from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
 from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
@@ -20,7 +21,9 @@ __all__ = [
     "Shedder",
     "disconnect_all",
     "drop_rows",
+    "look_now_and_then",
     "on_failed",
+    "on_given",
     "on_interest",
     "on_kicked",
     "on_lost",

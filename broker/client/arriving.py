@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from broker.client.client import Hub
+from broker.client.sharing import on_shared
 from broker.mqtt import MqttError
 from broker.observability.logs import get_logger
 from broker.routing import arrival, take_handover
 from broker.routing.index import DIRECT_INTEREST
 from cluster.store import inbox_records
-from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record, Runs
+from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record, Runs, SharedGiven
 
 logger = get_logger(__name__)
 
@@ -78,6 +79,8 @@ def _handle(hub: Hub, record: Record) -> None:
             hub.router.deliver_here(arrived.message, True, arrived.for_everyone)
     elif isinstance(record, Handover):
         take_handover(hub.index, record.bodies, record.sessions)
+    elif isinstance(record, SharedGiven):
+        on_shared(hub, record)
     elif isinstance(record, Kick):
         on_kicked(hub, record.client_id, record.epoch)
     elif isinstance(record, Command):

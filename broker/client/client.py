@@ -16,6 +16,7 @@ from typing import Final
 
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
+from broker.client.members import Members, Membership
 from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode, State
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -23,6 +24,7 @@ from broker.routing import Committer, Ingress, Interest, Router, Subscriber, Sub
 from broker.session import Clock, Drops, Intake, Outbox, Session, StoredSession, flush_all
 from cluster.pulse import Pulse
 from cluster.store.inbox_records import Command
+from cluster.store.shares import Policy
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
@@ -47,6 +49,9 @@ class ClientSettings:
     qos2_retry_limit_seconds: int
     token_grace_seconds: int
     connections_maximum: int
+    queue_limit: int
+    shared_inflight_limit: int
+    sharing: Policy
 
 
 @dataclass(slots=True)
@@ -83,6 +88,7 @@ class Hub:
     connections: "set[Client]" = field(default_factory=set)
     is_stopping: bool = False
     flush_scheduled: bool = False
+    members: Members = field(default_factory=Members)
     held: "list[Callable[[], None]]" = field(default_factory=list)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -152,6 +158,7 @@ class Client:
         "is_reading",
         "is_taken_over",
         "last_activity",
+        "memberships",
         "outbox",
         "peer",
         "replays",
@@ -171,6 +178,7 @@ class Client:
         self.intake: Intake | None = None
         self.client_id = ""
         self.epoch = 0  # of our claim, 0 before it is answered
+        self.memberships: dict[str, Membership] = {}  # by group
         self.interests: set[str] = set()  # what we count for in hub.interest
         self.peer = ""
         self.connected_at = 0.0

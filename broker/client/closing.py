@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from broker.client.client import Client, Hub
+from broker.client.sharing import end_memberships, leave_groups
 from broker.client.wanting import want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
@@ -46,6 +47,7 @@ def on_lost(client: Client, reason: str) -> None:
     logger.info("disconnected", extra={"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)
     want_nothing(client)
+    leave_groups(client)
     if not client.is_taken_over:
         give_back(hub, client, session.epoch, session.queued.last_sent if session.queued is not None else 0)
 
@@ -78,6 +80,7 @@ def drop_rows(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -> None
     """Deletes the subscription rows of a session that has ended."""
     if not rows:
         return
+    end_memberships(hub, client_id, rows)
     subscriber = hub.index.subscribers.get(client_id)
     if subscriber is not None:
         for filter, stamp in rows:

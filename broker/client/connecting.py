@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
 from broker.client.replaying import resume_replays
+from broker.client.sharing import join_group
 from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
-from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode, encode
+from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode, encode, is_shared
 from broker.observability.logs import get_logger
 from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
 from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
@@ -196,6 +197,9 @@ class Handshake:
         if session.queued is not None:
             session.queued.resend_pubrels()
             resume_replays(client, claim.replays)
+            for filter, options, _ in claim.subscriptions:
+                if is_shared(filter):
+                    join_group(client, filter, records.unpack_options(options))
         if not client.release_waiting(self.server_keep_alive_seconds):
             return
         if client.connection.keep_alive_timeout:
@@ -256,7 +260,6 @@ class Handshake:
             receive_maximum=settings.connection.receive_maximum,
             maximum_packet_size=settings.connection.maximum_packet_size,
             topic_alias_maximum=settings.connection.topic_alias_maximum or None,
-            shared_subscription_available=0,
             assigned_client_identifier=self.client_id if self.is_assigned else None,
             session_expiry_interval=(
                 self.expiry_seconds if self.expiry_seconds != (asked.session_expiry_interval or 0) else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from broker.client.client import Client
 from broker.client.replaying import Replay, start_replays
+from broker.client.sharing import join_group, leave_group
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
     InvalidTopicFilter,
@@ -22,6 +23,7 @@ from broker.mqtt import (
     Unsuback,
     Unsubscribe,
     encode,
+    is_shared,
     parse_filter,
 )
 from broker.observability.logs import get_logger
@@ -92,11 +94,9 @@ def on_unsubscribe(client: Client, packet: Packet) -> None:
 def _refusal(client: Client, filter: str, asked: int) -> ReasonCode | None:
     settings = client.hub.settings
     try:
-        group, name = parse_filter(filter)
+        _, name = parse_filter(filter)
     except InvalidTopicFilter:
         return ReasonCode.TOPIC_FILTER_INVALID
-    if group is not None:
-        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
     if name.count("/") >= settings.topic_levels_maximum:
         return ReasonCode.TOPIC_FILTER_INVALID
     held = client.subscriber.filters if client.subscriber is not None else {}
@@ -127,6 +127,7 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
             replays = [_add_direct(client, subscriber, each) for each in asked]
             client.send(encode(suback, client.connection.version))
             start_replays(client, [replay for replay in replays if replay is not None])
+            _join_groups(client, asked)
             hub.after_input()
 
     want(client, [field_of(each.request.filter, each.request.qos, True) for each in asked], complete)
@@ -147,7 +148,7 @@ def _add_direct(client: Client, subscriber: Subscriber, asked: _Asked) -> Replay
         0,
     )
     want_only(client, request.filter, field_of(request.filter, request.qos, True))
-    if wants_retained(request.retain_handling, replaced is not None):
+    if not is_shared(request.filter) and wants_retained(request.retain_handling, replaced is not None):
         return Replay(request.filter, request.qos, asked.identifier)
     return None
 
@@ -163,6 +164,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
         reason_codes.append(0)
         client.hub.index.remove(subscriber, filter, held.stamp)
         want_only(client, filter, None)
+        leave_group(client, filter)
     client.send(encode(Unsuback(packet.packet_id, reason_codes), client.connection.version))
 
 
@@ -171,10 +173,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
 
 def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked], suback: Suback) -> None:
     hub = client.hub
-    filters = [
-        (each.request.filter, each.options, _REPLAY_OF_RETAIN_HANDLING[each.request.retain_handling])
-        for each in asked
-    ]
+    filters = [(each.request.filter, each.options, _replay_of(each.request)) for each in asked]
 
     def stored(reply: Reply) -> None:
         session.intake.release(_WAITING_BYTES * len(asked))
@@ -208,6 +207,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
             want_only(client, each.request.filter, field)
         client.send(encode(suback, session.version))
         start_replays(client, replays)
+        _join_groups(client, asked)
 
     fields = [field_of(each.request.filter, each.request.qos, False) for each in asked]
     session.intake.hold(_WAITING_BYTES * len(asked))
@@ -235,6 +235,7 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
     def complete(unsuback: Unsuback) -> None:
         for filter in packet.filters:
             want_only(client, filter, None)
+            leave_group(client, filter)
         client.send(encode(unsuback, session.version))
 
     request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
@@ -266,6 +267,19 @@ def _bind(client: Client, session: Session) -> None:
     if known is not None:
         known.session = session
         client.subscriber = known
+
+
+def _join_groups(client: Client, asked: Sequence[_Asked]) -> None:
+    for each in asked:
+        if is_shared(each.request.filter):
+            join_group(client, each.request.filter, records.unpack_options(each.options))
+
+
+def _replay_of(request: SubscriptionRequest) -> int:
+    """A shared subscription gets no retained messages [MQTT 5: 4.8.2]."""
+    if is_shared(request.filter):
+        return NO_REPLAY
+    return _REPLAY_OF_RETAIN_HANDLING[request.retain_handling]
 
 
 def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:

@@ -48,8 +48,10 @@ from broker.mqtt.packet import (
 from broker.mqtt.property import Properties, decode_properties, encode_properties, forwarded_properties
 from broker.mqtt.reason_code import NO_V3_CONNACK, REASON_CODES, ReasonCode, v3_connack_code
 from broker.mqtt.topic import (
+    SHARE_PREFIX,
     InvalidTopicFilter,
     has_wildcards,
+    is_shared,
     is_valid_topic_filter,
     is_valid_topic_name,
     levels,
@@ -76,6 +78,7 @@ __all__ = [
     "PUBREC",
     "PUBREL",
     "REASON_CODES",
+    "SHARE_PREFIX",
     "SUBACK",
     "SUBSCRIBE",
     "TRANSITIONS",
@@ -117,6 +120,7 @@ __all__ = [
     "encode_properties",
     "forwarded_properties",
     "has_wildcards",
+    "is_shared",
     "is_valid_topic_filter",
     "is_valid_topic_name",
     "levels",

@@ -89,6 +89,11 @@ def is_valid_topic_filter(filter: str, maximum_levels: int = 0) -> bool:
     return True
 
 
+def is_shared(filter: str) -> bool:
+    """Whether a valid filter is one of a Shared Subscription [4.8.2]."""
+    return filter.startswith(SHARE_PREFIX)
+
+
 def matches(filter: str, topic: str) -> bool:
     """Whether a Topic Name matches a valid filter (without its "$share/<group>/").
 

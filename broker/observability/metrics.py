@@ -128,6 +128,7 @@ class Counters:
         "sent_qos1",
         "sent_qos2",
         "sessions",
+        "shared",
         "subscriptions",
         "takeovers",
         "version",
@@ -142,6 +143,7 @@ class Counters:
         self.connections_maximum = 0
         self.sessions = 0  # that this node owns
         self.subscriptions = 0  # rows of the subscription index
+        self.shared: dict[str, tuple[int, int]] = {}  # group -> messages that wait, and that members have
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
         self.fights = 0  # Client Identifiers that several connections fight for
         self.redis_away = 0  # 1 while Redis doesn't answer
@@ -208,6 +210,7 @@ class NodeCollector:
         yield GaugeMetricFamily("moorline_connections_limit", "Most there may be.", c.connections_maximum)
         yield GaugeMetricFamily("moorline_sessions", "Sessions this node owns.", c.sessions)
         yield GaugeMetricFamily("moorline_subscriptions", "Subscriptions in the index.", c.subscriptions)
+        yield from self._shared()
         yield GaugeMetricFamily(
             "moorline_connections_reading_paused",
             "Connections not read from until acknowledged.",
@@ -217,6 +220,21 @@ class NodeCollector:
             "moorline_client_id_fights", "Client Identifiers that several connections fight for.", c.fights
         )
         yield GaugeMetricFamily("moorline_redis_away", "1 while Redis doesn't answer.", c.redis_away)
+
+    def _shared(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily(
+            "moorline_shared_waiting",
+            "Messages of a shared subscription that no member has.",
+            labels=["group"],
+        )
+        given = GaugeMetricFamily(
+            "moorline_shared_given", "Messages that its members have not acknowledged.", labels=["group"]
+        )
+        for group, (waits, is_given) in self._counters.shared.items():
+            waiting.add_metric([group], waits)
+            given.add_metric([group], is_given)
+        yield waiting
+        yield given
 
     def _traffic(self) -> Iterator[Metric]:
         c = self._counters

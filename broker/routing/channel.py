@@ -3,7 +3,8 @@
 These are the most messages of all, so they travel as the bytes that subscribers get. A record is a list of
 runs, each of three fields: the publisher, a version of MQTT, and PUBLISH packets at QoS 0 of that version,
 one after the other. What such a packet can't say (another QoS, an absolute deadline) is a run of its own:
-version 0, and `fields`.
+version 0, and `fields`. So is a message for one member of a shared subscription: version 1, and in place of
+the publisher the name of the subscription.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from broker.routing.fields import arrival, pack_fields
 from broker.session import Message
 
 _NO_PACKETS: Final = 0
+_SHARED: Final = 1
 _RUN_FIELDS: Final = 3
 _RETAINED: Final = 0x31
 
@@ -46,6 +48,11 @@ class Channel:
             self._publisher = message.publisher
         self._packets.append(message.whole(version, message.retain))
 
+    def add_shared(self, name: str, message: Message) -> None:
+        """For one member of a shared subscription."""
+        self._end_run()
+        self._runs += (name, _SHARED, pack_fields(message, False, b""))
+
     def runs(self) -> list[object]:
         """All that was added, to be packed."""
         self._end_run()
@@ -57,9 +64,11 @@ class Channel:
             self._packets.clear()
 
 
-def messages_of(runs: Sequence[object]) -> list[Message]:
-    """The messages of a record, in order. Raises what a damaged record leads to."""
+def messages_of(runs: Sequence[object]) -> tuple[list[Message], list[tuple[str, Message]]]:
+    """The messages of a record, in order; those for shared subscriptions apart, with their names. Raises what
+    a damaged record leads to."""
     found: list[Message] = []
+    shared: list[tuple[str, Message]] = []
     for i in range(0, len(runs), _RUN_FIELDS):
         publisher = runs[i]
         version = runs[i + 1]
@@ -68,9 +77,11 @@ def messages_of(runs: Sequence[object]) -> list[Message]:
             found.append(arrival(content).message)
         elif isinstance(publisher, bytes) and isinstance(content, bytes):
             _read_packets(content, version == MQTT_5, publisher.decode(), found)
+        elif version == _SHARED and isinstance(publisher, bytes):
+            shared.append((publisher.decode(), arrival(content).message))
         else:
             raise TypeError(f"no packets: {content!r}")
-    return found
+    return found, shared
 
 
 def _read_packets(packets: bytes, is_mqtt_5: bool, publisher: str, found: list[Message]) -> None:

@@ -36,6 +36,7 @@ from cluster.store import inboxes, letters, receive, subscriptions
 from cluster.store.errors import ItemError
 from cluster.store.lane import Ask, Call, CallReplies, Exchange, Reply, Request
 from cluster.store.reply import as_text
+from cluster.store.shares import Given
 from cluster.store.store import Store
 
 _FULL_PAUSE_SECONDS: Final = 0.1
@@ -57,6 +58,7 @@ class Surroundings:
     after_inbox: Callable[[str, Callable[[], None]], None]
     go_on: Callable[[], None]
     transmit: Callable[[], None]
+    on_given: Callable[[Sequence[tuple[str, Given]]], None]
     on_stale: Callable[[Session], None]
     on_overrun: Callable[[Session], None]
     on_failed: Callable[[Session, str], None]
@@ -209,6 +211,7 @@ class Committer:
         asking.hand_out(replies[first_asked:first_routed])
         has_room = self._router.take_replies(router_calls, replies[first_routed:]) and has_room
         self._hand_over()
+        self._give()
         version = exchange.version
         if self._after_log or self._must_follow or version not in (None, self._index.version):
             await self._follow_log()
@@ -252,6 +255,14 @@ class Committer:
         """Tells the owners of sessions what is in their queues now. Only hints, so nobody waits for them."""
         for node, record in self._router.transit.take_handovers():
             self.request(inboxes.send(node, record), _ignore_reply)
+
+    def _give(self) -> None:
+        """What shared subscriptions have given to their members goes to these."""
+        given = self._writes.given + self._router.given
+        if given:
+            self._writes.given = []
+            self._router.given = []
+            self._around.on_given(given)
 
     def _take_tail(self, reply: Reply) -> None:
         actions, self._after_tail = self._after_tail, []

@@ -8,7 +8,9 @@ of each other node are interested in: such a node is a subscriber, too, one for 
 from collections.abc import Sequence
 from typing import Final
 
+from broker.mqtt import SHARE_PREFIX, is_shared
 from broker.session import Session
+from cluster.store.keys import bucket_of
 
 _CACHE_LIMIT: Final = 65536
 _CACHED_TOPIC_LENGTH: Final = 128  # longer ones would make the cache as large as anybody likes
@@ -30,6 +32,7 @@ class Subscriber:
     router: the group that collects what this subscriber gets in the current batch.
 
     If `node` is not empty, this is another node and not a client: `interest` says for which of its clients.
+    If `share` is there, this is a shared subscription, whose members are subscribers.
     """
 
     __slots__ = (
@@ -44,6 +47,7 @@ class Subscriber:
         "key",
         "node",
         "session",
+        "share",
     )
 
     def __init__(
@@ -58,6 +62,7 @@ class Subscriber:
         self.node = node
         self.interest = interest
         self.session: Session | None = None
+        self.share: Share | None = None
         self.filters: dict[str, Subscription] = {}
         self.heard: set[str] | None = None
         self.batch = 0
@@ -114,6 +119,69 @@ class Subscription:
         return f"Subscription({client_id!r}, {self.filter!r}, qos={self.qos}, stamp={self.stamp})"
 
 
+class Share:
+    """A shared subscription: each message is for one of its members. `name` is `group/filter`.
+
+    Members are clients connected here, persistent sessions anywhere, and other nodes with connected ones.
+    """
+
+    __slots__ = ("_order", "_turn", "as_target", "keepers", "members", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: dict[str, Subscription] = {}  # by subscriber
+        self.keepers = 0  # of these, the ones that messages at QoS 1 and 2 may wait for
+        subscriber = Subscriber(SHARE_PREFIX + name, bucket_of(name), False)
+        subscriber.key = "\0\0\0" + name
+        subscriber.share = self
+        self.as_target = Subscription(
+            subscriber, SHARE_PREFIX + name, 2, False, True, _NO_IDENTIFIERS, b"", 0
+        )
+        self._order: list[Subscription] = []
+        self._turn = 0
+
+    def __repr__(self) -> str:
+        return f"Share({self.name!r}, {len(self.members)} members)"
+
+    def join(self, member: Subscription) -> None:
+        """A new member, or new options of one."""
+        key = member.subscriber.key
+        if key not in self.members and _is_keeper(member):
+            self.keepers += 1
+        self.members[key] = member
+        self._order = []
+
+    def leave(self, key: str) -> None:
+        """It is one no more."""
+        if _is_keeper(self.members.pop(key)):
+            self.keepers -= 1
+        self._order = []
+
+    def next(self, only_here: bool) -> Subscription | None:
+        """The member whose turn it is for a message at QoS 0: a client that is connected here, or, unless
+        `only_here`, another node."""
+        if not self._order:
+            self._order = self._candidates()
+        order = self._order
+        for _ in range(len(order)):
+            self._turn = (self._turn + 1) % len(order)
+            member = order[self._turn]
+            if member.subscriber.session is not None or (member.subscriber.node and not only_here):
+                return member
+        return None
+
+    def _candidates(self) -> list[Subscription]:
+        """Each other node once, whatever its clients want it at."""
+        nodes: set[str] = set()
+        found: list[Subscription] = []
+        for member in self.members.values():
+            node = member.subscriber.node
+            if not node or node not in nodes:
+                nodes.add(node)
+                found.append(member)
+        return found
+
+
 class _Level:
     """A place in the trie: filters that end here, and those that go on."""
 
@@ -144,6 +212,7 @@ class SubscriptionIndex:
         "generation",
         "incarnation",
         "nodes",
+        "shares",
         "subscribers",
         "version",
     )
@@ -156,6 +225,7 @@ class SubscriptionIndex:
         self.count = 0
         self.generation = 0
         self.version = ""
+        self.shares: dict[str, Share] = {}
         self._exact: dict[str, dict[str, Subscription]] = {}
         self._root = _Level()
         self._cache: dict[str, list[Subscription]] = {}
@@ -190,8 +260,11 @@ class SubscriptionIndex:
         if old is None and not subscriber.node:
             self.count += 1
         subscriber.filters[filter] = subscription
-        self._place(filter)[subscriber.key] = subscription
-        self._changed(filter)
+        if is_shared(filter):
+            self._join(filter[len(SHARE_PREFIX) :], subscription)
+        else:
+            self._place(filter)[subscriber.key] = subscription
+            self._changed(filter)
         return True
 
     def remove(self, subscriber: Subscriber, filter: str, stamp: int) -> bool:
@@ -203,8 +276,11 @@ class SubscriptionIndex:
         if not subscriber.node:
             self.count -= 1
         del subscriber.filters[filter]
-        self._unplace(filter, subscriber.key)
-        self._changed(filter)
+        if is_shared(filter):
+            self._leave(filter[len(SHARE_PREFIX) :], subscriber.key)
+        else:
+            self._unplace(filter, subscriber.key)
+            self._changed(filter)
         self.forget_if_unused(subscriber)
         return True
 
@@ -274,6 +350,24 @@ class SubscriptionIndex:
             return single
         return [merge(overlapping) for overlapping in by_client.values()]
 
+    def _join(self, name: str, member: Subscription) -> None:
+        share = self.shares.get(name)
+        if share is None:
+            share = self.shares[name] = Share(name)
+            filter = _filter_of(name)
+            self._place(filter)[share.as_target.subscriber.key] = share.as_target
+            self._changed(filter)
+        share.join(member)
+
+    def _leave(self, name: str, key: str) -> None:
+        share = self.shares[name]
+        share.leave(key)
+        if not share.members:
+            del self.shares[name]
+            filter = _filter_of(name)
+            self._unplace(filter, share.as_target.subscriber.key)
+            self._changed(filter)
+
     def _changed(self, filter: str) -> None:
         self.generation += 1
         if "+" in filter or "#" in filter:
@@ -308,6 +402,16 @@ class SubscriptionIndex:
                 del self._exact[filter]
             return
         _prune(self._root, filter.split("/"), key)
+
+
+def _is_keeper(member: Subscription) -> bool:
+    """The interest that a node has for its persistent sessions is none: these are members themselves."""
+    return member.subscriber.interest != PERSISTENT_INTEREST
+
+
+def _filter_of(name: str) -> str:
+    """What topics are matched with, of `group/filter`."""
+    return name.partition("/")[2]
 
 
 def merge(overlapping: Sequence[Subscription]) -> Subscription:

@@ -1,13 +1,13 @@
 """What a batch of messages asks of the store, packed into calls of bounded size; and its counts."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
-from broker.routing.index import Subscriber, Subscription
+from broker.routing.index import Share, Subscriber, Subscription
 from broker.routing.publication import Publication
 from broker.routing.transit import NodeMessages
 from broker.session import Delivery, Message, Session
-from cluster.store import queues, receive, records, retained
+from cluster.store import queues, receive, records, retained, shares
 from cluster.store.lane import Call
 
 ENTRIES_PER_CALL: Final = 200
@@ -26,6 +26,20 @@ class Group:
         self.publications: list[Publication] = []
         self.deliveries: list[Delivery] = []
         self.targets: list[Subscription] = []
+
+
+class ShareGroup:
+    """What one shared subscription gets in this batch."""
+
+    __slots__ = ("publications", "share")
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.publications: list[Publication] = []
+
+
+Part: TypeAlias = Group | ShareGroup | Publication | NodeMessages
+"""What is one request of a batch; of a Publication it is the retained message."""
 
 
 class RouterStatistics:
@@ -51,50 +65,51 @@ class RouterStatistics:
 
 
 class Packing:
-    """Packs groups, retained messages and messages for nodes, in this order: a request each. What lost
-    clients have published is packed, too, but does nothing: the replies must fit, however often it is packed.
+    """Packs the parts of a batch, in their order: a request each. What lost clients have published is packed,
+    too, but does nothing: the replies must fit, however often it is packed.
 
     Each call begins with a fence for its persistent publishers: `fenced` has them, call by call. Others never
     send again what was not acknowledged.
     """
 
-    __slots__ = ("_call_number", "_drop_oldest", "_fence", "_queue_limit", "fenced")
+    __slots__ = ("_call_number", "_drop_oldest", "_fence", "_policy", "_queue_limit", "fenced")
 
-    def __init__(self, queue_limit: int, drop_oldest: bool) -> None:
+    def __init__(self, queue_limit: int, drop_oldest: bool, policy: shares.Policy) -> None:
+        self._policy = policy
         self._queue_limit = queue_limit
         self._drop_oldest = drop_oldest
         self._call_number = 0
         self._fence: list[object] = []
         self.fenced: list[list[Session]] = []
 
-    def calls(
-        self, groups: Sequence[Group], retains: Sequence[Publication], sends: Sequence[NodeMessages]
-    ) -> list[Call]:
+    def calls(self, parts: Sequence[Part]) -> list[Call]:
         """None if there is nothing to ask."""
         calls: list[Call] = []
         self.fenced = []
-        if not (groups or retains or sends):
+        if not parts:
             return calls
         call = self._new_call(calls)
         count = 0
-        for group in groups:
-            if count and count + len(group.deliveries) > ENTRIES_PER_CALL:
+        for part in parts:
+            size = _size_of(part)
+            if count and count + size > ENTRIES_PER_CALL:
                 call = self._new_call(calls)
                 count = 0
-            count += len(group.deliveries)
-            call.requests.append(self._group(group, call))
-        for publication in retains:
-            if count >= ENTRIES_PER_CALL:
-                call = self._new_call(calls)
-                count = 0
-            count += 1
-            self._guard(publication)
-            call.requests.append(_retain(publication))
-        for send in sends:
-            for publication in send.publications:
-                self._guard(publication)
-            call.requests.append(send.request())
+            count += size
+            call.requests.append(self._request(part, call))
         return calls
+
+    def _request(self, part: Part, call: Call) -> list[object]:
+        if isinstance(part, Group):
+            return self._group(part, call)
+        if isinstance(part, ShareGroup):
+            return self._share(part, call)
+        if isinstance(part, Publication):
+            self._guard(part)
+            return _retain(part)
+        for publication in part.publications:
+            self._guard(publication)
+        return part.request()
 
     def _new_call(self, calls: list[Call]) -> Call:
         self._call_number += 1
@@ -123,12 +138,7 @@ class Packing:
             delivery = group.deliveries[i]
             publication = group.publications[i]
             message = delivery.message
-            if publication.body_call != self._call_number:
-                publication.body_call = self._call_number
-                publication.body_index = len(bodies)
-                bodies.append(
-                    records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
-                )
+            self._add_body(publication, bodies)
             entries.append(group.targets[i].filter)
             self._guard(publication)
             if publication.is_lost():
@@ -144,6 +154,38 @@ class Packing:
         return queues.enqueue(
             subscriber.bucket, subscriber.client_id, self._queue_limit, self._drop_oldest, entries
         )
+
+    def _share(self, group: ShareGroup, call: Call) -> list[object]:
+        entries: list[object] = []
+        for publication in group.publications:
+            message = publication.message
+            self._add_body(publication, call.bodies)
+            self._guard(publication)
+            is_lost = publication.is_lost()
+            entries.append(False if is_lost else records.pack_head(message.qos, message.retain, ()))
+            entries.append(publication.body_index)
+            entries.append(message.token or False)
+            entries.append(message.token_ttl_ms)
+        return shares.share(group.share.name, self._queue_limit, self._drop_oldest, self._policy, entries)
+
+    def _add_body(self, publication: Publication, bodies: list[bytes]) -> None:
+        """Once a call, however many want it."""
+        if publication.body_call != self._call_number:
+            message = publication.message
+            publication.body_call = self._call_number
+            publication.body_index = len(bodies)
+            bodies.append(
+                records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
+            )
+
+
+def _size_of(part: Part) -> int:
+    """In entries of a queue."""
+    if isinstance(part, Group):
+        return len(part.deliveries)
+    if isinstance(part, ShareGroup):
+        return len(part.publications)
+    return 1 if isinstance(part, Publication) else 0
 
 
 def buckets_of(publication: Publication) -> list[int]:

@@ -25,17 +25,29 @@ from broker.routing.index import (
     AT_MOST_ONCE_INTEREST,
     DIRECT_INTEREST,
     PERSISTENT_INTEREST,
+    Share,
     Subscriber,
     Subscription,
     SubscriptionIndex,
     without_no_local,
 )
-from broker.routing.packing import ENTRIES_PER_CALL, NO_ROOM, Group, Packing, RouterStatistics, buckets_of
+from broker.routing.packing import (
+    ENTRIES_PER_CALL,
+    NO_ROOM,
+    Group,
+    Packing,
+    Part,
+    RouterStatistics,
+    ShareGroup,
+    buckets_of,
+)
 from broker.routing.publication import Publication
 from broker.routing.transit import NodeMessages, Transit
 from broker.session import Clock, Delivery, Message, Session
+from cluster.store import shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
+from cluster.store.shares import Given, Policy
 
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
 _TOKENS_REMEMBERED: Final = 1 << 18
@@ -61,12 +73,13 @@ class Router:
         "_retains",
         "_sends",
         "_sends_of",
-        "_sent_groups",
-        "_sent_retains",
-        "_sent_sends",
+        "_sent",
+        "_shares",
+        "_shares_of",
         "clock",
         "damaged",
         "full_inbox",
+        "given",
         "incoming",
         "index",
         "lost",
@@ -77,7 +90,13 @@ class Router:
     )
 
     def __init__(
-        self, index: SubscriptionIndex, clock: Clock, incarnation: str, queue_limit: int, drop_oldest: bool
+        self,
+        index: SubscriptionIndex,
+        clock: Clock,
+        incarnation: str,
+        queue_limit: int,
+        drop_oldest: bool,
+        policy: Policy,
     ) -> None:
         self.index = index
         self.clock = clock
@@ -88,9 +107,10 @@ class Router:
         self.statistics = RouterStatistics()
         self.transit = Transit()
         self.lost: list[Session] = []  # of which a fence has found that others have claimed them
+        self.given: list[tuple[str, Given]] = []  # by shared subscriptions: name, and a message for a member
         self.full_inbox = ""  # the node whose inbox had no room for this batch
         self._incarnation = incarnation.encode()
-        self._packing = Packing(queue_limit, drop_oldest)
+        self._packing = Packing(queue_limit, drop_oldest, policy)
         self._batch = 0
         self._generation = 0
         self._current: list[Publication] = []
@@ -99,9 +119,9 @@ class Router:
         self._retains: list[Publication] = []
         self._sends: list[NodeMessages] = []
         self._sends_of: dict[str, NodeMessages] = {}  # of these, the one that a node's next message joins
-        self._sent_groups: list[Group] = []
-        self._sent_retains: list[Publication] = []
-        self._sent_sends: list[NodeMessages] = []
+        self._shares: list[ShareGroup] = []
+        self._shares_of: dict[str, ShareGroup] = {}  # of these, the one that a group's next message joins
+        self._sent: list[Part] = []
 
     # What comes in
 
@@ -115,6 +135,8 @@ class Router:
                 self._hand_to(subscriber, target, message, 0, client_id)
             elif subscriber.node:
                 self.transit.publish(subscriber.node, message)
+            elif subscriber.share is not None:
+                self._share_at_most_once(subscriber.share, message)
 
     def publish(self, publication: Publication) -> None:
         """Takes a message for the next batch. It will be acknowledged when it is stored everywhere."""
@@ -143,8 +165,14 @@ class Router:
     def deliver_channel(self, runs: Sequence[object]) -> None:
         """What has come on this node's channel, for subscribers that get it at QoS 0. Raises what a damaged
         record leads to."""
-        for message in messages_of(runs):
+        messages, shared = messages_of(runs)
+        for message in messages:
             self.deliver_here(message, False, True)
+        for name, message in shared:
+            share = self.index.shares.get(name)
+            member = share.next(True) if share is not None else None
+            if member is not None:
+                self._hand_to(member.subscriber, member, message, 0, message.publisher)
 
     def strike_lost(self) -> None:
         """What lost clients have published and is not under way yet is left out: their new node gets it
@@ -164,28 +192,23 @@ class Router:
                 return []
             self._begin()
         self.full_inbox = ""
-        self._sent_groups = self._groups
-        self._sent_retains = self._retains
-        self._sent_sends = self._sends
+        self._sent = [*self._groups, *self._shares, *self._retains, *self._sends]
         self._groups = []
+        self._shares = []
+        self._shares_of = {}
         self._retains = []
         self._sends = []
         self._sends_of = {}
-        return self._packing.calls(self._sent_groups, self._sent_retains, self._sent_sends)
+        return self._packing.calls(self._sent)
 
     def pack_again(self) -> list[Call]:
         """The calls of `next_calls` once more, request by request, as their outcome is unknown; but what lost
         clients have published does nothing."""
-        return self._packing.calls(self._sent_groups, self._sent_retains, self._sent_sends)
+        return self._packing.calls(self._sent)
 
     def take_replies(self, calls: Sequence[Call], replies: Sequence[Sequence[object] | Exception]) -> bool:
         """The answers to `next_calls`, call by call. False if Redis is full: try again, after a pause."""
-        groups = self._sent_groups
-        retains = self._sent_retains
-        sends = self._sent_sends
         fenced = self._packing.fenced
-        first_retain = len(groups)
-        first_send = first_retain + len(retains)
         position = 0
         has_room = True
         for number in range(len(calls)):
@@ -196,31 +219,38 @@ class Router:
             elif isinstance(answer, Exception):
                 raise answer
             for i in range(1, len(calls[number].requests)):
-                reply = None if isinstance(answer, Exception) else answer[i]
-                if position < first_retain:
-                    group = groups[position]
-                    if is_held:
-                        self._groups.append(group)  # tried again, before anything newer
-                    else:
-                        self._take_group_reply_safely(group, reply)
-                elif position < first_send:
-                    publication = retains[position - first_retain]
-                    if is_held:
-                        self._retains.append(publication)
-                    elif isinstance(reply, ItemError):
-                        self.damaged.append((publication.message.topic, str(reply)))
-                else:
-                    send = sends[position - first_send]
-                    if is_held:
-                        self._sends.append(send)
-                    elif reply == NO_ROOM:
-                        self._sends.append(send)
-                        self.full_inbox = send.node
-                        has_room = False
-                    elif isinstance(reply, ItemError):
-                        self.damaged.append((send.node, str(reply)))
+                part = self._sent[position]
                 position += 1
+                if is_held or isinstance(answer, Exception):
+                    self._hold(part)  # tried again, before anything newer
+                elif not self._take_reply(part, answer[i]):
+                    self._hold(part)
+                    has_room = False
         return has_room
+
+    def _hold(self, part: Part) -> None:
+        if isinstance(part, Group):
+            self._groups.append(part)
+        elif isinstance(part, ShareGroup):
+            self._shares.append(part)
+        elif isinstance(part, Publication):
+            self._retains.append(part)
+        else:
+            self._sends.append(part)
+
+    def _take_reply(self, part: Part, reply: object) -> bool:
+        """False if there was no room, and nothing was done."""
+        if isinstance(part, Group):
+            self._take_group_reply_safely(part, reply)
+        elif isinstance(part, ShareGroup):
+            self._take_share_reply(part, reply)
+        elif isinstance(reply, ItemError):
+            name = part.message.topic if isinstance(part, Publication) else part.node
+            self.damaged.append((name, str(reply)))
+        elif reply == NO_ROOM and isinstance(part, NodeMessages):
+            self.full_inbox = part.node
+            return False
+        return True
 
     def _note_lost(self, fenced: Sequence[Session], places: object) -> bool:
         """Whether the fence has found publishers that belong to others now: nothing of the call was done."""
@@ -260,7 +290,7 @@ class Router:
 
     def is_settled(self) -> bool:
         """Whether all of the batch is stored and delivered, so that it may be acknowledged."""
-        return not (self._groups or self._retains or self._sends)
+        return not (self._groups or self._shares or self._retains or self._sends)
 
     def settle(self) -> None:
         """Acknowledges the batch, message by message, in the order of arrival [MQTT-4.6.0-2],
@@ -319,6 +349,9 @@ class Router:
         may_repeat = message.token != b"" and (session is None or session.queued is not None)
         for target in targets:
             subscriber = target.subscriber
+            if subscriber.share is not None:
+                self._share(publication, subscriber.share)
+                continue
             qos = min(target.qos, message.qos)  # [MQTT-3.8.4-8]
             if qos > 0 and not subscriber.is_direct:
                 publication.is_matched = True
@@ -332,6 +365,44 @@ class Router:
                 may_repeat and self._had(message.token, subscriber.key)
             ):
                 self._hand_to(subscriber, target, message, qos, client_id)
+
+    def _share(self, publication: Publication, share: Share) -> None:
+        """One copy, for whichever member the group gives it to."""
+        if publication.message.qos == 0:
+            publication.is_matched = True
+            self._share_at_most_once(share, publication.message)
+            return
+        if not share.keepers:
+            return
+        publication.is_matched = True
+        group = self._shares_of.get(share.name)
+        if group is None or len(group.publications) >= ENTRIES_PER_CALL:
+            group = self._shares_of[share.name] = ShareGroup(share)
+            self._shares.append(group)
+        group.publications.append(publication)
+
+    def _share_at_most_once(self, share: Share, message: Message) -> None:
+        member = share.next(False)
+        if member is None:
+            return
+        if member.subscriber.node:
+            self.transit.publish_shared(member.subscriber.node, share.name, message)
+        else:
+            self._hand_to(member.subscriber, member, message, 0, message.publisher)
+
+    def _take_share_reply(self, group: ShareGroup, reply: object) -> None:
+        try:
+            if isinstance(reply, ItemError):
+                raise reply
+            statuses, dropped, given = shares.parse_share(reply)
+        except (ItemError, TypeError, ValueError, LookupError) as error:
+            self.damaged.append((group.share.name, f"{type(error).__name__}: {error}"))
+            return
+        refused = sum(1 for status in statuses if status == _DROPPED_NEW)
+        self.statistics.dropped_new += refused
+        self.statistics.dropped_oldest += dropped
+        self.statistics.appended += len(group.publications) - sum(1 for status in statuses if status)
+        self.given += [(group.share.name, each) for each in given]
 
     def _route_to_node(self, publication: Publication, subscriber: Subscriber) -> None:
         message = publication.message

@@ -109,6 +109,13 @@ class Transit:
             channel = self._channels[node] = Channel()
         channel.add(message)
 
+    def publish_shared(self, node: str, name: str, message: Message) -> None:
+        """A message for one client of a node, a member of a shared subscription."""
+        channel = self._channels.get(node)
+        if channel is None:
+            channel = self._channels[node] = Channel()
+        channel.add_shared(name, message)
+
     def take_messages(self) -> list[tuple[str, bytes]]:
         """Node and record of each channel."""
         channels = self._channels

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from broker.routing.ingress import Ingress
-from broker.session import Delivery, Message, QueuedOutbound, Session, StoredSession
-from cluster.store import queues, receive, records
+from broker.session import IN_QUEUE, Delivery, Message, QueuedOutbound, Session, SharedWork, StoredSession
+from cluster.store import queues, receive, records, shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
 from cluster.store.reply import as_bytes, as_int
@@ -25,6 +25,7 @@ _RECEIVE: Final = 5
 _RAISE: Final = 6
 _PAGE: Final = 7
 _SPENT: Final = 8
+_SHARED: Final = 9
 
 _QUOTA_EXCEEDED: Final = 0x97
 _MQTT_5: Final = 5
@@ -35,11 +36,18 @@ _ENTRIES_PER_CALL: Final = 256  # of queues, that pages read: about a millisecon
 class _Asked:
     """A request that is under way: for whom, of which kind, and what it carried."""
 
-    __slots__ = ("kind", "messages", "numbers", "session", "size")
+    __slots__ = ("kind", "messages", "name", "numbers", "session", "size")
 
     def __init__(
-        self, kind: int, session: Session, numbers: list[int], messages: list[Message], size: int
+        self,
+        kind: int,
+        session: Session,
+        numbers: list[int],
+        messages: list[Message],
+        size: int,
+        name: str = "",
     ) -> None:
+        self.name = name
         self.kind = kind
         self.session = session
         self.numbers = numbers
@@ -52,9 +60,23 @@ class SessionWrites:
     has taken; `overrun` those that have more QoS 2 exchanges open than `receive_limit`, twice the Receive
     Maximum."""
 
-    __slots__ = ("_asked", "_ingress", "_receive_limit", "changed", "failed", "overrun", "stale")
+    __slots__ = (
+        "_asked",
+        "_ingress",
+        "_policy",
+        "_receive_limit",
+        "changed",
+        "failed",
+        "given",
+        "overrun",
+        "stale",
+    )
 
-    def __init__(self, changed: list[StoredSession], ingress: Ingress, receive_limit: int) -> None:
+    def __init__(
+        self, changed: list[StoredSession], ingress: Ingress, receive_limit: int, policy: shares.Policy
+    ) -> None:
+        self.given: list[tuple[str, shares.Given]] = []
+        self._policy = policy
         self.changed = changed
         self.stale: list[Session] = []
         self.failed: list[tuple[Session, str]] = []
@@ -74,6 +96,8 @@ class SessionWrites:
             if isinstance(stored, Session):
                 self._collect_inbound(stored, freeing, writing)
                 self._collect_outbound(stored, freeing)
+                if stored.outbound.shared is not None:
+                    self._collect_shared(stored, stored.outbound.shared, freeing)
         self._asked = freeing.asked + writing.asked
         return freeing.calls + writing.calls
 
@@ -119,6 +143,22 @@ class SessionWrites:
         elif queued.wants_raise():
             request = queues.raise_hi(bucket, client_id, session.epoch, queued.window)
             freeing.add(_Asked(_RAISE, session, [], [], 0), request)
+
+    def _collect_shared(self, session: Session, work: SharedWork, freeing: "_Builder") -> None:
+        if not work.settled:
+            return
+        ids: dict[str, list[str]] = {}
+        completed: dict[str, int] = {}
+        for name, id in work.take_settled():
+            if id == IN_QUEUE:
+                completed[name] = completed.get(name, 0) + 1
+                ids.setdefault(name, [])
+            else:
+                ids.setdefault(name, []).append(id)
+        member = shares.member_name(session.client_id, session.epoch if session.queued is None else 0)
+        for name, done in ids.items():
+            request = shares.done(name, member, done, False, completed.get(name, 0), self._policy)
+            freeing.add(_Asked(_SHARED, session, [], [], 0, name), request)
 
     def _collect_inbound(self, session: Session, freeing: "_Builder", writing: "_Builder") -> None:
         inbound = session.inbound
@@ -172,6 +212,9 @@ class SessionWrites:
         session = asked.session
         queued = session.queued
         kind = asked.kind
+        if kind == _SHARED:
+            self.given += [(asked.name, given) for given in shares.parse_given(reply)]
+            return
         if kind in (_ACK, _SPENT) or queued is None:
             return
         if kind == _PAGE:

@@ -2,19 +2,22 @@
 mqtt only."""
 
 from broker.session.clock import Clock
+from broker.session.delivery import Delivery
 from broker.session.direct import DirectOutbound
 from broker.session.drops import Drop, Drops
 from broker.session.inbound import Inbound, Receipt, Release, TokenSource
 from broker.session.message import NO_DEADLINE, Message
-from broker.session.outbound import Delivery, Outbound, packet_id_of
+from broker.session.outbound import Outbound, packet_id_of
 from broker.session.outbox import Outbox, Sink, flush_all
 from broker.session.queued import QueuedOutbound
 from broker.session.session import Intake, QueueState, SendingLimits, Session
+from broker.session.shared import IN_QUEUE, SharedDelivery, SharedWork
 from broker.session.stored import StoredSession
 from broker.session.subscription import wants_retained
 from broker.session.will import WillMessage, will_message
 
 __all__ = [
+    "IN_QUEUE",
     "NO_DEADLINE",
     "Clock",
     "Delivery",
@@ -32,6 +35,8 @@ __all__ = [
     "Release",
     "SendingLimits",
     "Session",
+    "SharedDelivery",
+    "SharedWork",
     "Sink",
     "StoredSession",
     "TokenSource",

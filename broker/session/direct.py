@@ -4,10 +4,12 @@ memory, bounded."""
 from collections import deque
 
 from broker.session.clock import Clock
+from broker.session.delivery import NO_IDENTIFIERS, Delivery
 from broker.session.drops import DROPPED_EXPIRED, DROPPED_QUEUE_FULL, Drops
 from broker.session.message import Message
-from broker.session.outbound import NO_IDENTIFIERS, Delivery, Outbound, packet_id_of
+from broker.session.outbound import Outbound, packet_id_of
 from broker.session.outbox import Outbox
+from broker.session.shared import SharedWork
 from broker.session.stored import StoredSession
 
 
@@ -56,6 +58,7 @@ class DirectOutbound(Outbound):
         self.backlog.append(delivery)
 
     def resume_sending(self) -> None:
+        self._resume_shared()
         while self.backlog and self.quota > 0 and not self.outbox.blocked:
             delivery = self.backlog.popleft()
             if delivery.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
@@ -64,13 +67,20 @@ class DirectOutbound(Outbound):
                 self._transmit_next(delivery)
 
     def _transmit_next(self, delivery: Delivery) -> None:
+        self._transmit(delivery, self._next_number(), False)
+
+    def _next_number(self) -> int:
         self.n += 1
         while self._is_in_use(packet_id_of(self.n)):
             self.n += 1
-        self._transmit(delivery, self.n, False)
+        return self.n
+
+    def _shared_number(self, work: SharedWork) -> int:
+        return self._next_number()
 
     def _settle(self, n: int) -> None:
         self.quota += 1
+        self._settle_shared(n)
         if self.backlog:
             self.resume_sending()
 

@@ -14,9 +14,11 @@ from typing import Final
 
 from broker.mqtt import PUBREL, encode_ack
 from broker.session.clock import Clock
-from broker.session.drops import DROPPED_SLOW_CONSUMER, DROPPED_TOO_LARGE, Drops
+from broker.session.delivery import NO_IDENTIFIERS, Delivery
+from broker.session.drops import DROPPED_EXPIRED, DROPPED_SLOW_CONSUMER, DROPPED_TOO_LARGE, Drops
 from broker.session.message import Message
 from broker.session.outbox import Outbox
+from broker.session.shared import SharedDelivery, SharedWork
 from broker.session.stored import StoredSession
 
 # States of an entry in flight, in the two low bits beside its number.
@@ -27,40 +29,10 @@ PUBREC_BEING_STORED: Final = 3
 _REFUSED: Final = 0x80  # reason codes from here on are errors [MQTT 5: 2.4]
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
 
-NO_IDENTIFIERS: Final[tuple[int, ...]] = ()
-
 
 def packet_id_of(n: int) -> int:
     """The Packet Identifier of the queue entry with number `n`, the same on every node."""
     return (n - 1) % 65535 + 1
-
-
-class Delivery:
-    """A message on its way to one subscriber, with what that subscriber's own subscriptions make of it.
-
-    `gen` and `n` place it in the subscriber's queue (0 while it has no place there).
-    """
-
-    __slots__ = ("gen", "message", "n", "qos", "retain", "subscription_identifiers")
-
-    def __init__(
-        self,
-        message: Message,
-        qos: int,
-        retain: bool,
-        subscription_identifiers: tuple[int, ...] = NO_IDENTIFIERS,
-        gen: int = 0,
-        n: int = 0,
-    ) -> None:
-        self.message = message
-        self.qos = qos
-        self.retain = retain
-        self.subscription_identifiers = subscription_identifiers
-        self.gen = gen
-        self.n = n
-
-    def __repr__(self) -> str:
-        return f"Delivery({self.gen}-{self.n}, {self.message!r}, qos={self.qos}, retain={self.retain})"
 
 
 class Outbound(ABC):
@@ -78,6 +50,7 @@ class Outbound(ABC):
         "outbox",
         "quota",
         "released",
+        "shared",
         "stored",
         "version",
         "window",
@@ -104,6 +77,7 @@ class Outbound(ABC):
         self.inflight: dict[int, int] = {}  # Packet Identifier -> n << 2 | state
         # Packet Identifier -> n, negative if it holds no place in the window, 0 if its end is being stored
         self.released: dict[int, int] = {}
+        self.shared: SharedWork | None = None  # of a member of shared subscriptions
 
     def __repr__(self) -> str:
         return (
@@ -135,6 +109,22 @@ class Outbound(ABC):
         self.drops.sent[0] += 1
         outbox.send(packet)
         return True
+
+    def deliver_shared(self, shared: SharedDelivery) -> None:
+        """Sends a message of a shared subscription now, or as soon as the window has room. A persistent
+        session gets one at QoS 2 by its queue."""
+        work = self.shared
+        if work is None:
+            work = self.shared = SharedWork()
+        delivery = shared.delivery
+        if delivery.qos == 0:
+            self.deliver_at_most_once(delivery.message, delivery.retain, delivery.subscription_identifiers)
+            work.settled.append((shared.name, shared.id))
+            self.stored.mark_changed()
+        elif self.quota <= 0 or self.outbox.blocked or work.waiting:
+            work.waiting.append(shared)
+        else:
+            self._transmit_shared(work, shared)
 
     # What comes in from the client
 
@@ -192,7 +182,39 @@ class Outbound(ABC):
     def _complete(self, packet_id: int, n: int) -> None:
         """The exchange ended with PUBCOMP; `n` is negative if it held no place in the window."""
 
+    @abstractmethod
+    def _shared_number(self, work: SharedWork) -> int:
+        """The number of the next delivery of a shared subscription; its Packet Identifier is free."""
+
     # Common steps
+
+    def _settle_shared(self, n: int) -> bool:
+        """The exchange has ended, and there is a place for another. False if it was of no group."""
+        work = self.shared
+        if work is None:
+            return False
+        is_shared = work.settle(n)
+        if is_shared:
+            self.stored.mark_changed()
+        self._resume_shared()
+        return is_shared
+
+    def _resume_shared(self) -> None:
+        work = self.shared
+        if work is not None:
+            while work.waiting and self.quota > 0 and not self.outbox.blocked:
+                self._transmit_shared(work, work.waiting.popleft())
+
+    def _transmit_shared(self, work: SharedWork, shared: SharedDelivery) -> None:
+        message = shared.delivery.message
+        n = self._shared_number(work)
+        work.places[n] = (shared.name, shared.id)
+        if message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
+            self._drop(message.topic, DROPPED_EXPIRED)
+        elif self._transmit(shared.delivery, n, False):
+            return
+        work.settle(n)
+        self.stored.mark_changed()
 
     def _drop(self, topic: str, reason: str) -> None:
         self.drops.add(self.stored.bucket, self.stored.client_id, topic, reason)

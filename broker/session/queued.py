@@ -14,9 +14,11 @@ called with its answer.
 from collections.abc import Sequence
 
 from broker.session.clock import Clock
+from broker.session.delivery import Delivery
 from broker.session.drops import DROPPED_EXPIRED, Drops
-from broker.session.outbound import PUBREC_BEING_STORED, Delivery, Outbound, packet_id_of
+from broker.session.outbound import PUBREC_BEING_STORED, Outbound, packet_id_of
 from broker.session.outbox import Outbox
+from broker.session.shared import IN_QUEUE, SharedWork
 from broker.session.stored import StoredSession
 
 
@@ -220,7 +222,16 @@ class QueuedOutbound(Outbound):
         if self.behind:
             self.stored.mark_changed()
 
+    def queued_shared(self, name: str, n: int) -> None:
+        """Entry `n` is a QoS 2 message of a shared subscription: the group hears when its exchange has
+        ended."""
+        work = self.shared
+        if work is None:
+            work = self.shared = SharedWork()
+        work.places[n] = (name, IN_QUEUE)
+
     def resume_sending(self) -> None:
+        self._resume_shared()
         if self.behind:
             self.stored.mark_changed()
 
@@ -240,8 +251,20 @@ class QueuedOutbound(Outbound):
         self.acked.append(n)
         self.stored.mark_changed()
 
+    def _shared_number(self, work: SharedWork) -> int:
+        # Negative: not of the queue. Identifiers from the upper end on; its own begin at the lower one.
+        work.number -= 1
+        while self._is_in_use(packet_id_of(work.number)):
+            work.number -= 1
+        return work.number
+
     def _settle(self, n: int) -> None:
         self.quota += 1
+        self._settle_shared(n)
+        if n < 0:
+            if self.behind:
+                self.stored.mark_changed()
+            return
         self.acked.append(self.gens.pop(n, self.gen) if self.gens else self.gen)
         self.acked.append(n)
         if not self.stored.is_listed:
@@ -256,6 +279,7 @@ class QueuedOutbound(Outbound):
     def _complete(self, packet_id: int, n: int) -> None:
         if n > 0:
             self.quota += 1
+            self._settle_shared(n)
         self.released[packet_id] = 0
         self.completed.append(abs(n))
         self.stored.mark_changed()

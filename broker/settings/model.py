@@ -375,6 +375,22 @@ class SessionSettings(Group):
         " its connection. Too small: a slow subscriber loses bursts. Too large: slow"
         " subscribers fill the memory.",
     )
+    shared_strategy: Literal["balanced", "least_loaded", "sticky", "hash_topic"] = Field(
+        default="balanced",
+        description="Which member of a shared subscription gets a message. `balanced`: in turn, of those that"
+        " have room in their windows; `least_loaded`: who has the fewest unacknowledged ones; `sticky`: the"
+        " same one as long as it has room; `hash_topic`: always the same one for a topic, and if that is slow"
+        " its messages wait for it. Not the same on all nodes: each node follows its own for what it"
+        " publishes.",
+    )
+    shared_inflight_limit: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Messages of one shared subscription that a member has and has not acknowledged; its"
+        " Receive Maximum may lower it. Too small: throughput is bound by the round trip. Too large: a slow"
+        " member sits on work that others could do.",
+    )
     takeovers_per_minute: int = Field(
         default=10,
         ge=0,

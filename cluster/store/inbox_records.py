@@ -15,6 +15,7 @@ _HANDOVER: Final = 2
 _KICK: Final = 3
 _COMMAND: Final = 4
 _RUNS: Final = 5
+_SHARED: Final = 6
 
 _pack = msgpack.Packer(use_bin_type=False).pack
 _unpack = msgpack.unpackb
@@ -47,6 +48,16 @@ class Handover:
 
 
 @dataclass(slots=True)
+class SharedGiven:
+    """What a shared subscription has given to a member that is connected to the node: name, member, and for
+    each message the id of the one before, its own, and its entry."""
+
+    name: str
+    member: str
+    messages: list[tuple[str, str, bytes]]
+
+
+@dataclass(slots=True)
 class Kick:
     """Another node has claimed the client's session that this one owned with `epoch`."""
 
@@ -62,7 +73,7 @@ class Command:
     argument: bytes
 
 
-Record: TypeAlias = Direct | Runs | Handover | Kick | Command
+Record: TypeAlias = Direct | Runs | Handover | SharedGiven | Kick | Command
 
 
 def pack_direct(messages: Sequence[Fields]) -> bytes:
@@ -78,6 +89,11 @@ def pack_runs(runs: Sequence[object]) -> bytes:
 def pack_handover(bodies: Sequence[Fields], sessions: Sequence[Fields]) -> bytes:
     """See Handover."""
     return cast(bytes, _pack((_VERSION, _HANDOVER, bodies, sessions)))
+
+
+def pack_shared(name: str, member: str, messages: Sequence[Fields]) -> bytes:
+    """See SharedGiven."""
+    return cast(bytes, _pack((_VERSION, _SHARED, name, member, messages)))
 
 
 def pack_kick(client_id: str, epoch: int) -> bytes:
@@ -103,6 +119,9 @@ def unpack(record: bytes) -> Record | None:
         return Runs(fields[2])
     if kind == _HANDOVER:
         return Handover(fields[2], fields[3])
+    if kind == _SHARED:
+        messages = [(before.decode(), id.decode(), entry) for before, id, entry in fields[4]]
+        return SharedGiven(fields[2].decode(), fields[3].decode(), messages)
     if kind == _KICK:
         return Kick(fields[2].decode(), int(fields[3]))
     if kind == _COMMAND:

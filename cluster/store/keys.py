@@ -68,8 +68,19 @@ def receiving(prefix: str, bucket: int, client_id: str) -> str:
 
 
 def once(prefix: str, bucket: int, token: bytes) -> bytes:
-    """Set: who of this bucket has the message of this token: `s:<client>`, `r` (retained). It has a TTL."""
+    """Set: who of this bucket has the message of this token: `s:<client>`, `g:<group/filter>`, `r`
+    (retained). It has a TTL."""
     return f"{prefix}{{{bucket}}}:once:".encode() + token
+
+
+def share(prefix: str, bucket: int, name: str) -> str:
+    """Stream: messages of the shared subscription `group/filter`; consumer group `members`. It has a TTL."""
+    return f"{prefix}{{{bucket}}}:share:{escape(name)}"
+
+
+def share_members(prefix: str, bucket: int, name: str) -> str:
+    """Hash: members of it that are connected, packed; `seq`, `given`. It has a TTL."""
+    return f"{prefix}{{{bucket}}}:member:{escape(name)}"
 
 
 def will(prefix: str, bucket: int, client_id: str, epoch: int) -> str:

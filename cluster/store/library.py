@@ -30,6 +30,7 @@ _FILES: Final = (
     "fence",
     "enqueue",
     "ack",
+    "share",
     "release",
     "complete",
     "receive",

@@ -20,7 +20,8 @@ def enqueue(
     bucket: int, client_id: str, limit: int, drop_oldest: bool, entries: Sequence[object]
 ) -> list[object]:
     """Appends entries, five items each: filter, head (`records.pack_head`; False: this one was struck and is
-    none), index of the body in the call's bodies, token or False, TTL of the token in ms.
+    none), index of the body in the call's bodies (-1: the head is all of the entry), token or False, TTL of
+    the token in ms.
 
     Answer: [gen, n0, owner or False, statuses or False, dropped]. Statuses, one each: 0 appended (they get
     n0 + 1, n0 + 2, ... in order), 1 refused as there is no such session or subscription, 2 had it already by

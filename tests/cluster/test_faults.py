@@ -17,6 +17,7 @@ from tests.cluster.faults import KINDS
 from tests.cluster.flows import CALLS_MAXIMUM, FLOWS, QUIET_SCENE, Case, stop_in_flow
 from tests.cluster.nodes import DAMPING_OFF, Cluster
 from tests.cluster.record import FaultBegan
+from tests.cluster.shared import run as run_shared
 from tests.cluster.stage import Fault, Stage
 from tests.cluster.traffic import running_scene
 
@@ -95,5 +96,17 @@ def test_stopped_at_each_call(run: Run, name: str) -> None:
             violations = await scene.finish()
         assert not violations, scene.report(violations)
         assert call > 1
+
+    run(scenario)
+
+
+@pytest.mark.timeout(120)
+def test_shared_subscription(run: Run) -> None:
+    """The short form of `make shared`."""
+
+    async def scenario(cluster: Cluster) -> None:
+        group, violations = await run_shared(cluster, 5_000, SEED, 0.1)
+        assert not violations
+        assert group.tally.faults.total() > 0
 
     run(scenario)

@@ -12,6 +12,7 @@ from broker.mqtt import (
     Connect,
     Decoder,
     Disconnect,
+    MalformedPacket,
     MqttError,
     Packet,
     Pingreq,
@@ -25,6 +26,7 @@ from broker.mqtt import (
     Pubrel,
     ReasonCode,
     encode,
+    topic_name,
 )
 from tests.mqtt.decoding import MAXIMUM_PACKET_SIZE, WAYS, Outcome, decode_chunks, wanted
 from tests.mqtt.strategies import VERSIONS, client_packets, connects, server_packets
@@ -234,3 +236,10 @@ def test_a_client_decodes_what_a_server_sends() -> None:
         None,
     )
     assert decode_chunks(decoder, [encode(Pingresp(), 5)]) == ([Pingresp()], None)
+
+
+def test_a_topic_name_by_its_bytes() -> None:
+    first = topic_name(b"a/b")
+    assert topic_name(b"a/b") is first
+    with pytest.raises(MalformedPacket):
+        topic_name(b"a/+")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from broker.mqtt import (
     InvalidTopicFilter,
     has_wildcards,
+    is_shared,
     is_valid_topic_filter,
     is_valid_topic_name,
     levels,
@@ -156,3 +157,8 @@ def test_a_topic_matches_itself_with_levels_replaced(given_levels: list[str], da
     filter = "/".join(data.draw(st.sampled_from([wanted, [*wanted[:keep], "#"]])))
     assert is_valid_topic_filter(filter) or not filter
     assert matches(filter, topic) == (not topic.startswith("$") or filter[0] not in "+#")
+
+
+def test_shared_filters_are_told_by_their_beginning() -> None:
+    assert is_shared("$share/g/t")
+    assert not is_shared("t/$share/g")

@@ -156,19 +156,6 @@ def test_no_matching_subscribers(client: Clients, name: str, expiry: int) -> Non
         assert publisher.publish(name, b"", qos) == 0
 
 
-def test_shared_subscriptions_are_refused(client: Clients, name: str) -> None:
-    subscriber = client.raw()
-    connack = subscriber.connect(client.id_of("subscriber"))
-    assert connack.properties is not None
-    assert connack.properties.shared_subscription_available == 0
-    assert subscriber.subscribe(f"$share/group/{name}", name, qos=1).reason_codes == [
-        ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-        1,
-    ]
-    old = client("old", MQTT_3_1_1)
-    assert old.subscribe(f"$share/group/{name}").reason_codes == [DENIED]
-
-
 def test_many_filters_in_one_packet(client: Clients, name: str) -> None:
     """One Reason Code for each, in their order [MQTT-3.8.4-6]."""
     for suffix, expiry in (("direct", 0), ("stored", 60)):

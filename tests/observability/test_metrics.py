@@ -52,6 +52,8 @@ def test_each_counter_reaches_the_page() -> None:
                 value.add("some_reason")
             case Histogram():
                 value.observe(0.5)
+            case dict():
+                value["a group"] = (1, 2)
             case str():
                 setattr(counters, name, "changed")
             case _:

@@ -24,6 +24,7 @@ STAND_INS = {
     "epoch": "<epoch>",
     "shard": "<shard>",
     "token": b"<token>",
+    "name": "<group>/<filter>",
 }
 """What the page writes for the arguments of a key function."""
 

@@ -21,9 +21,11 @@ from broker.session import (
     TokenSource,
 )
 from cluster.store.call import Call
+from cluster.store.shares import Policy
 from tests.session.wire import Silent, Wire
 
 NODE = "node-1"
+POLICY = Policy("balanced", 60_000)
 
 
 class Room:
@@ -33,10 +35,10 @@ class Room:
         self.clock = Clock(1_000_000)
         self.index = SubscriptionIndex()
         self.index.version = "1.0"
-        self.router = Router(self.index, self.clock, NODE, queue_limit, drop_oldest)
+        self.router = Router(self.index, self.clock, NODE, queue_limit, drop_oldest, POLICY)
         self.ingress = Ingress(self.router, self.clock, TokenSource(b"12345678"))
         self.changed: list[StoredSession] = []
-        self.writes = SessionWrites(self.changed, self.ingress, receive_limit)
+        self.writes = SessionWrites(self.changed, self.ingress, receive_limit, POLICY)
         self.drops = Drops()
         self.ready: list[Outbox] = []
         self.resumable: list[Intake] = []

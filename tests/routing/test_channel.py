@@ -30,7 +30,10 @@ def travelled(*sent: Message) -> list[Message]:
     channel = Channel()
     for message in sent:
         channel.add(message)
-    return messages_of(msgpack.unpackb(msgpack.packb(channel.runs(), use_bin_type=False), raw=True))
+    packed = msgpack.packb(channel.runs(), use_bin_type=False)
+    messages, shared = messages_of(msgpack.unpackb(packed, raw=True))
+    assert shared == []
+    return messages
 
 
 def facts(message: Message) -> tuple[object, ...]:

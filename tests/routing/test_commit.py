@@ -158,6 +158,7 @@ class Commit:
                 after_inbox=self._after_inbox,
                 go_on=lambda: self.told.append(("node", "goes on")),
                 transmit=lambda: self.transmitted.extend(room.router.transit.take_messages()),
+                on_given=lambda given: self.told.extend((name, each.id) for name, each in given),
                 on_stale=self._teller("stale"),
                 on_overrun=self._teller("overrun"),
                 on_failed=lambda session, reason: self.told.append((session.client_id, reason)),

@@ -45,7 +45,7 @@ def on_channel(node: Node) -> list[tuple[bytes, int]]:
         assert name == THERE
         record = inbox_records.unpack(packed)
         assert isinstance(record, Runs)
-        found += [(each.payload, each.qos) for each in messages_of(record.runs)]
+        found += [(each.payload, each.qos) for each in messages_of(record.runs)[0]]
     return found
 
 

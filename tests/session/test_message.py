@@ -115,3 +115,10 @@ def test_the_longest_expiry_when_the_clock_steps_back() -> None:
     packet = _decode_parts(message.parts_for(MQTT_5, 1, False, False, (), published_ms - 1), MQTT_5)
     assert packet.properties is not None
     assert packet.properties.message_expiry_interval == 0xFFFFFFFF
+
+
+def test_an_encoding_that_is_known_is_not_made_again() -> None:
+    arrived = Message("t", b"payload", 0, True)
+    arrived.encoded_as(4, b"bytes")
+    assert arrived.whole(4, True) == b"bytes"
+    assert arrived.whole(4, False) != b"bytes"

@@ -1,6 +1,6 @@
 -- enqueue: appends messages to a session's queue.
--- Request: bucket, client, limit, drop_oldest, entries (filter, head or false, index of its body, token or false,
--- TTL of the token in ms, ...). Without a head it is none: it was struck from a call that is sent again.
+-- Request: bucket, client, limit, drop_oldest, entries (filter, head or false, index of its body, -1 if the head is all
+-- of it, token or false, TTL of the token in ms, ...). Without a head it is none: it was struck from a call that is sent again.
 -- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped.
 -- Status: 0 appended, 1 refused (no such session or subscription), 2 had it before, 3 dropped. What was
 -- appended got n + 1, n + 2, ...
@@ -29,6 +29,11 @@ local function judge_entries(b, client, entries, found, places)
     end
   end
   return statuses, refused
+end
+
+-- Head and body of an entry.
+local function whole(head, index)
+  return index < 0 and head or head .. bodies[index + 1]
 end
 
 local function topic_of(entry)
@@ -64,7 +69,7 @@ local function drop_entries(b, client, entries, statuses, count, oldest_first)
       count = count - 1
       local at = i * 5 - 4
       local reason = oldest_first and "drop_oldest" or "drop_new"
-      write_letter(b, client, topic_of(entries[at + 1] .. bodies[entries[at + 2] + 1]), reason)
+      write_letter(b, client, topic_of(whole(entries[at + 1], entries[at + 2])), reason)
     end
   end
 end
@@ -96,7 +101,7 @@ local function append_entries(queue, gen, n, entries, statuses)
     place = place + 1
     if not statuses or statuses[place] == 0 then
       n = n + 1
-      call("XADD", queue, id .. n, "p", entries[i + 1] .. bodies[entries[i + 2] + 1])
+      call("XADD", queue, id .. n, "p", whole(entries[i + 1], entries[i + 2]))
     end
   end
   return n
