@@ -20,10 +20,11 @@ ReviseRequest = Callable[[], Request]
 class Asking:
     """Calls, and who waits for what each request is answered."""
 
-    __slots__ = ("_handlers", "_revisions", "calls")
+    __slots__ = ("_handlers", "_revisions", "calls", "count")
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.count = 0
         self._handlers: list[list[ReplyHandler]] = []
         self._revisions: list[tuple[int, int, ReviseRequest]] = []  # call, place in it
 
@@ -31,6 +32,7 @@ class Asking:
         self, request: Request, handler: ReplyHandler, function: str, revise: ReviseRequest | None
     ) -> None:
         """One more request."""
+        self.count += 1
         calls = self.calls
         if not calls or calls[-1].function != function or len(calls[-1].requests) >= _REQUESTS_PER_CALL:
             calls.append(Call(function))

@@ -40,6 +40,7 @@ from cluster.store.shares import Given
 from cluster.store.store import Store
 
 _FULL_PAUSE_SECONDS: Final = 0.1
+_LOOKS: Final = 8
 
 logger = logging.getLogger(__name__)
 
@@ -168,11 +169,20 @@ class Committer:
                 await self._wake.wait()
                 if pulse.look():
                     continue
-            if self._asking.calls and not (self._writes.changed or self._router.has_work()):
-                # Connects and disconnects come in crowds: another look at the network gathers more of them.
-                await asyncio.sleep(0)
+            await self._gather()
             self._wake.clear()
             await self._cycle()
+
+    async def _gather(self) -> None:
+        """Connects and disconnects come in crowds: as long as another look at the network brings more of
+        them, they share the exchange. Messages don't wait."""
+        for _ in range(_LOOKS):
+            count = self._asking.count
+            if not count or self._writes.changed or self._router.has_work():
+                return
+            await asyncio.sleep(0)
+            if self._asking.count == count:
+                return
 
     def _has_work(self) -> bool:
         return bool(
