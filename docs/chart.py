@@ -1,7 +1,7 @@
 """The README and the schema of the Helm chart, made from the comments and defaults of its values.yaml.
 
-So a value is written down once. What its default doesn't tell (choices, bounds, shapes) stands in RULES; what the
-broker's settings allow, `config` takes from them.
+So a value is written down once. What its default doesn't tell (choices, bounds, shapes) stands in RULES. What
+`config` allows comes from the settings of the broker.
 """
 
 import json
@@ -118,17 +118,17 @@ HEAD: Final = """\
 <!-- Written by `make docs` from values.yaml. Change that file, not this one. -->
 # Chart of Moorline
 
-Installs the MQTT broker on Kubernetes 1.27 or newer, with Helm 3 or 4. How to choose the values, to scale and to
-upgrade, and what to do in a disaster: [docs/kubernetes.md](../../docs/kubernetes.md).
+Installs the MQTT broker on Kubernetes 1.27 or newer, with Helm 3 or 4. How to choose the values, to scale and
+to upgrade, and what to do in a disaster: [docs/kubernetes.md](../../docs/kubernetes.md).
 
     kubectl create secret generic moorline-redis --from-literal=url=redis://:password@redis.example:6379/0
-    helm install moorline helm/moorline --set redis.existingSecret.name=moorline-redis --set allowAnonymous=true
+    helm install moorline helm/moorline --set allowAnonymous=true,redis.existingSecret.name=moorline-redis
 
 To try it without a Redis of your own:
 
-    helm install moorline helm/moorline --set valkey.enabled=true --set allowAnonymous=true
+    helm install moorline helm/moorline --set allowAnonymous=true,valkey.enabled=true
 
-A value that isn't there, or has a shape that it can't have, is refused, and so are values that don't go together.
+A value that isn't there, or has a shape that it can't have, is refused; so are values that don't go together.
 
 | Value | Default | Meaning |
 |---|---|---|
@@ -151,7 +151,9 @@ def chart_values() -> list[Value]:
     described = _described(text)
     defaults = yaml.safe_load(text)
     return [
-        Value(path, description, _at(defaults, path), any(other.startswith(path + ".") for other in described))
+        Value(
+            path, description, _at(defaults, path), any(other.startswith(path + ".") for other in described)
+        )
         for path, description in described.items()
     ]
 
@@ -201,7 +203,10 @@ def values_schema() -> str:
     root = _group("")
     # So that it can be a part of another chart, whose `global` Helm hands down.
     root["properties"]["global"] = {"type": "object"}
-    root = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart moorline"} | root
+    root = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart moorline",
+    } | root
     return json.dumps(root, indent=2) + "\n"
 
 
@@ -231,8 +236,8 @@ def _type_of(default: object) -> Schema:
 
 
 def _config_schema() -> Schema:
-    """The settings of the broker. Those that the chart decides on are let through: it refuses them in words."""
-    properties = {
+    """The settings of the broker. Those that the chart decides on may pass: it refuses them in words."""
+    properties: dict[str, Schema] = {
         name: {
             "type": "object",
             "additionalProperties": False,
@@ -240,7 +245,7 @@ def _config_schema() -> Schema:
         }
         for name, model in groups()
     }
-    for owned in ("cluster.drain_pause_seconds", "kubernetes.enabled"):
+    for owned in ("cluster.drain_pause_seconds", "kubernetes.enabled", "kubernetes.lease_name"):
         group, _, field = owned.partition(".")
         empty: Schema = {"type": "object", "additionalProperties": False, "properties": {}}
         properties.setdefault(group, empty)["properties"].setdefault(field, {})

@@ -42,9 +42,10 @@ def render_text(case: str, version: str, helm: str = "helm") -> str:
     return _template(helm, version, VALUES / f"{case}.yaml")
 
 
-def render(case: str, version: str = "") -> "Manifests":
+@cache
+def render(case: str, version: str = "", helm: str = "helm") -> "Manifests":
     """The manifests of one of the files in `values`."""
-    return Manifests.parse(render_text(case, version or kube_version(case)))
+    return Manifests.parse(render_text(case, version or kube_version(case), helm))
 
 
 def render_values(values: Values, helm: str = "helm", version: str = NEW) -> "Manifests":
@@ -90,7 +91,8 @@ class Manifests:
     @classmethod
     def parse(cls, text: str) -> "Manifests":
         """From what helm prints."""
-        documents = [cast(Manifest, document) for document in yaml.safe_load_all(text) if document]
+        loaded = yaml.load_all(text, Loader=yaml.CSafeLoader)
+        documents = [cast(Manifest, document) for document in loaded if document]
         return cls(tuple(sorted(documents, key=lambda each: (each["kind"], each["metadata"]["name"]))))
 
     def __iter__(self) -> Iterator[Manifest]:

@@ -54,7 +54,8 @@
   "node.shutdown_timeout_seconds" "drain.timeoutSeconds" "cluster.drain_pause_seconds" "drain.pauseSeconds"
   "redis.url" "redis.url or redis.existingSecret" "kubernetes.enabled" "kubernetes.enabled"
   "node.workers" "replicaCount (a pod is one node)" "node.name" "nothing (it is the name of the pod)"
-  "node.data_dir" "nothing (there is no private Redis)" -}}
+  "node.data_dir" "nothing (there is no private Redis)"
+  "kubernetes.lease_name" "fullnameOverride (it is in the namespace of the release)" -}}
 {{- $secret := list -}}
 {{- range .Values.secretConfig }}{{ $secret = append $secret .setting }}{{ end -}}
 {{- range $group, $fields := .Values.config -}}

@@ -74,6 +74,10 @@ annotations:
 {{- add (ceil .Values.drain.pauseSeconds) (ceil .Values.drain.timeoutSeconds) 10 -}}
 {{- end -}}
 
+{{- define "moorline.leaseName" -}}
+{{- include "moorline.fullname" . }}-chores
+{{- end -}}
+
 {{- define "moorline.redisSecretName" -}}
 {{- .Values.redis.existingSecret.name | default (printf "%s-redis" (include "moorline.fullname" .)) -}}
 {{- end -}}
@@ -120,6 +124,8 @@ annotations:
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: POD_UID
   valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+- name: POD_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
 - name: NODE_NAME
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
 - name: MOORLINE_NODE__NAME
@@ -138,6 +144,8 @@ annotations:
   value: {{ .Values.drain.pauseSeconds | quote }}
 - name: MOORLINE_KUBERNETES__ENABLED
   value: {{ .Values.kubernetes.enabled | quote }}
+- name: MOORLINE_KUBERNETES__LEASE_NAME
+  value: {{ include "moorline.leaseName" . }}
 {{- if .Values.valkey.enabled }}
 {{- with .Values.valkey.existingSecret }}
 {{- if .name }}
