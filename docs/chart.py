@@ -224,7 +224,7 @@ def _group(path: str) -> Schema:
 def _schema_of(value: Value) -> Schema:
     schema: Schema = {"description": value.description}
     if value.path == "config":
-        return schema | _config_schema()
+        return schema | config_schema()
     if value.is_group:
         return schema | _group(value.path)
     return schema | _type_of(value.default) | RULES.get(value.path, {})
@@ -235,7 +235,7 @@ def _type_of(default: object) -> Schema:
     return {} if default is None else {"type": kinds[type(default)]}
 
 
-def _config_schema() -> Schema:
+def config_schema() -> Schema:
     """The settings of the broker. Those that the chart decides on may pass: it refuses them in words."""
     properties: dict[str, Schema] = {
         name: {

@@ -1,4 +1,4 @@
-"""Who may talk to whom, and what the accounts may do: by what the manifests mean, not how they are written."""
+"""Who may talk to whom, and what the accounts may do: by what manifests mean, not how they are written."""
 
 import pytest
 
