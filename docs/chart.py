@@ -114,6 +114,21 @@ RULES: Final[Mapping[str, Schema]] = {
 }
 """By value: what its schema has beside, or in place of, what its default tells."""
 
+OWNED: Final = (
+    "node.allow_anonymous",
+    "node.listen",
+    "node.admin",
+    "node.name",
+    "node.data_dir",
+    "node.workers",
+    "node.shutdown_timeout_seconds",
+    "redis.url",
+    "cluster.drain_pause_seconds",
+    "kubernetes.enabled",
+    "kubernetes.lease_name",
+)
+"""Settings that the chart decides on, by other values: no others must be in `_checks.tpl`."""
+
 HEAD: Final = """\
 <!-- Written by `make docs` from values.yaml. Change that file, not this one. -->
 # Chart of Moorline
@@ -237,18 +252,15 @@ def _type_of(default: object) -> Schema:
 
 def config_schema() -> Schema:
     """The settings of the broker. Those that the chart decides on may pass: it refuses them in words."""
-    properties: dict[str, Schema] = {
-        name: {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {field: setting_schema(info) for field, info in model.model_fields.items()},
-        }
-        for name, model in groups()
-    }
-    for owned in ("cluster.drain_pause_seconds", "kubernetes.enabled", "kubernetes.lease_name"):
-        group, _, field = owned.partition(".")
-        empty: Schema = {"type": "object", "additionalProperties": False, "properties": {}}
-        properties.setdefault(group, empty)["properties"].setdefault(field, {})
+    properties: dict[str, Schema] = {name: _settings_group(model.model_fields) for name, model in groups()}
+    for setting in OWNED:
+        group, _, field = setting.partition(".")
+        properties.setdefault(group, _settings_group({}))["properties"][field] = {}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _settings_group(fields: Mapping[str, FieldInfo]) -> Schema:
+    properties = {name: setting_schema(info) for name, info in fields.items()}
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 

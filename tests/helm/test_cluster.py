@@ -40,8 +40,16 @@ class Cluster:
     def add_deployment(self, replicas: int) -> None:
         """The one of the release."""
         name = "release-moorline"
+        metadata = {
+            "name": name,
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {
+                "meta.helm.sh/release-name": "release",
+                "meta.helm.sh/release-namespace": NAMESPACE,
+            },
+        }
         self.objects[f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}"] = {
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
             "spec": {"replicas": replicas},
         }  # fmt: skip
 

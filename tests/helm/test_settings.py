@@ -105,6 +105,13 @@ def test_the_schema_knows_every_setting() -> None:
     assert known <= {*setting_names(), *OF_THE_API}
 
 
+def test_the_schema_leaves_to_the_templates_what_these_refuse() -> None:
+    checks = (chart.CHART / "templates" / "_checks.tpl").read_text()
+    _, _, owned = checks.partition("$owned := dict")
+    owned, _, _ = owned.partition("-}}")
+    assert set(re.findall(r'"([a-z]+\.[a-z_]+)" "', owned)) == set(chart.OWNED)
+
+
 def test_a_setting_from_a_secret() -> None:
     values: Values = {"secretConfig": [{"setting": "session.queue_limit", "secretName": "s", "key": "k"}]}
     reference = render_values(values).references[environment_name("session.queue_limit")]
