@@ -9,16 +9,18 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from loadtest.board import Board
-from loadtest.client import ConnectFailed, connect_packet
+from loadtest.client import Client, ConnectFailed, connect_packet
 from loadtest.plan import Plan
 from loadtest.pods import Pod, Pods, PodsError
 from loadtest.publisher import Publisher
 from loadtest.report import Accounts, Row
 from loadtest.subscriber import Subscriber
 from loadtest.worker import remove_session
+
+_C = TypeVar("_C", bound=Client)
 
 _RETRY_SECONDS: Final = 0.2
 _LINGER_SECONDS: Final = 0.2
@@ -78,13 +80,21 @@ class FailOver:
         self._selector = selector
         self._watch = watch
         self._board = Board()
+        self._clients: list[Client] = []
 
     async def run(self) -> FailOverReport:
         """Connect, publish, kill, go on, verify, remove. Raises ConnectFailed, PodsError."""
+        try:
+            return await self._run()
+        finally:
+            for client in self._clients:
+                client.abort()
+
+    async def _run(self) -> FailOverReport:
         plan, board = self._plan, self._board
         victim, other = await self._two_pods()
         subscriber = await self._subscribe_at(victim)
-        publisher = Publisher(0, plan, board)
+        publisher = self._keep(Publisher(0, plan, board))
         await publisher.open(other.target, connect_packet(plan.account, plan.client_id("p", 0)))
         self._watch("publishing")
         count = plan.count or 0
@@ -104,6 +114,11 @@ class FailOver:
         await remove_session(plan, plan.client_id("s", 0))
         return self._report(victim, publisher, resumed, before, away, is_present)
 
+    def _keep(self, client: _C) -> _C:
+        """Its connection is closed at the end, whatever that is."""
+        self._clients.append(client)
+        return client
+
     async def _two_pods(self) -> tuple[Pod, Pod]:
         pods = await asyncio.to_thread(self._pods.ready, self._selector)
         if len(pods) < 2:
@@ -112,7 +127,7 @@ class FailOver:
 
     async def _subscribe_at(self, pod: Pod) -> Subscriber:
         plan = self._plan
-        subscriber = Subscriber(0, plan, self._board)
+        subscriber = self._keep(Subscriber(0, plan, self._board))
         packet = connect_packet(plan.account, plan.client_id("s", 0), persistent=True)
         await subscriber.connect(pod.target, packet)
         await subscriber.subscribe(plan.topic_filter(0), plan.qos)
@@ -137,7 +152,7 @@ class FailOver:
         deadline = time.monotonic() + plan.duration_seconds
         packet = connect_packet(plan.account, plan.client_id("s", 0), persistent=True)
         while True:
-            subscriber = before.successor()
+            subscriber = self._keep(before.successor())
             try:
                 answer = await subscriber.connect(plan.target, packet)
             except ConnectFailed:
