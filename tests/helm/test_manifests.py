@@ -4,7 +4,7 @@ import json
 from functools import cache
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]  # it has annotations, but no py.typed
 import pytest
 import yaml
 from kubernetes_validate import utils
