@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -160,17 +161,18 @@ class Value:
     is_group: bool
 
 
-def chart_values() -> list[Value]:
+@cache
+def chart_values() -> tuple[Value, ...]:
     """All values that have a comment, in the order of the file."""
     text = (CHART / "values.yaml").read_text()
     described = _described(text)
     defaults = yaml.safe_load(text)
-    return [
+    return tuple(
         Value(
             path, description, _at(defaults, path), any(other.startswith(path + ".") for other in described)
         )
         for path, description in described.items()
-    ]
+    )
 
 
 def _described(text: str) -> dict[str, str]:

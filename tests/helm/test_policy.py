@@ -138,7 +138,6 @@ def _selector(each: Manifest) -> dict[str, str]:
 # Roles
 
 BROKER_MAY = {
-    ("get", "", "pods"),
     ("list", "", "pods"),
     ("watch", "", "pods"),
     ("patch", "", "pods"),
