@@ -336,7 +336,9 @@ def fail_over(
     version: VersionOption = 4,
     username: UserOption = None,
     password: PasswordOption = None,
-    count: Annotated[int, typer.Option("--count", min=2, help="Messages to publish.")] = 1000,
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Messages to wait for before, and as many after.")
+    ] = 100,
     duration: Annotated[
         float, typer.Option("--duration", help="Seconds that the end of the pod, and coming back, may take.")
     ] = 60.0,
@@ -351,8 +353,6 @@ def fail_over(
             account=Account(version, username, password),
             qos=2,
             persistent=True,
-            window=1,
-            count=count,
             duration_seconds=duration,
             drain_seconds=drain,
         )
@@ -360,7 +360,7 @@ def fail_over(
         pods = Pods.of_this_pod()
 
         async def main(line: ProgressLine) -> FailOverReport:
-            return await FailOver(plan, pods, selector, line.show).run()
+            return await FailOver(plan, count, pods, selector, line.show).run()
 
         _show("fail-over", _run(main), json_to)
 

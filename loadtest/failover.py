@@ -7,8 +7,9 @@ Service.
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from loadtest.board import Board
@@ -23,6 +24,7 @@ from loadtest.worker import remove_session
 _C = TypeVar("_C", bound=Client)
 
 _RETRY_SECONDS: Final = 0.2
+_PACE_SECONDS: Final = 0.01
 _LINGER_SECONDS: Final = 0.2
 
 
@@ -71,11 +73,28 @@ class FailOverReport:
         return []
 
 
-class FailOver:
-    """One run. The plan has a count, QoS 2, and one publisher and subscriber; its target is the Service."""
+@asynccontextmanager
+async def _meanwhile(job: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run a job until the block ends; what the block raises comes out as it is."""
+    task = asyncio.ensure_future(job)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
-    def __init__(self, plan: Plan, pods: Pods, selector: str, watch: Callable[[str], None]) -> None:
-        self._plan = plan
+
+class FailOver:
+    """One run: `messages` are waited for before the pod is killed, and as many after it.
+
+    The plan has QoS 2, one publisher and one subscriber; its target is the Service.
+    """
+
+    def __init__(
+        self, plan: Plan, messages: int, pods: Pods, selector: str, watch: Callable[[str], None]
+    ) -> None:
+        self._plan = replace(plan, rate_per_second=1 / _PACE_SECONDS)
+        self._messages = messages
         self._pods = pods
         self._selector = selector
         self._watch = watch
@@ -97,22 +116,45 @@ class FailOver:
         publisher = self._keep(Publisher(0, plan, board))
         await publisher.open(other.target, connect_packet(plan.account, plan.client_id("p", 0)))
         self._watch("publishing")
-        count = plan.count or 0
-        board.expect(acknowledged=count // 2, received=count // 2)
-        publisher.start()
-        await board.reached(plan.drain_seconds)
-        before = board.delivered
-        self._watch(f"killing {victim.name}")
-        await asyncio.to_thread(self._pods.kill, victim)
-        await self._wait_for_the_cut(subscriber, victim)
-        cut = time.monotonic()
-        resumed, is_present = await self._resume(subscriber)
-        away = time.monotonic() - cut
-        await self._wait_for_the_rest(count)
+        async with _meanwhile(self._publish(publisher)):
+            await self._wait_for(self._messages)
+            before = board.delivered
+            self._watch(f"killing {victim.name}")
+            await asyncio.to_thread(self._pods.kill, victim)
+            await self._wait_for_the_cut(subscriber, victim)
+            cut = time.monotonic()
+            resumed, is_present = await self._resume(subscriber)
+            away = time.monotonic() - cut
+            await self._wait_for(publisher.sent + self._messages)
+        publisher.stop()
+        await self._wait_for(publisher.sent)
+        await self._wait_for_more()
         for client in (publisher, resumed):
             await client.disconnect()
         await remove_session(plan, plan.client_id("s", 0))
         return self._report(victim, publisher, resumed, before, away, is_present)
+
+    async def _publish(self, publisher: Publisher) -> None:
+        """All the time, at a pace: while nobody reads, the queue of the session must not overflow."""
+        publisher.start()
+        while True:
+            publisher.publish_at(time.monotonic_ns())
+            publisher.pump()
+            await asyncio.sleep(_PACE_SECONDS)
+
+    async def _wait_for(self, count: int) -> bool:
+        """Until so many messages are acknowledged and have come; not for ever: what is missing is counted."""
+        self._board.expect(acknowledged=count, received=count)
+        try:
+            async with asyncio.timeout(self._plan.drain_seconds + count * _PACE_SECONDS):
+                return await self._board.reached(self._plan.drain_seconds)
+        except TimeoutError:
+            return False
+
+    async def _wait_for_more(self) -> None:
+        """Whatever comes now is one too many."""
+        self._board.expect(received=1 << 62)
+        await self._board.reached(_LINGER_SECONDS)
 
     def _keep(self, client: _C) -> _C:
         """Its connection is closed at the end, whatever that is."""
@@ -161,13 +203,6 @@ class FailOver:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return subscriber, answer.session_present
-
-    async def _wait_for_the_rest(self, count: int) -> None:
-        board = self._board
-        board.expect(acknowledged=count, received=count)
-        if await board.reached(self._plan.drain_seconds):  # whatever comes now is one too many
-            board.expect(received=1 << 62)
-            await board.reached(_LINGER_SECONDS)
 
     def _report(
         self,

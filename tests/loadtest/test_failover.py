@@ -94,15 +94,13 @@ def _plan(port: int, **changes: Any) -> Plan:
         "run_id": "run",
         "qos": 2,
         "persistent": True,
-        "window": 1,
-        "count": 200,
         "duration_seconds": 10.0,
     }
     return Plan(**(plan | changes))
 
 
 def _fail_over(api: FakeApi, plan: Plan) -> FailOverReport:
-    return uvloop.run(FailOver(plan, api.client(), SELECTOR, lambda text: None).run())
+    return uvloop.run(FailOver(plan, 50, api.client(), SELECTOR, lambda text: None).run())
 
 
 @pytest.mark.timeout(60)
@@ -118,8 +116,8 @@ def test_the_subscriber_goes_on_at_another_pod(tmp_path: Path) -> None:
     assert api.deleted == [{"name": "a", "gracePeriodSeconds": 0, "preconditions": {"uid": "uid-of-a"}}]
     assert not victim.is_running()
     assert report.problems() == []
-    assert (report.killed, report.messages, report.session_present) == ("a", 200, True)
-    assert report.before >= 100
+    assert (report.killed, report.session_present) == ("a", True)
+    assert 50 <= report.before < report.messages - 50
     assert "lost" in dict(report.rows())
 
 
@@ -132,7 +130,8 @@ def test_a_session_that_is_gone_fails_it(tmp_path: Path) -> None:
         api = FakeApi([_pod("a", victim.port), _pod("b", stranger.port)], lambda name: victim.kill())
         with _serving(api):
             report = _fail_over(api, _plan(stranger.port, drain_seconds=0.3))
-    assert report.problems() == ["the session was gone", "200 acknowledged messages were lost"]
+    problems = report.problems()
+    assert problems == ["the session was gone", f"{report.messages} acknowledged messages were lost"]
 
 
 @pytest.mark.timeout(60)
