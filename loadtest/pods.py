@@ -62,7 +62,7 @@ class Pods:
     def ready(self, selector: str) -> list[Pod]:
         """The pods with these labels that are ready, by name. Raises PodsError."""
         answer = self._request("GET", "?" + urllib.parse.urlencode({"labelSelector": selector}))
-        found = (_ready_pod(item) for item in answer["items"])
+        found = (ready_pod(item) for item in answer["items"])
         return sorted((pod for pod in found if pod is not None), key=lambda pod: pod.name)
 
     def kill(self, pod: Pod) -> None:
@@ -88,7 +88,8 @@ class Pods:
         return answer
 
 
-def _ready_pod(item: dict[str, Any]) -> Pod | None:
+def ready_pod(item: dict[str, Any]) -> Pod | None:
+    """A pod as the API has it, if it is ready and has a port for MQTT."""
     metadata, status = item["metadata"], item.get("status", {})
     conditions = {each["type"]: each["status"] for each in status.get("conditions", [])}
     if metadata.get("deletionTimestamp") or conditions.get("Ready") != "True":
