@@ -12,7 +12,8 @@
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
 #   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
-#   make docs           docs/configuration.md from the settings
+#   make docs           docs/configuration.md from the settings; README and schema of the Helm chart
+#   make golden         what the Helm chart renders, tests/helm/golden
 #   make lock           requirements.lock from pyproject.toml
 #   make ci             what CI does
 
@@ -33,7 +34,8 @@ BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
 
-.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect build docs lock ci clean
+.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect build docs golden lock \
+  ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -80,6 +82,9 @@ bench-across: build
 
 docs: .venv/stamp
 	$(BIN)/python -m docs.generate
+
+golden: .venv/stamp
+	$(BIN)/python -m tests.helm.golden
 
 ci:
 	.ci/run

@@ -1,10 +1,14 @@
-"""Writes docs/configuration.md from the settings, so that page and program agree. Run by `make docs`."""
+"""Writes what is made from the program, so that page and program agree. Run by `make docs`.
+
+docs/configuration.md from the settings; README and schema of the Helm chart from its values and the settings.
+"""
 
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
 from broker.settings import Group, environment_name, groups
+from docs import chart
 
 PAGE = Path(__file__).parent / "configuration.md"
 
@@ -78,3 +82,5 @@ def _bounds(info: FieldInfo) -> list[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(configuration_page())
+    chart.README.write_text(chart.chart_readme())
+    chart.SCHEMA.write_text(chart.values_schema())

@@ -19,10 +19,12 @@ from loadtest.client import ConnectFailed
 from loadtest.conductor import LoadFailed, halting_on_interrupt, run_plan
 from loadtest.connects import ConnectLoad, ConnectPlan, ConnectReport
 from loadtest.cost import CostError
+from loadtest.failover import FailOver, FailOverReport
 from loadtest.idle import IdleLoad, IdlePlan, IdleReport
 from loadtest.offline import OfflineLoad, OfflineReport, Pause
 from loadtest.payload import MINIMUM_SIZE
 from loadtest.plan import Account, Plan, PlanError, Shape, check_plan, share_out
+from loadtest.pods import Pods, PodsError
 from loadtest.progress import ProgressLine
 from loadtest.report import Report, render_json, render_table
 from loadtest.target import Target, TargetError, resolve_target
@@ -98,7 +100,7 @@ def _explaining() -> Iterator[None]:
     """Turn what can go wrong before or during a run into one line and exit code 2."""
     try:
         yield
-    except (TargetError, PlanError, CostError, LoadFailed, ConnectFailed) as error:
+    except (TargetError, PlanError, CostError, LoadFailed, ConnectFailed, PodsError) as error:
         typer.echo(f"loadtest: {error}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
@@ -322,6 +324,45 @@ def offline(
                 return await load.run()
 
         _show("offline", _run(main), json_to)
+
+
+@app.command("fail-over")
+def fail_over(
+    selector: Annotated[
+        str, typer.Option("--selector", metavar="LABEL=VALUE,...", help="Labels of the broker's pods.")
+    ],
+    broker: BrokerOption = _LOCAL,
+    own: OwnOption = False,
+    version: VersionOption = 4,
+    username: UserOption = None,
+    password: PasswordOption = None,
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Messages to wait for before, and as many after.")
+    ] = 100,
+    duration: Annotated[
+        float, typer.Option("--duration", help="Seconds that the end of the pod, and coming back, may take.")
+    ] = 60.0,
+    drain: DrainOption = 10.0,
+    json_to: JsonOption = None,
+) -> None:
+    """In a pod on Kubernetes: kill a pod of the broker under its subscriber; verify that all came, once."""
+    with _explaining():
+        plan = Plan(
+            target=resolve_target(broker, owned=own),
+            run_id=_new_run_id(),
+            account=Account(version, username, password),
+            qos=2,
+            persistent=True,
+            duration_seconds=duration,
+            drain_seconds=drain,
+        )
+        check_plan(plan)
+        pods = Pods.of_this_pod()
+
+        async def main(line: ProgressLine) -> FailOverReport:
+            return await FailOver(plan, count, pods, selector, line.show).run()
+
+        _show("fail-over", _run(main), json_to)
 
 
 def _pause_for(line: ProgressLine, own: bool) -> Pause:

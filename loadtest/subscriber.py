@@ -22,11 +22,19 @@ class Subscriber(Client):
         super().__init__(f"subscriber {number}", plan.account, board.faults)
         self.number = number
         self.streams: dict[int, Stream] = {source: Stream() for source in plan.sources(number)}
+        self._plan = plan
         self._board = board
         self._credit = credit
         self._size = plan.payload_bytes
         self._padding = padding(plan.payload_bytes)
         self._unreleased: set[int] = set()  # QoS 2 packet identifiers between PUBLISH and PUBREL
+
+    def successor(self) -> "Subscriber":
+        """The same client for its next connection: it knows what has come and is not released [MQTT-4.1]."""
+        successor = Subscriber(self.number, self._plan, self._board, self._credit)
+        successor.streams = self.streams
+        successor._unreleased = self._unreleased
+        return successor
 
     def handle(self, packets: list[Packet]) -> None:
         """Take all packets of a chunk, answer with one write.

@@ -11,12 +11,16 @@ from typing import NoReturn
 import pytest
 
 E2E = Path(__file__).parent / "e2e"
+FETCHED = Path(__file__).parent.parent / "build" / "tools"
+"""Where `.ci/kubernetes_tools.py` puts programs."""
+
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian puts servers; not on everybody's PATH
 
 
 def find_tool(name: str) -> str | None:
     """The path of a program, if it is installed."""
-    return shutil.which(name) or shutil.which(name, path=_SYSTEM_DIRECTORIES)
+    fetched = shutil.which(name, path=FETCHED)
+    return fetched or shutil.which(name) or shutil.which(name, path=_SYSTEM_DIRECTORIES)
 
 
 def require_tool(name: str) -> str:

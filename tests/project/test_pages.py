@@ -13,7 +13,12 @@ from broker.settings import setting_names
 from cluster.store import keys
 
 ROOT = Path(broker.__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "helm/moorline/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 WRITTEN_BY_HAND = [page for page in PAGES if page.name not in {"configuration.md", "benchmarks.md"}]
 LINE_LENGTH = 118
 STAND_INS = {
@@ -28,7 +33,7 @@ STAND_INS = {
 }
 """What the page writes for the arguments of a key function."""
 
-EACH_PAGE = pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: page.name)
+EACH_PAGE = pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: str(page.relative_to(ROOT)))
 FUNCTIONS = [
     (name, function)
     for name, function in inspect.getmembers(keys, inspect.isfunction)
