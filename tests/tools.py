@@ -26,18 +26,19 @@ def find_tool(name: str) -> str | None:
 def require_tool(name: str) -> str:
     """The path of a program, or the end of this test."""
     path = find_tool(name)
-    return path if path is not None else _missing(f"{name} is not installed")
+    return path if path is not None else missing(f"{name} is not installed")
 
 
 def require_node_package(name: str) -> Path:
     """The directory to run `node` in so that `require(name)` works, or the end of this test."""
     require_tool("node")
     if not (E2E / "node_modules" / name / "package.json").is_file():
-        _missing(f"the npm package {name} is not installed (npm ci --prefix tests/e2e)")
+        missing(f"the npm package {name} is not installed (npm ci --prefix tests/e2e)")
     return E2E
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
+    """The end of this test: without what is missing it has nothing to show."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}; with CI=true nothing is skipped", pytrace=False)
     pytest.skip(reason)
