@@ -242,6 +242,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     on_command = commands.handler(
         lambda order: around.stopping.begin("asked to drain", moved=order.moved),
         lambda order: shedder.shed(order),
+        on_unknown=lambda: around.counters.unknown_records.add("command"),
     )
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
     made.append(hub)

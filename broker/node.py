@@ -243,6 +243,8 @@ def _count(counters: Counters, node: Node) -> None:
     counters.inbox_records = node.inbox.records
     counters.handed_over = hub.router.transit.handed_over
     counters.channel_lost = node.broadcast.lost
+    counters.unknown_records.raise_to("inbox", node.inbox.unknown)
+    counters.unknown_records.raise_to("change_log", hub.index.unknown_changes)
     counters.doubts = hub.pulse.doubts
     counters.fights = len(hub.fights)
     counters.fights_delayed = hub.fights.delayed

@@ -35,6 +35,9 @@ DROP_REASONS = (
 )
 
 
+UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")
+
+
 class Tally:
     """Counts by reason: `tally.add("queue_full")`. Reasons given at the start are shown from zero."""
 
@@ -131,6 +134,7 @@ class Counters:
         "shared",
         "subscriptions",
         "takeovers",
+        "unknown_records",
         "version",
         "wills_fired",
     )
@@ -153,6 +157,7 @@ class Counters:
         self.malformed = Tally(["malformed_packet", "protocol_error"])
         self.messages_dropped = Tally(DROP_REASONS)
         self.refused = Tally()  # requests refused by a limit, by the name of the limit
+        self.unknown_records = Tally(UNKNOWN_RECORDS)  # from nodes of a newer release, by the way they came
         self.bytes_received = 0
         self.bytes_sent = 0
         self.packets_received = 0
@@ -290,6 +295,12 @@ class NodeCollector:
             "moorline_messages_dropped", "Messages not delivered.", "reason", c.messages_dropped.items()
         )
         yield _by_label("moorline_refused", "Requests refused by a limit.", "limit", c.refused.items())
+        yield _by_label(
+            "moorline_unknown_records",
+            "Skipped: only a newer release understands them.",
+            "way",
+            c.unknown_records.items(),
+        )
 
 
 class MetricsPage:

@@ -45,7 +45,7 @@ def due(bucket: int, limit: int, lease_ms: int) -> list[object]:
 
 def parse_due(reply: Reply) -> Due:
     """The answer to `due`."""
-    more, wills, ended = as_list(reply)
+    more, wills, ended = as_list(reply)[:3]
     return Due(bool(more), parse_wills(wills), parse_ended(ended))
 
 

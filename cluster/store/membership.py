@@ -58,7 +58,7 @@ def beat(incarnation: str, info: bytes | None = None) -> list[object]:
 
 def parse_beat(reply: Reply) -> Beat:
     """The answer to `beat`."""
-    time_ms, tick = as_list(reply)
+    time_ms, tick = as_list(reply)[:2]
     return Beat(as_int(time_ms), as_int(tick))
 
 
@@ -107,7 +107,7 @@ def reap(bucket: int, incarnation: str, limit: int) -> list[object]:
 
 def parse_reap(reply: Reply) -> Reaped:
     """The answer to `reap`."""
-    more, wills, ended, damaged = as_list(reply)
+    more, wills, ended, damaged = as_list(reply)[:4]
     return Reaped(
         bool(more),
         parse_wills(wills),

@@ -55,7 +55,7 @@ def previous_release() -> Release:
     commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     if not commit:
         missing(
-            f"{name}, the release before this one, is not in this clone (or this is none): nothing was rolled; "
+            f"{name}, the release before this one, is not in this clone (or this is no clone): "
             "`git fetch --unshallow --tags`, or fetch-depth: 0 in CI, gets it"
         )
     place = _CACHE / f"{commit}-{sys.implementation.cache_tag}"

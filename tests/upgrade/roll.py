@@ -2,9 +2,10 @@
 
     python -m tests.upgrade.roll --rounds 20 --nodes 3 --seed 1
 
-A round rolls all nodes from the release before this one to this one, and back again (a downgrade). In between,
-while there are nodes of both, clients are moved from each release to the other, and one node of each is killed.
-Exit code 1 if anything was violated (see `tests.cluster.checker`), with the part of the record that shows it.
+A round rolls all nodes from the release before this one to this one, and back again (a downgrade). In
+between, while there are nodes of both, clients are moved from each release to the other, and one node of each
+is killed. Exit code 1 if anything was violated (see `tests.cluster.checker`), with the part of the record
+that shows it.
 """
 
 import argparse
@@ -122,8 +123,8 @@ def _moves(
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one round: sessions that moved to the newer and to the older release; revisions as in Roll. `report` is
-    for people."""
+    """Of one round: sessions that moved to the newer and to the older release; revisions as in Roll. `report`
+    is for people."""
 
     violations: Violations
     ups: int

@@ -23,8 +23,8 @@ def _previous_revision(previous: Release) -> int:
 def test_the_text_is_that_of_its_revision() -> None:
     wanted = f"{LIBRARY_REVISION} {hashlib.sha256(library_text().encode()).hexdigest()}"
     assert _lines(REVISIONS.read_text())[-1] == wanted, (
-        "a text in cluster/store/lua/ has changed, or the revision alone: raise LIBRARY_REVISION by one, and append "
-        f"its line to {REVISIONS.name}; for this text and revision that is\n{wanted}"
+        "a text in cluster/store/lua/ has changed, or the revision alone: raise LIBRARY_REVISION by one, and "
+        f"append its line to {REVISIONS.name}; for this text and revision that is\n{wanted}"
     )
 
 
