@@ -192,7 +192,7 @@ def test_records_on_the_channels(node: NodeProcess, client: redis.Redis) -> None
 
         # Another node says that it wants this; and something that we do not know.
         client.publish(keys.interest_channel(PREFIX), _pack("other", ["0:wanted", "x:what"], [], MORE))
-        listener = client.pubsub()
+        listener = client.pubsub()  # type: ignore[no-untyped-call]  # untyped there
         listener.subscribe(keys.messages_channel(PREFIX, "other"))
         assert listener.get_message(timeout=5.0) is not None  # that it listens
         _poll(lambda: _skipped(node, "interest") == 1, node)
