@@ -24,7 +24,7 @@ from typing import Final
 from tests.tools import missing
 
 ROOT: Final = Path(__file__).parents[2]
-NAMED: Final = Path(__file__).with_name("previous")
+NAMED: Final = "tests/upgrade/previous"
 _CACHE: Final = ROOT / "build/previous"
 _PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 _NAME: Final = re.compile(r"^[A-Za-z0-9._-]+")
@@ -64,23 +64,24 @@ def previous_release() -> Release:
     return Release(name, place / "tree", place / "env/bin/python")
 
 
-def previous_name() -> str:
+def previous_name(clone: Path = ROOT) -> str:
     """A tag, or the commit that is named."""
-    head = _git("rev-parse", "HEAD")
+    head = _git("rev-parse", "HEAD", clone=clone)
     tags = _git(
         "for-each-ref", "refs/tags", "--merged=HEAD", "--sort=-version:refname",
         "--format=%(objectname) %(*objectname) %(refname:short)",
+        clone=clone,
     )  # fmt: skip
     for line in tags.splitlines():
         objects = line.split()
         if head not in objects[:-1]:
             return objects[-1]
-    return NAMED.read_text().strip()
+    return (clone / NAMED).read_text().strip()
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, clone: Path = ROOT) -> str:
     """What git says; nothing if it fails, as in a directory that is no clone."""
-    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "-C", str(clone), *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -112,10 +113,8 @@ def _make(commit: str, place: Path) -> None:
 def uses_our_packages(tree: Path) -> bool:
     """Whether all that its nodes import was pinned to the versions that are installed here."""
     pins = pins_of(tree)
-    return all(
-        pins.get(name) == importlib.metadata.version(name)
-        for name in _with_requirements(dependencies_of(tree))
-    )
+    needed = _with_requirements(dependencies_of(tree))
+    return all(version is not None and pins.get(name) == version for name, version in needed.items())
 
 
 def pins_of(tree: Path) -> dict[str, str]:
@@ -131,25 +130,23 @@ def dependencies_of(tree: Path) -> list[str]:
     return list(project["dependencies"])
 
 
-def _with_requirements(requirements: Iterable[str]) -> set[str]:
-    """The names of all that is needed and installed here, with what that needs. Markers are not looked at:
-    what isn't for this platform isn't installed. One that should be but is not counts as another version."""
-    found: set[str] = set()
-    waiting = [(each, True) for each in requirements]
+def _with_requirements(requirements: Iterable[str]) -> dict[str, str | None]:
+    """All that is needed, with what that needs, and the version that is installed here. Markers are not looked
+    at: what isn't for this platform isn't installed. None for a package that should be but is not."""
+    found: dict[str, str | None] = {}
+    waiting = list(requirements)
     while waiting:
-        requirement, is_direct = waiting.pop()
+        requirement = waiting.pop()
         match = _NAME.match(requirement)
         name = _normal(match.group()) if match is not None else ""
         if name in found or "extra ==" in requirement:
             continue
         try:
-            needed = importlib.metadata.requires(name) or []
+            found[name] = importlib.metadata.version(name)
+            waiting += importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
-            if is_direct and ";" not in requirement:
-                found.add("")
-            continue
-        found.add(name)
-        waiting += [(each, False) for each in needed]
+            if ";" not in requirement:
+                found[name] = None
     return found
 
 

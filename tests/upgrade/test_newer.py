@@ -186,7 +186,8 @@ def test_records_on_the_channels(node: NodeProcess, client: redis.Redis) -> None
     with connected(node.port, "at-most-once") as subscriber:
         subscriber.subscribe("newer/#")
         client.publish(channel, _pack(1, 99, MORE))
-        client.publish(channel, _pack(1, 1, [_message("newer/b", b"channel", 0)], MORE))
+        runs = ["somebody", 9, b"packets of another MQTT", "somebody", 0, _message("newer/b", b"channel", 0)]
+        client.publish(channel, _pack(1, 5, runs, MORE))
         assert subscriber.message().payload == b"channel"
         assert _skipped(node, "channel") == 1
 

@@ -3,8 +3,12 @@
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from cluster.store.library import LIBRARY_REVISION, OLDEST_CALLER, library_text
 from tests.upgrade.release import Release, previous_release
+
+pytestmark = pytest.mark.timeout(120)  # the packages of the release before this one may have to be installed
 
 REVISIONS = Path(__file__).with_name("revisions")
 
