@@ -10,6 +10,7 @@
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
+#   make upgrade        ten rolls to this release and back under traffic, three nodes (make upgrade ARGS="--rounds 50")
 #   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
 #   make docs           docs/configuration.md from the settings; README and schema of the Helm chart
@@ -34,8 +35,8 @@ BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
 
-.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect build docs golden lock \
-  ci clean
+.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect upgrade build docs golden \
+  lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -70,6 +71,10 @@ chaos: build
 
 reconnect: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.reconnect $(ARGS)
+
+# Both releases run from sources.
+upgrade: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m tests.upgrade.roll $(ARGS)
 
 subscribe: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.subscribe $(ARGS)

@@ -131,8 +131,8 @@ def dependencies_of(tree: Path) -> list[str]:
 
 
 def _with_requirements(requirements: Iterable[str]) -> dict[str, str | None]:
-    """All that is needed, with what that needs, and the version that is installed here. Markers are not looked
-    at: what isn't for this platform isn't installed. None for a package that should be but is not."""
+    """All that is needed, with what that needs, and the version that is installed here. Markers are not
+    looked at: what isn't for this platform isn't installed. None for a package that should be but is not."""
     found: dict[str, str | None] = {}
     waiting = list(requirements)
     while waiting:
