@@ -68,7 +68,14 @@ def _read_stream(client: Any, key: bytes) -> dict[str, object]:
         [_text(entry_id), [_text(part) for pair in fields.items() for part in pair]]
         for entry_id, fields in client.xrange(key)
     ]
-    return {"last_id": _text(client.xinfo_stream(key)["last-generated-id"]), "entries": entries}
+    read: dict[str, object] = {
+        "last_id": _text(client.xinfo_stream(key)["last-generated-id"]),
+        "entries": entries,
+    }
+    groups = client.xinfo_groups(key)
+    if groups:  # what its consumers have and did not settle is not kept
+        read["groups"] = [[_text(group["name"]), _text(group["last-delivered-id"])] for group in groups]
+    return read
 
 
 # Writing
@@ -97,6 +104,8 @@ def _write_stream(client: Any, key: bytes, value: Mapping[str, Any]) -> None:
         client.execute_command("XADD", key, entry_id, *map(_bytes, fields))
     if value["last_id"] != "0-0":
         client.execute_command("XSETID", key, value["last_id"])
+    for name, last_id in value.get("groups", []):
+        client.xgroup_create(key, name, id=last_id)
 
 
 # Any: redis-py's types allow for every setting that a client could have; see tests/store/caller.py.

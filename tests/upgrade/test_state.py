@@ -46,6 +46,7 @@ def test_the_state_has_keys_of_each_kind() -> None:
         "client_id": "N",
         "incarnation": "N",
         "epoch": "1",
+        "name": "N",
         "shard": "1",
         "token": b"N",
     }
@@ -112,7 +113,9 @@ def _resume(served: Served, name: str, expected: Expected) -> None:
         for packet_id in expected["released"]:
             assert client.expect(Pubrel).packet_id == packet_id, name
             client.send(Pubcomp(packet_id))
-        assert [shown(client.message()) for _ in expected["messages"]] == expected["messages"], name
+        for wanted in expected["messages"]:
+            got = shown(client.message())
+            assert wanted in (got, f"* {got.partition(' ')[2]}"), name
         client.assert_silence(0.1)
         for packet_id, (topic, payload) in expected["publishes"].items():
             client.send(Publish(topic, payload.encode(), 2, False, True, int(packet_id), None))

@@ -223,6 +223,22 @@ def waiting(writer: Writer) -> Expected:
     return _expected([])
 
 
+def sharing(writer: Writer) -> Expected:
+    """A shared subscription of which nobody is there: the message waits for the group."""
+    client = writer.connect("sharing")
+    client.subscribe("$share/group/state/shared/+", qos=1)
+    client.disconnect()
+    writer.publish("state/shared/a", "waits", qos=1)
+    return _expected(["* qos 1 state/shared/a waits"], subscribed={"state/shared/b": 1})
+
+
+def member(writer: Writer) -> Expected:
+    """The only member that is there; its node was killed."""
+    client = writer.connect("member")
+    client.subscribe("$share/others/state/others/+", qos=1)
+    return _expected([], subscribed={"state/others/b": 1})
+
+
 SESSIONS: Final[dict[str, _Story]] = {
     "queued": queued,
     "queued-3": queued_for_mqtt_3,
@@ -233,6 +249,8 @@ SESSIONS: Final[dict[str, _Story]] = {
     "receiving": receiving,
     "replaying": replaying,
     "waiting": waiting,
+    "sharing": sharing,
+    "member": member,
 }
 
 
@@ -245,7 +263,8 @@ def _expected(
     publishes: dict[str, list[str]] | None = None,
     after: str = "",
 ) -> Expected:
-    """`released`: PUBREL that come first; then the messages, as `shown` has them.
+    """`released`: PUBREL that come first; then the messages, as `shown` has them (*: with
+    any Packet Identifier).
     `publishes`: what it sends again. `subscribed`: topics and the QoS at which it gets what is published
     there.
     `after`: whom it waits for."""
