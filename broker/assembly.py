@@ -7,7 +7,7 @@ import asyncio
 import resource
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ from broker.routing import (
     load_unversioned,
 )
 from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
-from broker.settings import Address, Settings
+from broker.settings import Address, Settings, advertised
 from cluster import commands
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
@@ -125,7 +125,7 @@ class Surroundings:
     health: Health
     counters: Counters
     watch: RedisWatch
-    admin: Address | None
+    admin: Sequence[Address]
     parent: Parent | None
     stopping: Departure
     desk: Desk
@@ -247,7 +247,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
     made.append(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
-    info = NodeInfo(settings.node.name, __version__, admin=str(around.admin) if around.admin else None)
+    admin = advertised(around.admin)
+    info = NodeInfo(settings.node.name, __version__, admin=str(admin) if admin else None)
     heartbeat = Heartbeat(
         store,
         incarnation,

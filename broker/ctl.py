@@ -98,7 +98,13 @@ def health(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
 
 @app.command()
 def drain(
-    node: Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, or its incarnation.")],
+    node: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NODE]",
+            help="Name of the node, or its incarnation; none: whoever answers; a parent: all its workers.",
+        ),
+    ] = None,
     admin: AdminOption = LOCAL,
     moved: Annotated[bool, typer.Option("--moved", help="Tell clients not to come back (0x9D).")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the node has left.")] = False,
@@ -108,13 +114,18 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Send all clients of a node away, at a pace, and end it."""
-    answer = _ask(admin, "POST", f"/nodes/{quote(node, safe='')}/drain", {"moved": moved})
-    if wait:
+    path = "/drain" if node is None else f"/nodes/{quote(node, safe='')}/drain"
+    answer = _ask(admin, "POST", path, {"moved": moved})
+    leaving = [answer["incarnation"]] if node is not None else answer["nodes"]
+    if wait and node is not None:
         _wait_until_gone(admin, answer, timeout)
+    elif wait:
+        _wait_until_silent(admin, ", ".join(leaving), timeout)
     if as_json:
         _print_json(answer)
     else:
-        typer.echo(f"{answer['incarnation']} {'has left' if wait else 'drains'}")
+        one, several = ("has left", "have left") if wait else ("drains", "drain")
+        typer.echo(f"{', '.join(leaving)} {several if len(leaving) > 1 else one}")
 
 
 @app.command()
@@ -169,6 +180,21 @@ def _wait_until_gone(admin: str, drained: Answer, timeout_seconds: float) -> Non
                 _fail(f"{incarnation} died before it was drained; the others give its sessions back")
         if time.monotonic() > deadline:
             _fail(f"{incarnation} has not left within {timeout_seconds:g} s")
+        time.sleep(_WAIT_STEP_SECONDS)
+
+
+def _wait_until_silent(admin: str, who: str, timeout_seconds: float) -> None:
+    """Until the process that we ask has closed its admin address: that is the last thing it does."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            _request(admin, "GET", "/health")
+        except _AwayError:
+            return
+        except _RefusedError:
+            pass  # it is about to end
+        if time.monotonic() > deadline:
+            _fail(f"{who} not gone within {timeout_seconds:g} s")
         time.sleep(_WAIT_STEP_SECONDS)
 
 

@@ -1,7 +1,8 @@
 """A node's life: what is started and stopped, in which order. What it is made of: `broker.assembly`.
 
 Start: private Redis (if no URL is given), store, membership, subscription index, services, admin, listeners.
-Stop: listeners, the clients at a pace, what is still to be stored, membership, store, private Redis.
+Stop: a pause for load balancers, listeners, the clients at a pace, what is still to be stored, membership,
+store, private Redis.
 
 A node that the others have declared dead closes everything that belongs to this incarnation and starts again
 as another one, in the same process."""
@@ -36,6 +37,9 @@ from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone
 from cluster.store.lane import StoreStatus
 
+HURRY: Final = signal.SIGUSR1
+"""From the parent to a node: don't pause before the drain. A second SIGTERM may be from somebody else."""
+
 _SWEEP_SECONDS: Final = 0.5
 _ROUNDS_TO_FOLLOW: Final = 2  # sweeps: an idle node follows the log of subscriptions, too
 _ROUNDS_TO_WITHDRAW: Final = 20
@@ -48,21 +52,22 @@ logger = get_logger(__name__)
 async def run(settings: Settings, parent: Parent | None = None) -> int:
     """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
     stopping = Departure()
-    desk = Desk()
+    desk = Desk(stopping, [settings.node.name])
     health = Health()
     counters = Counters(settings.node.name, __version__)
     watch = RedisWatch(health, counters, settings.redis.away_limit_seconds)
     code = 1
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    own_signals = [] if parent is None else [HURRY]
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals:
         async with anyio.create_task_group() as process:
             process.start_soon(_watch_signals, signals, stopping, parent is not None)
-            admin: Address | None = None
-            if parent is not None:
+            admin = list(settings.node.admin)
+            if parent is not None:  # which answers there for us
                 await process.start(serve_socket, parent.admin, make_app(health, counters))
-                admin = settings.node.admin  # where it answers for us
-            elif settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
-                api = make_api(health, counters, desk, settings.node.admin)
-                admin = await process.start(serve_admin, settings.node.admin, health, counters, [api])
+            else:  # first of all: probes may ask while we wait for Redis
+                for place, address in enumerate(admin):
+                    api = make_api(health, counters, desk, address)
+                    admin[place] = await process.start(serve_admin, address, health, counters, [api])
             listen = list(settings.node.listen)
             around = Surroundings(settings, health, counters, watch, admin, parent, stopping, desk, listen)
             code = await _run_with_redis(around)
@@ -75,9 +80,12 @@ async def _watch_signals(
 ) -> None:
     is_second = False  # not of a node that was asked to drain before
     async for number in signals:
+        if number == HURRY:
+            stopping.hurry()
+            continue
         if is_second and has_parent:
-            continue  # the parent's, beside one from whoever told all of us; in a hurry it kills
-        if is_second:
+            continue  # the parent's, beside one from whoever told all of us; in a hurry it says so, or kills
+        if is_second and not stopping.hurry():
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             raise SystemExit(1)
         stopping.begin(number.name)
@@ -134,6 +142,8 @@ async def _serve(node: Node) -> None:
             around.health.started()
             _say_where(node)
             await around.stopping.wait()
+            around.health.drain()
+            await around.stopping.pause(around.settings.cluster.drain_pause_seconds)
             await _stop(node, listeners)
             services.cancel_scope.cancel()
     finally:
@@ -197,7 +207,6 @@ def _say_where(node: Node) -> None:
 async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
     """Ends in order what clients see, then what they have been promised."""
     hub = node.hub
-    node.surroundings.health.drain()
     hub.is_stopping = True
     for listener in listeners:
         listener.close()

@@ -9,12 +9,13 @@ ControlError
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.errors import MoorlineError
 from cluster import commands, node_info
 from cluster.commands import Drain, Order, Shed
+from cluster.drain import Departure
 from cluster.node_info import NodeInfo
 from cluster.store import inbox_records, inboxes, membership
 from cluster.store.call import Reply, Request
@@ -176,13 +177,20 @@ class Control:
 
 
 class Desk:
-    """Where the admin address finds the Control of this moment: there is none before Redis has been reached,
-    and another one whenever a node starts again as a new incarnation."""
+    """Where the admin address finds what it steers: its process, and the Control of this moment. There is
+    none before Redis has been reached, and another one whenever a node starts again as a new incarnation."""
 
-    __slots__ = ("control",)
+    __slots__ = ("_departure", "control", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, departure: Departure, nodes: Sequence[str]) -> None:
+        self._departure = departure
+        self.nodes = nodes
+        """Names of those that run in this process, or as its children."""
         self.control: Control | None = None
+
+    def drain(self, *, moved: bool) -> None:
+        """Sends the clients of all of them away, and ends the process. Needs no Redis."""
+        self._departure.begin("asked to drain", moved=moved)
 
 
 def _find(nodes: list[NodeState], wanted: str) -> NodeState:

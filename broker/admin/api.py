@@ -83,6 +83,7 @@ def make_api(health: Health, counters: Counters, desk: Desk, address: Address) -
         routes=[
             Route("/nodes", api.nodes),
             Route("/health", api.health),
+            Route("/drain", api.drain_own, methods=["POST"]),
             Route("/nodes/{name}/drain", api.drain, methods=["POST"]),
             Route("/rebalance", api.rebalance, methods=["POST"]),
         ],
@@ -133,7 +134,7 @@ class _Guard:
             return _error(
                 403,
                 f"the API asks for no password, and others can reach the admin address {self._address}:"
-                " it answers on a loopback address only",
+                " it answers on a loopback address only, which node.admin can name beside it",
             )
         if not _names_loopback(request.headers.get("host", "")):
             return _error(403, "the API answers to loopback hosts only (127.0.0.1, [::1], localhost)")
@@ -190,6 +191,11 @@ class _Api:
         incarnation = await control.drain(request.path_params["name"], moved=body.moved)
         is_this_node = incarnation == control.incarnation
         return _answer({"incarnation": incarnation, "is_this_node": is_this_node}, 202)
+
+    async def drain_own(self, request: Request) -> Response:
+        body = await _body(request, DrainBody)
+        self._desk.drain(moved=body.moved)
+        return _answer({"nodes": list(self._desk.nodes)}, 202)
 
     async def rebalance(self, request: Request) -> Response:
         body = await _body(request, RebalanceBody)

@@ -5,7 +5,7 @@ TOML file named by `--config`, then the defaults. Only `broker.cli` calls `load`
 result: rooms get plain values, never the whole settings.
 """
 
-from broker.settings.address import Address, parse_address
+from broker.settings.address import Address, advertised, parse_address
 from broker.settings.model import (
     ClusterSettings,
     Group,
@@ -29,6 +29,7 @@ __all__ = [
     "RedisSettings",
     "SessionSettings",
     "Settings",
+    "advertised",
     "dump",
     "environment_name",
     "groups",

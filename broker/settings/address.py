@@ -1,6 +1,7 @@
 """Addresses to listen on, as people write them."""
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,6 +24,12 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def advertised(addresses: Sequence[Address]) -> Address | None:
+    """Which of its addresses others are told: one that they can reach, if there is one."""
+    public = (address for address in addresses if not address.is_loopback)
+    return next(public, addresses[0] if addresses else None)
 
 
 def parse_address(value: object) -> Address:

@@ -56,8 +56,11 @@ def _parse_listed(part: object) -> Address:
         raise ValueError(f"{part!r}: {error}") from None
 
 
-def _parse_address_or_off(value: object) -> Address | None:
-    return None if value is None or value == "off" else parse_address(value)
+def _parse_addresses_or_off(value: object) -> tuple[Address, ...]:
+    is_off = value in (None, "off", ()) or (
+        isinstance(value, list) and value[-1:] == ["off"]
+    )  # flags before it
+    return () if is_off else _parse_addresses(value)
 
 
 def _parse_workers(value: object) -> int:
@@ -113,10 +116,13 @@ Listen = Annotated[
     PlainSerializer(lambda addresses: [str(address) for address in addresses], when_used="json"),
     NoDecode,
 ]
-AddressOrOff = Annotated[
-    InstanceOf[Address] | None,
-    BeforeValidator(_parse_address_or_off),
-    PlainSerializer(lambda address: "off" if address is None else str(address), when_used="json"),
+ListenOrOff = Annotated[
+    tuple[InstanceOf[Address], ...],
+    BeforeValidator(_parse_addresses_or_off),
+    PlainSerializer(
+        lambda addresses: [str(address) for address in addresses] or "off",
+        when_used="json",
+    ),
     NoDecode,
 ]
 Workers = Annotated[int, BeforeValidator(_parse_workers)]
@@ -144,10 +150,12 @@ class NodeSettings(Group):
         " Port 0 picks a free port and prints it. An address that other machines can reach also"
         " needs `allow_anonymous`.",
     )
-    admin: AddressOrOff = Field(
-        default=Address("127.0.0.1", 8080),
-        description="Address HOST:PORT of `/healthz`, `/readyz`, `/metrics` and `/api/v1`, or `off`. It asks"
-        " for no password: on a public address anybody can read the figures, and `/api/v1` is refused.",
+    admin: ListenOrOff = Field(
+        default=(Address("127.0.0.1", 8080),),
+        description="Addresses HOST:PORT of `/healthz`, `/readyz` and `/metrics`, and of `/api/v1` where only"
+        " this machine can reach them; in a variable several are separated by commas. `off`: none. They ask"
+        " for no password: on a public one anybody can read the figures, and `/api/v1` is refused. The others"
+        " are told the first public one, else the first.",
     )
     name: str = Field(
         default_factory=_default_name,
@@ -223,9 +231,10 @@ class NodeSettings(Group):
 
     @field_validator("admin")
     @classmethod
-    def _own_port(cls, admin: Address | None, info: ValidationInfo) -> Address | None:
-        if admin is not None and admin.port and admin in info.data.get("listen", ()):
-            raise ValueError("is an address of node.listen too")
+    def _own_ports(cls, admin: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
+        for address in admin:
+            if address.port and address in info.data.get("listen", ()):
+                raise ValueError(f"{address} is an address of node.listen too")
         return admin
 
 
@@ -464,6 +473,15 @@ class ClusterSettings(Group):
         " rebalance takes long. Too large: the clients all connect to the other nodes in one moment, which"
         " are slow for everybody meanwhile. A compiled node takes some 5,000 connects per second if it does"
         " nothing else.",
+    )
+    drain_pause_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="Seconds that a node which is to stop goes on as before, while `/readyz` is 503 already;"
+        " `node.shutdown_timeout_seconds` begins after that. Too small: load balancers, which look each few"
+        " seconds, still send clients to a node that takes none. Too large: a stop takes so much longer, and"
+        " the supervisor loses patience and kills the node.",
     )
 
 

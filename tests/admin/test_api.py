@@ -16,6 +16,7 @@ from broker.settings import Address
 from cluster import commands
 from cluster.commands import Drain, Order, Shed
 from cluster.control import Control, Desk
+from cluster.drain import Departure
 from cluster.node_info import NodeInfo
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError, StoreUnavailable
@@ -89,7 +90,7 @@ class Api:
 
 @asynccontextmanager
 async def serving(address: Address = ANY_PORT, *, is_reached: bool = True) -> AsyncIterator[Api]:
-    health, counters, desk, redis = Health(), Counters("a", "1.0"), Desk(), Redis()
+    health, counters, desk, redis = Health(), Counters("a", "1.0"), Desk(Departure(), ["a"]), Redis()
     health.started()
     own: list[Order] = []
     if is_reached:

@@ -224,6 +224,21 @@ def test_what_is_asked() -> None:
     ]
 
 
+@pytest.mark.usefixtures("_hasty")
+def test_drain_of_whoever_answers() -> None:
+    with stub({"nodes": ["a"]}) as node:
+        assert told(run("drain", "--admin", node.url)) == "a drains\n"
+        assert (
+            complaint(run("drain", "--wait", "--timeout", "0", "--admin", node.url))
+            == "a not gone within 0 s"
+        )
+    with stub({"nodes": ["a-1", "a-2"]}) as parent:
+        assert told(run("drain", "--moved", "--admin", parent.url)) == "a-1, a-2 drain\n"
+    assert [(method, path, json.loads(body)) for method, path, body, _ in parent.asked] == [
+        ("POST", "/api/v1/drain", {"moved": True})
+    ]
+
+
 def test_a_rebalance_that_could_not_tell_everybody() -> None:
     with stub({"nodes": [SHARE | {"problem": "it sleeps"}], "mean": 2.0}) as node:
         assert "it sleeps" in told(run("rebalance", "--admin", node.url), 1)
@@ -310,7 +325,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         ["nodes", "--admin", "http://"],
         ["nodes", "--admin", "http://x:port"],
         ["nodes", "--admin", "http://[::1"],
-        ["drain"],
+        ["drain", "a", "b"],
         ["rebalance", "--tolerance", "-1"],
         ["reboot"],
     ],
