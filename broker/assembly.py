@@ -60,6 +60,7 @@ from cluster.drain import Departure
 from cluster.heartbeat import Heartbeat
 from cluster.inbox import Inbox
 from cluster.janitor import Janitor
+from cluster.kubernetes.environment import Whereabouts
 from cluster.node_info import NodeInfo
 from cluster.pulse import Pulse
 from cluster.reaper import Reaper
@@ -129,6 +130,7 @@ class Surroundings:
     parent: Parent | None
     stopping: Departure
     desk: Desk
+    place: Whereabouts
     listen: list[Address]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
 
@@ -247,14 +249,14 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
     made.append(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
-    admin = advertised(around.admin)
+    admin = advertised(around.admin, around.place.pod_ip)
     info = NodeInfo(settings.node.name, __version__, admin=str(admin) if admin else None)
     heartbeat = Heartbeat(
         store,
         incarnation,
         partial(committer.ask, frees_memory=True),
         hub.set_redis_time,
-        partial(_say_of_itself, info, hub, around.stopping),
+        partial(_say_of_itself, info, hub, around.stopping, around.place),
     )
     around.desk.control = Control(store, incarnation, on_command)
     on_wills = partial(route_wills, hub, then=_nothing)
@@ -389,11 +391,13 @@ def _hub(
     )
 
 
-def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure) -> bytes:
+def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereabouts) -> bytes:
     """What the others are told of this node with its life signs."""
     info.connections = len(hub.connections)
     info.sessions = len(hub.clients)
     info.draining = stopping.is_set()
+    info.kubernetes_node = place.kubernetes_node
+    info.zone = place.zone
     return info.pack()
 
 

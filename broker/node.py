@@ -9,6 +9,7 @@ as another one, in the same process."""
 
 import asyncio
 import gc
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from anyio.abc import TaskGroup
 from broker import __version__
 from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
+from broker.chores import plan
 from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
 from broker.listeners import listen_tcp
 from broker.mqtt import ReasonCode
@@ -33,6 +35,8 @@ from broker.routing import load_index
 from broker.settings import Address, Settings
 from cluster.control import Desk
 from cluster.drain import Departure
+from cluster.kubernetes.environment import whereabouts
+from cluster.kubernetes.pod import State
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone
 from cluster.store.lane import StoreStatus
@@ -55,6 +59,8 @@ async def run(settings: Settings, parent: Parent | None = None) -> int:
     desk = Desk(stopping, [settings.node.name])
     health = Health()
     counters = Counters(settings.node.name, __version__)
+    chores = plan(settings, stopping, desk, counters.chores) if parent is None else None
+    place = chores.place if chores is not None else whereabouts(os.environ)
     watch = RedisWatch(health, counters, settings.redis.away_limit_seconds)
     code = 1
     own_signals = [] if parent is None else [HURRY]
@@ -65,14 +71,24 @@ async def run(settings: Settings, parent: Parent | None = None) -> int:
             if parent is not None:  # which answers there for us
                 await process.start(serve_socket, parent.admin, make_app(health, counters))
             else:  # first of all: probes may ask while we wait for Redis
-                for place, address in enumerate(admin):
+                for number, address in enumerate(admin):
                     api = make_api(health, counters, desk, address)
-                    admin[place] = await process.start(serve_admin, address, health, counters, [api])
+                    admin[number] = await process.start(serve_admin, address, health, counters, [api])
             listen = list(settings.node.listen)
-            around = Surroundings(settings, health, counters, watch, admin, parent, stopping, desk, listen)
+            around = Surroundings(
+                settings, health, counters, watch, admin, parent, stopping, desk, place, listen
+            )
+            if chores is not None:  # else the parent's
+                process.start_soon(chores.run, partial(_state, around))
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
+
+
+def _state(around: Surroundings) -> State:
+    """What others are told of this process."""
+    ready = around.health.ready()
+    return State(around.counters.connections, ready.ok, around.stopping.is_set(), ready.reasons)
 
 
 async def _watch_signals(

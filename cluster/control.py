@@ -21,6 +21,7 @@ from cluster.store import inbox_records, inboxes, membership
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
 from cluster.store.inbox_records import Command
+from cluster.store.reply import as_int
 from cluster.store.store import Store
 
 TOLERANCE = 0.1
@@ -154,6 +155,15 @@ class Control:
                 share.problem = str(error)
         return plan
 
+    async def shed(self, incarnation: str, keep: int, *, clients_per_second: float) -> None:
+        """Makes a node send clients away until `keep` are left. Raises ControlError, StoreError."""
+        await self._give(_find(await self.nodes(), incarnation), Shed(keep, clients_per_second))
+
+    async def take_turn(self, chore: str, holder: str, seconds: int) -> bool:
+        """Takes or renews a turn for so long, 0 gives it back; whether it is the holder's. Raises
+        StoreError."""
+        return as_int(await self._ask(membership.turn(chore, holder, seconds * 1000))) == 1
+
     async def _give(self, node: NodeState, order: Order) -> None:
         command = commands.pack(order)
         if node.incarnation == self.incarnation and self._on_command is not None:
@@ -187,6 +197,15 @@ class Desk:
         self.nodes = nodes
         """Names of those that run in this process, or as its children."""
         self.control: Control | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is to stop."""
+        return self._departure.is_set()
+
+    async def wait_until_stopping(self) -> None:
+        """Until it is."""
+        await self._departure.wait()
 
     def drain(self, *, moved: bool) -> None:
         """Sends the clients of all of them away, and ends the process. Needs no Redis."""

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 @dataclass(slots=True)
 class NodeInfo:
     """`listen` and `admin`: HOST:PORT. `sessions`: clients that are connected; `connections`: with those that
-    have not said CONNECT. `started_ms`: in Redis time; 0 while the node starts."""
+    have not said CONNECT. `started_ms`: in Redis time; 0 while the node starts. `kubernetes_node`, `zone`:
+    where it runs, if somebody has told it."""
 
     name: str = ""
     version: str = ""
@@ -23,6 +24,8 @@ class NodeInfo:
     sessions: int = 0
     started_ms: int = 0
     draining: bool = False
+    kubernetes_node: str = ""
+    zone: str = ""
 
     def pack(self) -> bytes:
         """As it goes to Redis."""

@@ -245,6 +245,8 @@ def _node(node: NodeState) -> dict[str, object]:
         "sessions": None,
         "started": None,
         "draining": None,
+        "kubernetes_node": None,
+        "zone": None,
     }
     if info is not None:
         answer |= {
@@ -255,6 +257,8 @@ def _node(node: NodeState) -> dict[str, object]:
             "sessions": info.sessions,
             "started": _time(info.started_ms) if info.started_ms else None,
             "draining": info.draining,
+            "kubernetes_node": info.kubernetes_node or None,
+            "zone": info.zone or None,
         }
     return answer
 

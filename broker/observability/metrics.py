@@ -20,6 +20,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from broker.observability.chores import ChoreCounters, chore_metrics
+
 LABEL_LIMIT = 64
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -102,6 +104,7 @@ class Counters:
         "bytes_received",
         "bytes_sent",
         "channel_lost",
+        "chores",
         "connections",
         "connections_maximum",
         "connects",
@@ -140,6 +143,7 @@ class Counters:
     )
 
     def __init__(self, node_name: str = "", version: str = "") -> None:
+        self.chores = ChoreCounters()
         self.node_name = node_name
         self.version = version
         # Gauges: what is now.
@@ -201,6 +205,7 @@ class NodeCollector:
         yield from self._traffic()
         yield from self._cluster()
         yield from self._tallies()
+        yield from chore_metrics(c.chores)
         yield c.redis_round_trip.metric(
             "moorline_redis_round_trip_seconds", "Time from sending a batch to Redis to its whole answer."
         )

@@ -9,6 +9,7 @@ from broker.settings.address import Address, advertised, parse_address
 from broker.settings.model import (
     ClusterSettings,
     Group,
+    KubernetesSettings,
     LimitSettings,
     MqttSettings,
     NodeSettings,
@@ -23,6 +24,7 @@ __all__ = [
     "Address",
     "ClusterSettings",
     "Group",
+    "KubernetesSettings",
     "LimitSettings",
     "MqttSettings",
     "NodeSettings",

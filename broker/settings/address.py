@@ -26,10 +26,14 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def advertised(addresses: Sequence[Address]) -> Address | None:
-    """Which of its addresses others are told: one that they can reach, if there is one."""
+def advertised(addresses: Sequence[Address], own_ip: str = "") -> Address | None:
+    """Which of its addresses others are told: one that they can reach, if there is one. `own_ip` is what they
+    call this machine, if it is known: in place of "all its addresses"."""
     public = (address for address in addresses if not address.is_loopback)
-    return next(public, addresses[0] if addresses else None)
+    chosen = next(public, addresses[0] if addresses else None)
+    if chosen is not None and chosen.host in ("0.0.0.0", "::") and own_ip:
+        return Address(own_ip, chosen.port)
+    return chosen
 
 
 def parse_address(value: object) -> Address:

@@ -103,6 +103,11 @@ def _parse_server_reference(value: object) -> str | None:
     return text
 
 
+def _parse_auto(value: object) -> object:
+    """A file may say true where a variable says "true"."""
+    return str(value).lower() if isinstance(value, bool | str) else value
+
+
 def _default_name(validated: dict[str, Any]) -> str:
     """`<hostname>-<port>`; the process id where the system picks the port: two nodes of a machine differ."""
     listen: tuple[Address, ...] = validated.get("listen", ())
@@ -483,6 +488,78 @@ class ClusterSettings(Group):
         " seconds, still send clients to a node that takes none. Too large: a stop takes so much longer, and"
         " the supervisor loses patience and kills the node.",
     )
+    rebalance_clients_per_minute: float = Field(
+        default=0.0,
+        ge=0,
+        le=1_000_000,
+        description="Clients per minute, of the whole cluster, that are sent away by themselves from nodes"
+        " that have more than their share, as after a scale-out. 0: only `moorline ctl"
+        " rebalance` does that. It helps where clients that connect are spread over the nodes."
+        " Too small: new nodes stay empty for long. Too large: clients feel it as an outage.",
+    )
+    rebalance_tolerance: float = Field(
+        default=0.1,
+        ge=0,
+        le=100,
+        description="How far above the mean a node may be before it is rebalanced by itself: 0.1, a tenth."
+        " Too small: clients are moved for nothing, as no load balancer is that even. Too large:"
+        " nothing happens.",
+    )
+    rebalance_quiet_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which no node has come, gone, drained or died before any client is sent"
+        " away. Too small: clients are moved in the middle of a roll, and again by its next"
+        " step. Too large: it begins that much later.",
+    )
+
+
+class KubernetesSettings(Group):
+    """What a node does with the Kubernetes API; it serves without it. The pod is told by the variables
+    POD_NAME, POD_NAMESPACE, POD_UID, POD_IP and NODE_NAME of the Downward API."""
+
+    enabled: Annotated[Literal["auto", "true", "false"], BeforeValidator(_parse_auto)] = Field(
+        default="auto",
+        description="`true`: use the API, and refuse to start where something is missing for that; `auto`:"
+        " use it if this is a pod that is told its name and has a service account, and the"
+        " package `kubernetes` is installed; `false`: never ask for anything.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None,
+        description="File that says how to reach the API. Default: the service account of the pod. For a"
+        " process that is no pod, and for tests.",
+    )
+    api_timeout_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds until a request to the API counts as lost. Too small: a busy API server looks"
+        " as if it were away. Too large: what hangs is noticed later. Clients wait for neither.",
+    )
+    publish_interval_seconds: float = Field(
+        default=15.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds between two updates of the pod's deletion cost, which is the number of its"
+        " connections; small changes wait ten times as long. Too small: every pod is updated all"
+        " the time, which is a burden for all who watch pods. Too large: a scale-in takes a pod"
+        " that was empty some time ago.",
+    )
+    lease_name: str = Field(
+        default="moorline-chores",
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="Name of the Lease by which one pod of all gets the turn to rebalance, in the namespace"
+        " of the pod. Two brokers in one namespace need two names: else only one of them is"
+        " rebalanced.",
+    )
+    zone_label: str = Field(
+        default="topology.kubernetes.io/zone",
+        description="Label of the pod that says in which zone it runs, for `moorline ctl nodes`; not needed"
+        " where the variable MOORLINE_ZONE says so.",
+    )
 
 
 class Settings(BaseSettings):
@@ -502,6 +579,7 @@ class Settings(BaseSettings):
     session: SessionSettings = Field(default_factory=SessionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
 
     @classmethod
     def settings_customise_sources(

@@ -17,9 +17,16 @@ from broker.errors import SettingsError
 from broker.settings.model import ENVIRONMENT_PREFIX, Group, Settings
 
 NOT_SETTINGS = frozenset(
-    {"MOORLINE_PURE", "MOORLINE_CONFIG", "MOORLINE_ADMIN_URL", "MOORLINE_LOADTEST_PASSWORD"}
+    {
+        "MOORLINE_PURE",
+        "MOORLINE_CONFIG",
+        "MOORLINE_ADMIN_URL",
+        "MOORLINE_LOADTEST_PASSWORD",
+        "MOORLINE_ZONE",
+    }
 )
-"""Variables with our prefix that are read elsewhere: by the import hook and by the command line."""
+"""Variables with our prefix that are read elsewhere: by the import hook, by the command line, and by
+`cluster.kubernetes`."""
 
 SECRET_SETTINGS = frozenset({"redis.url"})
 """Settings whose value may hold a password: no message repeats it."""

@@ -19,8 +19,10 @@ import anyio
 
 from broker import __version__
 from broker.admin import make_api, serve_app
+from broker.chores import plan
 from broker.listeners import bind_tcp
 from broker.node import HURRY
+from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -29,6 +31,7 @@ from broker.settings import Address, Settings, worker_name
 from broker.supervisor.app import make_app
 from broker.supervisor.assignment import Assignment
 from broker.supervisor.crew import Crew
+from broker.supervisor.outlook import Outlook
 from broker.supervisor.worker import Worker
 from cluster.control import Control, ControlError, Desk
 from cluster.drain import Departure
@@ -70,7 +73,8 @@ async def run(settings: Settings) -> int:
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
     ):
         ports = [reserved.enter_context(await _reserve(address)) for address in settings.node.listen]
-        crew = Crew(_workers(settings, directory, stopping), Health())
+        crew = Crew(_workers(settings, directory, stopping), Health(), ChoreCounters())
+        chores = plan(settings, stopping, desk, crew.chores)
         async with anyio.create_task_group() as process:
             process.start_soon(_watch_signals, signals, stopping, at_once)
             process.start_soon(_hurry, at_once, crew, process.cancel_scope)
@@ -80,7 +84,11 @@ async def run(settings: Settings) -> int:
                 app = make_app(crew, [make_api(crew.health, counters, desk, address)])
                 admin[place] = await process.start(serve_app, address, app)
             listen = tuple(Address(*port.getsockname()[:2]) for port in ports)
-            await _run_with_redis(Surroundings(settings, listen, crew, admin, stopping, desk))
+            around = Surroundings(settings, listen, crew, admin, stopping, desk)
+            outlook = Outlook(crew, desk, stopping)
+            process.start_soon(outlook.run)
+            process.start_soon(chores.run, lambda: outlook.state)
+            await _run_with_redis(around)
             process.cancel_scope.cancel()
     return 1 if at_once.is_set() else 0
 

@@ -61,6 +61,7 @@ _FILES: Final = (
     "members",
     "bury",
     "reap",
+    "turn",
     "inbox",
     "bell",
     "dispatch",

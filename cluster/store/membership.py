@@ -83,6 +83,11 @@ def parse_members(reply: Reply) -> list[Member]:
     ]
 
 
+def turn(chore: str, holder: str, milliseconds: int) -> list[object]:
+    """Takes or renews the turn at a chore for so long; 0 gives it back. Answer: 1 if it is the holder's."""
+    return ["turn", META_SLOT, chore, holder, milliseconds]
+
+
 def dead_nodes(limit: int = 100) -> list[object]:
     """Asks for members whose life signs have stopped; the caller is never among them."""
     return ["dead_nodes", META_SLOT, limit]
