@@ -176,7 +176,7 @@ class Rebalancer:
                 continue
             self._budget.spend(count)
             self._on_shed(count)
-            logger.info("rebalancing", extra={"incarnation": incarnation, "shed": count, "keep": keep})
+            logger.info("evening out", extra={"incarnation": incarnation, "shed": count, "keep": keep})
 
     def _note_turn(self, has_turn: bool) -> None:
         if has_turn != self._has_turn:

@@ -252,6 +252,26 @@ def test_the_address_by_variable_and_never_by_a_proxy(monkeypatch: pytest.Monkey
         assert urllib.request.getproxies()["http"] != node.url
 
 
+def test_the_first_that_answers_is_asked() -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with stub({"nodes": [NODE]}) as node, stub({"nodes": []}) as later:
+        assert "a.1" in told(run("nodes", "--admin", f"{nobody},{node.url},{later.url}"))
+        name = node.url.replace("http://127.0.0.1", "dns+http://localhost")
+        assert "a.1" in told(run("nodes", "--admin", name))
+    assert later.asked == []
+    reason = complaint(run("nodes", "--admin", f"{nobody},{nobody.replace('127.0.0.1', 'localhost')}"))
+    assert reason.count("no answer from") == 2
+    assert complaint(run("nodes", "--admin", "dns+http://no-such-host.invalid:1")).startswith("no address of")
+
+
+def test_where_nodes_run_is_shown_if_it_is_known() -> None:
+    known = NODE | {"kubernetes_node": "worker-1", "zone": "eu-1a"}
+    with stub({"nodes": [known, NODE]}) as node:  # the second is of an older release
+        head, first, second = rows(told(run("nodes", "--admin", node.url)))
+    assert head[head.index("ADMIN") + 1 : head.index("STARTED")] == ["KUBERNETES-NODE", "ZONE"]
+    assert ("worker-1" in first, "eu-1a" in first, "worker-1" in second) == (True, True, False)
+
+
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctl, "_WAIT_STEP_SECONDS", 0.01)

@@ -135,6 +135,17 @@ def test_clients_are_served_while_the_api_hangs(standin: StandIn, tmp_path: Path
         assert time.monotonic() - stopped < 1 + AT_ONCE_SECONDS
 
 
+def test_the_turn_to_rebalance_is_a_lease(standin: StandIn, tmp_path: Path) -> None:
+    """Which names the pod, and has no holder when the pod has left."""
+    with _pod(standin, tmp_path, MOORLINE_CLUSTER__REBALANCE_CLIENTS_PER_MINUTE="60") as node:
+        place = ("leases", NAMESPACE, "moorline-chores")
+        node.wait_for("has the turn to rebalance")
+        assert standin.cluster.objects[place]["spec"]["holderIdentity"].startswith(f"{POD}.")
+        assert "moorline_rebalance_turn 1.0" in node.get("/metrics").text
+        assert node.stop() == 0
+        assert standin.cluster.objects[place]["spec"]["holderIdentity"] == ""
+
+
 def test_what_is_missing_is_said_at_once(tmp_path: Path) -> None:
     code, output = refused_start(tmp_path, environment={"MOORLINE_KUBERNETES__ENABLED": "true"})
     assert code == 2
