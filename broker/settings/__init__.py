@@ -16,9 +16,9 @@ from broker.settings.model import (
     RedisSettings,
     SessionSettings,
     Settings,
-    worker_name,
 )
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
+from broker.settings.values import worker_name
 
 __all__ = [
     "Address",

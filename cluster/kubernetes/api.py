@@ -40,7 +40,8 @@ from cluster.kubernetes.threads import Threads, TooManyThreads
 THREADS: Final = 6
 """A watch, the three that may be asked at a time, and two that hang and have been given up."""
 LINE_BYTES: Final = 8 << 20
-"""Of one event of a watch: objects are below 2 MB."""
+"""Of one event of a watch, or of an answer: objects are below 2 MB."""
+CHUNK_BYTES: Final = 1 << 16
 
 Json = dict[str, Any]
 """An object as the API has it; which fields it has is for `pod` and `lease` to know."""
@@ -155,9 +156,13 @@ class Api:
         go on from the version of the last event. `on_event` is called in the event loop. Raises ApiError."""
         loop = asyncio.get_running_loop()
 
+        def take(event: Event) -> None:
+            self._note_success(call)  # which else comes with its end, minutes later
+            on_event(event)
+
         def follow() -> None:
             for event in self._events(call, seconds):
-                loop.call_soon_threadsafe(on_event, event)
+                loop.call_soon_threadsafe(take, event)
 
         await self._run(call, follow, seconds + 2 * self._timeout_seconds)
 
@@ -205,7 +210,7 @@ class Api:
     def _perform(self, call: Call) -> Json:
         answer = self._answer(call, self._timeout_seconds)
         try:
-            return _parsed(answer.data)
+            return _parsed(_body(answer, time.monotonic() + self._timeout_seconds))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiAway(_shortened(str(error)), "error") from error
 
@@ -215,10 +220,13 @@ class Api:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
+        ends = time.monotonic() + seconds + self._timeout_seconds
         answer = self._answer(replace(call, query=query), seconds + self._timeout_seconds)
         try:
             for line in _lines(answer):
                 yield _event(line)
+                if time.monotonic() > ends:
+                    return  # who ignores timeoutSeconds must not have the thread for ever
         except (urllib3.exceptions.HTTPError, OSError):
             return  # dropped in the middle: as if it had ended
         finally:
@@ -277,6 +285,17 @@ def _parsed(body: bytes) -> Json:
     if not isinstance(content, dict):
         raise Refused(f"no JSON object: {_shortened(body.decode(errors='replace'))}", "nonsense")
     return content
+
+
+def _body(answer: urllib3.BaseHTTPResponse, ends: float) -> bytes:
+    """Whole. Raises ApiAway if it is not there in time, as nobody waits for it any more then."""
+    body = b""
+    for chunk in answer.stream(CHUNK_BYTES):
+        body += chunk
+        if time.monotonic() > ends or len(body) > LINE_BYTES:
+            answer.close()
+            raise ApiAway("an answer without an end", "timeout")
+    return body
 
 
 def _event(line: bytes) -> Event:

@@ -59,8 +59,8 @@ async def test_a_server_that_hangs_costs_the_timeout_and_few_threads(
     assert time.monotonic() - started < TIMEOUT_SECONDS + 1
     assert [code for verb, code in client.codes if verb == "get"].count("busy") == 2 * THREADS
     assert len(log("API fails")) == 1
+    await _until(lambda: client.api.threads.running == 0)  # also while the server goes on like that
     standin.faults = Faults()
-    await _until(lambda: client.api.threads.running == 0)
     await client.pod()
     assert len(log("is back")) == 1
 
