@@ -55,8 +55,9 @@ def taken(content: Json, us: str, duration_seconds: int, time_text: str) -> Json
 
 def released(content: Json, time_text: str) -> Json:
     """The lease without a holder: the next one need not wait."""
-    spec = dict(content.get("spec") or {}) | {"holderIdentity": "", "renewTime": time_text}
-    return content | {"spec": spec | {"leaseDurationSeconds": 1}}
+    spec = dict(content.get("spec") or {}) | {"leaseDurationSeconds": 1, "renewTime": time_text}
+    del spec["holderIdentity"]  # absent, not empty, as client-go leaves it
+    return content | {"spec": spec}
 
 
 class LeaseTurn:
