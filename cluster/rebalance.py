@@ -20,6 +20,9 @@ from cluster.control import Control, ControlError, Desk, NodeState, surplus
 from cluster.store.errors import StoreError
 
 LOOK_SECONDS: Final = 5.0
+SHED_SECONDS: Final = 3.0
+"""Within which an order is carried out: what nodes say of themselves is a second old at the next look, and
+what is still under way then is ordered, and counted, again."""
 TURN_SECONDS: Final = 20
 CHORE: Final = "rebalance"
 
@@ -170,7 +173,7 @@ class Rebalancer:
         for incarnation, count in portions(surplus(clients, self._tolerance), allowance).items():
             keep = clients[incarnation] - count
             try:
-                await control.shed(incarnation, keep, clients_per_second=count / LOOK_SECONDS)
+                await control.shed(incarnation, keep, clients_per_second=count / SHED_SECONDS)
             except ControlError as error:
                 logger.warning("not rebalanced: %s", error)
                 continue

@@ -166,7 +166,8 @@ def test_a_new_node_gets_its_share_once_the_roll_is_over(tmp_path: Path) -> None
         turns = {node: _metric(node, "moorline_rebalance_turn") for node in (first, second)}
         assert sorted(turns.values()) == [0, 1]
         holder = next(node for node, turn in turns.items() if turn)
-        assert _metric(holder, "moorline_rebalanced_clients_total") == CLIENTS // 2
+        ordered = _metric(holder, "moorline_rebalanced_clients_total")
+        assert CLIENTS // 2 <= ordered < CLIENTS  # what was late at the next look is counted again, not moved
         assert holder.stop(signal.SIGTERM) == 0  # the next one has the turn at once
         other = second if holder is first else first
         deadline = time.monotonic() + 2 * LOOK_SECONDS
