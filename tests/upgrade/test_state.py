@@ -24,8 +24,9 @@ VERSIONS = range(1, SCHEMA_VERSION + 1)
 REAPED_SECONDS = 15.0
 Expected = dict[str, Any]  # JSON
 
-MOMENTARY = {"slot", "tombstone", "ended", "messages_channel", "interest_channel"}
-"""Keys that no state needs to hold, for a call that is sent again, or a node that is dead; channels."""
+MOMENTARY = {"slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn"}
+"""Keys that no state needs to hold, for a call that is sent again, or a node that is dead; whose turn it is;
+channels."""
 
 
 def _load(name: str) -> Any:
