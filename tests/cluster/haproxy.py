@@ -21,7 +21,7 @@ from tests.node.redis_server import RedisServer, free_port, running_redis
 CONFIGURATION: Final = Path(__file__).parents[2] / "docs" / "haproxy.cfg"
 NODES: Final = 3
 _STOP_SECONDS: Final = 5.0
-_STATE_SECONDS: Final = 12.0
+_STATE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 
 

@@ -169,8 +169,9 @@ def test_stop_drains_and_ends_in_order(net: Network, redis: Container, workers: 
 
 
 def test_a_stop_while_it_loads_is_not_lost(net: Network) -> None:
-    """At once after the start: as process 1 without a handler it would go on until it is killed."""
-    container = Container(f"{net.name}-early", (*HARDENED, *ANONYMOUS))
+    """As process 1 without a handler it would go on waiting for Redis, until it is killed."""
+    nobody = ("--env", "MOORLINE_REDIS__URL=redis://127.0.0.1:1")
+    container = Container(f"{net.name}-early", (*HARDENED, *ANONYMOUS, *nobody))
     try:
         begun = time.monotonic()
         code = container.stop(GRACE_SECONDS)
