@@ -101,7 +101,7 @@ image:
 
 containers: .venv/stamp
 	.ci/test-image
-	MOORLINE_PURE=1 $(BIN)/python -m pytest -s tests/containers $(ARGS)
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -rA tests/containers $(ARGS)
 
 rolling: .venv/stamp
 	.ci/test-image

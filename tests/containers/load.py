@@ -18,8 +18,6 @@ from tests.cluster.waiting import poll_until
 SHARE_OF_PUBLISHERS: Final = 20
 MESSAGES_PER_SECOND: Final = 0.5
 """Of each publisher; so a subscriber has one every two seconds."""
-CALM_SECONDS: Final = 5.0
-"""So long after what was done all clients are watched: who was sent away twice, or late?"""
 SETTLE_SECONDS: Final = 90.0
 PING_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 4.0
@@ -64,10 +62,13 @@ class Load:
             for number, publisher in enumerate(self.publishers)
         ]
 
-    async def calm(self) -> None:
-        """Until all are connected, and some seconds more. Raises AssertionError if that doesn't come."""
+    async def calm(self, seconds: float) -> None:
+        """Until all are connected, and so long more: who is sent away late, or twice?
+
+        Raises AssertionError if they don't come back.
+        """
         assert await poll_until(self._is_connected, SETTLE_SECONDS, _LOOK_SECONDS), "not all are connected"
-        await asyncio.sleep(CALM_SECONDS)
+        await asyncio.sleep(seconds)
 
     async def finish(self) -> Violations:
         """Waits until everything is settled, ends all clients, and judges the record."""

@@ -27,6 +27,8 @@ from tests.containers.podman import IMAGE, podman
 from tests.tools import find_tool
 
 NODES: Final = 3
+CALM_SECONDS: Final = 5.0
+"""So long after each phase all clients are watched."""
 
 Act = Callable[[ContainerCluster, random.Random], Awaitable[None]]
 
@@ -88,17 +90,24 @@ class Outcome:
         return "\n".join([*table(self.figures), "", *results(self.figures, self.violations)])
 
 
-async def run(haproxy: str, directory: Path, clients: int, seed: str, phases: Sequence[Phase]) -> Outcome:
+async def run(
+    haproxy: str,
+    directory: Path,
+    clients: int,
+    seed: str,
+    phases: Sequence[Phase],
+    calm_seconds: float = CALM_SECONDS,
+) -> Outcome:
     """One phase after the other on a cluster of its own. `haproxy`: where that program is."""
     chance = random.Random(f"{seed}/phases")
     async with running_cluster(haproxy, directory, NODES) as cluster, asyncio.TaskGroup() as group:
         load = Load(clients, cluster, cluster.record, seed)
         await load.open(group)
-        await load.calm()
+        await load.calm(calm_seconds)
         for phase in phases:
             with cluster.phase(phase.kind):
                 await phase.act(cluster, chance)
-                await load.calm()
+                await load.calm(calm_seconds)
         violations = await load.finish()
         found = figures(cluster.record.events)
     return Outcome(found, violations, load.report(violations), _problems(found, phases))
