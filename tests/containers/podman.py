@@ -102,11 +102,12 @@ class Container:
 
     def cut_off(self, address: str) -> None:
         """Nothing passes between it and this address any more; nobody is told."""
-        rules = (
-            "table inet partition {"
-            f" chain to {{ type filter hook output priority 0; ip daddr {address} drop; }}"
-            f" chain from {{ type filter hook input priority 0; ip saddr {address} drop; }} }}"
-        )
+        rules = f"""
+            table inet partition {{
+                chain to {{ type filter hook output priority 0; ip daddr {address} drop; }}
+                chain from {{ type filter hook input priority 0; ip saddr {address} drop; }}
+            }}
+        """
         self._nft(rules)
 
     def join_again(self) -> None:
