@@ -9,7 +9,8 @@ ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS packages
 COPY requirements-image.lock /src/
-# `kubernetes` brings all of itself a second time, for asyncio, which we don't use: 68 MB.
+# `kubernetes` brings all of itself a second time, for asyncio: 68 MB that we don't use. The lock file leaves out the
+# packages that only that needs (`make lock`).
 RUN python3 -m venv /tools && \
     python3 -m venv --without-pip /opt/moorline && \
     /tools/bin/pip --python /opt/moorline/bin/python --disable-pip-version-check install \

@@ -144,11 +144,15 @@ build: $(BUILD).stamp
 COMPILE_LOCK := build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock'
 
+# Only kubernetes.aio needs them, which the image leaves out.
+UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal async-timeout attrs frozenlist multidict propcache yarl
+
 # A tool of its own environment: nothing else needs it.
 lock:
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv; }
 	$(COMPILE_LOCK) --group dev -o requirements.lock pyproject.toml
-	$(COMPILE_LOCK) --constraint requirements.lock --extra kubernetes -o requirements-image.lock pyproject.toml
+	$(COMPILE_LOCK) --constraint requirements.lock --extra kubernetes $(UNUSED:%=--no-emit-package %) \
+	  -o requirements-image.lock pyproject.toml
 	$(COMPILE_LOCK) --constraint requirements.lock --group build -o requirements-build.lock
 
 clean:
