@@ -81,7 +81,7 @@ class ContainerCluster:
 
     async def start(self, count: int) -> list[Node]:
         """So many nodes more; HAProxy uses them when this returns."""
-        nodes = await in_thread(lambda: [self._run() for _ in range(count)])
+        nodes = [await in_thread(self._run) for _ in range(count)]
         await in_thread(partial(self._proxy.wait_for_states, {node.server: "UP" for node in nodes}))
         return nodes
 
@@ -89,7 +89,7 @@ class ContainerCluster:
         """These are told to stop, and drain. Raises AssertionError if one ends otherwise than in order."""
         codes = await asyncio.gather(*[in_thread(partial(node.stop, GRACE_SECONDS)) for node in nodes])
         assert not any(codes), f"exit codes {codes}: {[node.logs()[-2000:] for node in nodes]}"
-        await self._forget(nodes)
+        self._forget(nodes)
 
     async def scale(self, count: int) -> None:
         """To so many nodes. Those with the most clients go: for the clients that is the worst case."""
@@ -99,17 +99,21 @@ class ContainerCluster:
             await self.stop(*self._fullest()[: len(self.nodes) - count])
 
     async def roll(self) -> None:
-        """Each node is replaced, a new one first (maxSurge 1, maxUnavailable 0)."""
-        for old in list(self.nodes):
-            await self.start(1)
-            await self.stop(old)
+        """Each node is replaced, a new one first (maxSurge 1, maxUnavailable 0).
+
+        The next one is started while the old one drains, which doesn't count any more.
+        """
+        async with asyncio.TaskGroup() as group:
+            for old in list(self.nodes):
+                await self.start(1)
+                group.create_task(self.stop(old))
 
     # Faults
 
     async def kill(self, node: Node) -> None:
         """kill -9, and another one in its place."""
         await in_thread(node.kill)
-        await self._forget([node])
+        self._forget([node])
         await self.start(1)
 
     async def pause(self, node: Node, seconds: float) -> None:
@@ -141,11 +145,10 @@ class ContainerCluster:
         self.nodes.append(node)
         return node
 
-    async def _forget(self, nodes: Sequence[Node]) -> None:
+    def _forget(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
             self.nodes.remove(node)
             self._free.append(node.place)
-        await in_thread(partial(self._proxy.wait_for_states, {node.server: "DOWN" for node in nodes}))
 
     def _fullest(self) -> list[Node]:
         clients = {row["svname"]: int(row["scur"]) for row in self._proxy.statistics()}
