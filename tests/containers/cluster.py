@@ -23,7 +23,9 @@ from tests.node.redis_server import free_port
 PLACES: Final = 9
 MQTT_PORT: Final = 1883
 ADMIN_PORT: Final = 8080
-GRACE_SECONDS: Final = 20
+DRAIN_PAUSE_SECONDS: Final = 3
+"""By then HAProxy has noticed that a node isn't ready: nobody who is told to go is sent back to it."""
+GRACE_SECONDS: Final = DRAIN_PAUSE_SECONDS + 20
 """A node that has been told to stop is killed after so long: its shutdown timeout (10 s) and 10 s more."""
 
 
@@ -36,6 +38,7 @@ class Node(Container):
         environment = {
             "MOORLINE_NODE__NAME": f"{self.server}.{serial}",
             "MOORLINE_NODE__ALLOW_ANONYMOUS": "true",
+            "MOORLINE_CLUSTER__DRAIN_PAUSE_SECONDS": str(DRAIN_PAUSE_SECONDS),
             "MOORLINE_REDIS__URL": f"redis://{redis_address}:6379",
         }
         settings = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
@@ -96,7 +99,7 @@ class ContainerCluster:
         if count > len(self.nodes):
             await self.start(count - len(self.nodes))
         else:
-            await self.stop(*self._fullest()[: len(self.nodes) - count])
+            await self.stop(*self.fullest()[: len(self.nodes) - count])
 
     async def roll(self) -> None:
         """Each node is replaced, a new one first (maxSurge 1, maxUnavailable 0).
@@ -150,7 +153,8 @@ class ContainerCluster:
             self.nodes.remove(node)
             self._free.append(node.place)
 
-    def _fullest(self) -> list[Node]:
+    def fullest(self) -> list[Node]:
+        """All nodes, that with the most clients first."""
         clients = {row["svname"]: int(row["scur"]) for row in self._proxy.statistics()}
         return sorted(self.nodes, key=lambda node: -clients[node.server])
 

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import psutil
 
@@ -27,6 +28,16 @@ from tests.cluster.record import (
     Published,
 )
 from tests.cluster.report import MEANING
+
+_CIRCUMSTANCES: Final = """\
+One client in twenty publishes, at QoS 1 and 2; each other one gets a message about every two seconds. Nodes
+drain on SIGTERM, in the order of a Deployment with `maxSurge: 1` and `maxUnavailable: 0`, with a
+`cluster.drain_pause_seconds` of 3. What is struck is always the node with the most clients. A killed node is
+replaced at once; its address is gone with it, and HAProxy tries that for 3 s (`timeout connect`) until its
+checks have noticed. Clients ask with PINGREQ every 2 s, and give a node up that does not answer for 4 s: that
+is most of the silence of a paused node. A node that is cut off from Redis keeps its clients for
+`redis.away_limit_seconds`, and answers their PINGREQ; what was sent meanwhile comes when it tells them to go,
+or is back."""
 
 
 @dataclass(slots=True)
@@ -143,12 +154,7 @@ def page(found: Figures, violations: Violations, seed: str, image: str) -> str:
             "[sticky routing](sticky-routing.md) has it. All of that, the clients too, shares",
             f"{cores}; seed `{seed}`.",
             "",
-            "One client in twenty publishes, at QoS 1 and 2; each other one gets a message about every two",
-            "seconds. Nodes drain on SIGTERM, in the order of a Deployment with `maxSurge: 1` and",
-            "`maxUnavailable: 0`. A killed node is replaced at once. Clients ask with PINGREQ every 2 s, and",
-            "give a node up that does not answer for 4 s: that is most of the silence of a paused node. A",
-            "node that is cut off from Redis keeps its clients for `redis.away_limit_seconds`, and answers",
-            "their PINGREQ; what was sent meanwhile comes when it tells them to go, or is back.",
+            _CIRCUMSTANCES,
             "",
             *table(found),
             "",

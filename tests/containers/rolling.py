@@ -2,13 +2,12 @@
 
     python -m tests.containers.rolling --clients 2000 --seed 1 --write docs/rolling.md
 
-`make rolling` makes the image before. The seed decides which nodes are struck and what the clients do; it is
-printed. Exit code 1 if a promise was broken, with the part of the record that shows it.
+`make rolling` makes the image before. What is struck is the node with the most clients. The seed decides what
+clients do; it is printed. Exit code 1 if a promise was broken, with the part of the record that shows it.
 """
 
 import argparse
 import asyncio
-import random
 import secrets
 import sys
 import tempfile
@@ -30,12 +29,12 @@ NODES: Final = 3
 CALM_SECONDS: Final = 5.0
 """So long after each phase all clients are watched."""
 
-Act = Callable[[ContainerCluster, random.Random], Awaitable[None]]
+Act = Callable[[ContainerCluster], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What is done, and its name in the table. `moves`: clients are meant to move, each once at most."""
+    """What is done, and its name in the table. `moves`: clients are told to move, each once at most."""
 
     kind: str
     act: Act
@@ -43,34 +42,34 @@ class Phase:
 
 
 def _scale(count: int) -> Act:
-    return lambda cluster, _chance: cluster.scale(count)
+    return lambda cluster: cluster.scale(count)
 
 
-def _kill(cluster: ContainerCluster, chance: random.Random) -> Awaitable[None]:
-    return cluster.kill(chance.choice(cluster.nodes))
+def _kill(cluster: ContainerCluster) -> Awaitable[None]:
+    return cluster.kill(cluster.fullest()[0])
 
 
 def _pause(seconds: float) -> Act:
-    return lambda cluster, chance: cluster.pause(chance.choice(cluster.nodes), seconds)
+    return lambda cluster: cluster.pause(cluster.fullest()[0], seconds)
 
 
 def _partition(seconds: float) -> Act:
-    return lambda cluster, chance: cluster.partition(chance.choice(cluster.nodes), seconds)
+    return lambda cluster: cluster.partition(cluster.fullest()[0], seconds)
 
 
 LONG: Final = (
     Phase("scale 3 to 5", _scale(5), moves=True),
     Phase("scale 5 to 2, the fullest go", _scale(2), moves=True),
     Phase("scale 2 to 3", _scale(3), moves=True),
-    Phase("roll all 3", lambda cluster, _chance: cluster.roll(), moves=True),
+    Phase("roll all 3", lambda cluster: cluster.roll(), moves=True),
     Phase("kill -9 of one", _kill),
     Phase("one paused for 30 s", _pause(30.0)),
     Phase("one cut off from Redis for 10 s", _partition(10.0)),
     Phase("one cut off from Redis for 45 s", _partition(45.0)),
-    Phase("roll all 3 again", lambda cluster, _chance: cluster.roll(), moves=True),
+    Phase("roll all 3 again", lambda cluster: cluster.roll(), moves=True),
 )
 SHORT: Final = (
-    Phase("roll all 3", lambda cluster, _chance: cluster.roll(), moves=True),
+    Phase("roll all 3", lambda cluster: cluster.roll(), moves=True),
     Phase("kill -9 of one", _kill),
     Phase("one cut off from Redis for 8 s", _partition(8.0)),
 )
@@ -99,14 +98,13 @@ async def run(
     calm_seconds: float = CALM_SECONDS,
 ) -> Outcome:
     """One phase after the other on a cluster of its own. `haproxy`: where that program is."""
-    chance = random.Random(f"{seed}/phases")
     async with running_cluster(haproxy, directory, NODES) as cluster, asyncio.TaskGroup() as group:
         load = Load(clients, cluster, cluster.record, seed)
         await load.open(group)
         await load.calm(calm_seconds)
         for phase in phases:
             with cluster.phase(phase.kind):
-                await phase.act(cluster, chance)
+                await phase.act(cluster)
                 await load.calm(calm_seconds)
         violations = await load.finish()
         found = figures(cluster.record.events)
@@ -120,7 +118,7 @@ def _problems(found: Figures, phases: Sequence[Phase]) -> list[str]:
         median = seen.median_reconnects(found.clients)
         if phase.moves and median > 1:
             problems.append(f"{seen.kind}: half of the clients reconnected {median:g} times or more")
-        if not phase.moves and not seen.reconnects and not seen.delays:
+        if not phase.moves and not seen.reconnects:
             problems.append(f"{seen.kind}: nobody noticed")
     return problems
 
