@@ -144,8 +144,8 @@ build: $(BUILD).stamp
 COMPILE_LOCK := build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock'
 
-# Only kubernetes.aio needs them, which the image leaves out.
-UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal async-timeout attrs frozenlist multidict propcache yarl
+# Only kubernetes.aio needs them, which the image leaves out. (async-timeout is of redis, too.)
+UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl
 
 # A tool of its own environment: nothing else needs it.
 lock:
