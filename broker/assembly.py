@@ -51,7 +51,7 @@ from broker.routing import (
     load_unversioned,
 )
 from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
-from broker.settings import Address, Settings, advertised
+from broker.settings import Address, ListenerSettings, Settings, advertised
 from cluster import commands
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
@@ -131,7 +131,7 @@ class Surroundings:
     stopping: Departure
     desk: Desk
     place: Whereabouts
-    listen: list[Address]
+    listeners: list[ListenerSettings]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
 
     def observe_exchange(self, seconds: float, requests: int) -> None:

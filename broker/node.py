@@ -25,14 +25,14 @@ from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.chores import plan
 from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
-from broker.listeners import listen_tcp
+from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.process import reach_store, say_where
 from broker.routing import load_index
-from broker.settings import Address, Settings
+from broker.settings import Settings
 from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import whereabouts
@@ -74,9 +74,9 @@ async def run(settings: Settings, parent: Parent | None = None) -> int:
                 for number, address in enumerate(admin):
                     api = make_api(health, counters, desk, address)
                     admin[number] = await process.start(serve_admin, address, health, counters, [api])
-            listen = list(settings.node.listen)
+            listeners = settings.all_listeners()
             around = Surroundings(
-                settings, health, counters, watch, admin, parent, stopping, desk, place, listen
+                settings, health, counters, watch, admin, parent, stopping, desk, place, listeners
             )
             if chores is not None:  # else the parent's
                 process.start_soon(chores.run, partial(_state, around))
@@ -143,13 +143,13 @@ async def _serve(node: Node) -> None:
     dead."""
     around = node.surroundings
     hub = node.hub
-    listeners: list[asyncio.Server] = []
+    listeners: list[Listener] = []
     try:
         async with anyio.create_task_group() as services:
             await _join(node, services)
             services.start_soon(_sweep, node)
             listeners += await _listen(node)
-            node.info.listen = [str(address) for address in around.listen]
+            node.info.listen = [str(listener.address) for listener in around.listeners]
             hub.tick()
             node.info.started_ms = hub.clock.now_ms
             gc.collect()
@@ -193,17 +193,22 @@ async def _join(node: Node, services: TaskGroup) -> None:
     await node.broadcast.is_listening.wait()
 
 
-async def _listen(node: Node) -> list[asyncio.Server]:
-    hub = node.hub
+async def _listen(node: Node) -> list[Listener]:
     around = node.surroundings
-    backlog = around.settings.node.backlog
-    is_shared = around.parent is not None
-    listeners: list[asyncio.Server] = []
+    common = ListenerSurroundings(
+        connect=partial(Client, node.hub),
+        spawn=node.tasks.spawn,
+        counters=around.counters,
+        backlog=around.settings.node.backlog,
+        is_shared=around.parent is not None,
+        maximum_packet_size=around.settings.mqtt.maximum_packet_size,
+    )
+    listeners: list[Listener] = []
     try:
-        for place, address in enumerate(around.listen):
-            listener = await listen_tcp(lambda: Client(hub), address, backlog, shared=is_shared)
+        for place, settings in enumerate(around.listeners):
+            listener = await open_listener(settings, common)
             listeners.append(listener)
-            around.listen[place] = Address(*listener.sockets[0].getsockname()[:2])
+            around.listeners[place] = listener.settings
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -217,10 +222,10 @@ def _say_where(node: Node) -> None:
         around.parent.tell_up()
         return
     name = around.settings.node.name
-    say_where(f"node {name}", around.listen, around.admin, around.settings, node.store)
+    say_where(f"node {name}", around.listeners, around.admin, around.settings, node.store)
 
 
-async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
+async def _stop(node: Node, listeners: list[Listener]) -> None:
     """Ends in order what clients see, then what they have been promised."""
     hub = node.hub
     hub.is_stopping = True

@@ -5,6 +5,8 @@
 
 import os
 import shutil
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +37,27 @@ def require_node_package(name: str) -> Path:
     if not (E2E / "node_modules" / name / "package.json").is_file():
         missing(f"the npm package {name} is not installed (npm ci --prefix tests/e2e)")
     return E2E
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate of its own authority for `localhost` and 127.0.0.1, and its key; PEM files."""
+
+    file: Path
+    key: Path
+
+
+def make_certificate(directory: Path, name: str = "server") -> Certificate:
+    """Made by openssl, in 10 ms; or the end of this test."""
+    made = Certificate(directory / f"{name}.crt", directory / f"{name}.key")
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    command = [
+        require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", names,
+        "-keyout", str(made.key), "-out", str(made.file),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return made
 
 
 def missing(reason: str) -> NoReturn:

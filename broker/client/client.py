@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
@@ -28,7 +28,31 @@ from cluster.store.shares import Policy
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
+PLAIN_TCP: Final = "tcp"
+
 logger = get_logger(__name__)
+
+
+class Transport(Protocol):
+    """What carries the bytes: a transport of the event loop, or what a listener puts over one."""
+
+    def get_extra_info(self, name: str) -> object:
+        """As of asyncio's transports."""
+
+    def write(self, data: bytes) -> None:
+        """Hands `data` to the operating system, or buffers it."""
+
+    def close(self) -> None:
+        """Closes when what is buffered has been written."""
+
+    def abort(self) -> None:
+        """Closes at once."""
+
+    def pause_reading(self) -> None:
+        """Calls data_received no more, but for what has been read already."""
+
+    def resume_reading(self) -> None:
+        """Ends the pause."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +181,7 @@ class Client:
         "is_closed",
         "is_reading",
         "is_taken_over",
+        "kind",
         "last_activity",
         "memberships",
         "outbox",
@@ -168,11 +193,12 @@ class Client:
         "transport",
     )
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, kind: str = PLAIN_TCP) -> None:
         self.hub = hub
+        self.kind = kind  # of the listener, for people; nothing is decided by it
         self.connection = Connection(hub.settings.connection)
         self.outbox = Outbox(hub.ready, self, hub.settings.outbound_buffer_bytes)
-        self.transport: asyncio.Transport | None = None
+        self.transport: Transport | None = None
         self.session: Session | None = None
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
@@ -197,13 +223,14 @@ class Client:
 
     # asyncio.Protocol
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Transport) -> None:
         hub = self.hub
         self.transport = transport
-        self.peer = _peer_name(transport)
+        self.peer = _peer_name(transport, self.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
         hub.counters.connections += 1
+        hub.counters.connections_by_listener.add(self.kind)
         maximum = hub.settings.connections_maximum
         if hub.is_stopping or (maximum and len(hub.connections) > maximum):
             hub.counters.refused.add("connections_maximum")
@@ -268,6 +295,7 @@ class Client:
         if not hub.connections:
             hub.empty.set()
         hub.counters.connections -= 1
+        hub.counters.connections_by_listener.add(self.kind, -1)
         hub.wheel.unwatch(self)
         self.transport = None
         hub.after_input()
@@ -443,9 +471,11 @@ class Client:
             self.transport.pause_reading()
 
 
-def _peer_name(transport: asyncio.Transport) -> str:
+def _peer_name(transport: Transport, kind: str) -> str:
+    """The address, after the kind of the listener if that isn't plain TCP: `wss:127.0.0.1:5000`."""
     peer = transport.get_extra_info("peername")
+    name = str(peer or "unknown")
     if isinstance(peer, tuple) and len(peer) >= 2:
         host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
-        return f"{host}:{peer[1]}"
-    return str(peer or "unknown")
+        name = f"{host}:{peer[1]}"
+    return name if kind == PLAIN_TCP else f"{kind}:{name}"

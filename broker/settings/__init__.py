@@ -6,6 +6,8 @@ result: rooms get plain values, never the whole settings.
 """
 
 from broker.settings.address import Address, advertised, parse_address
+from broker.settings.certificate import load_certificate
+from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
 from broker.settings.model import (
     ClusterSettings,
     Group,
@@ -15,8 +17,8 @@ from broker.settings.model import (
     NodeSettings,
     RedisSettings,
     SessionSettings,
-    Settings,
 )
+from broker.settings.root import Settings
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
 from broker.settings.values import worker_name
 
@@ -24,8 +26,11 @@ __all__ = [
     "Address",
     "ClusterSettings",
     "Group",
+    "Kind",
     "KubernetesSettings",
     "LimitSettings",
+    "ListenerAddress",
+    "ListenerSettings",
     "MqttSettings",
     "NodeSettings",
     "RedisSettings",
@@ -36,6 +41,7 @@ __all__ = [
     "environment_name",
     "groups",
     "load",
+    "load_certificate",
     "parse_address",
     "restore",
     "setting_names",

@@ -3,22 +3,16 @@
 One frozen model per group. `docs/configuration.md` is generated from the descriptions here.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
 
 from broker.settings.address import Address
 from broker.settings.values import (
     WORKERS_MAXIMUM,
     AutoOrBool,
-    Listen,
     ListenOrOff,
     RedisUrl,
     ServerReference,
@@ -27,9 +21,18 @@ from broker.settings.values import (
     worker_name,
 )
 
-ENVIRONMENT_PREFIX = "MOORLINE_"
 DAY_SECONDS = 86_400
 NAME_MAXIMUM = 128
+
+
+def refuse_public(addresses: Iterable[Address]) -> None:
+    """ValueError if other machines can reach one of them."""
+    public = [str(address) for address in addresses if not address.is_loopback]
+    if public:
+        raise ValueError(
+            f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
+            " use a loopback address, or let everybody in with --allow-anonymous"
+        )
 
 
 class Group(BaseModel):
@@ -46,11 +49,11 @@ class NodeSettings(Group):
         description="Let clients without credentials in on addresses that other machines can reach too. On"
         " loopback addresses they always may.",
     )
-    listen: Listen = Field(
+    listen: ListenOrOff = Field(
         default=(Address("127.0.0.1", 1883),),
-        description="Addresses HOST:PORT for MQTT over TCP; in a variable several are separated by commas."
-        " Port 0 picks a free port and prints it. An address that other machines can reach also"
-        " needs `allow_anonymous`.",
+        description="Addresses HOST:PORT for MQTT over TCP, or `off`; in a variable several are separated by"
+        " commas. Port 0 picks a free port and prints it. An address that other machines can reach also"
+        " needs `allow_anonymous`. TLS and WebSocket: `[listeners.NAME]`.",
     )
     admin: ListenOrOff = Field(
         default=(Address("127.0.0.1", 8080),),
@@ -113,12 +116,8 @@ class NodeSettings(Group):
     @field_validator("listen")
     @classmethod
     def _no_open_door(cls, listen: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
-        public = [str(address) for address in listen if not address.is_loopback]
-        if public and not info.data.get("allow_anonymous", True):
-            raise ValueError(
-                f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
-                " use a loopback address, or let everybody in with --allow-anonymous"
-            )
+        if not info.data.get("allow_anonymous", True):
+            refuse_public(listen)
         return listen
 
     @field_validator("workers")
@@ -457,35 +456,3 @@ class KubernetesSettings(Group):
         description="Label of the pod that says in which zone it runs, for `moorline ctl nodes`; not needed"
         " where the variable MOORLINE_ZONE says so.",
     )
-
-
-class Settings(BaseSettings):
-    """All groups. Made by `load`, which collects the mistakes."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        env_prefix=ENVIRONMENT_PREFIX,
-        env_nested_delimiter="__",
-    )
-
-    node: NodeSettings = Field(default_factory=NodeSettings)
-    redis: RedisSettings = Field(default_factory=RedisSettings)
-    mqtt: MqttSettings = Field(default_factory=MqttSettings)
-    session: SessionSettings = Field(default_factory=SessionSettings)
-    limits: LimitSettings = Field(default_factory=LimitSettings)
-    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
-    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags before environment before file; no .env file and no secrets directory."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

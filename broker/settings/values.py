@@ -28,6 +28,8 @@ def _parse_addresses(value: object) -> tuple[Address, ...]:
 
 def _parse_listed(part: object) -> Address:
     """One address of several: the mistake says which."""
+    if "://" in str(part):
+        raise ValueError(f"{part!r}: this is for MQTT over TCP; TLS and WebSocket have tables in [listeners]")
     try:
         return parse_address(part)
     except ValueError as error:
@@ -93,12 +95,6 @@ def default_name(validated: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", f"{socket.gethostname()}-{number}")
 
 
-Listen = Annotated[
-    tuple[InstanceOf[Address], ...],
-    BeforeValidator(_parse_addresses),
-    PlainSerializer(lambda addresses: [str(address) for address in addresses], when_used="json"),
-    NoDecode,
-]
 ListenOrOff = Annotated[
     tuple[InstanceOf[Address], ...],
     BeforeValidator(_parse_addresses_or_off),

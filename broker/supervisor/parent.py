@@ -27,7 +27,7 @@ from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.process import reach_store, say_where
-from broker.settings import Address, Settings, worker_name
+from broker.settings import Address, ListenerSettings, Settings, worker_name
 from broker.supervisor.app import make_app
 from broker.supervisor.assignment import Assignment
 from broker.supervisor.crew import Crew
@@ -55,7 +55,7 @@ class Surroundings:
     """What is there before Redis is, and outlives it."""
 
     settings: Settings
-    listen: tuple[Address, ...]
+    """With the ports that the system picked."""
     crew: Crew
     admin: Sequence[Address]
     stopping: Departure
@@ -72,7 +72,7 @@ async def run(settings: Settings) -> int:
         _private_directory() as directory,
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
     ):
-        ports = [reserved.enter_context(await _reserve(address)) for address in settings.node.listen]
+        settings = await _reserve_all(settings, reserved)
         crew = Crew(_workers(settings, directory, stopping), Health(), ChoreCounters())
         chores = plan(settings, stopping, desk, crew.chores)
         async with anyio.create_task_group() as process:
@@ -83,8 +83,7 @@ async def run(settings: Settings) -> int:
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
                 app = make_app(crew, [make_api(crew.health, counters, desk, address)])
                 admin[place] = await process.start(serve_app, address, app)
-            listen = tuple(Address(*port.getsockname()[:2]) for port in ports)
-            around = Surroundings(settings, listen, crew, admin, stopping, desk)
+            around = Surroundings(settings, crew, admin, stopping, desk)
             outlook = Outlook(crew, desk, stopping)
             process.start_soon(outlook.run)
             process.start_soon(chores.run, lambda: outlook.state)
@@ -143,9 +142,7 @@ async def _run_with_store(around: Surroundings, url: str) -> None:
 def _assignment(around: Surroundings, url: str, worker: Worker) -> Assignment:
     """The settings of the command, but for what is the parent's, as those of a single node."""
     settings = around.settings
-    node = settings.node.model_copy(
-        update={"name": worker.name, "listen": around.listen, "admin": tuple(around.admin), "workers": 1}
-    )
+    node = settings.node.model_copy(update={"name": worker.name, "admin": tuple(around.admin), "workers": 1})
     redis = settings.redis.model_copy(update={"url": url})
     return Assignment(settings.model_copy(update={"node": node, "redis": redis}), worker.socket, os.getpid())
 
@@ -174,7 +171,7 @@ async def _say_where(around: Surroundings, store: Store) -> None:
         for worker in workers:
             first.start_soon(_until_up, worker, first.cancel_scope)
     who = f"nodes {workers[0].name} to {workers[-1].name}"
-    say_where(who, around.listen, around.admin, around.settings, store)
+    say_where(who, around.settings.all_listeners(), around.admin, around.settings, store)
 
 
 async def _until_up(worker: Worker, waiting: anyio.CancelScope) -> None:
@@ -228,6 +225,15 @@ def _stop_timeout(settings: Settings) -> float:
     """The longest that a stop of a worker may take, from the first signal on."""
     pause_seconds = settings.cluster.drain_pause_seconds
     return pause_seconds + settings.node.shutdown_timeout_seconds + STOP_MARGIN_SECONDS
+
+
+async def _reserve_all(settings: Settings, reserved: ExitStack) -> Settings:
+    """Holds the addresses of all listeners; the settings with the ports that they got."""
+    listeners: list[ListenerSettings] = []
+    for listener in settings.all_listeners():
+        port = reserved.enter_context(await _reserve(listener.address.address))
+        listeners.append(listener.bound_to(Address(*port.getsockname()[:2])))
+    return settings.bound_to(listeners)
 
 
 async def _reserve(address: Address) -> socket.socket:
