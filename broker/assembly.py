@@ -419,6 +419,7 @@ def _client_settings(settings: Settings) -> ClientSettings:
         inbound_unacknowledged_bytes=settings.limits.inbound_unacknowledged_bytes,
         subscriptions_maximum=settings.limits.subscriptions_per_session,
         topic_levels_maximum=settings.mqtt.topic_levels_maximum,
+        sent_topic_aliases_maximum=settings.mqtt.sent_topic_aliases_maximum,
         qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
         token_grace_seconds=TOKEN_GRACE_SECONDS,
         connections_maximum=settings.limits.connections_maximum or _file_limit() - _FILE_RESERVE,

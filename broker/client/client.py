@@ -46,6 +46,7 @@ class ClientSettings:
     inbound_unacknowledged_bytes: int
     subscriptions_maximum: int
     topic_levels_maximum: int
+    sent_topic_aliases_maximum: int
     qos2_retry_limit_seconds: int
     token_grace_seconds: int
     connections_maximum: int

@@ -228,6 +228,7 @@ class Handshake:
             client.connection.client_maximum_packet_size,
             settings.direct_queue_limit,
             settings.drop_oldest,
+            min(client.connection.client_topic_alias_maximum, settings.sent_topic_aliases_maximum),
         )
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds

@@ -110,16 +110,25 @@ class SendingLimits:
 
     `window`: PUBLISH packets at QoS 1 and 2 in flight, the client's Receive Maximum or our limit.
     `maximum_packet_size`: bytes the client accepts in a packet, 0 for any. `backlog` messages may wait for a
-    place in the window of a direct session; beyond it the oldest is dropped, or the new one.
+    place in the window of a direct session; beyond it the oldest is dropped, or the new one. `topic_aliases`
+    may be set on the connection; always 0 before MQTT 5.
     """
 
-    __slots__ = ("backlog", "drop_oldest", "maximum_packet_size", "window")
+    __slots__ = ("backlog", "drop_oldest", "maximum_packet_size", "topic_aliases", "window")
 
-    def __init__(self, window: int, maximum_packet_size: int, backlog: int, drop_oldest: bool) -> None:
+    def __init__(
+        self,
+        window: int,
+        maximum_packet_size: int,
+        backlog: int,
+        drop_oldest: bool,
+        topic_aliases: int = 0,
+    ) -> None:
         self.window = window
         self.maximum_packet_size = maximum_packet_size
         self.backlog = backlog
         self.drop_oldest = drop_oldest
+        self.topic_aliases = topic_aliases
 
 
 class QueueState:
@@ -210,6 +219,7 @@ class Session(StoredSession):
                 limits.maximum_packet_size,
                 limits.backlog,
                 limits.drop_oldest,
+                limits.topic_aliases,
             )
             self.outbound = self.direct
             return
@@ -230,6 +240,7 @@ class Session(StoredSession):
             queue.hi,
             queue.released,
             not queue.is_new,
+            limits.topic_aliases,
         )
         self.outbound = self.queued
 

@@ -215,6 +215,15 @@ class MqttSettings(Group):
         description="Topic Aliases a MQTT 5 client may set on its connection. 0: none. Too large: each"
         " connection may keep that many topics, up to 64 KiB each, in memory.",
     )
+    sent_topic_aliases_maximum: int = Field(
+        default=32,
+        ge=0,
+        le=65_535,
+        description="Topic Aliases the broker sets on a connection of a MQTT 5 client that takes them (its"
+        " Topic Alias Maximum may lower it), for topics that come again. 0: none. Too small: long topics are"
+        " sent in full. Too large: each connection may keep twice that many topics, up to 64 KiB each, in"
+        " memory.",
+    )
     topic_levels_maximum: int = Field(
         default=128,
         ge=1,

@@ -54,6 +54,7 @@ class Room:
         receive_maximum: int = 10,
         window: int = 8,
         limit_bytes: int = 1 << 20,
+        topic_aliases: int = 0,
     ) -> Session:
         """A session with a connection; persistent if there is a `queue`."""
         wire = Wire(version)
@@ -67,7 +68,7 @@ class Room:
             Outbox(self.ready, wire, 1 << 20),
             Intake(Silent(), version, receive_maximum, limit_bytes, self.resumable),
             self.clock,
-            SendingLimits(window, 0, 100, True),
+            SendingLimits(window, 0, 100, True, topic_aliases),
             queue,
             60_000,
             self.changed,

@@ -70,6 +70,7 @@ class Link:
         *,
         drop_oldest: bool = True,
         maximum_packet_size: int = 0,
+        topic_aliases: int = 0,
     ) -> DirectOutbound:
         return DirectOutbound(
             self.stored(),
@@ -81,6 +82,7 @@ class Link:
             maximum_packet_size,
             backlog,
             drop_oldest,
+            topic_aliases,
         )
 
     def queued(
@@ -93,6 +95,7 @@ class Link:
         released: Sequence[int] = (),
         has_queue: bool = False,
         maximum_packet_size: int = 0,
+        topic_aliases: int = 0,
     ) -> QueuedOutbound:
         return QueuedOutbound(
             self.stored(),
@@ -108,6 +111,7 @@ class Link:
             n + window if hi is None else hi,
             released,
             has_queue,
+            topic_aliases,
         )
 
     def session(
