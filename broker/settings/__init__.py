@@ -6,17 +6,17 @@ result: rooms get plain values, never the whole settings.
 """
 
 from broker.settings.address import Address, advertised, parse_address
+from broker.settings.group import Group
 from broker.settings.model import (
     ClusterSettings,
-    Group,
     KubernetesSettings,
     LimitSettings,
-    MqttSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,
     Settings,
 )
+from broker.settings.mqtt import MqttSettings
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
 from broker.settings.values import worker_name
 

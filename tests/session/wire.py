@@ -121,6 +121,8 @@ class Link:
         receive_maximum: int = 10,
         limit_bytes: int = 1000,
         window: int = 8,
+        maximum_packet_size: int = 0,
+        reason_strings: bool = False,
     ) -> Session:
         intake = Intake(Silent(), self.version, receive_maximum, limit_bytes, self.resumable)
         return Session(
@@ -132,7 +134,7 @@ class Link:
             self.outbox,
             intake,
             self.clock,
-            SendingLimits(window, 0, 10, True),
+            SendingLimits(window, maximum_packet_size, 10, True, 0, reason_strings),
             queue,
             60_000,
             self.changed,
