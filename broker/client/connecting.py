@@ -339,7 +339,9 @@ def _accept(client: Client, packet: Connect, success: Success | None) -> None:
         refuse(client, ReasonCode.SERVER_UNAVAILABLE, "the session store is away")
         return
     handshake = _handshake(client, packet, success)
-    if client.connection.encode_if_fits(handshake.connack(False)) is None:  # [MQTT-3.1.2-24]
+    connection = client.connection
+    if connection.client_maximum_packet_size and connection.encode_if_fits(handshake.connack(False)) is None:
+        # Known before anything is claimed; whether there is a session changes nothing [MQTT-3.1.2-24].
         refuse(client, ReasonCode.PACKET_TOO_LARGE, "CONNACK is larger than the Maximum Packet Size")
         return
     delay_seconds = hub.fights.delay(client.client_id, hub.tick())
