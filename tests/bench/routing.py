@@ -75,7 +75,7 @@ class Bench:
         router = room.router
         room.ingress.receive(self.publisher, self.publishes, 0)
         calls = router.next_calls()
-        router.take_replies(calls, [[[1, self.n, NODE.encode(), False, 0]]])
+        router.take_replies(calls, [[[], [1, self.n, NODE.encode(), False, 0]]])
         self.settle()
         self.acknowledge()
         calls = room.writes.next_calls()
