@@ -7,7 +7,7 @@ import asyncio
 import resource
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Final
 from anyio.abc import TaskGroup
 
 from broker import __version__
+from broker.auth import EnhancedAuthenticator
 from broker.client import (
     HANDLERS,
     ClientSettings,
@@ -36,7 +37,7 @@ from broker.client import (
     on_stale,
     route_wills,
 )
-from broker.mqtt import ConnectionLimits
+from broker.mqtt import Capabilities, ConnectionLimits
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -131,6 +132,8 @@ class Surroundings:
     stopping: Departure
     desk: Desk
     place: Whereabouts
+    authenticators: Mapping[str, EnhancedAuthenticator]
+    """Authentication Methods by name."""
     listeners: list[ListenerSettings]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
 
@@ -289,7 +292,7 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         settings.session.queue_policy == "drop_oldest",
         _sharing(settings),
     )
-    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)))
+    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
     return _Routing(clock, index, router, ingress, Drops(), [], [], [])
 
 
@@ -388,6 +391,7 @@ def _hub(
         is_redis_away=around.watch.is_away_too_long,
         transmit=transmit,
         on_command=on_command,
+        authenticators=around.authenticators,
     )
 
 
@@ -419,12 +423,27 @@ def _client_settings(settings: Settings) -> ClientSettings:
         inbound_unacknowledged_bytes=settings.limits.inbound_unacknowledged_bytes,
         subscriptions_maximum=settings.limits.subscriptions_per_session,
         topic_levels_maximum=settings.mqtt.topic_levels_maximum,
+        sent_topic_aliases_maximum=settings.mqtt.sent_topic_aliases_maximum,
         qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
         token_grace_seconds=TOKEN_GRACE_SECONDS,
         connections_maximum=settings.limits.connections_maximum or _file_limit() - _FILE_RESERVE,
         queue_limit=settings.session.queue_limit,
         shared_inflight_limit=settings.session.shared_inflight_limit,
         sharing=_sharing(settings),
+        capabilities=_capabilities(settings),
+        response_information=settings.mqtt.response_information,
+    )
+
+
+def _capabilities(settings: Settings) -> Capabilities:
+    mqtt = settings.mqtt
+    return Capabilities(
+        maximum_qos=mqtt.maximum_qos,
+        retain_available=mqtt.retain_available,
+        wildcard_subscription_available=mqtt.wildcard_subscription_available,
+        shared_subscription_available=mqtt.shared_subscription_available,
+        subscription_identifier_available=mqtt.subscription_identifier_available,
+        checks_payload_format=mqtt.payload_format_check,
     )
 
 

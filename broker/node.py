@@ -12,7 +12,7 @@ import gc
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup
 from broker import __version__
 from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
+from broker.auth import EnhancedAuthenticator
 from broker.chores import plan
 from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
 from broker.listeners import Listener, ListenerSurroundings, open_listener
@@ -53,8 +54,15 @@ _GROUPS_SHOWN: Final = 100  # shared subscriptions with metrics of their own: mo
 logger = get_logger(__name__)
 
 
-async def run(settings: Settings, parent: Parent | None = None) -> int:
-    """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
+async def run(
+    settings: Settings,
+    parent: Parent | None = None,
+    authenticators: Mapping[str, EnhancedAuthenticator] | None = None,
+) -> int:
+    """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here.
+
+    `authenticators` are the Authentication Methods that clients may name, by their names.
+    """
     stopping = Departure()
     desk = Desk(stopping, [settings.node.name])
     health = Health()
@@ -76,7 +84,17 @@ async def run(settings: Settings, parent: Parent | None = None) -> int:
                     admin[number] = await process.start(serve_admin, address, health, counters, [api])
             listeners = settings.all_listeners()
             around = Surroundings(
-                settings, health, counters, watch, admin, parent, stopping, desk, place, listeners
+                settings,
+                health,
+                counters,
+                watch,
+                admin,
+                parent,
+                stopping,
+                desk,
+                place,
+                authenticators or {},
+                listeners,
             )
             if chores is not None:  # else the parent's
                 process.start_soon(chores.run, partial(_state, around))

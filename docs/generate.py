@@ -13,7 +13,7 @@ from docs import chart
 PAGE = Path(__file__).parent / "configuration.md"
 
 HEAD = """\
-<!-- Written by `make docs` from broker/settings/model.py. Change that file, not this one. -->
+<!-- Written by `make docs` from broker/settings/. Change it there, not in this file. -->
 # Configuration
 
 Each setting can be given in four ways; the first one found counts:

@@ -14,10 +14,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
+from broker.auth import EnhancedAuthenticator
+from broker.client.authentication import Authentication
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.members import Members, Membership
-from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode, State
+from broker.mqtt import (
+    Capabilities,
+    Connection,
+    ConnectionLimits,
+    MqttError,
+    Packet,
+    ReasonCode,
+    State,
+    Suback,
+)
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
@@ -70,12 +81,15 @@ class ClientSettings:
     inbound_unacknowledged_bytes: int
     subscriptions_maximum: int
     topic_levels_maximum: int
+    sent_topic_aliases_maximum: int
     qos2_retry_limit_seconds: int
     token_grace_seconds: int
     connections_maximum: int
     queue_limit: int
     shared_inflight_limit: int
     sharing: Policy
+    capabilities: Capabilities
+    response_information: str | None
 
 
 @dataclass(slots=True)
@@ -107,6 +121,7 @@ class Hub:
     is_redis_away: Callable[[], bool]
     transmit: Callable[[], None]
     on_command: Callable[[Command], None]
+    authenticators: Mapping[str, EnhancedAuthenticator] = field(default_factory=dict)
     redis_offset_ms: int = 0
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
@@ -169,6 +184,7 @@ class Client:
 
     __slots__ = (
         "__weakref__",
+        "authentication",
         "client_id",
         "connected_at",
         "connection",
@@ -202,6 +218,7 @@ class Client:
         self.session: Session | None = None
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
+        self.authentication: Authentication | None = None  # if the CONNECT names a method
         self.client_id = ""
         self.epoch = 0  # of our claim, 0 before it is answered
         self.memberships: dict[str, Membership] = {}  # by group
@@ -364,6 +381,20 @@ class Client:
         """Sends an encoded packet with this tick."""
         self.outbox.send(data)
 
+    def answer(self, packet: Packet) -> bool:
+        """Sends a packet that the client waits for. If it accepts none of that size, that can't go on
+        [MQTT-3.1.2-24]: the connection is closed, and the answer is False."""
+        connection = self.connection
+        if isinstance(packet, Suback):
+            data = connection.encode_suback(packet)
+        else:
+            data = connection.encode_if_fits(packet)
+        if data is None:
+            self.close(ReasonCode.PACKET_TOO_LARGE, "the answer is larger than the Maximum Packet Size")
+            return False
+        self.send(data)
+        return True
+
     def fail(self, error: MqttError) -> None:
         """The client has broken the protocol: tells it why, if its version knows how, and closes
         [MQTT-4.13.1-1]."""
@@ -428,7 +459,7 @@ class Client:
         self.close(ReasonCode.SESSION_TAKEN_OVER, "another connection uses this Client Identifier")
 
     def check_deadline(self, now: float) -> float:
-        """Connect timeout [MQTT-3.1.0], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be
+        """Connect timeout [3.1.4], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be
         closed."""
         if self.is_closed:
             if self.transport is not None:
@@ -437,6 +468,9 @@ class Client:
         if self.session is None:
             if self.connection.state is State.OPENED:
                 self.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
+                return 0.0
+            if self.authentication is not None and self.authentication.is_clients_turn:
+                self.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
                 return 0.0
             return now + 1.0  # the store has not answered yet
         timeout = self.connection.keep_alive_timeout

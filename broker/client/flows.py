@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from broker.client.authenticating import on_auth
 from broker.client.client import Client
 from broker.client.closing import on_disconnect
 from broker.client.connecting import on_connect
@@ -13,8 +14,6 @@ from broker.mqtt import (
     Packet,
     Pingreq,
     Pingresp,
-    ProtocolError,
-    ReasonCode,
     Subscribe,
     Unsubscribe,
     encode,
@@ -24,11 +23,6 @@ from broker.mqtt import (
 def on_pingreq(client: Client, packet: Packet) -> None:
     """[MQTT-3.12.4-1]"""
     client.send(encode(Pingresp(), client.connection.version))
-
-
-def on_auth(client: Client, packet: Packet) -> None:
-    """Enhanced authentication was not begun at CONNECT, so it can't go on here [MQTT-4.12.1-1]."""
-    raise ProtocolError("AUTH without an Authentication Method at CONNECT", ReasonCode.PROTOCOL_ERROR)
 
 
 HANDLERS: Mapping[type[Packet], Callable[[Client, Packet], None]] = {

@@ -14,15 +14,16 @@ from broker.client.replaying import Replay, start_replays
 from broker.client.sharing import join_group, leave_group
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
+    MQTT_5,
     InvalidTopicFilter,
     Packet,
+    Properties,
     ReasonCode,
     Suback,
     Subscribe,
     SubscriptionRequest,
     Unsuback,
     Unsubscribe,
-    encode,
     is_shared,
     parse_filter,
 )
@@ -55,14 +56,21 @@ def on_subscribe(client: Client, packet: Packet) -> None:
     assert isinstance(packet, Subscribe)
     session = client.session
     assert session is not None
+    capabilities = client.hub.settings.capabilities
+    if session.version == MQTT_5:
+        capabilities.check_subscribe(packet)
     identifiers = packet.properties.subscription_identifier if packet.properties is not None else ()
     identifier = identifiers[0] if identifiers else 0
     reason_codes: list[int] = []
     asked: list[_Asked] = []
+    reason: str | None = None  # of the first that is refused
     for request in packet.subscriptions:
         refusal = _refusal(client, request.filter, len(asked))
-        reason_codes.append(refusal if refusal is not None else request.qos)
-        if refusal is None:
+        if refusal is not None:
+            reason_codes.append(refusal[0])
+            reason = reason or refusal[1]
+        else:
+            reason_codes.append(request.qos)
             options = records.pack_options(
                 request.qos,
                 request.no_local,
@@ -71,9 +79,11 @@ def on_subscribe(client: Client, packet: Packet) -> None:
                 identifier,
             )
             asked.append(_Asked(request, identifier, options))
-    suback = Suback(packet.packet_id, reason_codes)
+    suback = Suback(
+        packet.packet_id, reason_codes, Properties(reason_string=reason) if reason is not None else None
+    )
     if not asked:
-        client.send(encode(suback, session.version))
+        client.answer(suback)
     elif session.queued is None:
         _subscribe_direct(client, asked, suback)
     else:
@@ -91,17 +101,21 @@ def on_unsubscribe(client: Client, packet: Packet) -> None:
         _unsubscribe_stored(client, session, packet)
 
 
-def _refusal(client: Client, filter: str, asked: int) -> ReasonCode | None:
+def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] | None:
+    """Why there can't be such a subscription, for the client and for people."""
     settings = client.hub.settings
     try:
         _, name = parse_filter(filter)
-    except InvalidTopicFilter:
-        return ReasonCode.TOPIC_FILTER_INVALID
+    except InvalidTopicFilter as error:
+        return ReasonCode.TOPIC_FILTER_INVALID, str(error)
+    unavailable = settings.capabilities.refusal(filter)
+    if unavailable is not None:
+        return unavailable, "this kind of subscription is not available here"
     if name.count("/") >= settings.topic_levels_maximum:
-        return ReasonCode.TOPIC_FILTER_INVALID
+        return ReasonCode.TOPIC_FILTER_INVALID, f"more than {settings.topic_levels_maximum} levels"
     held = client.subscriber.filters if client.subscriber is not None else {}
     if filter not in held and len(held) + asked >= settings.subscriptions_maximum:
-        return ReasonCode.QUOTA_EXCEEDED
+        return ReasonCode.QUOTA_EXCEEDED, f"more than {settings.subscriptions_maximum} subscriptions"
     return None
 
 
@@ -125,7 +139,8 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
             _refuse_all(client, suback, failure)
         elif not client.is_closed:
             replays = [_add_direct(client, subscriber, each) for each in asked]
-            client.send(encode(suback, client.connection.version))
+            if not client.answer(suback):
+                return
             start_replays(client, [replay for replay in replays if replay is not None])
             _join_groups(client, asked)
             hub.after_input()
@@ -148,7 +163,9 @@ def _add_direct(client: Client, subscriber: Subscriber, asked: _Asked) -> Replay
         0,
     )
     want_only(client, request.filter, field_of(request.filter, request.qos, True))
-    if not is_shared(request.filter) and wants_retained(request.retain_handling, replaced is not None):
+    if not hub.settings.capabilities.retain_available or is_shared(request.filter):
+        return None
+    if wants_retained(request.retain_handling, replaced is not None):
         return Replay(request.filter, request.qos, asked.identifier)
     return None
 
@@ -165,7 +182,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
         client.hub.index.remove(subscriber, filter, held.stamp)
         want_only(client, filter, None)
         leave_group(client, filter)
-    client.send(encode(Unsuback(packet.packet_id, reason_codes), client.connection.version))
+    client.answer(Unsuback(packet.packet_id, reason_codes))
 
 
 # Persistent sessions
@@ -173,7 +190,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
 
 def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked], suback: Suback) -> None:
     hub = client.hub
-    filters = [(each.request.filter, each.options, _replay_of(each.request)) for each in asked]
+    filters = [(each.request.filter, each.options, _replay_of(client, each.request)) for each in asked]
 
     def stored(reply: Reply) -> None:
         session.intake.release(_WAITING_BYTES * len(asked))
@@ -205,7 +222,8 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
         _bind(client, session)
         for each, field in zip(asked, fields, strict=True):
             want_only(client, each.request.filter, field)
-        client.send(encode(suback, session.version))
+        if not client.answer(suback):
+            return
         start_replays(client, replays)
         _join_groups(client, asked)
 
@@ -236,7 +254,7 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
         for filter in packet.filters:
             want_only(client, filter, None)
             leave_group(client, filter)
-        client.send(encode(unsuback, session.version))
+        client.answer(unsuback)
 
     request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
     session.intake.hold(_WAITING_BYTES * len(packet.filters))
@@ -275,9 +293,9 @@ def _join_groups(client: Client, asked: Sequence[_Asked]) -> None:
             join_group(client, each.request.filter, records.unpack_options(each.options))
 
 
-def _replay_of(request: SubscriptionRequest) -> int:
+def _replay_of(client: Client, request: SubscriptionRequest) -> int:
     """A shared subscription gets no retained messages [MQTT 5: 4.8.2]."""
-    if is_shared(request.filter):
+    if not client.hub.settings.capabilities.retain_available or is_shared(request.filter):
         return NO_REPLAY
     return _REPLAY_OF_RETAIN_HANDLING[request.retain_handling]
 
@@ -287,7 +305,8 @@ def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
         return
     code = ReasonCode.QUOTA_EXCEEDED if isinstance(error, RedisFull) else ReasonCode.UNSPECIFIED_ERROR
     codes: list[int] = [code if granted < 0x80 else granted for granted in suback.reason_codes]
-    client.send(encode(Suback(suback.packet_id, codes), client.connection.version))
+    properties = Properties(reason_string="the session store did not take the subscription")
+    client.answer(Suback(suback.packet_id, codes, properties))
     client.hub.after_input()
 
 

@@ -7,17 +7,17 @@ result: rooms get plain values, never the whole settings.
 
 from broker.settings.address import Address, advertised, parse_address
 from broker.settings.certificate import load_certificate
+from broker.settings.group import Group
 from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
 from broker.settings.model import (
     ClusterSettings,
-    Group,
     KubernetesSettings,
     LimitSettings,
-    MqttSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,
 )
+from broker.settings.mqtt import MqttSettings
 from broker.settings.root import Settings
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
 from broker.settings.values import worker_name

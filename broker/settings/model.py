@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.address import Address
+from broker.settings.group import DAY_SECONDS, Group
 from broker.settings.values import (
     WORKERS_MAXIMUM,
     AutoOrBool,
@@ -21,7 +22,6 @@ from broker.settings.values import (
     worker_name,
 )
 
-DAY_SECONDS = 86_400
 NAME_MAXIMUM = 128
 
 
@@ -33,12 +33,6 @@ def refuse_public(addresses: Iterable[Address]) -> None:
             f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
             " use a loopback address, or let everybody in with --allow-anonymous"
         )
-
-
-class Group(BaseModel):
-    """What the groups of settings share: frozen, and a key that isn't there is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 class NodeSettings(Group):
@@ -187,63 +181,6 @@ class RedisSettings(Group):
         if away_limit < info.data.get("exchange_timeout_seconds", 0.0):
             raise ValueError("shorter than redis.exchange_timeout_seconds")
         return away_limit
-
-
-class MqttSettings(Group):
-    """Limits of the protocol that the broker announces or enforces on each connection."""
-
-    maximum_packet_size: int = Field(
-        default=1_048_576,
-        ge=256,
-        le=268_435_460,
-        description="Largest packet accepted, in bytes. Too small: clients with larger payloads are"
-        " disconnected (0x95). Too large: each connection may make the node hold that much.",
-    )
-    receive_maximum: int = Field(
-        default=1000,
-        ge=1,
-        le=65_535,
-        description="QoS 1 and 2 messages one client may have unacknowledged towards the broker. Too"
-        " small: a publisher waits for round trips. Too large: more is held while Redis is"
-        " away.",
-    )
-    topic_alias_maximum: int = Field(
-        default=32,
-        ge=0,
-        le=65_535,
-        description="Topic Aliases a MQTT 5 client may set on its connection. 0: none. Too large: each"
-        " connection may keep that many topics, up to 64 KiB each, in memory.",
-    )
-    topic_levels_maximum: int = Field(
-        default=128,
-        ge=1,
-        le=32_768,
-        description="Levels of a Topic Filter; a deeper one is refused (0x8F). Too small: deep trees can't be"
-        " subscribed to. Too large: one hostile filter makes matching slow for everybody.",
-    )
-    connect_timeout_seconds: float = Field(
-        default=10.0,
-        gt=0,
-        le=300,
-        description="Seconds a connection has to send its CONNECT. Too small: clients on bad networks"
-        " never get in. Too large: connections that say nothing use up the places.",
-    )
-    keep_alive_maximum_seconds: int = Field(
-        default=0,
-        ge=0,
-        le=65_535,
-        description="Longest Keep Alive in seconds; MQTT 5 clients that ask for more are told this one"
-        " (Server Keep Alive). 0: whatever the client asks for. Too small: traffic and drained"
-        " batteries. Too large: dead connections, and their wills, are noticed late.",
-    )
-    session_expiry_maximum_seconds: int = Field(
-        default=30 * DAY_SECONDS,
-        ge=0,
-        le=0xFFFF_FFFF,
-        description="Longest Session Expiry Interval in seconds, and what a session of MQTT 3 with Clean"
-        " Session 0 gets. Too small: devices that sleep longer lose their messages. Too large:"
-        " queues of devices that never come back fill Redis. 4294967295: never.",
-    )
 
 
 class SessionSettings(Group):

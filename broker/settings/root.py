@@ -16,12 +16,12 @@ from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
     LimitSettings,
-    MqttSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,
     refuse_public,
 )
+from broker.settings.mqtt import MqttSettings
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
 

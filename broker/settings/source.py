@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as SourceError
 
 from broker.errors import SettingsError
+from broker.settings.group import Group
 from broker.settings.listener import RESTORING, ListenerSettings
-from broker.settings.model import Group
 from broker.settings.root import ENVIRONMENT_PREFIX, Settings
 
 NOT_SETTINGS = frozenset(

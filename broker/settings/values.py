@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 from broker.settings.address import Address, parse_address
 
 SERVER_REFERENCE_LENGTH = 1024
+RESPONSE_INFORMATION_LENGTH = 256
 WORKERS_MAXIMUM = 1024
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
@@ -74,6 +75,17 @@ def _parse_redis_url(value: object) -> str | None:
     return str(value)
 
 
+def _parse_response_information(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    text = str(value)
+    if not text.isprintable() or len(text) > RESPONSE_INFORMATION_LENGTH or "+" in text or "#" in text:
+        raise ValueError(
+            f"not a line of at most {RESPONSE_INFORMATION_LENGTH} characters without the wildcards + and #"
+        )
+    return text
+
+
 def _parse_server_reference(value: object) -> str | None:
     if value is None or value == "":
         return None
@@ -106,5 +118,6 @@ ListenOrOff = Annotated[
 ]
 Workers = Annotated[int, BeforeValidator(_parse_workers)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
+ResponseInformation = Annotated[str | None, BeforeValidator(_parse_response_information)]
 ServerReference = Annotated[str | None, BeforeValidator(_parse_server_reference)]
 AutoOrBool = Annotated[Literal["auto", "true", "false"], BeforeValidator(_parse_auto)]

@@ -253,10 +253,13 @@ def _own_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_node(
-    directory: Path, *flags: str, environment: dict[str, str] | None = None
+    directory: Path,
+    *flags: str,
+    environment: dict[str, str] | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[NodeProcess]:
     """A node that is up; ended afterwards."""
-    node = NodeProcess(directory, *flags, environment=environment)
+    node = NodeProcess(directory, *flags, environment=environment, program=program)
     try:
         node.start()
         yield node
