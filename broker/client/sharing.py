@@ -210,12 +210,14 @@ def _queue(hub: Hub, name: str, member: str, id: str, entry: bytes, here: Member
         status = as_int(as_list(statuses)[0]) if statuses else _APPENDED
         if status == _REFUSED:  # it has unsubscribed, or ended
             hub.drops.add(bucket, client_id, records.unpack_entry(entry).topic, "shared_session_ended")
-        receiver = here.session.queued if here is not None and status == _APPENDED else None
-        if receiver is not None:
+        receiver = here.session.queued if here is not None else None
+        if receiver is not None and status == _APPENDED:
             n = as_int(n_before) + 1
             receiver.queued_shared(name, n)
             receiver.take(entry_delivery(as_int(gen), n, packed))
-        _done(hub, name, member, id, receiver is not None)
+        elif receiver is not None:  # by a call whose answer got lost, perhaps
+            receiver.look(as_int(n_before))
+        _done(hub, name, member, id, receiver is not None and status == _APPENDED)
         hub.committer.request(receive.settle_tokens(bucket, [token]), _ignore_reply, frees_memory=True)
         hub.after_input()
 

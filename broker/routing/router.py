@@ -55,6 +55,7 @@ _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
 _APPENDED: Final = 0
 _REFUSED: Final = 1
+_HAD: Final = 2
 _DROPPED_NEW: Final = 3
 
 
@@ -521,6 +522,9 @@ class Router:
         session = subscriber.session
         queued = session.queued if session is not None and owner == self._incarnation else None
         is_elsewhere = isinstance(owner, bytes) and owner != self._incarnation
+        if queued is not None and not isinstance(statuses, bool) and _HAD in statuses:
+            # Appended by a call whose answer got lost, perhaps: nobody has handed it over.
+            queued.look(n)
         numbers: list[int] = []
         places: list[int] = []
         for i in range(len(group.deliveries)):

@@ -538,6 +538,19 @@ def test_an_empty_payload_removes_the_retained_message() -> None:
     assert request[3] is False  # [MQTT-3.3.1-6]
 
 
+def test_what_the_store_had_already_is_read_from_the_queue() -> None:
+    """The answer to the call that appended it got lost, so nobody was handed the message."""
+    node = Node()
+    subscriber = node.connect("c", queue=new_queue())
+    subscriber.subscribe("t", 2)
+    queued = subscriber.session.queued
+    assert queued is not None
+    node.publish(message(b"1", qos=2))
+    node.exchange(mixed(HAD_IT, n=1))
+    assert queued.wanted_page() > 0
+    assert subscriber.got() == []
+
+
 def test_a_retained_message_with_a_token_is_stored_once() -> None:
     node = Node()
     node.publish(message(qos=2, retain=True, token=b"token"))
