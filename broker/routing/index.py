@@ -358,6 +358,8 @@ class SubscriptionIndex:
             filter = _filter_of(name)
             self._place(filter)[share.as_target.subscriber.key] = share.as_target
             self._changed(filter)
+        else:
+            self.generation += 1
         share.join(member)
 
     def _leave(self, name: str, key: str) -> None:

@@ -77,6 +77,7 @@ class Router:
         "_sent",
         "_shares",
         "_shares_of",
+        "_unkept",
         "clock",
         "damaged",
         "full_inbox",
@@ -122,6 +123,7 @@ class Router:
         self._sends_of: dict[str, NodeMessages] = {}  # of these, the one that a node's next message joins
         self._shares: list[ShareGroup] = []
         self._shares_of: dict[str, ShareGroup] = {}  # of these, the one that a group's next message joins
+        self._unkept: list[tuple[Publication, Share]] = []  # of this batch, for groups that nobody keeps yet
         self._sent: list[Part] = []
 
     # What comes in
@@ -271,6 +273,7 @@ class Router:
     def match_again(self) -> None:
         """Serves those whom a change of the subscriptions has added to the targets of this batch."""
         self._generation = self.index.generation
+        self._share_again()
         for publication in self._current:
             targets = self.index.match(publication.message.topic)
             known = publication.targets
@@ -298,6 +301,7 @@ class Router:
         [MQTT-4.6.0-3]."""
         current = self._current
         self._current = []
+        self._unkept = []
         for publication in current:
             session = publication.session
             if session is not None:
@@ -378,6 +382,7 @@ class Router:
             self._share_at_most_once(share, publication.message)
             return
         if not share.keepers:
+            self._unkept.append((publication, share))
             return
         publication.is_matched = True
         group = self._shares_of.get(share.name)
@@ -385,6 +390,13 @@ class Router:
             group = self._shares_of[share.name] = ShareGroup(share)
             self._shares.append(group)
         group.publications.append(publication)
+
+    def _share_again(self) -> None:
+        """The interest of another node may make a group known before the row of its first member does."""
+        unkept, self._unkept = self._unkept, []
+        for publication, share in unkept:
+            if not publication.is_lost():
+                self._share(publication, self.index.shares.get(share.name, share))
 
     def _share_at_most_once(self, share: Share, message: Message) -> None:
         member = share.next(False)

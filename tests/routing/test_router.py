@@ -16,6 +16,7 @@ from tests.routing.nodes import (
     appended,
     message,
     mixed,
+    requests_of,
     spread,
 )
 from tests.routing.room import new_queue
@@ -448,6 +449,19 @@ def test_a_call_that_failed_is_raised() -> None:
 
 
 # Subscriptions that change meanwhile
+
+
+def test_a_group_that_is_kept_only_now_gets_the_message() -> None:
+    """The interest of another node is known before the row of the member that is connected there."""
+    node = Node()
+    node.index.add_interest("node-2", "p:$share/g/t")
+    node.publish(message(b"hello"))
+    assert node.exchange() == []
+    node.away("member", "$share/g/t")
+    assert node.router.is_outdated(node.index.version)
+    node.router.match_again()
+    (request,) = requests_of(node.router.next_calls())
+    assert request[0] == "share"
 
 
 def test_only_those_who_were_added_are_served_again() -> None:
