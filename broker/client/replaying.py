@@ -195,7 +195,7 @@ def _delivery(replay: Replay, topic: str, record: bytes) -> Delivery:
     stored = records.unpack_retained(record)
     message = Message(topic, stored.payload, stored.qos, True, stored.properties, stored.deadline_ms)
     identifiers = (replay.subscription_identifier,) if replay.subscription_identifier else ()
-    return Delivery(message, min(replay.qos, stored.qos), True, identifiers)  # [MQTT-3.3.1-8]
+    return Delivery(message, min(replay.qos, stored.qos), True, identifiers)  # 3.1.1: [MQTT-3.3.1-8]
 
 
 def _parse_cursor(cursor: str) -> tuple[int, str | None]:

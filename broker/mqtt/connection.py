@@ -304,7 +304,7 @@ class Connection:
         properties = disconnect.properties
         if properties is not None and properties.session_expiry_interval and self._session_expires_at_once:
             raise ProtocolError("Session Expiry Interval in DISCONNECT, but 0 in CONNECT")  # [3.14.2.2.2]
-        self._has_disconnected = True  # it is the one to close, or we at once [MQTT-3.14.4-3]
+        self._has_disconnected = True  # it is the one to close, or we at once [MQTT-3.14.4-2]
 
     def _check_auth(self, auth: Auth) -> None:
         """Only with the method of the CONNECT; the exchange itself is the authenticator's [4.12]."""

@@ -106,7 +106,7 @@ class Ingress:
             self._publish_exactly_once(session, packet.packet_id, message, refusal)
             return
         size_bytes = len(packet.payload)
-        if not session.intake.open(size_bytes):  # [MQTT-3.3.4-8]
+        if not session.intake.open(size_bytes):  # [MQTT-3.3.4-7]
             raise ProtocolError(
                 "more PUBLISH packets than the Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
             )

@@ -93,7 +93,7 @@ def test_what_is_not_its_business_goes_back() -> None:
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_more_than_the_receive_maximum(qos: int) -> None:  # [MQTT-3.3.4-8]
+def test_more_than_the_receive_maximum(qos: int) -> None:  # [MQTT-3.3.4-7]
     room = Room()
     publisher = room.connect("publisher", receive_maximum=2)
     with pytest.raises(ProtocolError) as caught:

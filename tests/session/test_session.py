@@ -144,7 +144,7 @@ def _intake(version: int, receive_maximum: int = 2, limit_bytes: int = 100) -> t
     return Intake(Silent(), version, receive_maximum, limit_bytes, resumable), resumable
 
 
-def test_the_receive_maximum_of_mqtt_5() -> None:  # [MQTT-3.3.4-8]
+def test_the_receive_maximum_of_mqtt_5() -> None:  # [MQTT-3.3.4-7]
     intake, _ = _intake(MQTT_5)
     assert intake.open(1)
     assert intake.open(1)
