@@ -3,6 +3,7 @@
 #   make run            set-up and a broker on 127.0.0.1:1883        (make run ARGS="--listen 127.0.0.1:1884")
 #   make test           set-up and the whole test suite, pure Python (make test ARGS="tests/mqtt -x")
 #   make test-compiled  the tests of the compiled packages, against the compiled ones
+#   make conformance    every statement of MQTT 5.0 and 3.1.1, on one node and on two
 #   make lint           ruff, mypy --strict, import contracts
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
 #   make bench          Moorline beside mosquitto on this machine
@@ -16,7 +17,7 @@
 #   make containers     that image under test: rolled, killed and partitioned behind HAProxy, the short form
 #   make rolling        the long form with 2,000 clients, docs/rolling.md
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
-#   make docs           docs/configuration.md from the settings; README and schema of the Helm chart
+#   make docs           docs/configuration.md, README and schema of the chart from the settings; docs/conformance.md
 #   make golden         what the Helm chart renders, tests/helm/golden
 #   make lock           requirements.lock from pyproject.toml, and what the image takes of it
 #   make ci             what CI does
@@ -44,7 +45,7 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect upgrade image \
+.PHONY: run test conformance test-compiled lint coverage bench bench-across subscribe chaos shared reconnect upgrade image \
   containers rolling build docs golden lock ci clean
 
 run: build
@@ -52,6 +53,11 @@ run: build
 
 test: .venv/stamp
 	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers $(ARGS)
+
+# Within three minutes. The tally is for the summary of a run that leaves these tests out, as CI does.
+conformance: .venv/stamp
+	MOORLINE_PURE=1 timeout 180 $(BIN)/python -m pytest -p tests.tally --write-tally=build/conformance.tally \
+	  -n 2 --dist worksteal tests/conformance $(ARGS)
 
 # The tests are copied beside the compiled packages, so that nothing can be imported from the sources here.
 test-compiled: build
@@ -109,6 +115,7 @@ rolling: .venv/stamp
 
 docs: .venv/stamp
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m tests.conformance.table
 
 golden: .venv/stamp
 	$(BIN)/python -m tests.helm.golden

@@ -258,6 +258,17 @@ class WireClient:
         assert isinstance(last, Disconnect | Connack), f"expected DISCONNECT or CONNACK, got {packets!r}"
         return last.reason_code
 
+    def receive_bytes(self, count: int) -> bytes:
+        """The next bytes as they come, at least so many; for a client that has decoded all that came."""
+        self._socket.settimeout(self.timeout_seconds)
+        received = b""
+        while len(received) < count:
+            chunk = self._socket.recv(65536)
+            if not chunk:
+                raise ConnectionError("closed by the broker")
+            received += chunk
+        return received
+
     def shrink_buffer(self, buffer_bytes: int = 65_536) -> None:
         """Makes the receive buffer small, so that a client that doesn't read is noticed soon."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
