@@ -10,15 +10,17 @@ At QoS 2 a persistent session must end what has been begun, on any node and afte
 the message goes into its own queue, with a token that makes sure of once, before the group forgets it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import anyio
 
 from broker.client.client import Client, Hub
 from broker.client.members import Membership
+from broker.client.wanting import join
 from broker.mqtt import SHARE_PREFIX, is_shared
 from broker.observability.logs import get_logger
+from broker.routing.asking import ReplyHandler
 from broker.routing.writes import entry_delivery
 from broker.session import SharedDelivery
 from cluster.store import inbox_records, inboxes, keys, queues, receive, records, shares
@@ -53,11 +55,18 @@ def join_group(client: Client, filter: str, options: Options) -> None:
     _ask_to_join(client.hub, membership)
 
 
-def leave_group(client: Client, filter: str) -> None:
-    """The client has unsubscribed."""
-    membership = client.memberships.pop(filter.removeprefix(SHARE_PREFIX), None)
-    if membership is not None:
-        _leave(client.hub, membership, False)
+def leave_unsubscribed(client: Client, filters: Sequence[str], then: Callable[[], None]) -> None:
+    """The client has unsubscribed. `then`: it is given nothing more [MQTT-3.10.4-2]. What it was given and
+    may not have any more would be lost."""
+    names = [filter.removeprefix(SHARE_PREFIX) for filter in filters if is_shared(filter)]
+    left = [client.memberships.pop(name, None) for name in names]
+    done = join(1 + len(left), then)
+    for membership in left:
+        if membership is None:
+            done(None)
+        else:
+            _leave(client.hub, membership, False, done)
+    done(None)
 
 
 def leave_groups(client: Client) -> None:
@@ -68,7 +77,7 @@ def leave_groups(client: Client) -> None:
         if client.is_taken_over and membership.session.queued is not None:
             client.hub.members.remove(membership)
         else:
-            _leave(client.hub, membership, membership.session.queued is None)
+            _leave(client.hub, membership, membership.session.queued is None, _ignore_reply)
 
 
 def end_memberships(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -> None:
@@ -80,7 +89,9 @@ def end_memberships(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -
         if is_shared(filter):
             name = filter.removeprefix(SHARE_PREFIX)
             request = shares.leave(name, member, stamp, True, hub.settings.sharing)
-            hub.committer.request(request, partial(_left, hub, name, member), frees_memory=True)
+            hub.committer.request(
+                request, partial(_left, hub, name, member, _ignore_reply), frees_memory=True
+            )
 
 
 def _ask_to_join(hub: Hub, membership: Membership) -> None:
@@ -115,22 +126,25 @@ def _ask_to_join(hub: Hub, membership: Membership) -> None:
     hub.committer.request(request, joined, frees_memory=True)
 
 
-def _leave(hub: Hub, membership: Membership, has_ended: bool) -> None:
+def _leave(hub: Hub, membership: Membership, has_ended: bool, then: ReplyHandler) -> None:
     if not hub.members.remove(membership):
+        then(None)
         return
     name, member = membership.name, membership.member
     request = shares.leave(name, member, membership.session.epoch, has_ended, hub.settings.sharing)
-    hub.committer.request(request, partial(_left, hub, name, member), frees_memory=True)
+    hub.committer.request(request, partial(_left, hub, name, member, then), frees_memory=True)
 
 
-def _left(hub: Hub, name: str, member: str, reply: Reply) -> None:
+def _left(hub: Hub, name: str, member: str, then: ReplyHandler, reply: Reply) -> None:
     if isinstance(reply, Exception):
         _log_failure(name, reply)
+        then(reply)
         return
     owed, given = shares.parse_leave(reply)
     for id, entry in owed:
         _queue(hub, name, member, id, entry, None)
     on_given(hub, [(name, each) for each in given])
+    then(reply)
 
 
 # What members are given

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from broker.client.client import Client
 from broker.client.replaying import Replay, start_replays
-from broker.client.sharing import join_group, leave_group
+from broker.client.sharing import join_group, leave_unsubscribed
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
     MQTT_5,
@@ -181,8 +181,8 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
         reason_codes.append(0)
         client.hub.index.remove(subscriber, filter, held.stamp)
         want_only(client, filter, None)
-        leave_group(client, filter)
-    client.answer(Unsuback(packet.packet_id, reason_codes))
+    unsuback = Unsuback(packet.packet_id, reason_codes)
+    leave_unsubscribed(client, packet.filters, lambda: _finish(client, unsuback))
 
 
 # Persistent sessions
@@ -253,12 +253,16 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
     def complete(unsuback: Unsuback) -> None:
         for filter in packet.filters:
             want_only(client, filter, None)
-            leave_group(client, filter)
-        client.answer(unsuback)
+        leave_unsubscribed(client, packet.filters, lambda: _finish(client, unsuback))
 
     request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
     session.intake.hold(_WAITING_BYTES * len(packet.filters))
     hub.committer.request(request, removed, frees_memory=True)
+
+
+def _finish(client: Client, unsuback: Unsuback) -> None:
+    if not client.is_closed:
+        client.answer(unsuback)
 
 
 def _write_rows(

@@ -85,3 +85,19 @@ def test_refused_message_goes_to_nobody(flow: Flow, qos: int) -> None:
     publisher.publish(flow.name("t"), b"next", qos)
     assert other.message().payload == b"next"
     other.assert_silence(WAIT_SECONDS)
+
+
+@v5("3.10.4-1", "3.10.4-2")
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_who_unsubscribes_is_given_nothing_more(flow: Flow, qos: int, keeps: bool) -> None:
+    """From UNSUBACK on all is for the others; a plain filter of the group's name is another subscription."""
+    leaving = _member(flow, "leaving", is_far=True, qos=qos, keeps=keeps)
+    staying = _member(flow, "staying", is_far=False, qos=qos, keeps=keeps)
+    staying.unsubscribe(f"g/{flow.name('#')}")
+    leaving.unsubscribe(f"$share/g/{flow.name('#')}")
+    publisher = flow.near("publisher")
+    for number in range(6):
+        publisher.publish(flow.name("t"), str(number).encode(), qos)
+    assert sorted(staying.payloads(6)) == [str(each).encode() for each in range(6)]
+    assert leaving.ping() == []
