@@ -23,6 +23,7 @@ from broker.client import (
     Fights,
     Hub,
     Shedder,
+    SysTopics,
     drop_rows,
     on_failed,
     on_given,
@@ -192,6 +193,7 @@ class Node:
     janitor: Janitor
     reaper: Reaper
     scrub: Scrub
+    sys_topics: SysTopics
     tasks: Tasks
     info: NodeInfo
     shedder: Shedder
@@ -254,7 +256,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         hub.set_redis_time,
         partial(_say_of_itself, info, hub, around.stopping),
     )
-    around.desk.control = Control(store, incarnation, on_command)
+    control = around.desk.control = Control(store, incarnation, on_command)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -268,6 +270,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         Janitor(store, on_wills, on_ended),
         Reaper(store, on_wills, on_ended),
         Scrub(store),
+        SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds),
         tasks,
         info,
         shedder,
@@ -392,6 +395,12 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure) -> bytes:
     info.connections = len(hub.connections)
     info.sessions = len(hub.clients)
     info.draining = stopping.is_set()
+    info.direct_sessions = hub.direct_sessions
+    info.direct_subscriptions = hub.index.direct_count
+    info.messages_received = sum(hub.ingress.received)
+    info.messages_sent = sum(hub.drops.sent)
+    info.bytes_received = hub.counters.bytes_received
+    info.bytes_sent = hub.counters.bytes_sent
     return info.pack()
 
 

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 @dataclass(slots=True)
 class NodeInfo:
     """`listen` and `admin`: HOST:PORT. `sessions`: clients that are connected; `connections`: with those that
-    have not said CONNECT. `started_ms`: in Redis time; 0 while the node starts."""
+    have not said CONNECT; `direct_sessions`: those that end with their connection, and `direct_subscriptions`
+    of these. `started_ms`: in Redis time; 0 while the node starts. Messages and bytes: since then."""
 
     name: str = ""
     version: str = ""
@@ -23,6 +24,12 @@ class NodeInfo:
     sessions: int = 0
     started_ms: int = 0
     draining: bool = False
+    direct_sessions: int = 0
+    direct_subscriptions: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
 
     def pack(self) -> bytes:
         """As it goes to Redis."""

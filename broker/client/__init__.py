@@ -8,6 +8,7 @@ from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
+from broker.client.sys_topics import SysTopics
 from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
 
@@ -19,6 +20,7 @@ __all__ = [
     "Fights",
     "Hub",
     "Shedder",
+    "SysTopics",
     "disconnect_all",
     "drop_rows",
     "look_now_and_then",

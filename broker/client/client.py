@@ -86,6 +86,7 @@ class Hub:
     redis_offset_ms: int = 0
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
+    direct_sessions: int = 0
     is_stopping: bool = False
     flush_scheduled: bool = False
     members: Members = field(default_factory=Members)
@@ -98,6 +99,16 @@ class Hub:
         now = time.monotonic()
         self.clock.now_ms = int(now * 1000) + self.redis_offset_ms
         return now
+
+    def dropped(self) -> dict[str, int]:
+        """Messages that did not reach a session, by reason."""
+        dropped = dict(self.drops.counts)
+        statistics = (
+            self.router.statistics
+        )  # what the store dropped, to make room in a queue or for want of it
+        in_queues = statistics.dropped_oldest + statistics.dropped_new
+        dropped["queue_full"] = dropped.get("queue_full", 0) + in_queues
+        return dropped
 
     def set_redis_time(self, offset_ms: int) -> None:
         """From the monotonic clock of this node to the time of Redis."""

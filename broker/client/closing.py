@@ -43,6 +43,7 @@ def on_lost(client: Client, reason: str) -> None:
     session = client.session
     if session is None:
         return
+    hub.direct_sessions -= session.direct is not None
     hub.counters.disconnects.add(reason.split(":", 1)[0])
     logger.info("disconnected", extra={"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)

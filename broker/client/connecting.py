@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
+from broker.client.publishing import refusal_of_topic
 from broker.client.replaying import resume_replays
 from broker.client.sharing import join_group
 from broker.client.wanting import field_of, join, want, want_nothing
@@ -177,6 +178,7 @@ class Handshake:
         client.session = session
         client.client_id = self.client_id
         client.connected_at = hub.tick()
+        hub.direct_sessions += session.direct is not None
         if session.queued is not None:
             known = hub.index.subscribers.get(self.client_id)
             if known is not None:
@@ -277,6 +279,10 @@ def on_connect(client: Client, packet: Packet) -> None:
     properties = packet.properties or Properties()
     if properties.authentication_method is not None:  # [MQTT-4.12.0-1]
         refuse(client, ReasonCode.BAD_AUTHENTICATION_METHOD, "no enhanced authentication here")
+        return
+    will_refusal = refusal_of_topic(packet.will.topic) if packet.will is not None else None
+    if will_refusal is not None:
+        refuse(client, will_refusal, "no will may be published to that topic")
         return
     if hub.is_redis_away():
         refuse(client, ReasonCode.SERVER_UNAVAILABLE, "the session store is away")

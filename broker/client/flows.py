@@ -1,10 +1,12 @@
-"""Which flow a packet belongs to. PUBLISH and its acknowledgements are not here: `Ingress` takes them."""
+"""Which flow a packet belongs to. The acknowledgements of PUBLISH are not here: `Ingress` takes them,
+and each PUBLISH whose topic does not begin with `$`."""
 
 from collections.abc import Callable, Mapping
 
 from broker.client.client import Client
 from broker.client.closing import on_disconnect
 from broker.client.connecting import on_connect
+from broker.client.publishing import on_publish
 from broker.client.subscribing import on_subscribe, on_unsubscribe
 from broker.mqtt import (
     Auth,
@@ -14,6 +16,7 @@ from broker.mqtt import (
     Pingreq,
     Pingresp,
     ProtocolError,
+    Publish,
     ReasonCode,
     Subscribe,
     Unsubscribe,
@@ -33,6 +36,7 @@ def on_auth(client: Client, packet: Packet) -> None:
 
 HANDLERS: Mapping[type[Packet], Callable[[Client, Packet], None]] = {
     Connect: on_connect,
+    Publish: on_publish,
     Subscribe: on_subscribe,
     Unsubscribe: on_unsubscribe,
     Pingreq: on_pingreq,

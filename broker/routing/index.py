@@ -200,7 +200,8 @@ class _Level:
 class SubscriptionIndex:
     """Topic -> subscriptions.
 
-    `count` is the number of subscriptions of clients. `generation` grows with every change. `version` is how
+    `count`: subscriptions of clients, `direct_count`: of these, those of direct sessions. `generation` grows
+    with every change. `version` is how
     far the cluster's change log has been applied. `incarnation` is this node: its own interest is not in
     here."""
 
@@ -209,6 +210,7 @@ class SubscriptionIndex:
         "_exact",
         "_root",
         "count",
+        "direct_count",
         "generation",
         "incarnation",
         "nodes",
@@ -223,6 +225,7 @@ class SubscriptionIndex:
         self.nodes: dict[str, dict[str, Subscriber]] = {}  # incarnation -> kind of interest -> subscriber
         self.incarnation = incarnation
         self.count = 0
+        self.direct_count = 0
         self.generation = 0
         self.version = ""
         self.shares: dict[str, Share] = {}
@@ -259,6 +262,7 @@ class SubscriptionIndex:
         )
         if old is None and not subscriber.node:
             self.count += 1
+            self.direct_count += subscriber.is_direct
         subscriber.filters[filter] = subscription
         if is_shared(filter):
             self._join(filter[len(SHARE_PREFIX) :], subscription)
@@ -275,6 +279,7 @@ class SubscriptionIndex:
             return False
         if not subscriber.node:
             self.count -= 1
+            self.direct_count -= subscriber.is_direct
         del subscriber.filters[filter]
         if is_shared(filter):
             self._leave(filter[len(SHARE_PREFIX) :], subscriber.key)

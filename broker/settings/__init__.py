@@ -6,9 +6,9 @@ result: rooms get plain values, never the whole settings.
 """
 
 from broker.settings.address import Address, parse_address
+from broker.settings.group import Group
 from broker.settings.model import (
     ClusterSettings,
-    Group,
     LimitSettings,
     MqttSettings,
     NodeSettings,

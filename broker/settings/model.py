@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     InstanceOf,
     PlainSerializer,
@@ -28,6 +26,7 @@ from pydantic_settings import (
 )
 
 from broker.settings.address import Address, parse_address
+from broker.settings.group import Group
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
 DAY_SECONDS = 86_400
@@ -122,12 +121,6 @@ AddressOrOff = Annotated[
 Workers = Annotated[int, BeforeValidator(_parse_workers)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
 ServerReference = Annotated[str | None, BeforeValidator(_parse_server_reference)]
-
-
-class Group(BaseModel):
-    """What the groups of settings share: frozen, and a key that isn't there is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 class NodeSettings(Group):
@@ -333,6 +326,14 @@ class MqttSettings(Group):
         description="Longest Session Expiry Interval in seconds, and what a session of MQTT 3 with Clean"
         " Session 0 gets. Too small: devices that sleep longer lose their messages. Too large:"
         " queues of devices that never come back fill Redis. 4294967295: never.",
+    )
+    sys_interval_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=DAY_SECONDS,
+        description="Seconds between two tellings of the `$SYS` topics; what is told expires after three of"
+        " them. 0: there are none. Too small: some twenty retained messages of each node go to Redis all the"
+        " time. Too large: figures are old, and a node that is gone is seen for long.",
     )
 
 

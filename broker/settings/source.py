@@ -14,7 +14,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as SourceError
 
 from broker.errors import SettingsError
-from broker.settings.model import ENVIRONMENT_PREFIX, Group, Settings
+from broker.settings.group import Group
+from broker.settings.model import ENVIRONMENT_PREFIX, Settings
 
 NOT_SETTINGS = frozenset(
     {"MOORLINE_PURE", "MOORLINE_CONFIG", "MOORLINE_ADMIN_URL", "MOORLINE_LOADTEST_PASSWORD"}

@@ -40,6 +40,7 @@ _FILES: Final = (
     "raise_hi",
     "page",
     "retain",
+    "retained_count",
     "retained_page",
     "replay",
     "due",
