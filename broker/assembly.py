@@ -428,6 +428,7 @@ def _client_settings(settings: Settings) -> ClientSettings:
         queue_limit=settings.session.queue_limit,
         shared_inflight_limit=settings.session.shared_inflight_limit,
         sharing=_sharing(settings),
+        topics=settings.topics,
     )
 
 

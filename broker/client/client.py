@@ -22,6 +22,7 @@ from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
 from broker.session import Clock, Drops, Intake, Outbox, Session, StoredSession, flush_all
+from broker.settings import TopicSettings
 from cluster.pulse import Pulse
 from cluster.store.inbox_records import Command
 from cluster.store.shares import Policy
@@ -52,6 +53,7 @@ class ClientSettings:
     queue_limit: int
     shared_inflight_limit: int
     sharing: Policy
+    topics: TopicSettings
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from broker.client.client import Client
 from broker.client.closing import on_disconnect
 from broker.client.connecting import on_connect
-from broker.client.publishing import on_publish
+from broker.client.delaying import delay
+from broker.client.publishing import DELAYED_PREFIX, begin, refusal_of_topic, refuse
 from broker.client.subscribing import on_subscribe, on_unsubscribe
 from broker.mqtt import (
     Auth,
@@ -27,6 +28,25 @@ from broker.mqtt import (
 def on_pingreq(client: Client, packet: Packet) -> None:
     """[MQTT-3.12.4-1]"""
     client.send(encode(Pingresp(), client.connection.version))
+
+
+def on_publish(client: Client, packet: Packet) -> None:
+    """To a topic that begins with `$`: perhaps to one that means something."""
+    assert isinstance(packet, Publish)
+    session = client.session
+    assert session is not None
+    hub = client.hub
+    refusal = refusal_of_topic(packet.topic)
+    if refusal is None:
+        hub.ingress.publish(session, packet)
+        return
+    hub.ingress.received[packet.qos] += 1
+    if packet.qos and not begin(session, packet):
+        return
+    if packet.topic.startswith(DELAYED_PREFIX) and hub.settings.topics.delayed_maximum_seconds:
+        delay(client, session, packet)
+    else:
+        refuse(client, session, packet, refusal)
 
 
 def on_auth(client: Client, packet: Packet) -> None:

@@ -1,5 +1,5 @@
-"""PUBLISH to a topic that begins with `$`: some of these mean something to the broker, and are no topics that
-clients may use as they like [4.7.2]. All others are handed back to `Ingress`.
+"""Topics that begin with `$`: some of them mean something to the broker, and clients may not publish there as
+they like [4.7.2].
 
 A client is told by PUBACK or PUBREC why its message was not taken. Before MQTT 5 there is no such answer: the
 message is acknowledged and dropped [MQTT-3.3.5-2]; at QoS 0 it is only dropped. Either way that leaves a
@@ -7,31 +7,21 @@ dead letter.
 """
 
 from broker.client.client import Client
-from broker.mqtt import MQTT_5, Packet, ProtocolError, Publish, ReasonCode
+from broker.mqtt import MQTT_5, ProtocolError, Publish, ReasonCode
 from broker.session import Receipt, Session
 
 SYS_PREFIX = "$SYS/"
 """Topics under which nodes tell of themselves."""
-
-
-def on_publish(client: Client, packet: Packet) -> None:
-    """Takes what `Ingress` has left to others."""
-    assert isinstance(packet, Publish)
-    session = client.session
-    assert session is not None
-    refusal = refusal_of_topic(packet.topic)
-    if refusal is not None:
-        client.hub.ingress.received[packet.qos] += 1
-        if packet.qos == 0 or begin(session, packet):
-            refuse(client, session, packet, refusal)
-        return
-    client.hub.ingress.publish(session, packet)
+DELAYED_PREFIX = "$delayed/"
+"""What a message is published to that is to be published later."""
 
 
 def refusal_of_topic(topic: str) -> ReasonCode | None:
-    """Why a client may not publish to this topic, with a will neither; None if it may."""
+    """Why no message may go to this topic; None if it may. A will has a delay of its own."""
     if topic.startswith(SYS_PREFIX) or topic == SYS_PREFIX[:-1]:
         return ReasonCode.NOT_AUTHORIZED
+    if topic.startswith(DELAYED_PREFIX):
+        return ReasonCode.TOPIC_NAME_INVALID
     return None
 
 
@@ -40,6 +30,8 @@ def begin(session: Session, packet: Publish) -> bool:
     Raises ProtocolError if the client exceeds the Receive Maximum."""
     if packet.qos == 2:
         receipt = session.inbound.begin(packet.packet_id)
+        if receipt == Receipt.UNROUTED:  # of another message, as its topic was an ordinary one
+            session.inbound.take_token(packet.packet_id)
         if receipt == Receipt.ROUTED:
             session.published_again(packet.packet_id)
         if receipt in (Receipt.ROUTED, Receipt.PENDING):
@@ -52,8 +44,13 @@ def begin(session: Session, packet: Publish) -> bool:
 
 
 def refuse(client: Client, session: Session, packet: Publish, reason_code: ReasonCode) -> None:
-    """Does not take a message whose exchange has begun."""
+    """Does not take a message, whose exchange, at QoS 1 and 2, has begun."""
     client.hub.drops.add(session.bucket, session.client_id, packet.topic, reason_code.name.lower())
     if packet.qos:
         told = reason_code if session.version == MQTT_5 else ReasonCode.SUCCESS
         session.published(packet.packet_id, packet.qos, told, len(packet.payload))
+
+
+def answer(session: Session, packet: Publish) -> None:
+    """The message is stored: PUBACK or PUBREC."""
+    session.published(packet.packet_id, packet.qos, ReasonCode.SUCCESS, len(packet.payload))

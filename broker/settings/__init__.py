@@ -18,6 +18,7 @@ from broker.settings.model import (
     worker_name,
 )
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
+from broker.settings.topics import TopicSettings
 
 __all__ = [
     "Address",
@@ -29,6 +30,7 @@ __all__ = [
     "RedisSettings",
     "SessionSettings",
     "Settings",
+    "TopicSettings",
     "dump",
     "environment_name",
     "groups",

@@ -27,6 +27,7 @@ from pydantic_settings import (
 
 from broker.settings.address import Address, parse_address
 from broker.settings.group import Group
+from broker.settings.topics import TopicSettings
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
 DAY_SECONDS = 86_400
@@ -484,6 +485,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     session: SessionSettings = Field(default_factory=SessionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    topics: TopicSettings = Field(default_factory=TopicSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
 
     @classmethod

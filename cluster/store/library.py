@@ -43,6 +43,7 @@ _FILES: Final = (
     "retained_count",
     "retained_page",
     "replay",
+    "delay",
     "due",
     "done",
     "letter",

@@ -1,0 +1,140 @@
+"""What the broker makes of topics beyond the specification, on two nodes: publisher on one, subscriber on the
+other."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.mqtt import MQTT_3_1_1, MQTT_5, Properties, Publish, ReasonCode
+from tests.cluster.conftest import running_nodes
+from tests.node.harness import NodeProcess
+from tests.node.redis_server import RedisServer, running_redis
+from tests.node.wire import HOUR, WireClient, connected
+
+LATE_SECONDS = 3.0  # deadlines are looked for once a second
+DELAYED_LIMIT = 4
+ENVIRONMENT = {
+    "MOORLINE_TOPICS__DELAYED_MAXIMUM_SECONDS": "3600",
+    "MOORLINE_TOPICS__DELAYED_LIMIT": str(DELAYED_LIMIT),
+}
+
+Nodes = tuple[NodeProcess, NodeProcess]
+
+
+@pytest.fixture(scope="module")
+def nodes(redis_of_cluster: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    directory = tmp_path_factory.mktemp("nodes")
+    with running_nodes(directory, redis_of_cluster.url, 2, ENVIRONMENT) as (first, second):
+        yield first, second
+
+
+# Delayed publish
+
+
+@pytest.mark.parametrize(
+    ("version", "publishing", "watching"),
+    [(MQTT_5, None, HOUR), (MQTT_5, HOUR, None), (MQTT_3_1_1, None, None), (MQTT_3_1_1, HOUR, HOUR)],
+    ids=["5-direct-stored", "5-stored-direct", "4-direct-direct", "4-stored-stored"],
+)
+def test_a_delayed_message_comes_once_and_in_time(
+    nodes: Nodes, name: str, version: int, publishing: Properties | None, watching: Properties | None
+) -> None:
+    first, second = nodes
+    with (
+        connected(second.port, f"{name}-watcher", properties=watching) as watcher,
+        connected(
+            first.port,
+            f"{name}-publisher",
+            version,
+            clean_start=publishing is None,
+            properties=publishing if version == MQTT_5 else None,
+        ) as publisher,
+    ):
+        watcher.subscribe(f"{name}/#", qos=2)
+        started = time.monotonic()
+        for qos in (0, 1, 2):
+            assert publisher.publish(f"$delayed/1/{name}/{qos}", b"%d" % qos, qos) == 0
+        publisher.disconnect()
+        watcher.assert_silence()
+        received = [watcher.message() for _ in range(3)]
+        assert 1.0 <= time.monotonic() - started <= 1.0 + LATE_SECONDS
+        assert [(each.topic, each.payload, each.qos) for each in received] == [
+            (f"{name}/{qos}", b"%d" % qos, qos) for qos in (0, 1, 2)
+        ]
+        watcher.assert_silence(1.2)
+
+
+def test_all_of_the_message_is_kept(nodes: Nodes, name: str) -> None:
+    properties = Properties(
+        content_type="text/plain", user_property=(("a", "b"),), message_expiry_interval=60
+    )
+    with connected(nodes[0].port, f"{name}-p") as publisher:
+        publisher.publish(f"$delayed/0/{name}", b"kept", 1, retain=True, properties=properties)
+        time.sleep(1.5)
+    with connected(nodes[1].port, f"{name}-w") as watcher:
+        watcher.subscribe(name, qos=1)
+        publish = watcher.message()
+    assert (publish.payload, publish.qos, publish.retain) == (b"kept", 1, True)
+    assert publish.properties is not None
+    assert publish.properties.content_type == "text/plain"
+    assert publish.properties.user_property == (("a", "b"),)
+    assert 0 < (publish.properties.message_expiry_interval or 0) <= 60
+
+
+@pytest.mark.parametrize(
+    ("topic", "code"),
+    [
+        ("$delayed/1", ReasonCode.TOPIC_NAME_INVALID),
+        ("$delayed/1/", ReasonCode.TOPIC_NAME_INVALID),
+        ("$delayed//t", ReasonCode.TOPIC_NAME_INVALID),
+        ("$delayed/-1/t", ReasonCode.TOPIC_NAME_INVALID),
+        ("$delayed/1.5/t", ReasonCode.TOPIC_NAME_INVALID),
+        ("$delayed/\u0661/t", ReasonCode.TOPIC_NAME_INVALID),
+        ("$delayed/1/$delayed/1/t", ReasonCode.TOPIC_NAME_INVALID),
+        ("$delayed/1/$SYS/t", ReasonCode.NOT_AUTHORIZED),
+        ("$delayed/3601/t", ReasonCode.QUOTA_EXCEEDED),
+    ],
+)
+def test_what_is_not_delayed(nodes: Nodes, topic: str, code: ReasonCode) -> None:
+    with (
+        connected(nodes[0].port, "refused") as client,
+        connected(nodes[0].port, "old", MQTT_3_1_1, clean_start=False) as old,
+    ):
+        for qos in (0, 1, 2):
+            assert client.publish(topic, b"", qos) == (code if qos else 0)
+            assert old.publish(topic, b"", qos) == 0
+        old.assert_silence()
+
+
+def test_a_client_may_have_so_many_waiting(nodes: Nodes, name: str) -> None:
+    with connected(nodes[0].port, f"{name}-p") as publisher:
+        codes = [publisher.publish(f"$delayed/3600/{name}", b"", 2) for _ in range(DELAYED_LIMIT + 1)]
+        assert codes == [0] * DELAYED_LIMIT + [ReasonCode.QUOTA_EXCEEDED]
+    with connected(nodes[0].port, f"{name}-other") as other:
+        assert other.publish(f"$delayed/3600/{name}", b"", 2) == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_delayed_message_outlives_both_nodes(tmp_path: Path) -> None:
+    """kill -9 of the node that has taken it, and of the other one when its time comes."""
+    with (
+        running_redis(tmp_path / "redis") as server,
+        running_nodes(tmp_path, server.url, 2, ENVIRONMENT) as (first, second),
+    ):
+        with connected(second.port, "watcher", properties=HOUR) as watcher:
+            watcher.subscribe("t", qos=2)
+        with connected(first.port, "publisher", properties=HOUR) as publisher:
+            assert publisher.publish("$delayed/2/t", b"later", 2) == 0
+            first.kill()
+        time.sleep(1.0)
+        second.restart()
+        with WireClient(second.port) as watcher:
+            watcher.connect("watcher", clean_start=False, properties=HOUR)
+            assert watcher.message().payload == b"later"
+            watcher.assert_silence(1.5)
+        with WireClient(second.port) as publisher:
+            publisher.connect("publisher", clean_start=False, properties=HOUR)
+            publisher.send(Publish("other", b"", 0, False, False, 0, None))
+            publisher.assert_silence()
