@@ -22,6 +22,7 @@ from broker.client import (
     DeadlineWheel,
     Fights,
     Hub,
+    Rewriting,
     Shedder,
     SysTopics,
     drop_rows,
@@ -387,6 +388,7 @@ def _hub(
         is_redis_away=around.watch.is_away_too_long,
         transmit=transmit,
         on_command=on_command,
+        rewriting=Rewriting(settings.topics.rewrite) if settings.topics.rewrite else None,
     )
 
 

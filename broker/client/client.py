@@ -17,6 +17,7 @@ from typing import Final
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.members import Members, Membership
+from broker.client.rewriting import Rewriting
 from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode, State
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -89,6 +90,7 @@ class Hub:
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
     direct_sessions: int = 0
+    rewriting: Rewriting | None = None
     is_stopping: bool = False
     flush_scheduled: bool = False
     members: Members = field(default_factory=Members)
@@ -179,6 +181,7 @@ class Client:
         "session",
         "subscriber",
         "transport",
+        "username",
     )
 
     def __init__(self, hub: Hub) -> None:
@@ -190,6 +193,7 @@ class Client:
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
         self.client_id = ""
+        self.username = ""
         self.epoch = 0  # of our claim, 0 before it is answered
         self.memberships: dict[str, Membership] = {}  # by group
         self.interests: set[str] = set()  # what we count for in hub.interest
@@ -336,6 +340,8 @@ class Client:
         position = 0
         end = len(packets)
         hub.counters.packets_received += end
+        if hub.rewriting is not None:
+            packets = hub.rewriting.packets(packets, self.client_id, self.username)
         while position < end and not self.is_closed:
             if self.session is not None:
                 position = hub.ingress.receive(self.session, packets, position)

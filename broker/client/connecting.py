@@ -17,6 +17,7 @@ from broker.client.closing import drop_rows, give_back
 from broker.client.publishing import refusal_of_topic
 from broker.client.replaying import resume_replays
 from broker.client.sharing import join_group
+from broker.client.subscribing import subscribe_on_connect
 from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode, encode, is_shared
@@ -196,6 +197,7 @@ class Handshake:
                 "epoch": claim.epoch,
             },
         )
+        subscribe_on_connect(client)
         if session.queued is not None:
             session.queued.resend_pubrels()
             resume_replays(client, claim.replays)
@@ -289,6 +291,7 @@ def on_connect(client: Client, packet: Packet) -> None:
         return
     client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
     client.client_id = client_id
+    client.username = packet.username or ""
     if packet.version == MQTT_5:
         expiry = min(properties.session_expiry_interval or 0, settings.session_expiry_maximum_seconds)
     else:

@@ -6,11 +6,13 @@ only learns that this node is interested. Retained messages are read after the r
 subscriber gets the retained or the live message, never neither.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from broker.client.client import Client
 from broker.client.replaying import Replay, start_replays
+from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_group
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
@@ -56,24 +58,64 @@ def on_subscribe(client: Client, packet: Packet) -> None:
     session = client.session
     assert session is not None
     identifiers = packet.properties.subscription_identifier if packet.properties is not None else ()
-    identifier = identifiers[0] if identifiers else 0
+    _subscribe(client, session, packet.subscriptions, identifiers[0] if identifiers else 0, packet.packet_id)
+
+
+def subscribe_on_connect(client: Client) -> None:
+    """Makes the subscriptions that every client has (`topics.auto_subscribe`), unless the session has them
+    already. Nobody has asked for them, so nobody is answered."""
+    session = client.session
+    assert session is not None
+    held = client.subscriber.filters if client.subscriber is not None else {}
+    requests = []
+    for each in client.hub.settings.topics.auto_subscribe:
+        filter = _for_client(client, each.filter)
+        if filter is None:
+            extra = {"client_id": client.client_id, "filter": each.filter}
+            logger.warning("no subscription is made, as the name of the client does not fit", extra=extra)
+            continue
+        request = SubscriptionRequest(
+            filter, each.qos, each.no_local, each.retain_as_published, each.retain_handling
+        )
+        known = held.get(filter)
+        if known is None or known.options != _pack(request, 0):
+            requests.append(request)
+    if requests:
+        _subscribe(client, session, requests, 0, 0)
+
+
+def _for_client(client: Client, filter: str) -> str | None:
+    """A filter with the names of this client; None if it has none, or one with wildcards in it."""
+    names = {"%c": client.client_id, "%u": client.username}
+    if not all(is_harmless(name) for place, name in names.items() if place in filter):
+        return None
+    return re.sub("%[cu]", lambda place: names[place[0]], filter)
+
+
+def _pack(request: SubscriptionRequest, identifier: int) -> bytes:
+    return records.pack_options(
+        request.qos, request.no_local, request.retain_as_published, request.retain_handling, identifier
+    )
+
+
+def _subscribe(
+    client: Client,
+    session: Session,
+    requests: Sequence[SubscriptionRequest],
+    identifier: int,
+    packet_id: int,
+) -> None:
+    """Subscribes to what is acceptable, then answers; `packet_id` 0: nobody is answered."""
     reason_codes: list[int] = []
     asked: list[_Asked] = []
-    for request in packet.subscriptions:
+    for request in requests:
         refusal = _refusal(client, request.filter, len(asked))
         reason_codes.append(refusal if refusal is not None else request.qos)
         if refusal is None:
-            options = records.pack_options(
-                request.qos,
-                request.no_local,
-                request.retain_as_published,
-                request.retain_handling,
-                identifier,
-            )
-            asked.append(_Asked(request, identifier, options))
-    suback = Suback(packet.packet_id, reason_codes)
+            asked.append(_Asked(request, identifier, _pack(request, identifier)))
+    suback = Suback(packet_id, reason_codes)
     if not asked:
-        client.send(encode(suback, session.version))
+        _answer(client, suback)
     elif session.queued is None:
         _subscribe_direct(client, asked, suback)
     else:
@@ -125,7 +167,7 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
             _refuse_all(client, suback, failure)
         elif not client.is_closed:
             replays = [_add_direct(client, subscriber, each) for each in asked]
-            client.send(encode(suback, client.connection.version))
+            _answer(client, suback)
             start_replays(client, [replay for replay in replays if replay is not None])
             _join_groups(client, asked)
             hub.after_input()
@@ -205,7 +247,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
         _bind(client, session)
         for each, field in zip(asked, fields, strict=True):
             want_only(client, each.request.filter, field)
-        client.send(encode(suback, session.version))
+        _answer(client, suback)
         start_replays(client, replays)
         _join_groups(client, asked)
 
@@ -282,12 +324,20 @@ def _replay_of(request: SubscriptionRequest) -> int:
     return _REPLAY_OF_RETAIN_HANDLING[request.retain_handling]
 
 
+def _answer(client: Client, suback: Suback) -> None:
+    if suback.packet_id:
+        client.send(encode(suback, client.connection.version))
+    elif max(suback.reason_codes) >= ReasonCode.UNSPECIFIED_ERROR:
+        extra = {"client_id": client.client_id, "reason_codes": suback.reason_codes}
+        logger.warning("not all subscriptions could be made that each client has", extra=extra)
+
+
 def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
     if client.is_closed:
         return
     code = ReasonCode.QUOTA_EXCEEDED if isinstance(error, RedisFull) else ReasonCode.UNSPECIFIED_ERROR
     codes: list[int] = [code if granted < 0x80 else granted for granted in suback.reason_codes]
-    client.send(encode(Suback(suback.packet_id, codes), client.connection.version))
+    _answer(client, Suback(suback.packet_id, codes))
     client.hub.after_input()
 
 

@@ -18,16 +18,18 @@ from broker.settings.model import (
     worker_name,
 )
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
-from broker.settings.topics import TopicSettings
+from broker.settings.topics import AutoSubscription, RewriteRule, TopicSettings
 
 __all__ = [
     "Address",
+    "AutoSubscription",
     "ClusterSettings",
     "Group",
     "LimitSettings",
     "MqttSettings",
     "NodeSettings",
     "RedisSettings",
+    "RewriteRule",
     "SessionSettings",
     "Settings",
     "TopicSettings",

@@ -1,8 +1,67 @@
 """The group of settings for what the broker makes of topics beyond the specification."""
 
-from pydantic import Field
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
 
 from broker.settings.group import Group
+
+RULES_MAXIMUM = 100
+_LENGTH_MAXIMUM = 65_535
+_CAPTURE = re.compile(r"\$([0-9]+)")
+_FILTER = re.compile(r"(?:(?:\+|[^+#/\0]*)/)*(?:\+|#|[^+#/\0]*)")
+
+
+class RewriteRule(Group):
+    """One of `topics.rewrite`. The rule holds for topics, filters or both, of which all of the text matches
+    `pattern`; in `target` $1 to $9 are its groups, %c the Client Identifier and %u the user name."""
+
+    action: Literal["publish", "subscribe", "all"] = "all"
+    pattern: str = Field(min_length=1, max_length=1000)
+    target: str = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"pattern: not a regular expression: {error}") from None
+        wrong = [number for number in _CAPTURE.findall(self.target) if not 1 <= int(number) <= min(groups, 9)]
+        if wrong:
+            raise ValueError(f"target: ${wrong[0]}, but the pattern has {groups} groups")
+        if "\0" in self.target:
+            raise ValueError("target: no topic has a NUL in it")
+        if self.action != "subscribe":
+            if "+" in self.target or "#" in self.target:
+                raise ValueError("target: no message can be published to a topic with + or #")
+            if self.target.startswith("$SYS/"):
+                raise ValueError("target: no message can be published to $SYS")
+        return self
+
+
+class AutoSubscription(Group):
+    """One of `topics.auto_subscribe`: a Topic Filter, in which %c is the Client Identifier and %u the user
+    name, with its options."""
+
+    filter: str = Field(min_length=1, max_length=_LENGTH_MAXIMUM)
+    qos: int = Field(default=0, ge=0, le=2)
+    no_local: bool = False
+    retain_as_published: bool = False
+    retain_handling: int = Field(default=0, ge=0, le=2)
+
+    @field_validator("filter")
+    @classmethod
+    def _is_valid(cls, filter: str) -> str:
+        if not _FILTER.fullmatch(filter):
+            raise ValueError(f"{filter!r} is not a Topic Filter")
+        return filter
+
+    @model_validator(mode="after")
+    def _shared_is_never_local(self) -> Self:
+        if self.no_local and self.filter.startswith("$share/"):
+            raise ValueError("no_local is not for shared subscriptions")
+        return self
 
 
 class TopicSettings(Group):
@@ -23,4 +82,21 @@ class TopicSettings(Group):
         le=1_000_000,
         description="Delayed messages of one client that wait; further ones are refused (0x97). Too small: a"
         " client that plans a day ahead can't. Too large: a faulty one fills Redis.",
+    )
+    rewrite: tuple[RewriteRule, ...] = Field(
+        default=(),
+        max_length=RULES_MAXIMUM,
+        description="Rules that change topics before anything else looks at them: tables with `action`"
+        " (`publish`, `subscribe` or `all`, the default), `pattern` (a regular expression for the whole topic"
+        " or filter) and `target` ($1 to $9: its groups, %c: Client Identifier, %u: user name). The first one"
+        " that matches counts. In a variable it is JSON. Each rule takes about a microsecond of each message;"
+        " a pattern that backtracks without end holds up everybody.",
+    )
+    auto_subscribe: tuple[AutoSubscription, ...] = Field(
+        default=(),
+        max_length=RULES_MAXIMUM,
+        description="Subscriptions that each client has from its CONNECT on: tables with `filter` (%c: Client"
+        " Identifier, %u: user name), `qos`, `no_local`, `retain_as_published` and `retain_handling`. In a"
+        " variable it is JSON. A wide filter at QoS 1 or 2: every persistent session gets, and keeps, all of"
+        " it.",
     )

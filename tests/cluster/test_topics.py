@@ -1,13 +1,14 @@
 """What the broker makes of topics beyond the specification, on two nodes: publisher on one, subscriber on the
 other."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from broker.mqtt import MQTT_3_1_1, MQTT_5, Properties, Publish, ReasonCode
+from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Connect, Properties, Publish, ReasonCode, Will
 from tests.cluster.conftest import running_nodes
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer, running_redis
@@ -18,6 +19,16 @@ DELAYED_LIMIT = 4
 ENVIRONMENT = {
     "MOORLINE_TOPICS__DELAYED_MAXIMUM_SECONDS": "3600",
     "MOORLINE_TOPICS__DELAYED_LIMIT": str(DELAYED_LIMIT),
+    "MOORLINE_TOPICS__REWRITE": json.dumps(
+        [
+            {"pattern": "old/([^/]+)/(.+)", "target": "new/$2/$1"},
+            {"action": "publish", "pattern": "to-own", "target": "own/%c/%u"},
+            {"action": "subscribe", "pattern": "my-own/(.*)", "target": "own/%c/$1"},
+        ]
+    ),
+    "MOORLINE_TOPICS__AUTO_SUBSCRIBE": json.dumps(
+        [{"filter": "for/%c/#", "qos": 1, "retain_as_published": True}, {"filter": "users/%u", "qos": 2}]
+    ),
 }
 
 Nodes = tuple[NodeProcess, NodeProcess]
@@ -138,3 +149,111 @@ def test_a_delayed_message_outlives_both_nodes(tmp_path: Path) -> None:
             publisher.connect("publisher", clean_start=False, properties=HOUR)
             publisher.send(Publish("other", b"", 0, False, False, 0, None))
             publisher.assert_silence()
+
+
+# Rewrite rules
+
+
+@pytest.mark.parametrize("properties", [None, HOUR], ids=["direct", "stored"])
+def test_topics_and_filters_are_rewritten(nodes: Nodes, name: str, properties: Properties | None) -> None:
+    first, second = nodes
+    with (
+        connected(second.port, f"{name}-w", properties=properties) as watcher,
+        connected(second.port, f"{name}-s") as sharing,
+        connected(first.port, f"{name}-p") as publisher,
+    ):
+        watcher.subscribe(f"old/+/{name}", qos=2)
+        sharing.subscribe(f"$share/{name}/old/+/{name}", qos=1)
+        publisher.publish(f"old/a/{name}", b"1", 2)
+        publisher.publish(f"new/{name}/b", b"2", 1)
+        publisher.publish(f"$delayed/0/old/c/{name}", b"3", 1)
+        expected = [f"new/{name}/{place}" for place in "abc"]
+        assert [watcher.message().topic for _ in expected] == expected
+        assert [sharing.message().topic for _ in expected] == expected
+        assert watcher.unsubscribe(f"old/+/{name}").reason_codes == [0]
+        assert publisher.publish(f"new/{name}", b"", 1) == ReasonCode.NO_MATCHING_SUBSCRIBERS
+
+
+def test_a_will_is_rewritten(nodes: Nodes, name: str) -> None:
+    with connected(nodes[1].port, f"{name}-w") as watcher:
+        watcher.subscribe(f"new/{name}/will")
+        connected(nodes[0].port, f"{name}-p", will=Will(f"old/will/{name}", b"", 0, False, None)).close()
+        assert watcher.message().topic == f"new/{name}/will"
+
+
+def test_names_of_clients_in_rules(nodes: Nodes) -> None:
+    with (
+        connected(nodes[1].port, "me") as me,
+        connected(nodes[1].port, "+") as everybody,
+        connected(nodes[1].port, "watcher") as watcher,
+        WireClient(nodes[0].port) as named,
+    ):
+        me.subscribe("my-own/#", qos=1)
+        everybody.subscribe("my-own/#", qos=1)  # no rule lets it see what others have
+        named.send(Connect("me-too", MQTT_5, True, 0, "user", None, None, None))
+        assert named.expect(Connack).reason_code == 0
+        watcher.subscribe("own/#", qos=1)
+        for qos in (1, 2, 0):  # of a subscription elsewhere a node learns with its next batch
+            named.publish("to-own", b"%d" % qos, qos)
+        assert [watcher.message().topic for _ in range(3)] == ["own/me-too/user"] * 3
+        assert me.publish("to-own", b"", 1) == ReasonCode.NO_MATCHING_SUBSCRIBERS  # it has no user name
+        assert named.publish("own/me/x", b"", 1) == 0
+        assert watcher.message().topic == me.message().topic == "own/me/x"
+        everybody.assert_silence()
+
+
+# Subscriptions that every client has
+
+
+@pytest.mark.parametrize(
+    ("version", "properties"), [(MQTT_3_1_1, None), (MQTT_5, None), (MQTT_5, HOUR)], ids=["4", "5", "stored"]
+)
+def test_each_client_has_its_subscriptions(
+    nodes: Nodes, name: str, version: int, properties: Properties | None
+) -> None:
+    first, second = nodes
+    with (
+        connected(second.port, f"{name}-p") as publisher,
+        connected(first.port, f"{name}-w", version, properties=properties) as watcher,
+    ):
+        deadline = time.monotonic() + LATE_SECONDS
+        while publisher.publish(f"for/{name}-w/a", b"1", 1) == ReasonCode.NO_MATCHING_SUBSCRIBERS:
+            assert time.monotonic() < deadline
+        publisher.publish(f"for/{name}-w/b", b"3", 2, retain=True)
+        received = [watcher.message() for _ in range(2)]
+        assert [(each.payload, each.qos, each.retain) for each in received] == [
+            (b"1", 1, False),
+            (b"3", 1, True),
+        ]
+        watcher.publish(f"for/{name}-p/a", b"2", 1)
+        assert publisher.message().payload == b"2"
+        watcher.assert_silence()
+        watcher.unsubscribe(f"for/{name}-w/#")
+        publisher.publish(f"for/{name}-w/a", b"", 1)
+        watcher.assert_silence()
+
+
+def test_a_session_that_goes_on_keeps_them_as_they_are(nodes: Nodes, name: str) -> None:
+    """No retained message comes a second time; what came while it was away comes."""
+    with connected(nodes[1].port, f"{name}-p") as publisher:
+        publisher.publish(f"for/{name}-w/kept", b"kept", 1, retain=True)
+        with connected(nodes[0].port, f"{name}-w", properties=HOUR) as watcher:
+            assert watcher.message().payload == b"kept"
+            watcher.assert_silence(0.2)
+        publisher.publish(f"for/{name}-w/a", b"away", 1)
+        with WireClient(nodes[1].port) as watcher:
+            watcher.connect(f"{name}-w", clean_start=False, properties=HOUR)
+            assert watcher.message().payload == b"away"
+            watcher.assert_silence(0.3)
+
+
+def test_a_name_with_wildcards_gets_none(nodes: Nodes) -> None:
+    with (
+        connected(nodes[0].port, "#") as greedy,
+        connected(nodes[0].port, "modest") as modest,
+        connected(nodes[0].port, "publisher") as publisher,
+    ):
+        modest.subscribe("for/modest/x", qos=1)
+        assert publisher.publish("for/modest/x", b"", 1) == 0
+        modest.message()
+        greedy.assert_silence(0.3)
