@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from broker.client.client import Client
+from broker.client.excluding import free_exclusive, take_exclusive
 from broker.client.replaying import Replay, start_replays
 from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_group
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
+    EXCLUSIVE_PREFIX,
+    SHARE_PREFIX,
     InvalidTopicFilter,
     Packet,
     ReasonCode,
@@ -25,8 +28,11 @@ from broker.mqtt import (
     Unsuback,
     Unsubscribe,
     encode,
+    is_exclusive,
     is_shared,
+    is_valid_topic_filter,
     parse_filter,
+    without_exclusive,
 )
 from broker.observability.logs import get_logger
 from broker.routing import Subscriber
@@ -38,6 +44,7 @@ from cluster.store.lane import Reply
 NO_REPLAY, REPLAY_IF_NEW, REPLAY = 0, 1, 2
 _REPLAY_OF_RETAIN_HANDLING = (REPLAY, REPLAY_IF_NEW, NO_REPLAY)
 _NO_SUBSCRIPTION_EXISTED = 0x11
+_NOT_EXCLUSIVE = (SHARE_PREFIX, EXCLUSIVE_PREFIX)  # what has a meaning of its own
 _WAITING_BYTES = 1024  # what a filter takes, roughly, while it waits for the store
 
 logger = get_logger(__name__)
@@ -113,13 +120,30 @@ def _subscribe(
         reason_codes.append(refusal if refusal is not None else request.qos)
         if refusal is None:
             asked.append(_Asked(request, identifier, _pack(request, identifier)))
-    suback = Suback(packet_id, reason_codes)
-    if not asked:
-        _answer(client, suback)
-    elif session.queued is None:
-        _subscribe_direct(client, asked, suback)
-    else:
-        _subscribe_stored(client, session, asked, suback)
+
+    def taken(refused: set[str]) -> None:
+        """What is exclusive is ours, but for these."""
+        session.intake.release(_WAITING_BYTES * len(asked))
+        codes = [
+            ReasonCode.QUOTA_EXCEEDED if request.filter in refused else code
+            for request, code in zip(requests, reason_codes, strict=True)
+        ]
+        rest = [each for each in asked if each.request.filter not in refused]
+        suback = Suback(packet_id, codes)
+        if client.is_closed:
+            if session.queued is None:  # it has ended before it could have any of them
+                filters = [each.request.filter for each in rest]
+                free_exclusive(client.hub, client.client_id, session.epoch, filters, _nothing)
+        elif not rest:
+            _answer(client, suback)
+            client.hub.after_input()
+        elif session.queued is None:
+            _subscribe_direct(client, rest, suback)
+        else:
+            _subscribe_stored(client, session, rest, suback)
+
+    session.intake.hold(_WAITING_BYTES * len(asked))
+    take_exclusive(client, [each.request.filter for each in asked], taken)
 
 
 def on_unsubscribe(client: Client, packet: Packet) -> None:
@@ -139,12 +163,19 @@ def _refusal(client: Client, filter: str, asked: int) -> ReasonCode | None:
         _, name = parse_filter(filter)
     except InvalidTopicFilter:
         return ReasonCode.TOPIC_FILTER_INVALID
+    if is_exclusive(name) and not (settings.topics.exclusive and _may_be_exclusive(filter)):
+        return ReasonCode.TOPIC_FILTER_INVALID
     if name.count("/") >= settings.topic_levels_maximum:
         return ReasonCode.TOPIC_FILTER_INVALID
     held = client.subscriber.filters if client.subscriber is not None else {}
     if filter not in held and len(held) + asked >= settings.subscriptions_maximum:
         return ReasonCode.QUOTA_EXCEEDED
     return None
+
+
+def _may_be_exclusive(filter: str) -> bool:
+    matched = without_exclusive(filter)
+    return is_valid_topic_filter(matched) and not is_shared(filter) and not matched.startswith(_NOT_EXCLUSIVE)
 
 
 # Direct sessions
@@ -207,7 +238,13 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
         client.hub.index.remove(subscriber, filter, held.stamp)
         want_only(client, filter, None)
         leave_group(client, filter)
-    client.send(encode(Unsuback(packet.packet_id, reason_codes), client.connection.version))
+    unsuback = Unsuback(packet.packet_id, reason_codes)
+
+    def freed() -> None:
+        client.send(encode(unsuback, client.connection.version))
+        client.hub.after_input()
+
+    free_exclusive(client.hub, client.client_id, client.epoch, packet.filters, freed)
 
 
 # Persistent sessions
@@ -278,7 +315,12 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
         for filter in packet.filters:
             want_only(client, filter, None)
             leave_group(client, filter)
-        client.send(encode(unsuback, session.version))
+
+        def freed() -> None:
+            client.send(encode(unsuback, session.version))
+            hub.after_input()
+
+        free_exclusive(hub, client.client_id, session.epoch, packet.filters, freed)
 
     request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
     session.intake.hold(_WAITING_BYTES * len(packet.filters))
@@ -345,3 +387,7 @@ def _close_unstored(client: Client, error: Exception) -> None:
     """The session has the change, the rows don't: the next claim repairs that. No SUBACK was sent."""
     logger.error("rows not written: %s", error, extra={"client_id": client.client_id})
     client.close(ReasonCode.UNSPECIFIED_ERROR, "the session store refused the change")
+
+
+def _nothing() -> None:
+    """Nobody waits for what the client has not got."""

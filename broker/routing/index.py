@@ -8,7 +8,7 @@ of each other node are interested in: such a node is a subscriber, too, one for 
 from collections.abc import Sequence
 from typing import Final
 
-from broker.mqtt import SHARE_PREFIX, is_shared
+from broker.mqtt import SHARE_PREFIX, is_exclusive, is_shared, without_exclusive
 from broker.session import Session
 from cluster.store.keys import bucket_of
 
@@ -267,8 +267,9 @@ class SubscriptionIndex:
         if is_shared(filter):
             self._join(filter[len(SHARE_PREFIX) :], subscription)
         else:
-            self._place(filter)[subscriber.key] = subscription
-            self._changed(filter)
+            matched, key = _place_of(filter, subscriber.key)
+            self._place(matched)[key] = subscription
+            self._changed(matched)
         return True
 
     def remove(self, subscriber: Subscriber, filter: str, stamp: int) -> bool:
@@ -284,8 +285,9 @@ class SubscriptionIndex:
         if is_shared(filter):
             self._leave(filter[len(SHARE_PREFIX) :], subscriber.key)
         else:
-            self._unplace(filter, subscriber.key)
-            self._changed(filter)
+            matched, key = _place_of(filter, subscriber.key)
+            self._unplace(matched, key)
+            self._changed(matched)
         self.forget_if_unused(subscriber)
         return True
 
@@ -417,6 +419,12 @@ def _is_keeper(member: Subscription) -> bool:
 def _filter_of(name: str) -> str:
     """What topics are matched with, of `group/filter`."""
     return name.partition("/")[2]
+
+
+def _place_of(filter: str, key: str) -> tuple[str, str]:
+    """What topics are matched with, and the subscriber's key there: it may have an exclusive subscription
+    beside an ordinary one to the same filter."""
+    return (without_exclusive(filter), "\0x" + key) if is_exclusive(filter) else (filter, key)
 
 
 def merge(overlapping: Sequence[Subscription]) -> Subscription:

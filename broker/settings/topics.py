@@ -100,3 +100,9 @@ class TopicSettings(Group):
         " variable it is JSON. A wide filter at QoS 1 or 2: every persistent session gets, and keeps, all of"
         " it.",
     )
+    exclusive: bool = Field(
+        default=False,
+        description="Let clients subscribe to `$exclusive/<filter>`, which one client at a time may have in"
+        " the whole cluster; others are refused (0x97). Otherwise such filters are invalid (0x8F). A"
+        " persistent session keeps what it has while its client is away.",
+    )

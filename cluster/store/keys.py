@@ -83,6 +83,11 @@ def share_members(prefix: str, bucket: int, name: str) -> str:
     return f"{prefix}{{{bucket}}}:member:{escape(name)}"
 
 
+def exclusive(prefix: str, bucket: int) -> str:
+    """Hash: filter of an exclusive subscription -> "<epoch>:<client>" of who has it."""
+    return f"{prefix}{{{bucket}}}:exclusive"
+
+
 def will(prefix: str, bucket: int, client_id: str, epoch: int) -> str:
     """String: the will of one connection (`records.unpack_will`)."""
     return f"{prefix}{{{bucket}}}:will:{escape(client_id)}:{epoch}"

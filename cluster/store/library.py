@@ -31,6 +31,7 @@ _FILES: Final = (
     "enqueue",
     "ack",
     "share",
+    "exclusive",
     "release",
     "complete",
     "receive",

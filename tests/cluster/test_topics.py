@@ -18,6 +18,7 @@ LATE_SECONDS = 3.0  # deadlines are looked for once a second
 DELAYED_LIMIT = 4
 ENVIRONMENT = {
     "MOORLINE_TOPICS__DELAYED_MAXIMUM_SECONDS": "3600",
+    "MOORLINE_TOPICS__EXCLUSIVE": "true",
     "MOORLINE_TOPICS__DELAYED_LIMIT": str(DELAYED_LIMIT),
     "MOORLINE_TOPICS__REWRITE": json.dumps(
         [
@@ -257,3 +258,96 @@ def test_a_name_with_wildcards_gets_none(nodes: Nodes) -> None:
         assert publisher.publish("for/modest/x", b"", 1) == 0
         modest.message()
         greedy.assert_silence(0.3)
+
+
+# Exclusive subscriptions
+
+LIVES = pytest.mark.parametrize("properties", [None, HOUR], ids=["direct", "stored"])
+TAKEN = [ReasonCode.QUOTA_EXCEEDED]
+
+
+@LIVES
+def test_one_client_at_a_time_has_it(nodes: Nodes, name: str, properties: Properties | None) -> None:
+    """Until it unsubscribes; others may have the same filter in the ordinary way."""
+    first, second = nodes
+    filter = f"$exclusive/{name}/+"
+    with (
+        connected(first.port, f"{name}-a", properties=properties) as a,
+        connected(second.port, f"{name}-b", properties=properties) as b,
+        connected(second.port, f"{name}-p") as publisher,
+    ):
+        publisher.publish(f"{name}/kept", b"kept", 1, retain=True)
+        assert a.subscribe(filter, qos=1).reason_codes == [1]
+        assert a.message().payload == b"kept"
+        assert b.subscribe(filter, f"{name}/x", qos=1).reason_codes == [*TAKEN, 1]
+        assert a.subscribe(filter, qos=1, retain_handling=2).reason_codes == [1]
+        publisher.publish(f"{name}/x", b"1", 1)
+        assert a.message().payload == b.message().payload == b"1"
+        publisher.publish(f"{name}/y", b"2", 1)
+        assert a.message().payload == b"2"
+        b.assert_silence()
+        assert a.unsubscribe(filter).reason_codes == [0]
+        assert b.subscribe(filter, qos=1, retain_handling=2).reason_codes == [1]
+        publisher.publish(f"{name}/x", b"3", 1)  # one copy, though it has two subscriptions
+        publisher.publish(f"{name}/y", b"4", 1)
+        assert b.payloads(2) == [b"3", b"4"]
+        assert b.unsubscribe(filter).reason_codes == [0]
+        publisher.publish(f"{name}/x", b"5", 1)
+        publisher.publish(f"{name}/y", b"6", 1)
+        assert b.message().payload == b"5"
+        a.assert_silence()
+        b.assert_silence()
+
+
+def test_it_ends_with_the_session(nodes: Nodes, name: str) -> None:
+    first, second = nodes
+    filter = f"$exclusive/{name}"
+    with connected(second.port, f"{name}-b") as b:
+        with connected(first.port, f"{name}-direct") as direct:
+            direct.subscribe(filter)
+            assert b.subscribe(filter).reason_codes == TAKEN
+            direct.disconnect()
+        assert b.subscribe(filter).reason_codes == [0]
+        b.unsubscribe(filter)
+        with connected(first.port, f"{name}-stored", properties=HOUR) as stored:
+            stored.subscribe(filter)
+            stored.disconnect()
+        assert b.subscribe(filter).reason_codes == TAKEN  # it may come back
+        with connected(second.port, f"{name}-stored", clean_start=True):
+            assert b.subscribe(filter).reason_codes == [0]
+
+
+@pytest.mark.parametrize(
+    "filter", ["$exclusive/", "$exclusive/$share/g/a", "$exclusive/$exclusive/a", "$share/g/$exclusive/a"]
+)
+def test_no_exclusive_filter(nodes: Nodes, filter: str) -> None:
+    with connected(nodes[0].port, "client") as client:
+        assert client.subscribe(filter).reason_codes == [ReasonCode.TOPIC_FILTER_INVALID]
+
+
+@pytest.mark.timeout(60)
+def test_a_killed_node_frees_it(tmp_path: Path) -> None:
+    """What had a direct session there, as soon as the others have found the node dead; a persistent session
+    keeps it."""
+    with (
+        running_redis(tmp_path / "redis") as server,
+        running_nodes(tmp_path, server.url, 2, ENVIRONMENT) as (first, second),
+        connected(second.port, "b") as b,
+    ):
+        with (
+            connected(first.port, "direct") as direct,
+            connected(first.port, "stored", properties=HOUR) as stored,
+        ):
+            direct.subscribe("$exclusive/d")
+            stored.subscribe("$exclusive/s")
+            first.kill()
+        deadline = time.monotonic() + 20.0
+        while b.subscribe("$exclusive/d").reason_codes == TAKEN:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert b.subscribe("$exclusive/s").reason_codes == TAKEN
+        with WireClient(second.port) as stored:
+            assert stored.connect("stored", clean_start=False, properties=HOUR).session_present
+            b.publish("s", b"still mine")
+            assert stored.message().payload == b"still mine"
+            assert b.subscribe("$exclusive/s").reason_codes == TAKEN
