@@ -10,11 +10,15 @@
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
+#   make upgrade        ten rolls to this release and back under traffic, three nodes (make upgrade ARGS="--rounds 50")
 #   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
+#   make image          the container image               (make image BUILDER="podman build" IMAGE=moorline:1)
+#   make containers     that image under test: rolled, killed and partitioned behind HAProxy, the short form
+#   make rolling        the long form with 2,000 clients, docs/rolling.md
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
 #   make docs           docs/configuration.md from the settings; README and schema of the Helm chart
 #   make golden         what the Helm chart renders, tests/helm/golden
-#   make lock           requirements.lock from pyproject.toml
+#   make lock           requirements.lock from pyproject.toml, and what the image takes of it
 #   make ci             what CI does
 
 # A suite starts hundreds of nodes: none should compile our sources again, whatever the environment says.
@@ -34,14 +38,20 @@ BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
 
-.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect build docs golden lock \
-  ci clean
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILDER ?= docker build
+BASE_IMAGE ?= python:3.13-slim
+IMAGE ?= moorline:$(VERSION)
+IMAGE_ARGS ?=
+
+.PHONY: run test test-compiled lint coverage bench bench-across subscribe chaos shared reconnect upgrade image \
+  containers rolling build docs golden lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
 
 test: .venv/stamp
-	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers $(ARGS)
 
 # The tests are copied beside the compiled packages, so that nothing can be imported from the sources here.
 test-compiled: build
@@ -71,6 +81,10 @@ chaos: build
 reconnect: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.reconnect $(ARGS)
 
+# Both releases run from sources.
+upgrade: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m tests.upgrade.roll $(ARGS)
+
 subscribe: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.subscribe $(ARGS)
 
@@ -79,6 +93,19 @@ shared: build
 
 bench-across: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.across --write docs/across.md $(ARGS)
+
+# Its version and commit stand in its labels.
+image:
+	$(BUILDER) --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git describe --always --dirty 2> /dev/null) --tag $(IMAGE) $(IMAGE_ARGS) .
+
+containers: .venv/stamp
+	.ci/test-image
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -rA tests/containers $(ARGS)
+
+rolling: .venv/stamp
+	.ci/test-image
+	$(BIN)/python -m tests.containers.rolling --write docs/rolling.md $(ARGS)
 
 docs: .venv/stamp
 	$(BIN)/python -m docs.generate
@@ -114,12 +141,19 @@ build: $(BUILD).stamp
 	@find $(BUILD) -name '*.py' -delete
 	@MOORLINE_PURE=1 $(BIN)/python setup.py -q build_py --build-lib $(BUILD) > /dev/null
 
+COMPILE_LOCK := build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock'
+
+# Only kubernetes.aio needs them, which the image leaves out. (async-timeout is of redis, too.)
+UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl
+
 # A tool of its own environment: nothing else needs it.
 lock:
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv; }
-	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' \
-	  -o requirements.lock pyproject.toml
+	$(COMPILE_LOCK) --group dev -o requirements.lock pyproject.toml
+	$(COMPILE_LOCK) --constraint requirements.lock --extra kubernetes $(UNUSED:%=--no-emit-package %) \
+	  -o requirements-image.lock pyproject.toml
+	$(COMPILE_LOCK) --constraint requirements.lock --group build -o requirements-build.lock
 
 clean:
 	rm -rf build dist .venv/stamp *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis \

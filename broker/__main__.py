@@ -1,6 +1,6 @@
 """`python -m broker`: the command line without an installation."""
 
-from broker.cli import main
+from broker.init import main
 
 if __name__ == "__main__":
     main()

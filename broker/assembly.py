@@ -7,7 +7,7 @@ import asyncio
 import resource
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Final
 from anyio.abc import TaskGroup
 
 from broker import __version__
+from broker.auth import EnhancedAuthenticator
 from broker.client import (
     HANDLERS,
     ClientSettings,
@@ -38,7 +39,7 @@ from broker.client import (
     on_stale,
     route_wills,
 )
-from broker.mqtt import ConnectionLimits
+from broker.mqtt import Capabilities, ConnectionLimits
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -53,7 +54,7 @@ from broker.routing import (
     load_unversioned,
 )
 from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
-from broker.settings import Address, Settings
+from broker.settings import Address, ListenerSettings, Settings, advertised
 from cluster import commands
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
@@ -62,6 +63,7 @@ from cluster.drain import Departure
 from cluster.heartbeat import Heartbeat
 from cluster.inbox import Inbox
 from cluster.janitor import Janitor
+from cluster.kubernetes.environment import Whereabouts
 from cluster.node_info import NodeInfo
 from cluster.pulse import Pulse
 from cluster.reaper import Reaper
@@ -127,11 +129,14 @@ class Surroundings:
     health: Health
     counters: Counters
     watch: RedisWatch
-    admin: Address | None
+    admin: Sequence[Address]
     parent: Parent | None
     stopping: Departure
     desk: Desk
-    listen: list[Address]
+    place: Whereabouts
+    authenticators: Mapping[str, EnhancedAuthenticator]
+    """Authentication Methods by name."""
+    listeners: list[ListenerSettings]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
 
     def observe_exchange(self, seconds: float, requests: int) -> None:
@@ -245,17 +250,19 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     on_command = commands.handler(
         lambda order: around.stopping.begin("asked to drain", moved=order.moved),
         lambda order: shedder.shed(order),
+        on_unknown=lambda: around.counters.unknown_records.add("command"),
     )
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
     made.append(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
-    info = NodeInfo(settings.node.name, __version__, admin=str(around.admin) if around.admin else None)
+    admin = advertised(around.admin, around.place.pod_ip)
+    info = NodeInfo(settings.node.name, __version__, admin=str(admin) if admin else None)
     heartbeat = Heartbeat(
         store,
         incarnation,
         partial(committer.ask, frees_memory=True),
         hub.set_redis_time,
-        partial(_say_of_itself, info, hub, around.stopping),
+        partial(_say_of_itself, info, hub, around.stopping, around.place),
     )
     control = around.desk.control = Control(store, incarnation, on_command)
     on_wills = partial(route_wills, hub, then=_nothing)
@@ -289,7 +296,7 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         settings.session.queue_policy == "drop_oldest",
         _sharing(settings),
     )
-    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)))
+    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
     return _Routing(clock, index, router, ingress, Drops(), [], [], [])
 
 
@@ -388,15 +395,18 @@ def _hub(
         is_redis_away=around.watch.is_away_too_long,
         transmit=transmit,
         on_command=on_command,
+        authenticators=around.authenticators,
         rewriting=Rewriting(settings.topics.rewrite) if settings.topics.rewrite else None,
     )
 
 
-def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure) -> bytes:
+def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereabouts) -> bytes:
     """What the others are told of this node with its life signs."""
     info.connections = len(hub.connections)
     info.sessions = len(hub.clients)
     info.draining = stopping.is_set()
+    info.kubernetes_node = place.kubernetes_node
+    info.zone = place.zone
     info.direct_sessions = hub.direct_sessions
     info.direct_subscriptions = hub.index.direct_count
     info.messages_received = sum(hub.ingress.received)
@@ -424,6 +434,7 @@ def _client_settings(settings: Settings) -> ClientSettings:
         inbound_unacknowledged_bytes=settings.limits.inbound_unacknowledged_bytes,
         subscriptions_maximum=settings.limits.subscriptions_per_session,
         topic_levels_maximum=settings.mqtt.topic_levels_maximum,
+        sent_topic_aliases_maximum=settings.mqtt.sent_topic_aliases_maximum,
         qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
         token_grace_seconds=TOKEN_GRACE_SECONDS,
         connections_maximum=settings.limits.connections_maximum or _file_limit() - _FILE_RESERVE,
@@ -431,6 +442,20 @@ def _client_settings(settings: Settings) -> ClientSettings:
         shared_inflight_limit=settings.session.shared_inflight_limit,
         sharing=_sharing(settings),
         topics=settings.topics,
+        capabilities=_capabilities(settings),
+        response_information=settings.mqtt.response_information,
+    )
+
+
+def _capabilities(settings: Settings) -> Capabilities:
+    mqtt = settings.mqtt
+    return Capabilities(
+        maximum_qos=mqtt.maximum_qos,
+        retain_available=mqtt.retain_available,
+        wildcard_subscription_available=mqtt.wildcard_subscription_available,
+        shared_subscription_available=mqtt.shared_subscription_available,
+        subscription_identifier_available=mqtt.subscription_identifier_available,
+        checks_payload_format=mqtt.payload_format_check,
     )
 
 

@@ -99,7 +99,8 @@ def serve(
     prefix: Annotated[str | None, typer.Option(help="Beginning of all keys in Redis.")] = None,
     node_name: Annotated[str | None, typer.Option(help="Name in logs and metrics.")] = None,
     admin: Annotated[
-        str | None, typer.Option(help="Address for health and metrics, or off.", metavar="HOST:PORT|off")
+        list[str] | None,
+        typer.Option(help="Address for health and metrics; can be repeated.", metavar="HOST:PORT|off"),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Directory of the private Redis.", metavar="DIRECTORY")
@@ -118,7 +119,7 @@ def serve(
         "node": {
             "listen": listen or None,
             "name": node_name,
-            "admin": admin,
+            "admin": admin or None,
             "data_dir": data_dir,
             "workers": workers,
             "allow_anonymous": allow_anonymous,

@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import typer
+
+from cluster import discovery
 
 EXIT_REFUSED: Final = 1
 _ANSWER_SECONDS: Final = 10.0
@@ -32,7 +34,7 @@ AdminOption = Annotated[
         envvar="MOORLINE_ADMIN_URL",
         show_envvar=True,
         metavar="URL",
-        help="Admin address of a node.",
+        help="Admin addresses, the first that answers is asked: URLs with commas, or dns+http://NAME:PORT.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
@@ -42,38 +44,31 @@ LOCAL: Final = "http://127.0.0.1:8080"
 @app.command()
 def nodes(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """List the nodes of the cluster."""
-    answer = _ask(admin, "GET", "/nodes")
+    answer, _ = _ask(admin, "GET", "/nodes")
     if as_json:
         _print_json(answer)
         return
-    head = (
-        "NAME",
-        "STATE",
-        "SESSIONS",
-        "CONNECTIONS",
-        "VERSION",
-        "LISTEN",
-        "ADMIN",
-        "STARTED",
-        "INCARNATION",
-    )
+    # Where they run, if anybody has said so; an older node tells nothing of it.
+    places = [each for each in ("kubernetes_node", "zone") if any(node.get(each) for node in answer["nodes"])]
+    fields = ("sessions", "connections", "version"), ("admin", *places, "started", "incarnation")
+    head = ("name", "state", *fields[0], "listen", *fields[1])
     rows = [
         (
             node["name"],
             _state(node),
-            *(_text(node[field]) for field in ("sessions", "connections", "version")),
+            *(_text(node[field]) for field in fields[0]),
             ",".join(node["listen"] or ["-"]),
-            *(_text(node[field]) for field in ("admin", "started", "incarnation")),
+            *(_text(node.get(field)) for field in fields[1]),
         )
         for node in answer["nodes"]
     ]
-    _print_table([head, *rows])
+    _print_table([[each.upper().replace("_", "-") for each in head], *rows])
 
 
 @app.command()
 def health(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """Tell how the node and the cluster are; exit code 1 if something is not well."""
-    answer = _ask(admin, "GET", "/health")
+    answer, _ = _ask(admin, "GET", "/health")
     if as_json:
         _print_json(answer)
     else:
@@ -98,7 +93,13 @@ def health(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
 
 @app.command()
 def drain(
-    node: Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, or its incarnation.")],
+    node: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NODE]",
+            help="Name of the node, or its incarnation; none: whoever answers; a parent: all its workers.",
+        ),
+    ] = None,
     admin: AdminOption = LOCAL,
     moved: Annotated[bool, typer.Option("--moved", help="Tell clients not to come back (0x9D).")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the node has left.")] = False,
@@ -108,13 +109,18 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Send all clients of a node away, at a pace, and end it."""
-    answer = _ask(admin, "POST", f"/nodes/{quote(node, safe='')}/drain", {"moved": moved})
-    if wait:
-        _wait_until_gone(admin, answer, timeout)
+    path = "/drain" if node is None else f"/nodes/{quote(node, safe='')}/drain"
+    answer, base = _ask(admin, "POST", path, {"moved": moved})
+    leaving = [answer["incarnation"]] if node is not None else answer["nodes"]
+    if wait and node is not None:
+        _wait_until_gone(base, answer, timeout)
+    elif wait:
+        _wait_until_silent(base, ", ".join(leaving), timeout)
     if as_json:
         _print_json(answer)
     else:
-        typer.echo(f"{answer['incarnation']} {'has left' if wait else 'drains'}")
+        one, several = ("has left", "have left") if wait else ("drains", "drain")
+        typer.echo(f"{', '.join(leaving)} {several if len(leaving) > 1 else one}")
 
 
 @app.command()
@@ -133,7 +139,7 @@ def rebalance(
 ) -> None:
     """Send clients away from nodes that have too many, down to the mean."""
     body = {"tolerance": tolerance, "per_second": per_second, "dry_run": dry_run}
-    answer = _ask(admin, "POST", "/rebalance", body)
+    answer, _ = _ask(admin, "POST", "/rebalance", body)
     if as_json:
         _print_json(answer)
     else:
@@ -147,13 +153,13 @@ def rebalance(
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _wait_until_gone(admin: str, drained: Answer, timeout_seconds: float) -> None:
+def _wait_until_gone(base: str, drained: Answer, timeout_seconds: float) -> None:
     """Until the node is no member any more. If it is the one that we ask, its admin address ends with it."""
     incarnation = drained["incarnation"]
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
-            found = _request(admin, "GET", "/nodes")["nodes"]
+            found = _request(base, "GET", "/nodes")["nodes"]
         except _AwayError as error:
             if drained["is_this_node"]:
                 return
@@ -172,6 +178,21 @@ def _wait_until_gone(admin: str, drained: Answer, timeout_seconds: float) -> Non
         time.sleep(_WAIT_STEP_SECONDS)
 
 
+def _wait_until_silent(base: str, who: str, timeout_seconds: float) -> None:
+    """Until the process that we ask has closed its admin address: that is the last thing it does."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            _request(base, "GET", "/health")
+        except _AwayError:
+            return
+        except _RefusedError:
+            pass  # it is about to end
+        if time.monotonic() > deadline:
+            _fail(f"{who} not gone within {timeout_seconds:g} s")
+        time.sleep(_WAIT_STEP_SECONDS)
+
+
 class _AwayError(Exception):
     """Nobody answers."""
 
@@ -180,16 +201,27 @@ class _RefusedError(Exception):
     """The node, or whoever answers there, says no."""
 
 
-def _ask(admin: str, method: str, path: str, body: Answer | None = None) -> Answer:
+def _ask(admin: str, method: str, path: str, body: Answer | None = None) -> tuple[Answer, str]:
+    """The answer of the first that gives one, and its URL."""
     try:
-        return _request(admin, method, path, body)
-    except (_AwayError, _RefusedError) as error:
+        bases = discovery.urls(admin)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--admin") from None
+    except discovery.NoSuchName as error:
         _fail(str(error))
+    silent = []
+    for base in bases:
+        try:
+            return _request(base, method, path, body), base
+        except _AwayError as error:
+            silent.append(str(error))
+        except _RefusedError as error:
+            _fail(str(error))
+    return _fail("; ".join(silent))
 
 
-def _request(admin: str, method: str, path: str, body: Answer | None = None) -> Answer:
+def _request(base: str, method: str, path: str, body: Answer | None = None) -> Answer:
     """Raises _AwayError, _RefusedError."""
-    base = _base_url(admin)
     request = urllib.request.Request(f"{base}/api/v1{path}", method=method)
     if body is not None:
         request.data = json.dumps(body).encode()
@@ -217,19 +249,6 @@ def _parsed(content: bytes, base: str) -> Answer:
     if not isinstance(answer, dict):
         raise _RefusedError(f"{base} does not answer like a node of moorline; is it the admin address?")
     return answer
-
-
-def _base_url(admin: str) -> str:
-    """`http://HOST:PORT`, which may also be given without the scheme."""
-    url = admin if "://" in admin else f"http://{admin}"
-    try:
-        parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no number for a port, a bracket left open
-        has_host = False
-    if not has_host or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
-        raise typer.BadParameter(f"{admin!r} is not http://HOST:PORT", param_hint="--admin")
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _fail(reason: str) -> NoReturn:

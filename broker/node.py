@@ -1,16 +1,18 @@
 """A node's life: what is started and stopped, in which order. What it is made of: `broker.assembly`.
 
 Start: private Redis (if no URL is given), store, membership, subscription index, services, admin, listeners.
-Stop: listeners, the clients at a pace, what is still to be stored, membership, store, private Redis.
+Stop: a pause for load balancers, listeners, the clients at a pace, what is still to be stored, membership,
+store, private Redis.
 
 A node that the others have declared dead closes everything that belongs to this incarnation and starts again
 as another one, in the same process."""
 
 import asyncio
 import gc
+import os
 import secrets
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -21,20 +23,27 @@ from anyio.abc import TaskGroup
 from broker import __version__
 from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
+from broker.auth import EnhancedAuthenticator
+from broker.chores import plan
 from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
-from broker.listeners import listen_tcp
+from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.process import reach_store, say_where
 from broker.routing import load_index
-from broker.settings import Address, Settings
+from broker.settings import Settings
 from cluster.control import Desk
 from cluster.drain import Departure
+from cluster.kubernetes.environment import whereabouts
+from cluster.kubernetes.pod import State
 from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone
 from cluster.store.lane import StoreStatus
+
+HURRY: Final = signal.SIGUSR1
+"""From the parent to a node: don't pause before the drain. A second SIGTERM may be from somebody else."""
 
 _SWEEP_SECONDS: Final = 0.5
 _ROUNDS_TO_FOLLOW: Final = 2  # sweeps: an idle node follows the log of subscriptions, too
@@ -45,29 +54,59 @@ _GROUPS_SHOWN: Final = 100  # shared subscriptions with metrics of their own: mo
 logger = get_logger(__name__)
 
 
-async def run(settings: Settings, parent: Parent | None = None) -> int:
-    """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here."""
+async def run(
+    settings: Settings,
+    parent: Parent | None = None,
+    authenticators: Mapping[str, EnhancedAuthenticator] | None = None,
+) -> int:
+    """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here.
+
+    `authenticators` are the Authentication Methods that clients may name, by their names.
+    """
     stopping = Departure()
-    desk = Desk()
+    desk = Desk(stopping, [settings.node.name])
     health = Health()
     counters = Counters(settings.node.name, __version__)
+    chores = plan(settings, stopping, desk, counters.chores) if parent is None else None
+    place = chores.place if chores is not None else whereabouts(os.environ)
     watch = RedisWatch(health, counters, settings.redis.away_limit_seconds)
     code = 1
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    own_signals = [] if parent is None else [HURRY]
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals:
         async with anyio.create_task_group() as process:
             process.start_soon(_watch_signals, signals, stopping, parent is not None)
-            admin: Address | None = None
-            if parent is not None:
+            admin = list(settings.node.admin)
+            if parent is not None:  # which answers there for us
                 await process.start(serve_socket, parent.admin, make_app(health, counters))
-                admin = settings.node.admin  # where it answers for us
-            elif settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
-                api = make_api(health, counters, desk, settings.node.admin)
-                admin = await process.start(serve_admin, settings.node.admin, health, counters, [api])
-            listen = list(settings.node.listen)
-            around = Surroundings(settings, health, counters, watch, admin, parent, stopping, desk, listen)
+            else:  # first of all: probes may ask while we wait for Redis
+                for number, address in enumerate(admin):
+                    api = make_api(health, counters, desk, address)
+                    admin[number] = await process.start(serve_admin, address, health, counters, [api])
+            listeners = settings.all_listeners()
+            around = Surroundings(
+                settings,
+                health,
+                counters,
+                watch,
+                admin,
+                parent,
+                stopping,
+                desk,
+                place,
+                authenticators or {},
+                listeners,
+            )
+            if chores is not None:  # else the parent's
+                process.start_soon(chores.run, partial(_state, around))
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
+
+
+def _state(around: Surroundings) -> State:
+    """What others are told of this process."""
+    ready = around.health.ready()
+    return State(around.counters.connections, ready.ok, around.stopping.is_set(), ready.reasons)
 
 
 async def _watch_signals(
@@ -75,9 +114,12 @@ async def _watch_signals(
 ) -> None:
     is_second = False  # not of a node that was asked to drain before
     async for number in signals:
+        if number == HURRY:
+            stopping.hurry()
+            continue
         if is_second and has_parent:
-            continue  # the parent's, beside one from whoever told all of us; in a hurry it kills
-        if is_second:
+            continue  # the parent's, beside one from whoever told all of us; in a hurry it says so, or kills
+        if is_second and not stopping.hurry():
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             raise SystemExit(1)
         stopping.begin(number.name)
@@ -119,13 +161,13 @@ async def _serve(node: Node) -> None:
     dead."""
     around = node.surroundings
     hub = node.hub
-    listeners: list[asyncio.Server] = []
+    listeners: list[Listener] = []
     try:
         async with anyio.create_task_group() as services:
             await _join(node, services)
             services.start_soon(_sweep, node)
             listeners += await _listen(node)
-            node.info.listen = [str(address) for address in around.listen]
+            node.info.listen = [str(listener.address) for listener in around.listeners]
             hub.tick()
             node.info.started_ms = hub.clock.now_ms
             gc.collect()
@@ -134,6 +176,8 @@ async def _serve(node: Node) -> None:
             around.health.started()
             _say_where(node)
             await around.stopping.wait()
+            around.health.drain()
+            await around.stopping.pause(around.settings.cluster.drain_pause_seconds)
             await _stop(node, listeners)
             services.cancel_scope.cancel()
     finally:
@@ -168,17 +212,22 @@ async def _join(node: Node, services: TaskGroup) -> None:
     await node.broadcast.is_listening.wait()
 
 
-async def _listen(node: Node) -> list[asyncio.Server]:
-    hub = node.hub
+async def _listen(node: Node) -> list[Listener]:
     around = node.surroundings
-    backlog = around.settings.node.backlog
-    is_shared = around.parent is not None
-    listeners: list[asyncio.Server] = []
+    common = ListenerSurroundings(
+        connect=partial(Client, node.hub),
+        spawn=node.tasks.spawn,
+        counters=around.counters,
+        backlog=around.settings.node.backlog,
+        is_shared=around.parent is not None,
+        maximum_packet_size=around.settings.mqtt.maximum_packet_size,
+    )
+    listeners: list[Listener] = []
     try:
-        for place, address in enumerate(around.listen):
-            listener = await listen_tcp(lambda: Client(hub), address, backlog, shared=is_shared)
+        for place, settings in enumerate(around.listeners):
+            listener = await open_listener(settings, common)
             listeners.append(listener)
-            around.listen[place] = Address(*listener.sockets[0].getsockname()[:2])
+            around.listeners[place] = listener.settings
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -192,13 +241,12 @@ def _say_where(node: Node) -> None:
         around.parent.tell_up()
         return
     name = around.settings.node.name
-    say_where(f"node {name}", around.listen, around.admin, around.settings, node.store)
+    say_where(f"node {name}", around.listeners, around.admin, around.settings, node.store)
 
 
-async def _stop(node: Node, listeners: list[asyncio.Server]) -> None:
+async def _stop(node: Node, listeners: list[Listener]) -> None:
     """Ends in order what clients see, then what they have been promised."""
     hub = node.hub
-    node.surroundings.health.drain()
     hub.is_stopping = True
     for listener in listeners:
         listener.close()
@@ -244,6 +292,8 @@ def _count(counters: Counters, node: Node) -> None:
     counters.inbox_records = node.inbox.records
     counters.handed_over = hub.router.transit.handed_over
     counters.channel_lost = node.broadcast.lost
+    counters.unknown_records.raise_to("inbox", node.inbox.unknown)
+    counters.unknown_records.raise_to("change_log", hub.index.unknown_changes)
     counters.doubts = hub.pulse.doubts
     counters.fights = len(hub.fights)
     counters.fights_delayed = hub.fights.delayed

@@ -8,7 +8,7 @@ import anyio
 
 from broker import __version__, build_mode
 from broker.observability.logs import get_logger
-from broker.settings import Address, Settings
+from broker.settings import Address, ListenerSettings, Settings
 from cluster.drain import Departure
 from cluster.store.errors import StoreUnavailable
 from cluster.store.lane import StatusListener
@@ -42,13 +42,17 @@ async def reach_store(
 
 
 def say_where(
-    who: str, listeners: Iterable[Address], admin: Address | None, settings: Settings, store: Store
+    who: str,
+    listeners: Iterable[ListenerSettings],
+    admin: Iterable[Address],
+    settings: Settings,
+    store: Store,
 ) -> None:
     """The lines that a person who starts it reads; on stdout, as the log goes to stderr."""
     lines = [f"moorline {__version__} ({build_mode()}), {who}"]
-    lines += [f"  mqtt   {address}" for address in listeners]
-    if admin is not None:
-        lines.append(f"  admin  http://{admin}")
+    places = [listener.address for listener in listeners]
+    lines += [f"  {address.kind.scheme:<6} {address.place}" for address in places]
+    lines += [f"  admin  http://{address}" for address in admin]
     kind = "private " if settings.redis.url is None else ""
     lines.append(f"  redis  {kind}{store.server}, prefix {settings.redis.prefix}")
     print("\n".join(lines), flush=True)

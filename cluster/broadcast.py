@@ -92,7 +92,7 @@ class Broadcast:
             self._on_messages(payload)
             return
         try:
-            node, added, removed = msgpack.unpackb(payload, raw=True)
+            node, added, removed = msgpack.unpackb(payload, raw=True)[:3]  # a newer node may say more
             self._on_interest(node.decode(), [f.decode() for f in added], [f.decode() for f in removed])
         except (ValueError, TypeError, AttributeError) as error:
             logger.error("what a node says of its interest can't be read: %s", error)

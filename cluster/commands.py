@@ -45,7 +45,12 @@ def pack(order: Order) -> Command:
     return Command("drain" if isinstance(order, Drain) else "shed", orjson.dumps(order))
 
 
-def handler(on_drain: Callable[[Drain], None], on_shed: Callable[[Shed], None]) -> Callable[[Command], None]:
+def handler(
+    on_drain: Callable[[Drain], None],
+    on_shed: Callable[[Shed], None],
+    *,
+    on_unknown: Callable[[], None] = lambda: None,
+) -> Callable[[Command], None]:
     """A function that carries out commands. What it does not understand is logged and skipped: a newer node
     may know more."""
 
@@ -57,6 +62,7 @@ def handler(on_drain: Callable[[Drain], None], on_shed: Callable[[Shed], None]) 
                 on_shed(_SHED.validate_json(command.argument))
             else:
                 logger.warning("unknown command, skipped", extra={"command": command.name})
+                on_unknown()
         except ValidationError as error:
             logger.error("damaged command, skipped: %s", error, extra={"command": command.name})
 

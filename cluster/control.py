@@ -9,12 +9,13 @@ ControlError
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.errors import MoorlineError
 from cluster import commands, node_info
 from cluster.commands import Drain, Order, Shed
+from cluster.drain import Departure
 from cluster.node_info import NodeInfo
 from cluster.store import inbox_records, inboxes, membership, retained
 from cluster.store.call import Reply, Request
@@ -161,6 +162,15 @@ class Control:
                 share.problem = str(error)
         return plan
 
+    async def shed(self, incarnation: str, keep: int, *, clients_per_second: float) -> None:
+        """Makes a node send clients away until `keep` are left. Raises ControlError, StoreError."""
+        await self._give(_find(await self.nodes(), incarnation), Shed(keep, clients_per_second))
+
+    async def take_turn(self, chore: str, holder: str, seconds: int) -> bool:
+        """Takes or renews a turn for so long, 0 gives it back; whether it is the holder's. Raises
+        StoreError."""
+        return as_int(await self._ask(membership.turn(chore, holder, seconds * 1000))) == 1
+
     async def _give(self, node: NodeState, order: Order) -> None:
         command = commands.pack(order)
         if node.incarnation == self.incarnation and self._on_command is not None:
@@ -185,13 +195,29 @@ class Control:
 
 
 class Desk:
-    """Where the admin address finds the Control of this moment: there is none before Redis has been reached,
-    and another one whenever a node starts again as a new incarnation."""
+    """Where the admin address finds what it steers: its process, and the Control of this moment. There is
+    none before Redis has been reached, and another one whenever a node starts again as a new incarnation."""
 
-    __slots__ = ("control",)
+    __slots__ = ("_departure", "control", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, departure: Departure, nodes: Sequence[str]) -> None:
+        self._departure = departure
+        self.nodes = nodes
+        """Names of those that run in this process, or as its children."""
         self.control: Control | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is to stop."""
+        return self._departure.is_set()
+
+    async def wait_until_stopping(self) -> None:
+        """Until it is."""
+        await self._departure.wait()
+
+    def drain(self, *, moved: bool) -> None:
+        """Sends the clients of all of them away, and ends the process. Needs no Redis."""
+        self._departure.begin("asked to drain", moved=moved)
 
 
 def _find(nodes: list[NodeState], wanted: str) -> NodeState:

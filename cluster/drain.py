@@ -26,10 +26,12 @@ logger = logging.getLogger(__name__)
 class Departure:
     """Whether this node is to stop, by a signal or because somebody has asked for it. It never comes back."""
 
-    __slots__ = ("_begun", "moved")
+    __slots__ = ("_begun", "_hurried", "_is_pausing", "moved")
 
     def __init__(self) -> None:
         self._begun = anyio.Event()
+        self._hurried = anyio.Event()
+        self._is_pausing = False
         self.moved = False
         """Clients are told that they need not come back here (0x9D)."""
 
@@ -47,6 +49,26 @@ class Departure:
     async def wait(self) -> None:
         """Until it begins."""
         await self._begun.wait()
+
+    async def pause(self, seconds: float) -> bool:
+        """Between saying that the node is about to stop and doing so: whoever sends clients here looks only
+        now and then. Whether it lasted to its end."""
+        if not seconds:
+            return True
+        logger.info("pausing before the drain", extra={"seconds": seconds})
+        self._is_pausing = True
+        with anyio.move_on_after(seconds):
+            await self._hurried.wait()
+        self._is_pausing = False
+        return not self._hurried.is_set()
+
+    def hurry(self) -> bool:
+        """Ends the pause; whether there was one."""
+        if not self._is_pausing or self._hurried.is_set():
+            return False
+        logger.info("the pause before the drain is cut short")
+        self._hurried.set()
+        return True
 
 
 def rate_within(count: int, clients_per_second: float, seconds: float) -> float:

@@ -43,6 +43,8 @@ class Inbox:
         self._waiting: list[tuple[tuple[int, int], Callable[[], None]]] = []
         self.last_id = _FIRST
         self.records = 0
+        self.unknown = 0
+        """Records of a kind or version that only newer nodes know."""
 
     async def open(self) -> None:
         """Makes it; once, after joining. Raises StoreError."""
@@ -122,7 +124,11 @@ class Inbox:
             logger.error("a damaged record in the inbox: %s", error)
             return None
         if record is None:
-            logger.warning("a record in the inbox that this release does not know: skipped")
+            if not self.unknown:
+                logger.warning(
+                    "a record in the inbox that this release does not know: skipped, as others will be"
+                )
+            self.unknown += 1
         return record
 
     def _go_on(self) -> None:

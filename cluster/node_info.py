@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 class NodeInfo:
     """`listen` and `admin`: HOST:PORT. `sessions`: clients that are connected; `connections`: with those that
     have not said CONNECT; `direct_sessions`: those that end with their connection, and `direct_subscriptions`
-    of these. `started_ms`: in Redis time; 0 while the node starts. Messages and bytes: since then."""
+    of these. `started_ms`: in Redis time; 0 while the node starts. Messages and bytes: since then.
+    `kubernetes_node`, `zone`: where it runs, if somebody has told it."""
 
     name: str = ""
     version: str = ""
@@ -24,6 +25,8 @@ class NodeInfo:
     sessions: int = 0
     started_ms: int = 0
     draining: bool = False
+    kubernetes_node: str = ""
+    zone: str = ""
     direct_sessions: int = 0
     direct_subscriptions: int = 0
     messages_received: int = 0

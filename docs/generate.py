@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from broker.settings import Group, environment_name, groups
+from broker.settings import Group, ListenerSettings, environment_name, groups
 from docs import chart
 
 PAGE = Path(__file__).parent / "configuration.md"
 
 HEAD = """\
-<!-- Written by `make docs` from broker/settings/model.py. Change that file, not this one. -->
+<!-- Written by `make docs` from broker/settings/. Change it there, not in this file. -->
 # Configuration
 
 Each setting can be given in four ways; the first one found counts:
@@ -35,6 +35,13 @@ queue_policy = "drop_new"
 ```
 """
 
+LISTENERS = """
+## [listeners.NAME]
+
+Any number of tables, each a listener of its own beside those of `node.listen`; NAME is what you call it:
+lower case letters, digits, `_`, `-`. [Listeners](listeners.md) tells how to use them.
+"""
+
 
 def configuration_page() -> str:
     """The whole page."""
@@ -42,6 +49,9 @@ def configuration_page() -> str:
     for name, model in groups():
         parts.append(f"\n## [{name}]\n\n{_section(model)}\n")
         parts.extend(_entry(f"{name}.{field}", info) for field, info in model.model_fields.items())
+    parts.append(LISTENERS)
+    fields = ListenerSettings.model_fields.items()
+    parts.extend(_entry(f"listeners.NAME.{field}", info) for field, info in fields)
     return "".join(parts)
 
 
@@ -55,6 +65,8 @@ def _entry(setting: str, info: FieldInfo) -> str:
 
 
 def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "none, must be given"
     if info.default_factory is not None:
         return "see below"
     value = info.default

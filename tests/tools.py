@@ -5,6 +5,8 @@
 
 import os
 import shutil
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,18 +28,40 @@ def find_tool(name: str) -> str | None:
 def require_tool(name: str) -> str:
     """The path of a program, or the end of this test."""
     path = find_tool(name)
-    return path if path is not None else _missing(f"{name} is not installed")
+    return path if path is not None else missing(f"{name} is not installed")
 
 
 def require_node_package(name: str) -> Path:
     """The directory to run `node` in so that `require(name)` works, or the end of this test."""
     require_tool("node")
     if not (E2E / "node_modules" / name / "package.json").is_file():
-        _missing(f"the npm package {name} is not installed (npm ci --prefix tests/e2e)")
+        missing(f"the npm package {name} is not installed (npm ci --prefix tests/e2e)")
     return E2E
 
 
-def _missing(reason: str) -> NoReturn:
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate of its own authority for `localhost` and 127.0.0.1, and its key; PEM files."""
+
+    file: Path
+    key: Path
+
+
+def make_certificate(directory: Path, name: str = "server") -> Certificate:
+    """Made by openssl, in 10 ms; or the end of this test."""
+    made = Certificate(directory / f"{name}.crt", directory / f"{name}.key")
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    command = [
+        require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", names,
+        "-keyout", str(made.key), "-out", str(made.file),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return made
+
+
+def missing(reason: str) -> NoReturn:
+    """The end of this test: without what is missing it has nothing to show."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}; with CI=true nothing is skipped", pytrace=False)
     pytest.skip(reason)

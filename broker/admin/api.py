@@ -83,6 +83,7 @@ def make_api(health: Health, counters: Counters, desk: Desk, address: Address) -
         routes=[
             Route("/nodes", api.nodes),
             Route("/health", api.health),
+            Route("/drain", api.drain_own, methods=["POST"]),
             Route("/nodes/{name}/drain", api.drain, methods=["POST"]),
             Route("/rebalance", api.rebalance, methods=["POST"]),
         ],
@@ -133,7 +134,7 @@ class _Guard:
             return _error(
                 403,
                 f"the API asks for no password, and others can reach the admin address {self._address}:"
-                " it answers on a loopback address only",
+                " it answers on a loopback address only, which node.admin can name beside it",
             )
         if not _names_loopback(request.headers.get("host", "")):
             return _error(403, "the API answers to loopback hosts only (127.0.0.1, [::1], localhost)")
@@ -191,6 +192,11 @@ class _Api:
         is_this_node = incarnation == control.incarnation
         return _answer({"incarnation": incarnation, "is_this_node": is_this_node}, 202)
 
+    async def drain_own(self, request: Request) -> Response:
+        body = await _body(request, DrainBody)
+        self._desk.drain(moved=body.moved)
+        return _answer({"nodes": list(self._desk.nodes)}, 202)
+
     async def rebalance(self, request: Request) -> Response:
         body = await _body(request, RebalanceBody)
         control = self._control()
@@ -239,6 +245,8 @@ def _node(node: NodeState) -> dict[str, object]:
         "sessions": None,
         "started": None,
         "draining": None,
+        "kubernetes_node": None,
+        "zone": None,
     }
     if info is not None:
         answer |= {
@@ -249,6 +257,8 @@ def _node(node: NodeState) -> dict[str, object]:
             "sessions": info.sessions,
             "started": _time(info.started_ms) if info.started_ms else None,
             "draining": info.draining,
+            "kubernetes_node": info.kubernetes_node or None,
+            "zone": info.zone or None,
         }
     return answer
 

@@ -37,6 +37,8 @@ def on_messages(hub: Hub, packed: bytes) -> None:
         record = inbox_records.unpack(packed)
         if isinstance(record, Runs):
             hub.router.deliver_channel(record.runs)
+        else:  # nothing that a node of this release says there
+            hub.counters.unknown_records.add("channel")
     except _DAMAGE as error:
         logger.error("a damaged record on the channel: %s: %s", type(error).__name__, error)
     hub.after_input()
@@ -46,8 +48,8 @@ def on_interest(hub: Hub, node: str, added: Sequence[str], removed: Sequence[str
     """Another node's clients want other messages than before."""
     versioned = f"{DIRECT_INTEREST}:"
     for field in added:
-        if not field.startswith(versioned):
-            hub.index.add_interest(node, field)
+        if not field.startswith(versioned) and not hub.index.add_interest(node, field):
+            hub.counters.unknown_records.add("interest")
     for field in removed:
         if not field.startswith(versioned):
             hub.index.remove_interest(node, field)

@@ -12,13 +12,24 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
+from broker.auth import EnhancedAuthenticator
+from broker.client.authentication import Authentication
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.members import Members, Membership
 from broker.client.rewriting import Rewriting
-from broker.mqtt import Connection, ConnectionLimits, MqttError, Packet, ReasonCode, State
+from broker.mqtt import (
+    Capabilities,
+    Connection,
+    ConnectionLimits,
+    MqttError,
+    Packet,
+    ReasonCode,
+    State,
+    Suback,
+)
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
@@ -30,7 +41,31 @@ from cluster.store.shares import Policy
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
+PLAIN_TCP: Final = "tcp"
+
 logger = get_logger(__name__)
+
+
+class Transport(Protocol):
+    """What carries the bytes: a transport of the event loop, or what a listener puts over one."""
+
+    def get_extra_info(self, name: str) -> object:
+        """As of asyncio's transports."""
+
+    def write(self, data: bytes) -> None:
+        """Hands `data` to the operating system, or buffers it."""
+
+    def close(self) -> None:
+        """Closes when what is buffered has been written."""
+
+    def abort(self) -> None:
+        """Closes at once."""
+
+    def pause_reading(self) -> None:
+        """Calls data_received no more, but for what has been read already."""
+
+    def resume_reading(self) -> None:
+        """Ends the pause."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +83,7 @@ class ClientSettings:
     inbound_unacknowledged_bytes: int
     subscriptions_maximum: int
     topic_levels_maximum: int
+    sent_topic_aliases_maximum: int
     qos2_retry_limit_seconds: int
     token_grace_seconds: int
     connections_maximum: int
@@ -55,6 +91,8 @@ class ClientSettings:
     shared_inflight_limit: int
     sharing: Policy
     topics: TopicSettings
+    capabilities: Capabilities
+    response_information: str | None
 
 
 @dataclass(slots=True)
@@ -86,6 +124,7 @@ class Hub:
     is_redis_away: Callable[[], bool]
     transmit: Callable[[], None]
     on_command: Callable[[Command], None]
+    authenticators: Mapping[str, EnhancedAuthenticator] = field(default_factory=dict)
     redis_offset_ms: int = 0
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
@@ -160,6 +199,7 @@ class Client:
 
     __slots__ = (
         "__weakref__",
+        "authentication",
         "client_id",
         "connected_at",
         "connection",
@@ -172,6 +212,7 @@ class Client:
         "is_closed",
         "is_reading",
         "is_taken_over",
+        "kind",
         "last_activity",
         "memberships",
         "outbox",
@@ -184,14 +225,16 @@ class Client:
         "username",
     )
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, kind: str = PLAIN_TCP) -> None:
         self.hub = hub
+        self.kind = kind  # of the listener, for people; nothing is decided by it
         self.connection = Connection(hub.settings.connection)
         self.outbox = Outbox(hub.ready, self, hub.settings.outbound_buffer_bytes)
-        self.transport: asyncio.Transport | None = None
+        self.transport: Transport | None = None
         self.session: Session | None = None
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
+        self.authentication: Authentication | None = None  # if the CONNECT names a method
         self.client_id = ""
         self.username = ""
         self.epoch = 0  # of our claim, 0 before it is answered
@@ -214,13 +257,14 @@ class Client:
 
     # asyncio.Protocol
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Transport) -> None:
         hub = self.hub
         self.transport = transport
-        self.peer = _peer_name(transport)
+        self.peer = _peer_name(transport, self.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
         hub.counters.connections += 1
+        hub.counters.connections_by_listener.add(self.kind)
         maximum = hub.settings.connections_maximum
         if hub.is_stopping or (maximum and len(hub.connections) > maximum):
             hub.counters.refused.add("connections_maximum")
@@ -285,6 +329,7 @@ class Client:
         if not hub.connections:
             hub.empty.set()
         hub.counters.connections -= 1
+        hub.counters.connections_by_listener.add(self.kind, -1)
         hub.wheel.unwatch(self)
         self.transport = None
         hub.after_input()
@@ -355,6 +400,20 @@ class Client:
         """Sends an encoded packet with this tick."""
         self.outbox.send(data)
 
+    def answer(self, packet: Packet) -> bool:
+        """Sends a packet that the client waits for. If it accepts none of that size, that can't go on
+        [MQTT-3.1.2-24]: the connection is closed, and the answer is False."""
+        connection = self.connection
+        if isinstance(packet, Suback):
+            data = connection.encode_suback(packet)
+        else:
+            data = connection.encode_if_fits(packet)
+        if data is None:
+            self.close(ReasonCode.PACKET_TOO_LARGE, "the answer is larger than the Maximum Packet Size")
+            return False
+        self.send(data)
+        return True
+
     def fail(self, error: MqttError) -> None:
         """The client has broken the protocol: tells it why, if its version knows how, and closes
         [MQTT-4.13.1-1]."""
@@ -419,7 +478,7 @@ class Client:
         self.close(ReasonCode.SESSION_TAKEN_OVER, "another connection uses this Client Identifier")
 
     def check_deadline(self, now: float) -> float:
-        """Connect timeout [MQTT-3.1.0], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be
+        """Connect timeout [3.1.4], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be
         closed."""
         if self.is_closed:
             if self.transport is not None:
@@ -428,6 +487,9 @@ class Client:
         if self.session is None:
             if self.connection.state is State.OPENED:
                 self.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
+                return 0.0
+            if self.authentication is not None and self.authentication.is_clients_turn:
+                self.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
                 return 0.0
             return now + 1.0  # the store has not answered yet
         timeout = self.connection.keep_alive_timeout
@@ -462,9 +524,11 @@ class Client:
             self.transport.pause_reading()
 
 
-def _peer_name(transport: asyncio.Transport) -> str:
+def _peer_name(transport: Transport, kind: str) -> str:
+    """The address, after the kind of the listener if that isn't plain TCP: `wss:127.0.0.1:5000`."""
     peer = transport.get_extra_info("peername")
+    name = str(peer or "unknown")
     if isinstance(peer, tuple) and len(peer) >= 2:
         host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
-        return f"{host}:{peer[1]}"
-    return str(peer or "unknown")
+        name = f"{host}:{peer[1]}"
+    return name if kind == PLAIN_TCP else f"{kind}:{name}"

@@ -8,10 +8,14 @@ the one that had it has been told. Then CONNACK, what the client has sent meanwh
 and the queue from its head."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from broker.auth import Failure, Success
+from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
 from broker.client.publishing import refusal_of_topic
@@ -20,7 +24,18 @@ from broker.client.sharing import join_group
 from broker.client.subscribing import subscribe_on_connect
 from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
-from broker.mqtt import MQTT_5, Connack, Connect, Packet, Properties, ReasonCode, encode, is_shared
+from broker.mqtt import (
+    MQTT_5,
+    Connack,
+    Connect,
+    Packet,
+    Properties,
+    ProtocolError,
+    ReasonCode,
+    encode,
+    has_wildcards,
+    is_shared,
+)
 from broker.observability.logs import get_logger
 from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
 from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
@@ -45,6 +60,7 @@ class Handshake:
     server_keep_alive_seconds: int | None
     window: int
     nonce: bytes
+    success: Success | None
 
     def ask(self) -> None:
         """Asks for the session.
@@ -185,7 +201,7 @@ class Handshake:
             if known is not None:
                 known.session = session
                 client.subscriber = known
-        client.send(encode(self._connack(claim), self.packet.version))
+        client.send(encode(self.connack(claim.present), self.packet.version))
         hub.counters.connects.add("success")
         logger.info(
             "connected",
@@ -232,6 +248,8 @@ class Handshake:
             client.connection.client_maximum_packet_size,
             settings.direct_queue_limit,
             settings.drop_oldest,
+            min(client.connection.client_topic_alias_maximum, settings.sent_topic_aliases_maximum),
+            version == MQTT_5 and client.connection.request_problem_information,
         )
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds
@@ -255,10 +273,12 @@ class Handshake:
             hub.changed,
         )
 
-    def _connack(self, claim: Claim) -> Connack:
+    def connack(self, session_present: bool) -> Connack:
+        """The answer to a CONNECT that is accepted."""
         if self.packet.version != MQTT_5:
-            return Connack(claim.present, 0)
-        settings = self.client.hub.settings
+            return Connack(session_present, 0)
+        client = self.client
+        settings = client.hub.settings
         asked = self.packet.properties or Properties()
         properties = Properties(
             receive_maximum=settings.connection.receive_maximum,
@@ -270,28 +290,79 @@ class Handshake:
             ),
             server_keep_alive=self.server_keep_alive_seconds,
         )
-        return Connack(claim.present, 0, properties)
+        settings.capabilities.announce(properties)
+        username = self.packet.username
+        if self.success is not None:  # [MQTT-4.12.0-5]; without a method there is none [MQTT-4.12.0-6]
+            username = self.success.username
+            properties.authentication_method = asked.authentication_method
+            properties.authentication_data = self.success.data
+        if asked.request_response_information == 1:  # [MQTT-3.1.2-28]
+            properties.response_information = response_information(
+                settings.response_information, self.client_id, username
+            )
+        return Connack(session_present, 0, properties)
 
 
 def on_connect(client: Client, packet: Packet) -> None:
-    """Decides on a CONNECT and asks the store for the session."""
+    """Decides on a CONNECT: asks the store for the session, after the client has been authenticated if it
+    names a method."""
     assert isinstance(packet, Connect)
     hub = client.hub
-    settings = hub.settings
-    properties = packet.properties or Properties()
-    if properties.authentication_method is not None:  # [MQTT-4.12.0-1]
-        refuse(client, ReasonCode.BAD_AUTHENTICATION_METHOD, "no enhanced authentication here")
+    client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
+    client.username = packet.username or ""
+    if packet.will is not None:
+        refusal = refusal_of_topic(packet.will.topic)
+        if refusal is not None:
+            refuse(client, refusal, "no will may be published to that topic")
+            return
+        try:
+            hub.settings.capabilities.check_will(packet.will)
+        except ProtocolError as error:
+            refuse(client, error.reason_code, str(error))
+            return
+    method = client.connection.authentication_method
+    if method is None:
+        _accept(client, packet, None)
         return
-    will_refusal = refusal_of_topic(packet.will.topic) if packet.will is not None else None
-    if will_refusal is not None:
-        refuse(client, will_refusal, "no will may be published to that topic")
+    authenticator = hub.authenticators.get(method)
+    if authenticator is None:  # [MQTT-4.12.0-1]
+        refuse(client, ReasonCode.BAD_AUTHENTICATION_METHOD, "this Authentication Method is not known here")
         return
+    authenticate(
+        client,
+        packet,
+        authenticator,
+        partial(_accept, client, packet),
+        partial(_refuse_unauthenticated, client),
+    )
+
+
+def _refuse_unauthenticated(client: Client, failure: Failure) -> None:
+    refuse(client, failure.reason_code, failure.reason)
+
+
+def _accept(client: Client, packet: Connect, success: Success | None) -> None:
+    """The client may come in: asks the store for its session."""
+    hub = client.hub
     if hub.is_redis_away():
         refuse(client, ReasonCode.SERVER_UNAVAILABLE, "the session store is away")
         return
-    client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
-    client.client_id = client_id
-    client.username = packet.username or ""
+    handshake = _handshake(client, packet, success)
+    connection = client.connection
+    if connection.client_maximum_packet_size and connection.encode_if_fits(handshake.connack(False)) is None:
+        # Known before anything is claimed; whether there is a session changes nothing [MQTT-3.1.2-24].
+        refuse(client, ReasonCode.PACKET_TOO_LARGE, "CONNACK is larger than the Maximum Packet Size")
+        return
+    delay_seconds = hub.fights.delay(client.client_id, hub.tick())
+    if delay_seconds:
+        asyncio.get_running_loop().call_later(delay_seconds, handshake.ask)
+    else:
+        handshake.ask()
+
+
+def _handshake(client: Client, packet: Connect, success: Success | None) -> Handshake:
+    settings = client.hub.settings
+    properties = packet.properties or Properties()
     if packet.version == MQTT_5:
         expiry = min(properties.session_expiry_interval or 0, settings.session_expiry_maximum_seconds)
     else:
@@ -300,15 +371,27 @@ def on_connect(client: Client, packet: Packet) -> None:
     is_too_long = maximum > 0 and not 0 < packet.keep_alive <= maximum
     server_keep_alive = maximum if is_too_long and packet.version == MQTT_5 else None  # [MQTT-3.2.2-21]
     window = min(client.connection.client_receive_maximum, settings.inflight_limit)
-    nonce = secrets.token_bytes(8)
-    handshake = Handshake(
-        client, packet, client_id, not packet.client_id, expiry, server_keep_alive, window, nonce
+    return Handshake(
+        client,
+        packet,
+        client.client_id,
+        not packet.client_id,
+        expiry,
+        server_keep_alive,
+        window,
+        secrets.token_bytes(8),
+        success,
     )
-    delay_seconds = hub.fights.delay(client_id, hub.tick())
-    if delay_seconds:
-        asyncio.get_running_loop().call_later(delay_seconds, handshake.ask)
-    else:
-        handshake.ask()
+
+
+def response_information(template: str | None, client_id: str, username: str | None) -> str | None:
+    """The Response Information for a client: what its Response Topics are to begin with [4.10.1]. None if
+    there is none, or what is to be filled in is not there or can't be part of a Topic Name."""
+    if template is None or ("%u" in template and username is None):
+        return None
+    values = {"%c": client_id, "%u": username or ""}
+    filled = re.sub("%[cu]", lambda found: values[found[0]], template)
+    return None if has_wildcards(filled) else filled
 
 
 def _pack_will(will: WillMessage) -> bytes:

@@ -16,7 +16,7 @@ from typing import Final
 from broker.client.client import Client
 from broker.client.closing import on_overrun
 from broker.client.publishing import answer, refusal_of_topic, refuse
-from broker.mqtt import MQTT_5, Publish, ReasonCode, forwarded_properties
+from broker.mqtt import MQTT_5, Publish, ReasonCode, forwarded_properties, is_payload_as_said
 from broker.observability.logs import get_logger
 from broker.session import Session
 from cluster.store import deadlines, records
@@ -42,6 +42,9 @@ def delay(client: Client, session: Session, packet: Publish) -> None:
     refusal = refusal_of_topic(topic)
     if refusal is None and seconds > settings.delayed_maximum_seconds:
         refusal = ReasonCode.QUOTA_EXCEEDED
+    checks_format = client.hub.settings.capabilities.checks_payload_format
+    if refusal is None and checks_format and not is_payload_as_said(packet.payload, packet.properties):
+        refusal = ReasonCode.PAYLOAD_FORMAT_INVALID
     if refusal is not None:
         refuse(client, session, packet, refusal)
         return

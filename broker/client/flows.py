@@ -3,6 +3,7 @@ and each PUBLISH whose topic does not begin with `$`."""
 
 from collections.abc import Callable, Mapping
 
+from broker.client.authenticating import on_auth
 from broker.client.client import Client
 from broker.client.closing import on_disconnect
 from broker.client.connecting import on_connect
@@ -16,9 +17,7 @@ from broker.mqtt import (
     Packet,
     Pingreq,
     Pingresp,
-    ProtocolError,
     Publish,
-    ReasonCode,
     Subscribe,
     Unsubscribe,
     encode,
@@ -41,17 +40,13 @@ def on_publish(client: Client, packet: Packet) -> None:
         hub.ingress.publish(session, packet)
         return
     hub.ingress.received[packet.qos] += 1
+    hub.settings.capabilities.check_publish(packet.qos, packet.retain)
     if packet.qos and not begin(session, packet):
         return
     if packet.topic.startswith(DELAYED_PREFIX) and hub.settings.topics.delayed_maximum_seconds:
         delay(client, session, packet)
     else:
         refuse(client, session, packet, refusal)
-
-
-def on_auth(client: Client, packet: Packet) -> None:
-    """Enhanced authentication was not begun at CONNECT, so it can't go on here [MQTT-4.12.1-1]."""
-    raise ProtocolError("AUTH without an Authentication Method at CONNECT", ReasonCode.PROTOCOL_ERROR)
 
 
 HANDLERS: Mapping[type[Packet], Callable[[Client, Packet], None]] = {

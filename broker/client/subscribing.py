@@ -18,16 +18,17 @@ from broker.client.sharing import join_group, leave_group
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
     EXCLUSIVE_PREFIX,
+    MQTT_5,
     SHARE_PREFIX,
     InvalidTopicFilter,
     Packet,
+    Properties,
     ReasonCode,
     Suback,
     Subscribe,
     SubscriptionRequest,
     Unsuback,
     Unsubscribe,
-    encode,
     is_exclusive,
     is_shared,
     is_valid_topic_filter,
@@ -64,6 +65,9 @@ def on_subscribe(client: Client, packet: Packet) -> None:
     assert isinstance(packet, Subscribe)
     session = client.session
     assert session is not None
+    capabilities = client.hub.settings.capabilities
+    if session.version == MQTT_5:
+        capabilities.check_subscribe(packet)
     identifiers = packet.properties.subscription_identifier if packet.properties is not None else ()
     _subscribe(client, session, packet.subscriptions, identifiers[0] if identifiers else 0, packet.packet_id)
 
@@ -115,10 +119,14 @@ def _subscribe(
     """Subscribes to what is acceptable, then answers; `packet_id` 0: nobody is answered."""
     reason_codes: list[int] = []
     asked: list[_Asked] = []
+    reason: str | None = None  # of the first that is refused
     for request in requests:
         refusal = _refusal(client, request.filter, len(asked))
-        reason_codes.append(refusal if refusal is not None else request.qos)
-        if refusal is None:
+        if refusal is not None:
+            reason_codes.append(refusal[0])
+            reason = reason or refusal[1]
+        else:
+            reason_codes.append(request.qos)
             asked.append(_Asked(request, identifier, _pack(request, identifier)))
 
     def taken(refused: set[str]) -> None:
@@ -129,7 +137,8 @@ def _subscribe(
             for request, code in zip(requests, reason_codes, strict=True)
         ]
         rest = [each for each in asked if each.request.filter not in refused]
-        suback = Suback(packet_id, codes)
+        text = reason or ("another client has this subscription" if refused else None)
+        suback = Suback(packet_id, codes, Properties(reason_string=text) if text is not None else None)
         if client.is_closed:
             if session.queued is None:  # it has ended before it could have any of them
                 filters = [each.request.filter for each in rest]
@@ -157,19 +166,23 @@ def on_unsubscribe(client: Client, packet: Packet) -> None:
         _unsubscribe_stored(client, session, packet)
 
 
-def _refusal(client: Client, filter: str, asked: int) -> ReasonCode | None:
+def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] | None:
+    """Why there can't be such a subscription, for the client and for people."""
     settings = client.hub.settings
     try:
         _, name = parse_filter(filter)
-    except InvalidTopicFilter:
-        return ReasonCode.TOPIC_FILTER_INVALID
+    except InvalidTopicFilter as error:
+        return ReasonCode.TOPIC_FILTER_INVALID, str(error)
     if is_exclusive(name) and not (settings.topics.exclusive and _may_be_exclusive(filter)):
-        return ReasonCode.TOPIC_FILTER_INVALID
+        return ReasonCode.TOPIC_FILTER_INVALID, "there is no such exclusive subscription here"
+    unavailable = settings.capabilities.refusal(filter)
+    if unavailable is not None:
+        return unavailable, "this kind of subscription is not available here"
     if name.count("/") >= settings.topic_levels_maximum:
-        return ReasonCode.TOPIC_FILTER_INVALID
+        return ReasonCode.TOPIC_FILTER_INVALID, f"more than {settings.topic_levels_maximum} levels"
     held = client.subscriber.filters if client.subscriber is not None else {}
     if filter not in held and len(held) + asked >= settings.subscriptions_maximum:
-        return ReasonCode.QUOTA_EXCEEDED
+        return ReasonCode.QUOTA_EXCEEDED, f"more than {settings.subscriptions_maximum} subscriptions"
     return None
 
 
@@ -198,7 +211,8 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
             _refuse_all(client, suback, failure)
         elif not client.is_closed:
             replays = [_add_direct(client, subscriber, each) for each in asked]
-            _answer(client, suback)
+            if not _answer(client, suback):
+                return
             start_replays(client, [replay for replay in replays if replay is not None])
             _join_groups(client, asked)
             hub.after_input()
@@ -221,7 +235,9 @@ def _add_direct(client: Client, subscriber: Subscriber, asked: _Asked) -> Replay
         0,
     )
     want_only(client, request.filter, field_of(request.filter, request.qos, True))
-    if not is_shared(request.filter) and wants_retained(request.retain_handling, replaced is not None):
+    if not hub.settings.capabilities.retain_available or is_shared(request.filter):
+        return None
+    if wants_retained(request.retain_handling, replaced is not None):
         return Replay(request.filter, request.qos, asked.identifier)
     return None
 
@@ -241,7 +257,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
     unsuback = Unsuback(packet.packet_id, reason_codes)
 
     def freed() -> None:
-        client.send(encode(unsuback, client.connection.version))
+        client.answer(unsuback)
         client.hub.after_input()
 
     free_exclusive(client.hub, client.client_id, client.epoch, packet.filters, freed)
@@ -252,7 +268,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
 
 def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked], suback: Suback) -> None:
     hub = client.hub
-    filters = [(each.request.filter, each.options, _replay_of(each.request)) for each in asked]
+    filters = [(each.request.filter, each.options, _replay_of(client, each.request)) for each in asked]
 
     def stored(reply: Reply) -> None:
         session.intake.release(_WAITING_BYTES * len(asked))
@@ -284,7 +300,8 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
         _bind(client, session)
         for each, field in zip(asked, fields, strict=True):
             want_only(client, each.request.filter, field)
-        _answer(client, suback)
+        if not _answer(client, suback):
+            return
         start_replays(client, replays)
         _join_groups(client, asked)
 
@@ -317,7 +334,7 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
             leave_group(client, filter)
 
         def freed() -> None:
-            client.send(encode(unsuback, session.version))
+            client.answer(unsuback)
             hub.after_input()
 
         free_exclusive(hub, client.client_id, session.epoch, packet.filters, freed)
@@ -359,19 +376,21 @@ def _join_groups(client: Client, asked: Sequence[_Asked]) -> None:
             join_group(client, each.request.filter, records.unpack_options(each.options))
 
 
-def _replay_of(request: SubscriptionRequest) -> int:
+def _replay_of(client: Client, request: SubscriptionRequest) -> int:
     """A shared subscription gets no retained messages [MQTT 5: 4.8.2]."""
-    if is_shared(request.filter):
+    if not client.hub.settings.capabilities.retain_available or is_shared(request.filter):
         return NO_REPLAY
     return _REPLAY_OF_RETAIN_HANDLING[request.retain_handling]
 
 
-def _answer(client: Client, suback: Suback) -> None:
+def _answer(client: Client, suback: Suback) -> bool:
+    """False if the client accepts no packet of that size."""
     if suback.packet_id:
-        client.send(encode(suback, client.connection.version))
-    elif max(suback.reason_codes) >= ReasonCode.UNSPECIFIED_ERROR:
+        return client.answer(suback)
+    if max(suback.reason_codes) >= ReasonCode.UNSPECIFIED_ERROR:
         extra = {"client_id": client.client_id, "reason_codes": suback.reason_codes}
         logger.warning("not all subscriptions could be made that each client has", extra=extra)
+    return True
 
 
 def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
@@ -379,7 +398,8 @@ def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
         return
     code = ReasonCode.QUOTA_EXCEEDED if isinstance(error, RedisFull) else ReasonCode.UNSPECIFIED_ERROR
     codes: list[int] = [code if granted < 0x80 else granted for granted in suback.reason_codes]
-    _answer(client, Suback(suback.packet_id, codes))
+    properties = Properties(reason_string="the session store did not take the subscription")
+    _answer(client, Suback(suback.packet_id, codes, properties))
     client.hub.after_input()
 
 

@@ -1,5 +1,6 @@
 """Sockets to Protocol objects."""
 
-from broker.listeners.tcp import bind_tcp, listen_tcp
+from broker.listeners.listener import Listener, ListenerSurroundings, open_listener
+from broker.listeners.tcp import bind_tcp
 
-__all__ = ["bind_tcp", "listen_tcp"]
+__all__ = ["Listener", "ListenerSurroundings", "bind_tcp", "open_listener"]

@@ -1,29 +1,10 @@
-"""MQTT over plain TCP."""
+"""Sockets that listen."""
 
 import asyncio
 import socket
-from collections.abc import Callable
 
-from broker.client import Client
 from broker.errors import StartError
 from broker.settings import Address
-
-
-async def listen_tcp(
-    connect: Callable[[], Client], address: Address, backlog: int, *, shared: bool = False
-) -> asyncio.Server:
-    """Accepts connections on `address`; each gets a protocol object from `connect`.
-
-    Raises StartError if the address can't be had.
-    """
-    loop = asyncio.get_running_loop()
-    listening = await bind_tcp(address, shared=shared)
-    try:
-        # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
-        return await loop.create_server(connect, sock=listening, backlog=backlog)  # type: ignore[arg-type]  # duck-typed
-    except BaseException:
-        listening.close()
-        raise
 
 
 async def bind_tcp(address: Address, *, shared: bool = False) -> socket.socket:

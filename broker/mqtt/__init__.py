@@ -1,9 +1,10 @@
 """MQTT itself: bytes <-> packets, the rules of one connection, topics. Pure; knows no socket, clock or
 log."""
 
+from broker.mqtt.capability import Capabilities, is_payload_as_said
 from broker.mqtt.connection import TRANSITIONS, Connection, ConnectionLimits, State
 from broker.mqtt.decoder import Decoder, topic_name
-from broker.mqtt.encoder import encode, encode_ack, publish_parts
+from broker.mqtt.encoder import encode, encode_ack, encode_refusal, publish_parts
 from broker.mqtt.errors import MalformedPacket, MqttError, ProtocolError
 from broker.mqtt.packet import (
     AUTH,
@@ -90,6 +91,7 @@ __all__ = [
     "UNSUBSCRIBE",
     "Acknowledgement",
     "Auth",
+    "Capabilities",
     "Connack",
     "Connect",
     "Connection",
@@ -122,9 +124,11 @@ __all__ = [
     "encode",
     "encode_ack",
     "encode_properties",
+    "encode_refusal",
     "forwarded_properties",
     "has_wildcards",
     "is_exclusive",
+    "is_payload_as_said",
     "is_shared",
     "is_valid_topic_filter",
     "is_valid_topic_name",

@@ -3,8 +3,9 @@
 Theory of operation: a connection is OPENED; its first packet is CONNECT [MQTT-3.1.0-1]. From then on it is
 AUTHENTICATING, until the server has decided about it. Clients may send on without waiting for CONNACK, but
 nothing of that may be processed if they are refused [MQTT-3.1.4-6]: only AUTH is handed out, all else waits
-here until `accepted` releases it. A connection that is CONNECTED passes packets as they come. CLOSED is
-final: what still comes is discarded.
+here until `accepted` releases it. One that authenticates by an Authentication Method may send nothing but
+AUTH and DISCONNECT until then [MQTT-3.1.2-30]. A connection that is CONNECTED passes packets as they come.
+CLOSED is final: what still comes is discarded.
 
 The caller hands in bytes and gets packets whose Topic Name is always filled in, or one of the two errors; it
 then sends `farewell` and closes. What the client said about itself in CONNECT is kept here: what it accepts,
@@ -30,6 +31,7 @@ from broker.mqtt.packet import (
     Disconnect,
     Packet,
     Publish,
+    Suback,
 )
 from broker.mqtt.property import Properties
 from broker.mqtt.reason_code import CONNACK_REASON_CODES, SERVER_DISCONNECT_REASON_CODES, ReasonCode
@@ -75,13 +77,13 @@ class Connection:
     """One client's network connection; `receive` its bytes, and send it `farewell` when that raises."""
 
     __slots__ = (
-        "_authentication_method",
         "_decoder",
         "_has_disconnected",
         "_is_accepted",
         "_session_expires_at_once",
         "_topic_aliases",
         "_waiting",
+        "authentication_method",
         "client_maximum_packet_size",
         "client_receive_maximum",
         "client_topic_alias_maximum",
@@ -104,7 +106,7 @@ class Connection:
         self._decoder = Decoder(True, limits.maximum_packet_size)
         self._waiting: list[Packet] = []
         self._topic_aliases: dict[int, str] = {}
-        self._authentication_method: str | None = None
+        self.authentication_method: str | None = None
         self._session_expires_at_once = True
         self._is_accepted = False
         self._has_disconnected = False
@@ -182,6 +184,21 @@ class Connection:
         """Whether the client accepts a packet of this size in bytes [MQTT-3.1.2-24]."""
         return self.client_maximum_packet_size == 0 or size <= self.client_maximum_packet_size
 
+    def encode_if_fits(self, packet: Packet) -> bytes | None:
+        """A packet as the client takes it, or None if it accepts none of that size [MQTT-3.1.2-24]."""
+        encoded = encode(packet, self.version)
+        return encoded if self.fits(len(encoded)) else None
+
+    def encode_suback(self, suback: Suback) -> bytes | None:
+        """Like `encode_if_fits`. Without the Reason String if the client doesn't want to hear it
+        [MQTT-3.1.2-29], or doesn't take a packet of that size [MQTT-3.9.2-1]."""
+        if suback.properties is not None:
+            encoded = self.encode_if_fits(suback) if self.request_problem_information else None
+            if encoded is not None:
+                return encoded
+            suback = Suback(suback.packet_id, suback.reason_codes)
+        return self.encode_if_fits(suback)
+
     def farewell(
         self, reason_code: int, reason_string: str | None = None, server_reference: str | None = None
     ) -> bytes:
@@ -218,13 +235,13 @@ class Connection:
             if self._is_accepted
             else Connack(False, reason_code, properties)
         )
-        encoded = encode(packet, self.version)
-        if properties is not None and not self.fits(len(encoded)):  # [MQTT-3.2.2-19], [MQTT-3.14.2-3]
+        encoded = self.encode_if_fits(packet)
+        if encoded is None and properties is not None:  # [MQTT-3.2.2-19], [MQTT-3.14.2-3]
             # The Reason String goes first: it is for people, the other one for the client.
             return self._encode_last(
                 reason_code, None, server_reference if reason_string is not None else None
             )
-        return encoded
+        return encoded or b""
 
     def _count_waiting(self, size: int) -> None:
         self.waiting_bytes += size
@@ -242,9 +259,11 @@ class Connection:
             if self.state is State.CLOSED:  # [MQTT-3.14.4-1], [MQTT-3.14.4-2]
                 break
             after = TRANSITIONS[self.state].get(packet.packet_type)
-            if after is None and self.state is State.AUTHENTICATING:  # [MQTT-3.1.4-6]
-                self._waiting.append(packet)
-                continue
+            if after is None and self.state is State.AUTHENTICATING:
+                if self.authentication_method is None:  # [MQTT-3.1.4-6]
+                    self._waiting.append(packet)
+                    continue
+                after = State.CLOSED
             try:
                 out.append(self._checked(packet))
             except ProtocolError:
@@ -255,6 +274,8 @@ class Connection:
 
     def _checked(self, packet: Packet) -> Packet:
         """The packet as it is to be processed. Raises ProtocolError."""
+        if self.state is State.AUTHENTICATING and packet.packet_type not in (AUTH, DISCONNECT):
+            raise ProtocolError("neither AUTH nor DISCONNECT before CONNACK")  # [MQTT-3.1.2-30]
         if isinstance(packet, Publish):
             return self._with_topic(packet)
         if isinstance(packet, Connect):
@@ -276,7 +297,7 @@ class Connection:
         self.client_maximum_packet_size = properties.maximum_packet_size or 0
         self.client_topic_alias_maximum = properties.topic_alias_maximum or 0
         self.request_problem_information = properties.request_problem_information != 0
-        self._authentication_method = properties.authentication_method
+        self.authentication_method = properties.authentication_method
         self._session_expires_at_once = not properties.session_expiry_interval
 
     def _check_disconnect(self, disconnect: Disconnect) -> None:
@@ -288,7 +309,7 @@ class Connection:
     def _check_auth(self, auth: Auth) -> None:
         """Only with the method of the CONNECT; the exchange itself is the authenticator's [4.12]."""
         method = auth.properties.authentication_method if auth.properties is not None else None
-        if method is None or method != self._authentication_method:  # [MQTT-4.12.0-5], [MQTT-4.12.0-7]
+        if method is None or method != self.authentication_method:  # [MQTT-4.12.0-5], [MQTT-4.12.0-7]
             raise ProtocolError("AUTH with another Authentication Method than CONNECT")
         if auth.reason_code == ReasonCode.REAUTHENTICATE and self.state is State.AUTHENTICATING:
             raise ProtocolError("re-authentication before CONNACK")  # [MQTT-4.12.1-1]

@@ -93,6 +93,19 @@ def encode_ack(packet_type: int, packet_id: int, reason_code: int, version: int)
     return _ACK_WITH_REASON[packet_type] + PACKET_ID_BYTES[packet_id] + _BYTE[reason_code]
 
 
+def encode_refusal(
+    packet_type: int, packet_id: int, reason_code: int, reason_string: str, maximum_packet_size: int
+) -> bytes:
+    """PUBACK or PUBREC of MQTT 5 with a Reason String; without it if the packet would be larger than what
+    the client accepts (0: anything) [MQTT-3.4.2-2], [MQTT-3.5.2-2]."""
+    properties = _properties(Properties(reason_string=reason_string), MQTT_5)
+    body = PACKET_ID_BYTES[packet_id] + _BYTE[reason_code] + properties
+    encoded = _packet(_ACK_FIRST_BYTE[packet_type], body)
+    if maximum_packet_size and len(encoded) > maximum_packet_size:
+        return encode_ack(packet_type, packet_id, reason_code, MQTT_5)
+    return encoded
+
+
 def _packet(first: int, body: bytes) -> bytes:
     return _BYTE[first] + varint(len(body)) + body
 

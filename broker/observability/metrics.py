@@ -20,6 +20,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from broker.observability.chores import ChoreCounters, chore_metrics
+
 LABEL_LIMIT = 64
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -27,12 +29,18 @@ REDIS_ROUND_TRIP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 REDIS_BATCH_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
 LOOP_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+LISTENER_KINDS = ("tcp", "tls", "ws", "wss")
+HANDSHAKES = ("tls", "tls_timeout", "websocket")
+
 DROP_REASONS = (
     "queue_full",
     "expired",
     "slow_consumer",
     "packet_too_large",
 )
+
+
+UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")
 
 
 class Tally:
@@ -99,7 +107,9 @@ class Counters:
         "bytes_received",
         "bytes_sent",
         "channel_lost",
+        "chores",
         "connections",
+        "connections_by_listener",
         "connections_maximum",
         "connects",
         "delayed_published",
@@ -108,6 +118,7 @@ class Counters:
         "fights",
         "fights_delayed",
         "handed_over",
+        "handshakes_failed",
         "inbox_records",
         "keep_alive_timeouts",
         "loop_lag",
@@ -132,15 +143,18 @@ class Counters:
         "shared",
         "subscriptions",
         "takeovers",
+        "unknown_records",
         "version",
         "wills_fired",
     )
 
     def __init__(self, node_name: str = "", version: str = "") -> None:
+        self.chores = ChoreCounters()
         self.node_name = node_name
         self.version = version
         # Gauges: what is now.
         self.connections = 0
+        self.connections_by_listener = Tally(LISTENER_KINDS)
         self.connections_maximum = 0
         self.sessions = 0  # that this node owns
         self.subscriptions = 0  # rows of the subscription index
@@ -153,7 +167,9 @@ class Counters:
         self.disconnects = Tally(["normal_disconnection"])
         self.malformed = Tally(["malformed_packet", "protocol_error"])
         self.messages_dropped = Tally(DROP_REASONS)
+        self.handshakes_failed = Tally(HANDSHAKES)  # connections that never got to MQTT
         self.refused = Tally()  # requests refused by a limit, by the name of the limit
+        self.unknown_records = Tally(UNKNOWN_RECORDS)  # from nodes of a newer release, by the way they came
         self.bytes_received = 0
         self.bytes_sent = 0
         self.packets_received = 0
@@ -198,6 +214,7 @@ class NodeCollector:
         yield from self._traffic()
         yield from self._cluster()
         yield from self._tallies()
+        yield from chore_metrics(c.chores)
         yield c.redis_round_trip.metric(
             "moorline_redis_round_trip_seconds", "Time from sending a batch to Redis to its whole answer."
         )
@@ -209,6 +226,12 @@ class NodeCollector:
     def _gauges(self) -> Iterator[Metric]:
         c = self._counters
         yield GaugeMetricFamily("moorline_connections", "MQTT connections now.", c.connections)
+        by_listener = GaugeMetricFamily(
+            "moorline_listener_connections", "MQTT connections now, by kind of listener.", labels=["listener"]
+        )
+        for kind, count in c.connections_by_listener.items():
+            by_listener.add_metric([kind], count)
+        yield by_listener
         yield GaugeMetricFamily("moorline_connections_limit", "Most there may be.", c.connections_maximum)
         yield GaugeMetricFamily("moorline_sessions", "Sessions this node owns.", c.sessions)
         yield GaugeMetricFamily("moorline_subscriptions", "Subscriptions in the index.", c.subscriptions)
@@ -294,7 +317,19 @@ class NodeCollector:
         yield _by_label(
             "moorline_messages_dropped", "Messages not delivered.", "reason", c.messages_dropped.items()
         )
+        yield _by_label(
+            "moorline_handshakes_failed",
+            "Connections that ended before MQTT began.",
+            "reason",
+            c.handshakes_failed.items(),
+        )
         yield _by_label("moorline_refused", "Requests refused by a limit.", "limit", c.refused.items())
+        yield _by_label(
+            "moorline_unknown_records",
+            "Skipped: only a newer release understands them.",
+            "way",
+            c.unknown_records.items(),
+        )
 
 
 class MetricsPage:

@@ -75,10 +75,14 @@ def messages_of(runs: Sequence[object]) -> tuple[list[Message], list[tuple[str, 
         content = runs[i + 2]
         if version == _NO_PACKETS:
             found.append(arrival(content).message)
-        elif isinstance(publisher, bytes) and isinstance(content, bytes):
-            _read_packets(content, version == MQTT_5, publisher.decode(), found)
-        elif version == _SHARED and isinstance(publisher, bytes):
+        elif version not in (_SHARED, MQTT_3_1_1, MQTT_5):
+            continue  # packets that only a newer node knows
+        elif not isinstance(publisher, bytes):
+            raise TypeError(f"no publisher: {publisher!r}")
+        elif version == _SHARED:
             shared.append((publisher.decode(), arrival(content).message))
+        elif isinstance(content, bytes):
+            _read_packets(content, version == MQTT_5, publisher.decode(), found)
         else:
             raise TypeError(f"no packets: {content!r}")
     return found, shared

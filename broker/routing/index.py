@@ -203,7 +203,7 @@ class SubscriptionIndex:
     `count`: subscriptions of clients, `direct_count`: of these, those of direct sessions. `generation` grows
     with every change. `version` is how
     far the cluster's change log has been applied. `incarnation` is this node: its own interest is not in
-    here."""
+    here. `unknown_changes` were in that log and are of a kind that only newer nodes know."""
 
     __slots__ = (
         "_cache",
@@ -216,6 +216,7 @@ class SubscriptionIndex:
         "nodes",
         "shares",
         "subscribers",
+        "unknown_changes",
         "version",
     )
 
@@ -227,6 +228,7 @@ class SubscriptionIndex:
         self.count = 0
         self.direct_count = 0
         self.generation = 0
+        self.unknown_changes = 0
         self.version = ""
         self.shares: dict[str, Share] = {}
         self._exact: dict[str, dict[str, Subscription]] = {}
@@ -298,22 +300,21 @@ class SubscriptionIndex:
             if known is subscriber:
                 del self.subscribers[subscriber.client_id]
 
-    def add_interest(self, node: str, field: str) -> None:
-        """Clients of another node want what matches a filter; `field` is `<kind>:<filter>`. An unknown kind
-        is of a newer release, and nothing that we could serve."""
+    def add_interest(self, node: str, field: str) -> bool:
+        """Clients of another node want what matches a filter; `field` is `<kind>:<filter>`. False for an
+        unknown kind: it is of a newer release, and nothing that we could serve."""
         kind, _, filter = field.partition(":")
-        if node == self.incarnation or kind not in (
-            DIRECT_INTEREST,
-            AT_MOST_ONCE_INTEREST,
-            PERSISTENT_INTEREST,
-        ):
-            return
+        if kind not in (DIRECT_INTEREST, AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST):
+            return False
+        if node == self.incarnation:
+            return True
         kinds = self.nodes.setdefault(node, {})
         subscriber = kinds.get(kind)
         if subscriber is None:
             subscriber = kinds[kind] = Subscriber("", 0, True, node, kind)
         if filter not in subscriber.filters:
             self.add(subscriber, filter, 2, False, False, 0, b"", 0)
+        return True
 
     def remove_interest(self, node: str, field: str) -> None:
         """They don't want it any more."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from broker.mqtt import (
+    Capabilities,
     Packet,
     ProtocolError,
     Puback,
@@ -17,21 +18,40 @@ from broker.mqtt import (
     Pubrel,
     ReasonCode,
     forwarded_properties,
+    is_payload_as_said,
 )
 from broker.routing.publication import Publication
 from broker.routing.router import Router
 from broker.session import NO_DEADLINE, Clock, Message, Receipt, Session, TokenSource
 
 _OVERHEAD_BYTES: Final = 512  # of a message that waits, beside its payload
+_PAYLOAD_FORMAT_INVALID: Final = 0x99
 
 
 class Ingress:
     """Turns incoming packets into Application Messages for the router, and acknowledgements into freed
     places."""
 
-    __slots__ = ("_clock", "_router", "_tokens", "received")
+    __slots__ = (
+        "_capabilities",
+        "_checks_payload_format",
+        "_clock",
+        "_maximum_qos",
+        "_router",
+        "_tokens",
+        "received",
+    )
 
-    def __init__(self, router: Router, clock: Clock, tokens: TokenSource) -> None:
+    def __init__(
+        self,
+        router: Router,
+        clock: Clock,
+        tokens: TokenSource,
+        capabilities: Capabilities = Capabilities(),  # noqa: B008 - it is frozen
+    ) -> None:
+        self._capabilities = capabilities
+        self._maximum_qos = capabilities.maximum_qos
+        self._checks_payload_format = capabilities.checks_payload_format
         self._router = router
         self._clock = clock
         self._tokens = tokens
@@ -64,11 +84,19 @@ class Ingress:
         return position
 
     def publish(self, session: Session, packet: Publish) -> None:
-        """A PUBLISH of this client."""
+        """A PUBLISH of this client. Raises ProtocolError if it is more than the client was told it may send,
+        or at QoS 0 not of the format that it says."""
         qos = packet.qos
         self.received[qos] += 1
+        if qos > self._maximum_qos or packet.retain:
+            self._capabilities.check_publish(qos, packet.retain)
         message = self._message(session, packet)
+        refusal = 0
+        if self._checks_payload_format and not is_payload_as_said(packet.payload, packet.properties):
+            refusal = _PAYLOAD_FORMAT_INVALID
         if qos == 0:
+            if refusal:
+                raise ProtocolError("the payload isn't UTF-8", ReasonCode.PAYLOAD_FORMAT_INVALID)
             if packet.retain:
                 size_bytes = len(packet.payload) + _OVERHEAD_BYTES
                 session.intake.hold(size_bytes)
@@ -77,20 +105,22 @@ class Ingress:
                 self._router.publish_at_most_once(message, session)
             return
         if qos == 2:
-            self._publish_exactly_once(session, packet.packet_id, message)
+            self._publish_exactly_once(session, packet.packet_id, message, refusal)
             return
         size_bytes = len(packet.payload)
         if not session.intake.open(size_bytes):  # [MQTT-3.3.4-8]
             raise ProtocolError(
                 "more PUBLISH packets than the Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
             )
-        self._router.publish(Publication(message, session, packet.packet_id, size_bytes))
+        self._router.publish(Publication(message, session, packet.packet_id, size_bytes, refusal=refusal))
 
     def route_stored(self, session: Session, packet_id: int, message: Message) -> None:
-        """The token of a QoS 2 message of a queued session is stored: now it may be routed."""
-        self._router.publish(Publication(message, session, packet_id, len(message.payload)))
+        """The token of a QoS 2 message of a queued session is stored: now it may be routed. One without a
+        token is refused, in its turn [MQTT-4.6.0-3]."""
+        refusal = 0 if message.token else _PAYLOAD_FORMAT_INVALID
+        self._router.publish(Publication(message, session, packet_id, len(message.payload), refusal=refusal))
 
-    def _publish_exactly_once(self, session: Session, packet_id: int, message: Message) -> None:
+    def _publish_exactly_once(self, session: Session, packet_id: int, message: Message, refusal: int) -> None:
         receipt = session.inbound.begin(packet_id)
         if receipt == Receipt.PENDING:
             return
@@ -107,7 +137,8 @@ class Ingress:
             message.token = session.inbound.take_token(packet_id)
             self.route_stored(session, packet_id, message)
             return
-        message.token = self._tokens.next()
+        if not refusal:
+            message.token = self._tokens.next()
         if session.direct is not None:
             self.route_stored(session, packet_id, message)
         else:

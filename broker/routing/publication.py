@@ -17,8 +17,8 @@ class Publication:
     """A message on its way through the router, and who waits for it.
 
     Either `session` gets the acknowledgement of `packet_id`, or `origin` is told: then it is a will, or what
-    a node says of itself.
-    `is_delivered` says that the direct subscribers have it already (a retained message at QoS 0).
+    a node says of itself. `is_delivered` says that the direct subscribers have it already (a retained message
+    at QoS 0). One with a `refusal`, a Reason Code, reaches nobody: it is here to be answered in its turn.
     """
 
     __slots__ = (
@@ -29,6 +29,7 @@ class Publication:
         "message",
         "origin",
         "packet_id",
+        "refusal",
         "session",
         "size_bytes",
         "targets",
@@ -43,12 +44,14 @@ class Publication:
         packet_id: int = 0,
         size_bytes: int = 0,
         origin: Settled | None = None,
+        refusal: int = 0,
     ) -> None:
         self.message = message
         self.session = session
         self.packet_id = packet_id
         self.size_bytes = size_bytes
         self.origin = origin
+        self.refusal = refusal
         self.targets: list[Subscription] = []
         self.is_delivered = False
         self.is_matched = False

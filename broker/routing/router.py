@@ -281,7 +281,7 @@ class Router:
         for publication in self._current:
             targets = self.index.match(publication.message.topic)
             known = publication.targets
-            if targets is known or publication.is_lost():
+            if targets is known or publication.refusal or publication.is_lost():
                 continue
             publication.targets = targets
             had = {target.subscriber.key for target in known}
@@ -309,7 +309,9 @@ class Router:
             session = publication.session
             if session is not None:
                 message = publication.message
-                reason_code = 0 if publication.is_matched else _NO_MATCHING_SUBSCRIBERS
+                reason_code = publication.refusal
+                if not reason_code and not publication.is_matched:
+                    reason_code = _NO_MATCHING_SUBSCRIBERS
                 if message.token:
                     self._forget_later(publication, session)
                 session.published(publication.packet_id, message.qos, reason_code, publication.size_bytes)
@@ -342,6 +344,8 @@ class Router:
         self._generation = self.index.generation
         for publication in self._current:
             message = publication.message
+            if publication.refusal:
+                continue
             if message.retain:
                 self._retains.append(publication)
             if publication.is_delivered:

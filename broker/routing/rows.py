@@ -32,6 +32,8 @@ def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: 
             index.remove_interest(change.who, f"{DIRECT_INTEREST}:{change.filter}")
         elif change.kind == "gone":
             index.remove_node(change.who)
+        else:
+            index.unknown_changes += 1
     index.version = version
 
 

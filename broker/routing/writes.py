@@ -173,10 +173,15 @@ class SessionWrites:
             inbound.storing_messages = []
             pairs: list[object] = []
             for i in range(len(packet_ids)):
-                pairs.append(packet_ids[i])
-                pairs.append(messages[i].token)
-            request = receive.receive(bucket, client_id, session.epoch, pairs, self._receive_limit)
-            writing.add(_Asked(_RECEIVE, session, packet_ids, messages, 0), request)
+                if messages[i].token:
+                    pairs.append(packet_ids[i])
+                    pairs.append(messages[i].token)
+            asked = _Asked(_RECEIVE, session, packet_ids, messages, 0)
+            if pairs:
+                request = receive.receive(bucket, client_id, session.epoch, pairs, self._receive_limit)
+                writing.add(asked, request)
+            else:  # nothing but messages that are refused
+                self._take_received(asked, [])
         if inbound.routed:
             packet_ids = inbound.routed
             inbound.routed = []
@@ -264,10 +269,15 @@ class SessionWrites:
         if not isinstance(reply, list):
             self.stale.append(session)
             return
+        position = 0
         for i in range(len(asked.numbers)):
             packet_id = asked.numbers[i]
             message = asked.messages[i]
-            status = reply[i]
+            if not message.token:
+                self._ingress.route_stored(session, packet_id, message)
+                continue
+            status = reply[position]
+            position += 1
             if isinstance(status, list):  # a repeat of this very call: the token that was stored first counts
                 token: bytes = status[0]
                 message.token = token
@@ -284,8 +294,11 @@ class SessionWrites:
         session = asked.session
         if session.version == _MQTT_5:
             for i in range(len(asked.numbers)):
-                size_bytes = len(asked.messages[i].payload)
-                session.published(asked.numbers[i], 2, _QUOTA_EXCEEDED, size_bytes)
+                message = asked.messages[i]
+                if message.token:
+                    session.published(asked.numbers[i], 2, _QUOTA_EXCEEDED, len(message.payload))
+                else:
+                    self._ingress.route_stored(session, asked.numbers[i], message)
             return
         session.inbound.storing = asked.numbers + session.inbound.storing
         session.inbound.storing_messages = asked.messages + session.inbound.storing_messages

@@ -1,6 +1,7 @@
 """What a Session is: QoS 1 and 2 states, windows, Packet Identifiers, subscriptions, wills. Pure; imports
 mqtt only."""
 
+from broker.session.alias import TopicAliases
 from broker.session.clock import Clock
 from broker.session.delivery import Delivery
 from broker.session.direct import DirectOutbound
@@ -40,6 +41,7 @@ __all__ = [
     "Sink",
     "StoredSession",
     "TokenSource",
+    "TopicAliases",
     "WillMessage",
     "flush_all",
     "packet_id_of",

@@ -29,8 +29,9 @@ class DirectOutbound(Outbound):
         maximum_packet_size: int,
         backlog_limit: int,
         drop_oldest: bool,
+        topic_aliases: int = 0,
     ) -> None:
-        super().__init__(stored, drops, outbox, clock, version, window, maximum_packet_size)
+        super().__init__(stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases)
         self.backlog: deque[Delivery] = deque()
         self.backlog_limit = backlog_limit
         self.drop_oldest = drop_oldest

@@ -7,7 +7,7 @@ Subscription Identifiers).
 
 from typing import Final
 
-from broker.mqtt import MQTT_5, publish_parts
+from broker.mqtt import MQTT_5, PACKET_ID_BYTES, publish_parts
 
 NO_DEADLINE: Final = 0
 
@@ -15,6 +15,7 @@ _MESSAGE_EXPIRY_INTERVAL: Final = b"\x02"
 _LONGEST_EXPIRY_SECONDS: Final = 0xFFFFFFFF
 _ROUNDING_MS: Final = 749
 _SUBSCRIPTION_IDENTIFIER: Final = 0x0B
+_TOPIC_ALIAS: Final = b"\x23"
 
 
 class Message:
@@ -130,6 +131,26 @@ class Message:
             if not dup:
                 return self.parts(version, qos, retain)
             return publish_parts(version, self.topic, self.payload, qos, retain, True, self.properties)
+        properties = self._properties_for(subscription_identifiers, now_ms)
+        return publish_parts(version, self.topic, self.payload, qos, retain, dup, properties)
+
+    def aliased_parts(
+        self,
+        topic: str,
+        alias: int,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        subscription_identifiers: tuple[int, ...],
+        now_ms: int,
+    ) -> tuple[bytes, bytes]:
+        """Like `parts_for` of MQTT 5, with a Topic Alias that `topic` sets, or stands for if that is empty
+        [3.3.2.3.4]."""
+        properties = _TOPIC_ALIAS + PACKET_ID_BYTES[alias]
+        properties += self._properties_for(subscription_identifiers, now_ms)
+        return publish_parts(MQTT_5, topic, self.payload, qos, retain, dup, properties)
+
+    def _properties_for(self, subscription_identifiers: tuple[int, ...], now_ms: int) -> bytes:
         properties = self.properties
         if self.deadline_ms:
             # [MQTT-3.3.2-6]: the interval received, less the time that the message has been waiting here.
@@ -141,7 +162,7 @@ class Message:
             properties = _MESSAGE_EXPIRY_INTERVAL + seconds.to_bytes(4, "big") + properties
         for identifier in subscription_identifiers:  # [MQTT-3.3.4-4]
             properties += _subscription_identifier(identifier)
-        return publish_parts(version, self.topic, self.payload, qos, retain, dup, properties)
+        return properties
 
 
 def _subscription_identifier(value: int) -> bytes:

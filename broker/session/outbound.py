@@ -7,12 +7,16 @@ Theory of operation. Two kinds of sessions share the window, the Packet Identifi
 
 The window is the send quota of MQTT 5 section 4.9: one place per PUBLISH at QoS 1 or 2, free again at PUBACK,
 at PUBCOMP, or at a PUBREC that refuses. Handshakes left from an earlier connection don't count.
+
+A fan-out encodes a message once for all clients that take the same bytes. Those that have said a Topic Alias
+Maximum don't: what they get is made for each of them.
 """
 
 from abc import ABC, abstractmethod
 from typing import Final
 
-from broker.mqtt import PUBREL, encode_ack
+from broker.mqtt import PACKET_ID_BYTES, PUBREL, encode_ack
+from broker.session.alias import TopicAliases
 from broker.session.clock import Clock
 from broker.session.delivery import NO_IDENTIFIERS, Delivery
 from broker.session.drops import DROPPED_EXPIRED, DROPPED_SLOW_CONSUMER, DROPPED_TOO_LARGE, Drops
@@ -39,10 +43,12 @@ class Outbound(ABC):
     """Window, Packet Identifiers and handshakes, common to direct and queued sessions.
 
     `window` is the client's Receive Maximum or our own limit, whichever is smaller.
-    `stored` says whose messages these are. `maximum_packet_size` is what the client accepts, 0 for anything.
+    `stored` says whose messages these are. `maximum_packet_size` is what the client accepts, 0 for anything,
+    `topic_aliases` how many Topic Aliases we may set.
     """
 
     __slots__ = (
+        "aliases",
         "clock",
         "drops",
         "inflight",
@@ -65,7 +71,9 @@ class Outbound(ABC):
         version: int,
         window: int,
         maximum_packet_size: int,
+        topic_aliases: int,
     ) -> None:
+        self.aliases = TopicAliases(topic_aliases) if topic_aliases else None
         self.stored = stored
         self.drops = drops
         self.outbox = outbox
@@ -96,7 +104,10 @@ class Outbound(ABC):
         if outbox.blocked and outbox.is_full():
             self._drop(message.topic, DROPPED_SLOW_CONSUMER)
             return False
-        if subscription_identifiers or message.deadline_ms:
+        aliases = self.aliases
+        if aliases is not None:
+            packet = self._aliased(aliases, message, 0, retain, False, subscription_identifiers, b"")
+        elif subscription_identifiers or message.deadline_ms:
             head, tail = message.parts_for(
                 self.version, 0, retain, False, subscription_identifiers, self.clock.now_ms
             )
@@ -228,13 +239,25 @@ class Outbound(ABC):
         packet_id = (n - 1) % 65535 + 1
         message = delivery.message
         qos = delivery.qos
-        if dup or delivery.subscription_identifiers or message.deadline_ms:
+        aliases = self.aliases
+        if aliases is not None:
+            packet = self._aliased(
+                aliases,
+                message,
+                qos,
+                delivery.retain,
+                dup,
+                delivery.subscription_identifiers,
+                PACKET_ID_BYTES[packet_id],
+            )
+        elif dup or delivery.subscription_identifiers or message.deadline_ms:
             head, tail = message.parts_for(
                 self.version, qos, delivery.retain, dup, delivery.subscription_identifiers, self.clock.now_ms
             )
+            packet = head + PACKET_ID_BYTES[packet_id] + tail
         else:
             head, tail = message.parts(self.version, qos, delivery.retain)
-        packet = head + packet_id.to_bytes(2, "big") + tail
+            packet = head + PACKET_ID_BYTES[packet_id] + tail
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
             self._drop(message.topic, DROPPED_TOO_LARGE)
             return False
@@ -243,6 +266,36 @@ class Outbound(ABC):
         self.drops.sent[qos] += 1
         self.outbox.send(packet)
         return True
+
+    def _aliased(
+        self,
+        aliases: TopicAliases,
+        message: Message,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        subscription_identifiers: tuple[int, ...],
+        packet_id: bytes,
+    ) -> bytes:
+        """A PUBLISH for a client that takes Topic Aliases. The caller may drop it only because of its
+        size: an alias is set here if the packet fits."""
+        now_ms = self.clock.now_ms
+        topic = message.topic
+        alias = aliases.find(topic)
+        if alias:
+            head, tail = message.aliased_parts("", alias, qos, retain, dup, subscription_identifiers, now_ms)
+            return head + packet_id + tail
+        alias = aliases.offer(topic)
+        if alias:
+            head, tail = message.aliased_parts(
+                topic, alias, qos, retain, dup, subscription_identifiers, now_ms
+            )
+            packet = head + packet_id + tail
+            if not self.maximum_packet_size or len(packet) <= self.maximum_packet_size:
+                aliases.set(topic, alias)
+                return packet
+        head, tail = message.parts_for(self.version, qos, retain, dup, subscription_identifiers, now_ms)
+        return head + packet_id + tail
 
     def _release(self, packet_id: int, n: int) -> None:
         """Moves an exchange to its PUBREL phase, where it keeps its place in the window."""

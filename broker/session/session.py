@@ -7,7 +7,7 @@ connection; what outlives it is in Redis.
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from broker.mqtt import MQTT_5, PUBACK, PUBCOMP, PUBREC, encode_ack
+from broker.mqtt import MQTT_5, PUBACK, PUBCOMP, PUBREC, encode_ack, encode_refusal
 from broker.session.clock import Clock
 from broker.session.direct import DirectOutbound
 from broker.session.drops import Drops
@@ -19,6 +19,10 @@ from broker.session.stored import StoredSession
 
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
 _REFUSED: Final = 0x80
+_REASON_STRINGS: Final[dict[int, str]] = {
+    0x97: "there is no room to store the message now",
+    0x99: "the payload isn't UTF-8, as its Payload Format Indicator says",
+}
 
 
 class Source(Protocol):
@@ -110,16 +114,35 @@ class SendingLimits:
 
     `window`: PUBLISH packets at QoS 1 and 2 in flight, the client's Receive Maximum or our limit.
     `maximum_packet_size`: bytes the client accepts in a packet, 0 for any. `backlog` messages may wait for a
-    place in the window of a direct session; beyond it the oldest is dropped, or the new one.
+    place in the window of a direct session; beyond it the oldest is dropped, or the new one. `topic_aliases`
+    may be set on the connection; always 0 before MQTT 5. `reason_strings`: whether the client wants to hear
+    why it is refused [MQTT-3.1.2-29]; always False before MQTT 5.
     """
 
-    __slots__ = ("backlog", "drop_oldest", "maximum_packet_size", "window")
+    __slots__ = (
+        "backlog",
+        "drop_oldest",
+        "maximum_packet_size",
+        "reason_strings",
+        "topic_aliases",
+        "window",
+    )
 
-    def __init__(self, window: int, maximum_packet_size: int, backlog: int, drop_oldest: bool) -> None:
+    def __init__(
+        self,
+        window: int,
+        maximum_packet_size: int,
+        backlog: int,
+        drop_oldest: bool,
+        topic_aliases: int = 0,
+        reason_strings: bool = False,
+    ) -> None:
         self.window = window
         self.maximum_packet_size = maximum_packet_size
         self.backlog = backlog
         self.drop_oldest = drop_oldest
+        self.topic_aliases = topic_aliases
+        self.reason_strings = reason_strings
 
 
 class QueueState:
@@ -169,6 +192,7 @@ class Session(StoredSession):
         "outbound",
         "outbox",
         "queued",
+        "reason_strings",
         "token_ttl_ms",
         "version",
     )
@@ -193,6 +217,7 @@ class Session(StoredSession):
         self.outbox = outbox
         self.intake = intake
         self.token_ttl_ms = token_ttl_ms
+        self.reason_strings = limits.reason_strings
         self.is_lost = False
         self.fenced_in = 0
         self.direct: DirectOutbound | None = None
@@ -210,6 +235,7 @@ class Session(StoredSession):
                 limits.maximum_packet_size,
                 limits.backlog,
                 limits.drop_oldest,
+                limits.topic_aliases,
             )
             self.outbound = self.direct
             return
@@ -230,6 +256,7 @@ class Session(StoredSession):
             queue.hi,
             queue.released,
             not queue.is_new,
+            limits.topic_aliases,
         )
         self.outbound = self.queued
 
@@ -247,11 +274,14 @@ class Session(StoredSession):
         self.intake.routed(size_bytes)
         if qos == 1:
             self.intake.close()
-            self.outbox.send(encode_ack(PUBACK, packet_id, reason_code, self.version))
+            if reason_code >= _REFUSED:
+                self._send_refusal(PUBACK, packet_id, reason_code)
+            else:
+                self.outbox.send(encode_ack(PUBACK, packet_id, reason_code, self.version))
         elif reason_code >= _REFUSED:
             self.inbound.refuse(packet_id)
             self.intake.close()
-            self.outbox.send(encode_ack(PUBREC, packet_id, reason_code, self.version))
+            self._send_refusal(PUBREC, packet_id, reason_code)
         elif self.inbound.settle(packet_id):
             self.outbox.send(encode_ack(PUBREC, packet_id, reason_code, self.version))
 
@@ -272,3 +302,11 @@ class Session(StoredSession):
         self.inbound.released(packet_id)
         self.intake.close()
         self.outbox.send(encode_ack(PUBCOMP, packet_id, 0, self.version))
+
+    def _send_refusal(self, packet_type: int, packet_id: int, reason_code: int) -> None:
+        reason_string = _REASON_STRINGS.get(reason_code)
+        if reason_string is None or not self.reason_strings:
+            self.outbox.send(encode_ack(packet_type, packet_id, reason_code, self.version))
+            return
+        maximum = self.outbound.maximum_packet_size
+        self.outbox.send(encode_refusal(packet_type, packet_id, reason_code, reason_string, maximum))

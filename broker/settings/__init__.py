@@ -5,27 +5,34 @@ TOML file named by `--config`, then the defaults. Only `broker.cli` calls `load`
 result: rooms get plain values, never the whole settings.
 """
 
-from broker.settings.address import Address, parse_address
+from broker.settings.address import Address, advertised, parse_address
+from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
+from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
 from broker.settings.model import (
     ClusterSettings,
+    KubernetesSettings,
     LimitSettings,
-    MqttSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,
-    Settings,
-    worker_name,
 )
+from broker.settings.mqtt import MqttSettings
+from broker.settings.root import Settings
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
 from broker.settings.topics import AutoSubscription, RewriteRule, TopicSettings
+from broker.settings.values import worker_name
 
 __all__ = [
     "Address",
     "AutoSubscription",
     "ClusterSettings",
     "Group",
+    "Kind",
+    "KubernetesSettings",
     "LimitSettings",
+    "ListenerAddress",
+    "ListenerSettings",
     "MqttSettings",
     "NodeSettings",
     "RedisSettings",
@@ -33,10 +40,12 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "TopicSettings",
+    "advertised",
     "dump",
     "environment_name",
     "groups",
     "load",
+    "load_certificate",
     "parse_address",
     "restore",
     "setting_names",

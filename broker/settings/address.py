@@ -1,6 +1,7 @@
 """Addresses to listen on, as people write them."""
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,6 +24,16 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def advertised(addresses: Sequence[Address], own_ip: str = "") -> Address | None:
+    """Which of its addresses others are told: one that they can reach, if there is one. `own_ip` is what they
+    call this machine, if it is known: in place of "all its addresses"."""
+    public = (address for address in addresses if not address.is_loopback)
+    chosen = next(public, addresses[0] if addresses else None)
+    if chosen is not None and chosen.host in ("0.0.0.0", "::") and own_ip:
+        return Address(own_ip, chosen.port)
+    return chosen
 
 
 def parse_address(value: object) -> Address:

@@ -1,6 +1,8 @@
-"""What all groups of settings are made of."""
+"""What the groups of settings have in common."""
 
 from pydantic import BaseModel, ConfigDict
+
+DAY_SECONDS = 86_400
 
 
 class Group(BaseModel):

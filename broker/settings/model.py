@@ -3,125 +3,36 @@
 One frozen model per group. `docs/configuration.md` is generated from the descriptions here.
 """
 
-import os
-import re
-import socket
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    InstanceOf,
-    PlainSerializer,
-    ValidationInfo,
-    field_validator,
+from pydantic import Field, ValidationInfo, field_validator
+
+from broker.settings.address import Address
+from broker.settings.group import DAY_SECONDS, Group
+from broker.settings.values import (
+    WORKERS_MAXIMUM,
+    AutoOrBool,
+    ListenOrOff,
+    RedisUrl,
+    ServerReference,
+    Workers,
+    default_name,
+    worker_name,
 )
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
 
-from broker.settings.address import Address, parse_address
-from broker.settings.group import Group
-from broker.settings.topics import TopicSettings
-
-ENVIRONMENT_PREFIX = "MOORLINE_"
-DAY_SECONDS = 86_400
-SERVER_REFERENCE_LENGTH = 1024
-WORKERS_MAXIMUM = 1024
 NAME_MAXIMUM = 128
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 
-def _parse_addresses(value: object) -> tuple[Address, ...]:
-    parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not parts:
-        raise ValueError("not a list of HOST:PORT")
-    addresses = tuple(_parse_listed(part) for part in parts)
-    fixed = [address for address in addresses if address.port]
-    if len(set(fixed)) < len(fixed):
-        raise ValueError("the same address is there twice")
-    return addresses
-
-
-def _parse_listed(part: object) -> Address:
-    """One address of several: the mistake says which."""
-    try:
-        return parse_address(part)
-    except ValueError as error:
-        raise ValueError(f"{part!r}: {error}") from None
-
-
-def _parse_address_or_off(value: object) -> Address | None:
-    return None if value is None or value == "off" else parse_address(value)
-
-
-def _parse_workers(value: object) -> int:
-    if value == "auto":
-        return min(usable_cores(), WORKERS_MAXIMUM)
-    text = str(value)
-    count = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= count <= WORKERS_MAXIMUM:
-        raise ValueError(f"not a number from 1 to {WORKERS_MAXIMUM}, nor auto")
-    return count
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on; at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def worker_name(name: str, number: int) -> str:
-    """What the worker with this number, from 1, of a node with this name is called."""
-    return f"{name}-{number}"
-
-
-def _parse_redis_url(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    scheme, separator, _ = str(value).partition("://")
-    if not separator or scheme not in REDIS_SCHEMES:
-        raise ValueError(f"does not begin with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}")
-    return str(value)
-
-
-def _parse_server_reference(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    text = str(value)
-    if not text.isprintable() or len(text) > SERVER_REFERENCE_LENGTH:
-        raise ValueError(f"not a line of at most {SERVER_REFERENCE_LENGTH} characters")
-    return text
-
-
-def _default_name(validated: dict[str, Any]) -> str:
-    """`<hostname>-<port>`; the process id where the system picks the port: two nodes of a machine differ."""
-    listen: tuple[Address, ...] = validated.get("listen", ())
-    number = next((address.port for address in listen if address.port), os.getpid())
-    return re.sub(r"[^A-Za-z0-9._-]", "-", f"{socket.gethostname()}-{number}")
-
-
-Listen = Annotated[
-    tuple[InstanceOf[Address], ...],
-    BeforeValidator(_parse_addresses),
-    PlainSerializer(lambda addresses: [str(address) for address in addresses], when_used="json"),
-    NoDecode,
-]
-AddressOrOff = Annotated[
-    InstanceOf[Address] | None,
-    BeforeValidator(_parse_address_or_off),
-    PlainSerializer(lambda address: "off" if address is None else str(address), when_used="json"),
-    NoDecode,
-]
-Workers = Annotated[int, BeforeValidator(_parse_workers)]
-RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
-ServerReference = Annotated[str | None, BeforeValidator(_parse_server_reference)]
+def refuse_public(addresses: Iterable[Address]) -> None:
+    """ValueError if other machines can reach one of them."""
+    public = [str(address) for address in addresses if not address.is_loopback]
+    if public:
+        raise ValueError(
+            f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
+            " use a loopback address, or let everybody in with --allow-anonymous"
+        )
 
 
 class NodeSettings(Group):
@@ -132,19 +43,21 @@ class NodeSettings(Group):
         description="Let clients without credentials in on addresses that other machines can reach too. On"
         " loopback addresses they always may.",
     )
-    listen: Listen = Field(
+    listen: ListenOrOff = Field(
         default=(Address("127.0.0.1", 1883),),
-        description="Addresses HOST:PORT for MQTT over TCP; in a variable several are separated by commas."
-        " Port 0 picks a free port and prints it. An address that other machines can reach also"
-        " needs `allow_anonymous`.",
+        description="Addresses HOST:PORT for MQTT over TCP, or `off`; in a variable several are separated by"
+        " commas. Port 0 picks a free port and prints it. An address that other machines can reach also"
+        " needs `allow_anonymous`. TLS and WebSocket: `[listeners.NAME]`.",
     )
-    admin: AddressOrOff = Field(
-        default=Address("127.0.0.1", 8080),
-        description="Address HOST:PORT of `/healthz`, `/readyz`, `/metrics` and `/api/v1`, or `off`. It asks"
-        " for no password: on a public address anybody can read the figures, and `/api/v1` is refused.",
+    admin: ListenOrOff = Field(
+        default=(Address("127.0.0.1", 8080),),
+        description="Addresses HOST:PORT of `/healthz`, `/readyz` and `/metrics`, and of `/api/v1` where only"
+        " this machine can reach them; in a variable several are separated by commas. `off`: none. They ask"
+        " for no password: on a public one anybody can read the figures, and `/api/v1` is refused. The others"
+        " are told the first public one, else the first.",
     )
     name: str = Field(
-        default_factory=_default_name,
+        default_factory=default_name,
         min_length=1,
         max_length=NAME_MAXIMUM,
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -197,12 +110,8 @@ class NodeSettings(Group):
     @field_validator("listen")
     @classmethod
     def _no_open_door(cls, listen: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
-        public = [str(address) for address in listen if not address.is_loopback]
-        if public and not info.data.get("allow_anonymous", True):
-            raise ValueError(
-                f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
-                " use a loopback address, or let everybody in with --allow-anonymous"
-            )
+        if not info.data.get("allow_anonymous", True):
+            refuse_public(listen)
         return listen
 
     @field_validator("workers")
@@ -217,9 +126,10 @@ class NodeSettings(Group):
 
     @field_validator("admin")
     @classmethod
-    def _own_port(cls, admin: Address | None, info: ValidationInfo) -> Address | None:
-        if admin is not None and admin.port and admin in info.data.get("listen", ()):
-            raise ValueError("is an address of node.listen too")
+    def _own_ports(cls, admin: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
+        for address in admin:
+            if address.port and address in info.data.get("listen", ()):
+                raise ValueError(f"{address} is an address of node.listen too")
         return admin
 
 
@@ -271,71 +181,6 @@ class RedisSettings(Group):
         if away_limit < info.data.get("exchange_timeout_seconds", 0.0):
             raise ValueError("shorter than redis.exchange_timeout_seconds")
         return away_limit
-
-
-class MqttSettings(Group):
-    """Limits of the protocol that the broker announces or enforces on each connection."""
-
-    maximum_packet_size: int = Field(
-        default=1_048_576,
-        ge=256,
-        le=268_435_460,
-        description="Largest packet accepted, in bytes. Too small: clients with larger payloads are"
-        " disconnected (0x95). Too large: each connection may make the node hold that much.",
-    )
-    receive_maximum: int = Field(
-        default=1000,
-        ge=1,
-        le=65_535,
-        description="QoS 1 and 2 messages one client may have unacknowledged towards the broker. Too"
-        " small: a publisher waits for round trips. Too large: more is held while Redis is"
-        " away.",
-    )
-    topic_alias_maximum: int = Field(
-        default=32,
-        ge=0,
-        le=65_535,
-        description="Topic Aliases a MQTT 5 client may set on its connection. 0: none. Too large: each"
-        " connection may keep that many topics, up to 64 KiB each, in memory.",
-    )
-    topic_levels_maximum: int = Field(
-        default=128,
-        ge=1,
-        le=32_768,
-        description="Levels of a Topic Filter; a deeper one is refused (0x8F). Too small: deep trees can't be"
-        " subscribed to. Too large: one hostile filter makes matching slow for everybody.",
-    )
-    connect_timeout_seconds: float = Field(
-        default=10.0,
-        gt=0,
-        le=300,
-        description="Seconds a connection has to send its CONNECT. Too small: clients on bad networks"
-        " never get in. Too large: connections that say nothing use up the places.",
-    )
-    keep_alive_maximum_seconds: int = Field(
-        default=0,
-        ge=0,
-        le=65_535,
-        description="Longest Keep Alive in seconds; MQTT 5 clients that ask for more are told this one"
-        " (Server Keep Alive). 0: whatever the client asks for. Too small: traffic and drained"
-        " batteries. Too large: dead connections, and their wills, are noticed late.",
-    )
-    session_expiry_maximum_seconds: int = Field(
-        default=30 * DAY_SECONDS,
-        ge=0,
-        le=0xFFFF_FFFF,
-        description="Longest Session Expiry Interval in seconds, and what a session of MQTT 3 with Clean"
-        " Session 0 gets. Too small: devices that sleep longer lose their messages. Too large:"
-        " queues of devices that never come back fill Redis. 4294967295: never.",
-    )
-    sys_interval_seconds: int = Field(
-        default=60,
-        ge=0,
-        le=DAY_SECONDS,
-        description="Seconds between two tellings of the `$SYS` topics; what is told expires after three of"
-        " them. 0: there are none. Too small: some twenty retained messages of each node go to Redis all the"
-        " time. Too large: figures are old, and a node that is gone is seen for long.",
-    )
 
 
 class SessionSettings(Group):
@@ -467,35 +312,84 @@ class ClusterSettings(Group):
         " are slow for everybody meanwhile. A compiled node takes some 5,000 connects per second if it does"
         " nothing else.",
     )
-
-
-class Settings(BaseSettings):
-    """All groups. Made by `load`, which collects the mistakes."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        env_prefix=ENVIRONMENT_PREFIX,
-        env_nested_delimiter="__",
+    drain_pause_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="Seconds that a node which is to stop goes on as before, while `/readyz` is 503 already;"
+        " `node.shutdown_timeout_seconds` begins after that. Too small: load balancers, which look each few"
+        " seconds, still send clients to a node that takes none. Too large: a stop takes so much longer, and"
+        " the supervisor loses patience and kills the node.",
+    )
+    rebalance_clients_per_minute: float = Field(
+        default=0.0,
+        ge=0,
+        le=1_000_000,
+        description="Clients per minute, of the whole cluster, that are sent away by themselves from nodes"
+        " that have more than their share, as after a scale-out. 0: only `moorline ctl"
+        " rebalance` does that. It helps where clients that connect are spread over the nodes."
+        " Too small: new nodes stay empty for long. Too large: clients feel it as an outage.",
+    )
+    rebalance_tolerance: float = Field(
+        default=0.1,
+        ge=0,
+        le=100,
+        description="How far above the mean a node may be before it is rebalanced by itself: 0.1, a tenth."
+        " Too small: clients are moved for nothing, as no load balancer is that even. Too large:"
+        " nothing happens.",
+    )
+    rebalance_quiet_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which no node has come, gone, drained or died before any client is sent"
+        " away. Too small: clients are moved in the middle of a roll, and again by its next"
+        " step. Too large: it begins that much later.",
     )
 
-    node: NodeSettings = Field(default_factory=NodeSettings)
-    redis: RedisSettings = Field(default_factory=RedisSettings)
-    mqtt: MqttSettings = Field(default_factory=MqttSettings)
-    session: SessionSettings = Field(default_factory=SessionSettings)
-    limits: LimitSettings = Field(default_factory=LimitSettings)
-    topics: TopicSettings = Field(default_factory=TopicSettings)
-    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags before environment before file; no .env file and no secrets directory."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+class KubernetesSettings(Group):
+    """What a node does with the Kubernetes API; it serves without it. The pod is told by the variables
+    POD_NAME, POD_NAMESPACE, POD_UID, POD_IP and NODE_NAME of the Downward API."""
+
+    enabled: AutoOrBool = Field(
+        default="auto",
+        description="`true`: use the API, and refuse to start where something is missing for that; `auto`:"
+        " use it if this is a pod that is told its name and has a service account, and the"
+        " package `kubernetes` is installed; `false`: never ask for anything.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None,
+        description="File that says how to reach the API. Default: the service account of the pod. For a"
+        " process that is no pod, and for tests.",
+    )
+    api_timeout_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds until a request to the API counts as lost. Too small: a busy API server looks"
+        " as if it were away. Too large: what hangs is noticed later. Clients wait for neither.",
+    )
+    publish_interval_seconds: float = Field(
+        default=15.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds between two updates of the pod's deletion cost, which is the number of its"
+        " connections; small changes wait ten times as long. Too small: every pod is updated all"
+        " the time, which is a burden for all who watch pods. Too large: a scale-in takes a pod"
+        " that was empty some time ago.",
+    )
+    lease_name: str = Field(
+        default="moorline-chores",
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="Name of the Lease by which one pod of all gets the turn to rebalance, in the namespace"
+        " of the pod. Two brokers in one namespace need two names: else only one of them is"
+        " rebalanced.",
+    )
+    zone_label: str = Field(
+        default="topology.kubernetes.io/zone",
+        description="Label of the pod that says in which zone it runs, for `moorline ctl nodes`; not needed"
+        " where the variable MOORLINE_ZONE says so.",
+    )

@@ -9,21 +9,32 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as SourceError
 
 from broker.errors import SettingsError
 from broker.settings.group import Group
-from broker.settings.model import ENVIRONMENT_PREFIX, Settings
+from broker.settings.listener import RESTORING, ListenerSettings
+from broker.settings.root import ENVIRONMENT_PREFIX, Settings
 
 NOT_SETTINGS = frozenset(
-    {"MOORLINE_PURE", "MOORLINE_CONFIG", "MOORLINE_ADMIN_URL", "MOORLINE_LOADTEST_PASSWORD"}
+    {
+        "MOORLINE_PURE",
+        "MOORLINE_CONFIG",
+        "MOORLINE_ADMIN_URL",
+        "MOORLINE_LOADTEST_PASSWORD",
+        "MOORLINE_ZONE",
+    }
 )
-"""Variables with our prefix that are read elsewhere: by the import hook and by the command line."""
+"""Variables with our prefix that are read elsewhere: by the import hook, by the command line, and by
+`cluster.kubernetes`."""
 
 SECRET_SETTINGS = frozenset({"redis.url"})
 """Settings whose value may hold a password: no message repeats it."""
+
+LISTENERS = "listeners"
+"""The one setting that is no group: tables, by names that people choose."""
 
 FLAG_NAMES = {"redis.url": "--redis", "node.name": "--node-name"}
 """Flags that are not called like their field."""
@@ -36,14 +47,21 @@ Flags = Mapping[str, Mapping[str, object]]
 def groups() -> Iterator[tuple[str, type[Group]]]:
     """Each group's name and model, in the order of the documentation."""
     for name, field in Settings.model_fields.items():
+        if name == LISTENERS:
+            continue
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, Group)
         yield name, field.annotation
 
 
 def setting_names() -> list[str]:
-    """`group.field` of every setting."""
+    """`group.field` of every setting of a group."""
     return [f"{group}.{field}" for group, model in groups() for field in model.model_fields]
+
+
+def listener_settings(name: str) -> list[str]:
+    """`listeners.NAME.field` of a listener with this name."""
+    return [f"{LISTENERS}.{name}.{field}" for field in ListenerSettings.model_fields]
 
 
 def environment_name(setting: str) -> str:
@@ -89,9 +107,11 @@ def dump(settings: Settings) -> dict[str, object]:
 
 def restore(dumped: Mapping[str, object]) -> Settings:
     """The settings that were dumped; neither environment nor file is read. ValueError if it is no dump."""
-    if missing := [name for name, _ in groups() if name not in dumped]:
+    if missing := [name for name in Settings.model_fields if name not in dumped]:
         raise ValueError(f"no settings of {', '.join(missing)}")
-    restored = {name: model.model_validate(dumped[name]) for name, model in groups()}
+    restored: dict[str, Any] = {name: model.model_validate(dumped[name]) for name, model in groups()}
+    listeners = TypeAdapter(dict[str, ListenerSettings])
+    restored[LISTENERS] = listeners.validate_python(dumped[LISTENERS], context=RESTORING)
     return Settings.model_construct(None, **restored)
 
 
@@ -109,11 +129,13 @@ def _read_config(config: Path | None) -> dict[str, Any]:
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     known = {environment_name(setting) for setting in setting_names()}
-    known |= {environment_name(group) for group, _ in groups()} | NOT_SETTINGS
+    known |= {environment_name(group) for group in Settings.model_fields} | NOT_SETTINGS
     return [
         f"{name}: no such setting" + _suggestion(name.upper(), known)
         for name in sorted(environ)
-        if name.upper().startswith(ENVIRONMENT_PREFIX) and name.upper() not in known
+        if name.upper().startswith(ENVIRONMENT_PREFIX)
+        and name.upper() not in known
+        and not name.upper().startswith(environment_name(LISTENERS) + "__")  # which Settings knows better
     ]
 
 
@@ -124,7 +146,7 @@ def _suggestion(wrong: str, known: Collection[str]) -> str:
 
 def _told_already(details: ErrorDetails) -> bool:
     """Whether another line tells it: an unknown variable, or what a default could not be made from."""
-    if details["type"] == "extra_forbidden":
+    if details["type"] == "extra_forbidden" and details["loc"][0] != LISTENERS:
         return _in_environment(".".join(str(part) for part in details["loc"]))
     return details["type"] == "default_factory_not_called"
 
@@ -137,15 +159,17 @@ def _in_environment(setting: str) -> bool:
 def _describe(details: ErrorDetails, flags: Flags, file_values: Mapping[str, Any]) -> str:
     """One line for one mistake: setting, where its value came from, what is wrong with it."""
     path = [str(part) for part in details["loc"]]
-    setting = ".".join(path[:2])
+    setting = ".".join(path[: 3 if path[0] == LISTENERS else 2])
     origin = _origin(setting, flags, file_values)
     if details["type"] == "extra_forbidden":
-        known = [name for name, _ in groups()] if len(path) == 1 else setting_names()
+        known = list(Settings.model_fields) if len(path) == 1 else setting_names()
+        if path[0] == LISTENERS:
+            known = listener_settings(path[1])
         return f"{setting} ({origin}): no such setting" + _suggestion(setting, known)
     reason = details["msg"].removeprefix("Value error, ")
     hidden = setting in SECRET_SETTINGS or not isinstance(details["input"], str | int | float)
     shown = "" if hidden else f"{details['input']!r}: "
-    place = "".join(f"{part}: " for part in path[2:])
+    place = "" if path[0] == LISTENERS else "".join(f"{part}: " for part in path[2:])
     return f"{setting} ({origin}): {place}{shown}{reason}"
 
 
@@ -156,6 +180,6 @@ def _origin(setting: str, flags: Flags, file_values: Mapping[str, Any]) -> str:
     if _in_environment(setting):
         return environment_name(setting)
     in_file = file_values.get(group)
-    if in_file is not None and (not isinstance(in_file, dict) or not field or field in in_file):
-        return "configuration file"
-    return "default"
+    for name in field.split(".") if field else ():
+        in_file = in_file.get(name) if isinstance(in_file, dict) else in_file
+    return "default" if in_file is None else "configuration file"

@@ -8,6 +8,7 @@ from typing import Final
 import anyio
 import orjson
 
+from broker.observability.chores import ChoreCounters, chore_metrics
 from broker.observability.health import Answer as HealthAnswer
 from broker.observability.health import Health
 from broker.observability.merged import merge, own_process, render, worker_metrics
@@ -20,10 +21,11 @@ ASK_TIMEOUT_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """The workers and the health of their parent."""
+    """The workers, and the health and the counters of their parent."""
 
     workers: Sequence[Worker]
     health: Health
+    chores: ChoreCounters
 
     def send_signal(self, number: signal.Signals) -> None:
         """To every worker's process."""
@@ -50,7 +52,7 @@ class Crew:
             if answer is not None and _is_good(answer)
         }
         states = [(worker.name, worker.name in pages, worker.restarts) for worker in self.workers]
-        return render([*worker_metrics(states), *merge(own_process(), pages)])
+        return render([*worker_metrics(states), *merge([*own_process(), *chore_metrics(self.chores)], pages)])
 
     async def _ask(
         self, target: str, is_enough: Callable[[Answer | None], bool] = lambda _: False

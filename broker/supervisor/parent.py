@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,21 @@ import anyio
 
 from broker import __version__
 from broker.admin import make_api, serve_app
+from broker.chores import plan
 from broker.listeners import bind_tcp
+from broker.node import HURRY
+from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.process import reach_store, say_where
-from broker.settings import Address, Settings, worker_name
+from broker.settings import Address, ListenerSettings, Settings, worker_name
 from broker.supervisor.app import make_app
 from broker.supervisor.assignment import Assignment
 from broker.supervisor.crew import Crew
+from broker.supervisor.outlook import Outlook
 from broker.supervisor.worker import Worker
-from cluster.control import Control, Desk
+from cluster.control import Control, ControlError, Desk
 from cluster.drain import Departure
 from cluster.store.data_directory import SOCKET_PATH_MAXIMUM
 from cluster.store.embedded import PrivateRedis
@@ -41,6 +45,7 @@ STOP_MARGIN_SECONDS: Final = 5.0
 
 _PING_SECONDS: Final = 1.0
 _PING_TIMEOUT_SECONDS: Final = 2.0
+_TELL_TIMEOUT_SECONDS: Final = 2.0
 
 logger = get_logger(__name__)
 
@@ -50,9 +55,9 @@ class Surroundings:
     """What is there before Redis is, and outlives it."""
 
     settings: Settings
-    listen: tuple[Address, ...]
+    """With the ports that the system picked."""
     crew: Crew
-    admin: Address | None
+    admin: Sequence[Address]
     stopping: Departure
     desk: Desk
 
@@ -61,25 +66,28 @@ async def run(settings: Settings) -> int:
     """Runs the workers until SIGTERM or SIGINT; the exit code. Raises StartError."""
     stopping = Departure()
     at_once = anyio.Event()
-    desk = Desk()
+    desk = Desk(stopping, _worker_names(settings))
     with (
         ExitStack() as reserved,
         _private_directory() as directory,
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
     ):
-        ports = [reserved.enter_context(await _reserve(address)) for address in settings.node.listen]
-        crew = Crew(_workers(settings, directory, stopping), Health())
+        settings = await _reserve_all(settings, reserved)
+        crew = Crew(_workers(settings, directory, stopping), Health(), ChoreCounters())
+        chores = plan(settings, stopping, desk, crew.chores)
         async with anyio.create_task_group() as process:
             process.start_soon(_watch_signals, signals, stopping, at_once)
             process.start_soon(_hurry, at_once, crew, process.cancel_scope)
-            admin: Address | None = None
-            if settings.node.admin is not None:  # first of all: probes may ask while we wait for Redis
-                api = make_api(
-                    crew.health, Counters(settings.node.name, __version__), desk, settings.node.admin
-                )
-                admin = await process.start(serve_app, settings.node.admin, make_app(crew, [api]))
-            listen = tuple(Address(*port.getsockname()[:2]) for port in ports)
-            await _run_with_redis(Surroundings(settings, listen, crew, admin, stopping, desk))
+            admin = list(settings.node.admin)
+            counters = Counters(settings.node.name, __version__)
+            for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
+                app = make_app(crew, [make_api(crew.health, counters, desk, address)])
+                admin[place] = await process.start(serve_app, address, app)
+            around = Surroundings(settings, crew, admin, stopping, desk)
+            outlook = Outlook(crew, desk, stopping)
+            process.start_soon(outlook.run)
+            process.start_soon(chores.run, lambda: outlook.state)
+            await _run_with_redis(around)
             process.cancel_scope.cancel()
     return 1 if at_once.is_set() else 0
 
@@ -88,7 +96,7 @@ async def _watch_signals(
     signals: AsyncIterator[signal.Signals], stopping: Departure, at_once: anyio.Event
 ) -> None:
     async for number in signals:
-        if stopping.is_set():
+        if stopping.is_set() and not stopping.hurry():
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             at_once.set()
         else:
@@ -134,9 +142,7 @@ async def _run_with_store(around: Surroundings, url: str) -> None:
 def _assignment(around: Surroundings, url: str, worker: Worker) -> Assignment:
     """The settings of the command, but for what is the parent's, as those of a single node."""
     settings = around.settings
-    node = settings.node.model_copy(
-        update={"name": worker.name, "listen": around.listen, "admin": around.admin, "workers": 1}
-    )
+    node = settings.node.model_copy(update={"name": worker.name, "admin": tuple(around.admin), "workers": 1})
     redis = settings.redis.model_copy(update={"url": url})
     return Assignment(settings.model_copy(update={"node": node, "redis": redis}), worker.socket, os.getpid())
 
@@ -165,7 +171,7 @@ async def _say_where(around: Surroundings, store: Store) -> None:
         for worker in workers:
             first.start_soon(_until_up, worker, first.cancel_scope)
     who = f"nodes {workers[0].name} to {workers[-1].name}"
-    say_where(who, around.listen, around.admin, around.settings, store)
+    say_where(who, around.settings.all_listeners(), around.admin, around.settings, store)
 
 
 async def _until_up(worker: Worker, waiting: anyio.CancelScope) -> None:
@@ -175,25 +181,59 @@ async def _until_up(worker: Worker, waiting: anyio.CancelScope) -> None:
 
 async def _stop(around: Surroundings) -> None:
     """Ends the workers when it is time."""
+    crew = around.crew
+    pause_seconds = around.settings.cluster.drain_pause_seconds
     await around.stopping.wait()
-    around.crew.health.drain()
-    around.crew.send_signal(signal.SIGTERM)
-    limit_seconds = _stop_timeout(around.settings)
+    crew.health.drain()
+    async with anyio.create_task_group() as telling:
+        for worker in crew.workers:
+            telling.start_soon(_tell_to_stop, around, worker)
+    if not await around.stopping.pause(pause_seconds):
+        crew.send_signal(HURRY)
+    limit_seconds = _stop_timeout(around.settings) - pause_seconds
     await anyio.sleep(limit_seconds)
     logger.error("not every worker has ended within %g s: killed", limit_seconds)
     around.crew.send_signal(signal.SIGKILL)
 
 
+async def _tell_to_stop(around: Surroundings, worker: Worker) -> None:
+    """By a signal; by Redis if its clients are to be told not to come back, which a signal can't say."""
+    control = around.desk.control
+    if around.stopping.moved and control is not None:
+        try:
+            with anyio.fail_after(_TELL_TIMEOUT_SECONDS):
+                await control.drain(worker.name, moved=True)
+        except (ControlError, StoreError, TimeoutError) as error:
+            logger.warning("could not tell that clients are to move", extra={"error": str(error)})
+        else:
+            return
+    worker.send_signal(signal.SIGTERM)
+
+
 def _workers(settings: Settings, directory: Path, stopping: Departure) -> list[Worker]:
-    names = [worker_name(settings.node.name, number + 1) for number in range(settings.node.workers)]
     return [
         Worker(name, directory / str(number), stopping, _stop_timeout(settings))
-        for number, name in enumerate(names, 1)
+        for number, name in enumerate(_worker_names(settings), 1)
     ]
 
 
+def _worker_names(settings: Settings) -> list[str]:
+    return [worker_name(settings.node.name, number + 1) for number in range(settings.node.workers)]
+
+
 def _stop_timeout(settings: Settings) -> float:
-    return settings.node.shutdown_timeout_seconds + STOP_MARGIN_SECONDS
+    """The longest that a stop of a worker may take, from the first signal on."""
+    pause_seconds = settings.cluster.drain_pause_seconds
+    return pause_seconds + settings.node.shutdown_timeout_seconds + STOP_MARGIN_SECONDS
+
+
+async def _reserve_all(settings: Settings, reserved: ExitStack) -> Settings:
+    """Holds the addresses of all listeners; the settings with the ports that they got."""
+    listeners: list[ListenerSettings] = []
+    for listener in settings.all_listeners():
+        port = reserved.enter_context(await _reserve(listener.address.address))
+        listeners.append(listener.bound_to(Address(*port.getsockname()[:2])))
+    return settings.bound_to(listeners)
 
 
 async def _reserve(address: Address) -> socket.socket:

@@ -12,7 +12,7 @@ import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a mar
 
 from cluster.store.errors import CallFailed, ItemError
 from cluster.store.keys import META_SLOT
-from cluster.store.library import FREE_FUNCTION, WRITE_FUNCTION
+from cluster.store.library import function_name
 
 Slot: TypeAlias = int | str
 """A bucket's number, or the letter of a slot beside the buckets."""
@@ -21,7 +21,7 @@ Request: TypeAlias = Sequence[object]
 Reply: TypeAlias = object
 """What the parsers of this package take; an ItemError if this request failed."""
 
-FUNCTIONS: Final = {"write": WRITE_FUNCTION.encode(), "free": FREE_FUNCTION.encode()}
+FUNCTIONS: Final = {kind: function_name(kind).encode() for kind in ("write", "free")}
 ERROR_MARK: Final = b"err"
 """The only key of the map that stands in for the reply of a failed request."""
 

@@ -81,7 +81,7 @@ def is_delayed(will: DueWill) -> bool:
 
 def parse_due(reply: Reply) -> Due:
     """The answer to `due`."""
-    more, wills, ended = as_list(reply)
+    more, wills, ended = as_list(reply)[:3]
     return Due(bool(more), parse_wills(wills), parse_ended(ended))
 
 

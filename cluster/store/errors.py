@@ -13,6 +13,7 @@ MoorlineError
         ├── UnsupportedRedis  too old, or of a kind that is not supported
         ├── AccessDenied      wrong password, or commands that this user may not use
         ├── SchemaTooNew      a newer release has written here
+        ├── LibraryTooNew     a newer release runs here, whose functions do not serve this one
         ├── DataDirUnusable   the private server's directory can't be created or written
         ├── DataDirInUse      ... or belongs to another node that runs
         ├── ServerNotFound    no valkey-server or redis-server to start
@@ -68,6 +69,10 @@ class AccessDenied(StoreStartError):
 
 class SchemaTooNew(StoreStartError):
     """The keys were written by a newer release than this one."""
+
+
+class LibraryTooNew(StoreStartError):
+    """The function library is of a newer release, which does not serve nodes as old as this one."""
 
 
 class DataDirUnusable(StoreStartError):

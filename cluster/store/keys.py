@@ -202,6 +202,11 @@ def nodes(prefix: str) -> str:
     return f"{prefix}{{m}}:nodes"
 
 
+def turn(prefix: str, chore: str) -> str:
+    """String: who does what one process of all has to do. It has a TTL."""
+    return f"{prefix}{{m}}:turn:{chore}"
+
+
 def tick(prefix: str) -> str:
     """Integer: the cluster's heartbeat."""
     return f"{prefix}{{m}}:tick"

@@ -175,7 +175,7 @@ class Lane:
         answers = await connection.ask(commands, len(calls) + read_version)
         trouble = _trouble_of(answers)
         if isinstance(trouble, LibraryMissing):
-            logger.warning("Redis has lost the function library: loading it again")
+            logger.warning("Redis has lost the function library, or has an older one: loading ours")
             await self._load_library(connection)
             answers = await connection.ask(commands, len(calls) + read_version)
             trouble = _trouble_of(answers)

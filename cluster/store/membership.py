@@ -58,7 +58,7 @@ def beat(incarnation: str, info: bytes | None = None) -> list[object]:
 
 def parse_beat(reply: Reply) -> Beat:
     """The answer to `beat`."""
-    time_ms, tick = as_list(reply)
+    time_ms, tick = as_list(reply)[:2]
     return Beat(as_int(time_ms), as_int(tick))
 
 
@@ -81,6 +81,11 @@ def parse_members(reply: Reply) -> list[Member]:
         Member(as_text(incarnation), as_int(tick) >= alive_from, as_bytes(info))
         for incarnation, tick, info in in_triples(fields[1:])
     ]
+
+
+def turn(chore: str, holder: str, milliseconds: int) -> list[object]:
+    """Takes or renews the turn at a chore for so long; 0 gives it back. Answer: 1 if it is the holder's."""
+    return ["turn", META_SLOT, chore, holder, milliseconds]
 
 
 def dead_nodes(limit: int = 100) -> list[object]:
@@ -107,7 +112,7 @@ def reap(bucket: int, incarnation: str, limit: int) -> list[object]:
 
 def parse_reap(reply: Reply) -> Reaped:
     """The answer to `reap`."""
-    more, wills, ended, damaged = as_list(reply)
+    more, wills, ended, damaged = as_list(reply)[:4]
     return Reaped(
         bool(more),
         parse_wills(wills),

@@ -1,4 +1,7 @@
-"""Small steps of reading replies: they arrive as nested lists of bytes, integers and booleans."""
+"""Small steps of reading replies: they arrive as nested lists of bytes, integers and booleans.
+
+A reply that is one record may be longer than we know: the library may be that of a newer release, which adds
+at the end. So whoever reads one takes what it knows. Flat lists of pairs or triples stay what they are."""
 
 from collections.abc import Iterator, Sequence
 from typing import cast

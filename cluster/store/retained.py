@@ -76,7 +76,7 @@ def retained_page(
 
 def parse_page(reply: Reply) -> Page:
     """The answer to `retained_page`."""
-    cursor, items = as_list(reply)
+    cursor, items = as_list(reply)[:2]
     return Page(
         as_text(cursor) if cursor else None,
         [(as_text(topic), as_bytes(record)) for topic, record in in_pairs(items)],

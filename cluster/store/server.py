@@ -1,12 +1,26 @@
 """What a server must be before we use it: its version and role, our functions, the keys' version."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from cluster.store.connection import Connection
-from cluster.store.errors import SchemaTooNew, StoreError, StoreUnavailable, UnsupportedRedis
+from cluster.store.errors import (
+    CallFailed,
+    LibraryTooNew,
+    SchemaTooNew,
+    StoreError,
+    StoreUnavailable,
+    UnsupportedRedis,
+)
+from cluster.store.library import revision_of
+from cluster.store.reply import as_list, as_text, in_pairs
 
 OLDEST_VERSION: Final = (7, 0)
+_LOAD_ATTEMPTS: Final = 5
+
+Ask: TypeAlias = Callable[..., Awaitable[object]]
+"""Sends one command and gives its reply, or raises a StoreError: `Connection.ask_one`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +30,9 @@ class Library:
     name: str
     source: str
     schema_version: int
+    revision: int
+    functions: frozenset[str]
+    """What nodes of this release call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +101,70 @@ async def check_server(connection: Connection) -> ServerInfo:
     return info
 
 
-async def ensure_library(connection: Connection, library: Library) -> None:
-    """Loads the library unless the server has this very text: loading is refused while Redis is full."""
-    listed = await connection.ask_one("FUNCTION", "LIST", "LIBRARYNAME", library.name, "WITHCODE")
-    if not _has_source(listed, library.source.encode()):
-        await load_library(connection, library)
+async def ensure_library(ask: Ask, address: str, library: Library) -> None:
+    """Sees to it that the functions which this release calls are there. Loads nothing unless it must: loading
+    is refused while Redis is full.
+
+    A library of a newer revision is never replaced. Nodes of several releases may do this at once: should an
+    older one, which has looked before, load its own over a newer one, then the newer nodes miss their
+    functions with their next call, and come here. Raises LibraryTooNew, StoreError.
+    """
+    for _ in range(_LOAD_ATTEMPTS):
+        loaded = await _loaded_library(ask, library.name)
+        if loaded is not None and loaded.serves(library):
+            return
+        if loaded is not None and loaded.revision > library.revision:
+            raise LibraryTooNew(
+                f"{address}: a newer release runs here (function library of revision {loaded.revision}), "
+                f"which does not serve this one (revision {library.revision}): start a newer release"
+            )
+        replace = () if loaded is None else ("REPLACE",)
+        try:
+            await ask("FUNCTION", "LOAD", *replace, library.source)
+            return
+        except CallFailed as error:
+            if f"Library '{library.name}' already exists" not in str(error):
+                raise CallFailed(f"{address}: the function library can't be loaded: {error}") from error
+            # Another node was faster: look what it has loaded.
+        except StoreError as error:
+            raise type(error)(f"{address}: the function library can't be loaded: {error}") from error
+    raise StoreUnavailable(f"{address}: others load and delete the function library all the time")
 
 
-async def load_library(connection: Connection, library: Library) -> None:
-    """Loads the library in place of the one that is there."""
-    try:
-        await connection.ask_one("FUNCTION", "LOAD", "REPLACE", library.source)
-    except StoreError as error:
-        raise type(error)(f"{connection.address}: the function library can't be loaded: {error}") from error
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A library as the server has it."""
+
+    source: str
+    functions: frozenset[str]
+
+    @property
+    def revision(self) -> int:
+        return revision_of(self.source)
+
+    def serves(self, library: Library) -> bool:
+        """Whether nodes of that release can go on with it."""
+        if self.revision > library.revision:
+            return library.functions <= self.functions
+        return self.source == library.source
+
+
+async def _loaded_library(ask: Ask, name: str) -> _Loaded | None:
+    """Each library is a flat list of names and values, and so is each of its functions."""
+    listed = await ask("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
+    if not isinstance(listed, list) or not listed:
+        return None
+    fields = dict(in_pairs(listed[0]))
+    functions = [dict(in_pairs(each)) for each in as_list(fields[b"functions"])]
+    return _Loaded(
+        as_text(fields[b"library_code"]), frozenset(as_text(function[b"name"]) for function in functions)
+    )
 
 
 async def check_schema(connection: Connection, key: str, library: Library) -> None:
-    """Notes the version of the keys if there are none yet. Raises SchemaTooNew."""
+    """Notes the version of the keys if there are none yet, or if they are of an older one: from now on no
+    older release starts here. Nodes of two versions never run at once, so nobody else changes it. Raises
+    SchemaTooNew."""
     version = await connection.ask_one("GET", key)
     if version is None:
         await connection.ask_one("SET", key, library.schema_version, "NX")
@@ -112,10 +176,5 @@ async def check_schema(connection: Connection, key: str, library: Library) -> No
             f"{connection.address}: {key} is {int(version)}, this release knows {library.schema_version}: "
             "a newer release has been here; start that one, or use another prefix"
         )
-
-
-def _has_source(listed: object, source: bytes) -> bool:
-    """The answer of FUNCTION LIST is one flat list of names and values per library."""
-    return isinstance(listed, list) and any(
-        isinstance(library, list) and source in library for library in listed
-    )
+    if int(version) < library.schema_version:
+        await connection.ask_one("SET", key, library.schema_version)

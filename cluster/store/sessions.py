@@ -84,7 +84,7 @@ def parse_claim(reply: Reply) -> Claim:
     """The answer to `claim`."""
     fields = as_list(reply)
     present, epoch, gen, n, sent, hi, owner, owner_epoch = fields[:8]
-    filters, receiving, released, wills, rows, replays = fields[8:]
+    filters, receiving, released, wills, rows, replays = fields[8:14]
     return Claim(
         bool(present),
         as_int(epoch),
@@ -124,6 +124,6 @@ def detach(
 
 def parse_detach(reply: Reply) -> Detached:
     """The answer to `detach`."""
-    stale, rows, will = as_list(reply)
+    stale, rows, will = as_list(reply)[:3]
     wills = parse_wills(will)
     return Detached(bool(stale), parse_rows(rows), wills[0] if wills else None)

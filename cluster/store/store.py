@@ -18,14 +18,19 @@ from cluster.store.endpoint import Endpoint, parse_url
 from cluster.store.errors import CallFailed, LibraryMissing, RedisFull, StoreUnavailable
 from cluster.store.keys import META_SLOT
 from cluster.store.lane import Lane, StatusListener, version_of
-from cluster.store.library import LIBRARY_NAME, SCHEMA_VERSION, library_source
+from cluster.store.library import (
+    LIBRARY_NAME,
+    LIBRARY_REVISION,
+    SCHEMA_VERSION,
+    function_name,
+    library_source,
+)
 from cluster.store.server import (
     Library,
     ServerInfo,
     check_schema,
     check_server,
     ensure_library,
-    load_library,
 )
 
 _ROWS_PER_PAGE: Final = 1000
@@ -35,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 def node_library() -> Library:
     """The function library of this release."""
-    return Library(LIBRARY_NAME, library_source(), SCHEMA_VERSION)
+    functions = frozenset(map(function_name, ("write", "free")))
+    return Library(LIBRARY_NAME, library_source(), SCHEMA_VERSION, LIBRARY_REVISION, functions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +82,14 @@ class Access:
             raise
 
     async def load_library(self, connection: Connection) -> None:
-        """Loads the library on a server that has lost it."""
-        await load_library(connection, self.library)
+        """Loads the library on a server that has lost it, or has an older one."""
+        await ensure_library(connection.ask_one, connection.address, self.library)
 
     async def prepare(self, connection: Connection) -> None:
         """What is done once, at start: library and schema. Raises StoreUnavailable, StoreStartError."""
         try:
             await check_schema(connection, self.schema_key, self.library)
-            await ensure_library(connection, self.library)
+            await self.load_library(connection)
         except RedisFull as error:
             connection.abort("full")
             raise StoreUnavailable(f"{connection.address}: full, no room to start: {error}") from error
@@ -136,7 +142,7 @@ class Store:
         try:
             answer = await self._command(*self._encoder.arguments(call))
         except LibraryMissing:
-            await self._command(b"FUNCTION", b"LOAD", b"REPLACE", self._access.library.source)
+            await ensure_library(self._command, self._address, self._access.library)
             answer = await self._command(*self._encoder.arguments(call))
         if not isinstance(answer, bytes):
             raise CallFailed("a call answered with no string")

@@ -129,7 +129,7 @@ def parse_log(reply: Reply) -> Log | None:
     """The answer to `log_since`; None if the log doesn't reach back so far: load everything again."""
     if not reply:
         return None
-    version, more, flat = as_list(reply)
+    version, more, flat = as_list(reply)[:3]
     items = iter(as_list(flat))
     changes = [
         Change(as_text(kind), as_text(who), as_text(topic_filter), as_bytes(options), as_int(stamp))

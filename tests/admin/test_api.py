@@ -16,6 +16,7 @@ from broker.settings import Address
 from cluster import commands
 from cluster.commands import Drain, Order, Shed
 from cluster.control import Control, Desk
+from cluster.drain import Departure
 from cluster.node_info import NodeInfo
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError, StoreUnavailable
@@ -50,6 +51,7 @@ class Redis:
             incarnation.partition(".")[0], "1.0", ["127.0.0.1:1883"], "127.0.0.1:8080", sessions + 1, sessions
         )
         info.started_ms = STARTED_MS
+        info.zone = "eu-1a"
         self.rows += [
             incarnation.encode(), 100 - DEAD_TICKS if dead else 100, b"" if silent else info.pack()
         ]  # fmt: skip
@@ -89,7 +91,7 @@ class Api:
 
 @asynccontextmanager
 async def serving(address: Address = ANY_PORT, *, is_reached: bool = True) -> AsyncIterator[Api]:
-    health, counters, desk, redis = Health(), Counters("a", "1.0"), Desk(), Redis()
+    health, counters, desk, redis = Health(), Counters("a", "1.0"), Desk(Departure(), ["a"]), Redis()
     health.started()
     own: list[Order] = []
     if is_reached:
@@ -185,6 +187,8 @@ async def test_nodes() -> None:
         "sessions": 3,
         "started": "2023-11-14T22:13:20Z",
         "draining": False,
+        "kubernetes_node": None,
+        "zone": "eu-1a",
     }
     assert (b["name"], b["alive"], b["sessions"]) == ("b", False, 7)
     assert (c["name"], c["alive"], c["sessions"], c["started"]) == ("c", True, None, None)

@@ -37,10 +37,10 @@ class Sink:
 class Bench:
     """A node with one publisher and one subscriber to what it publishes."""
 
-    def __init__(self, qos: int, queue: QueueState | None) -> None:
+    def __init__(self, qos: int, queue: QueueState | None, topic_aliases: int = 0) -> None:
         self.room = Room()
         self.publisher = self.connect("publisher", None)
-        self.subscriber = self.connect("subscriber", queue)
+        self.subscriber = self.connect("subscriber", queue, topic_aliases)
         self.room.subscribe(self.subscriber, TOPIC, qos)
         self.publishes: list[Packet] = [
             Publish(TOPIC, PAYLOAD, qos, False, False, packet_id if qos else 0)
@@ -48,8 +48,10 @@ class Bench:
         ]
         self.n = 0
 
-    def connect(self, client_id: str, queue: QueueState | None) -> Session:
-        session = self.room.connect(client_id, queue=queue, receive_maximum=WINDOW, window=WINDOW)
+    def connect(self, client_id: str, queue: QueueState | None, topic_aliases: int = 0) -> Session:
+        session = self.room.connect(
+            client_id, queue=queue, receive_maximum=WINDOW, window=WINDOW, topic_aliases=topic_aliases
+        )
         session.outbox.sink = Sink()
         return session
 
@@ -73,7 +75,7 @@ class Bench:
         router = room.router
         room.ingress.receive(self.publisher, self.publishes, 0)
         calls = router.next_calls()
-        router.take_replies(calls, [[[1, self.n, NODE.encode(), False, 0]]])
+        router.take_replies(calls, [[[], [1, self.n, NODE.encode(), False, 0]]])
         self.settle()
         self.acknowledge()
         calls = room.writes.next_calls()
@@ -126,6 +128,8 @@ def main() -> None:
     print(f"{f'us per message of {len(PAYLOAD)} bytes, {PER_TICK} per tick, {kind}':<70}{'us':>8}")
     bench = Bench(0, None)
     report("QoS 0 to a direct subscriber", bench, bench.at_most_once)
+    bench = Bench(0, None, topic_aliases=8)
+    report("QoS 0 to a direct subscriber that takes Topic Aliases", bench, bench.at_most_once)
     bench = Bench(1, None)
     report("QoS 1 to a direct subscriber: batch, PUBACKs of both sides", bench, bench.at_least_once_direct)
     bench = Bench(1, QueueState(1, 0, 0, WINDOW, (), (), True))

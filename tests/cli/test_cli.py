@@ -47,7 +47,7 @@ def test_every_flag_reaches_its_setting(served: list[Settings], tmp_path: Path) 
     (settings,) = served
     assert settings.node.listen == (Address("0.0.0.0", 1), Address("::", 2))
     assert (settings.redis.url, settings.redis.prefix) == ("redis://h", "x:")
-    assert (settings.node.name, settings.node.admin, settings.node.data_dir) == ("n", None, tmp_path)
+    assert (settings.node.name, settings.node.admin, settings.node.data_dir) == ("n", (), tmp_path)
     assert settings.node.workers == 3
     assert (settings.node.allow_anonymous, settings.node.log_level) == (True, "error")
     assert settings.session.queue_limit == 5

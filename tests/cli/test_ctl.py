@@ -224,6 +224,21 @@ def test_what_is_asked() -> None:
     ]
 
 
+@pytest.mark.usefixtures("_hasty")
+def test_drain_of_whoever_answers() -> None:
+    with stub({"nodes": ["a"]}) as node:
+        assert told(run("drain", "--admin", node.url)) == "a drains\n"
+        assert (
+            complaint(run("drain", "--wait", "--timeout", "0", "--admin", node.url))
+            == "a not gone within 0 s"
+        )
+    with stub({"nodes": ["a-1", "a-2"]}) as parent:
+        assert told(run("drain", "--moved", "--admin", parent.url)) == "a-1, a-2 drain\n"
+    assert [(method, path, json.loads(body)) for method, path, body, _ in parent.asked] == [
+        ("POST", "/api/v1/drain", {"moved": True})
+    ]
+
+
 def test_a_rebalance_that_could_not_tell_everybody() -> None:
     with stub({"nodes": [SHARE | {"problem": "it sleeps"}], "mean": 2.0}) as node:
         assert "it sleeps" in told(run("rebalance", "--admin", node.url), 1)
@@ -235,6 +250,26 @@ def test_the_address_by_variable_and_never_by_a_proxy(monkeypatch: pytest.Monkey
         monkeypatch.setenv("MOORLINE_ADMIN_URL", node.url)
         assert len(told(run("nodes")).splitlines()) == 1
         assert urllib.request.getproxies()["http"] != node.url
+
+
+def test_the_first_that_answers_is_asked() -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with stub({"nodes": [NODE]}) as node, stub({"nodes": []}) as later:
+        assert "a.1" in told(run("nodes", "--admin", f"{nobody},{node.url},{later.url}"))
+        name = node.url.replace("http://127.0.0.1", "dns+http://localhost")
+        assert "a.1" in told(run("nodes", "--admin", name))
+    assert later.asked == []
+    reason = complaint(run("nodes", "--admin", f"{nobody},{nobody.replace('127.0.0.1', 'localhost')}"))
+    assert reason.count("no answer from") == 2
+    assert complaint(run("nodes", "--admin", "dns+http://no-such-host.invalid:1")).startswith("no address of")
+
+
+def test_where_nodes_run_is_shown_if_it_is_known() -> None:
+    known = NODE | {"kubernetes_node": "worker-1", "zone": "eu-1a"}
+    with stub({"nodes": [known, NODE]}) as node:  # the second is of an older release
+        head, first, second = rows(told(run("nodes", "--admin", node.url)))
+    assert head[head.index("ADMIN") + 1 : head.index("STARTED")] == ["KUBERNETES-NODE", "ZONE"]
+    assert ("worker-1" in first, "eu-1a" in first, "worker-1" in second) == (True, True, False)
 
 
 @pytest.fixture
@@ -310,7 +345,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         ["nodes", "--admin", "http://"],
         ["nodes", "--admin", "http://x:port"],
         ["nodes", "--admin", "http://[::1"],
-        ["drain"],
+        ["drain", "a", "b"],
         ["rebalance", "--tolerance", "-1"],
         ["reboot"],
     ],

@@ -59,7 +59,8 @@ class Move(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What kind of client it is. `will_topic`: each connection has a will on it."""
+    """What kind of client it is. `will_topic`: each connection has a will on it. `ping_seconds`,
+    `patience_seconds`: thousands of clients can't ask as often as a few."""
 
     name: str
     version: int = MQTT_5
@@ -67,6 +68,8 @@ class Profile:
     receive_maximum: int | None = None
     will_topic: str = ""
     will_qos: int = 1
+    ping_seconds: float = PING_SECONDS
+    patience_seconds: float = PATIENCE_SECONDS
 
 
 Strike = Callable[[str], Move | None]
@@ -272,10 +275,10 @@ class Client:
     async def _watch(self, wire: Wire) -> None:
         """Until it is not the client's connection any more."""
         while self._wire is wire:
-            await asyncio.wait([wire.over], timeout=PING_SECONDS)
+            await asyncio.wait([wire.over], timeout=self.profile.ping_seconds)
             if self._wire is not wire:
                 break
-            if wire.closed.done() or wire.silence_seconds() > PATIENCE_SECONDS:
+            if wire.closed.done() or wire.silence_seconds() > self.profile.patience_seconds:
                 self._note_end(wire)
                 wire.abort()
                 self._gone(wire, "lost", is_lost=True)

@@ -10,7 +10,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,30 +21,41 @@ from tests.node.redis_server import RedisServer, free_port, running_redis
 CONFIGURATION: Final = Path(__file__).parents[2] / "docs" / "haproxy.cfg"
 NODES: Final = 3
 _STOP_SECONDS: Final = 5.0
-_STATE_SECONDS: Final = 12.0
+_STATE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.02
 
 
+@dataclass(frozen=True)
+class Server:
+    """Where HAProxy finds a node, whether it is there or not."""
+
+    name: str
+    host: str
+    port: int
+    admin_port: int
+
+
 class HaproxyProcess:
-    """One HAProxy in front of nodes that are up. Its peers are those of the same list that it is in."""
+    """One HAProxy in front of nodes. Its peers are those of the same list that it is in."""
 
     def __init__(
-        self, program: str, directory: Path, nodes: Sequence[NodeProcess], name: str, peers: dict[str, int]
+        self, program: str, directory: Path, servers: Sequence[Server], name: str, peers: dict[str, int]
     ) -> None:
         self.port = free_port()
         self.name = name
         self.log = directory / f"{name}.log"
+        self._servers = [server.name for server in servers]
         self._runtime_port = free_port()
         self._program = program
         self._file = directory / f"{name}.cfg"
-        self._file.write_text(self._localised(CONFIGURATION.read_text(), nodes, peers))
+        self._file.write_text(self._localised(CONFIGURATION.read_text(), servers, peers))
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def _localised(self, text: str, nodes: Sequence[NodeProcess], peers: dict[str, int]) -> str:
+    def _localised(self, text: str, servers: Sequence[Server], peers: dict[str, int]) -> str:
         peer_lines = "".join(f"    peer {name} 127.0.0.1:{port}\n" for name, port in peers.items())
         server_lines = "".join(
-            f"    server node-{number} 127.0.0.1:{node.port} port {node.admin_port} tcp-ut 15s\n"
-            for number, node in enumerate(nodes, 1)
+            f"    server {server.name} {server.host}:{server.port} port {server.admin_port} tcp-ut 15s\n"
+            for server in servers
         )
         replacements = [
             (r"^    log /dev/log local0 info\n", "    log stdout format raw local0 info\n"),
@@ -60,10 +71,10 @@ class HaproxyProcess:
             assert count == 1, f"{CONFIGURATION.name}: {count} times {pattern!r}"
         return text
 
-    def start(self) -> None:
-        """Starts it in the foreground of its own process, and waits until it uses all nodes."""
+    def start(self, away: Collection[str] = ()) -> None:
+        """Starts it in the foreground of its own process, and waits until it uses all nodes but these."""
         self._run("-db", "-f", str(self._file))
-        self._wait_until(lambda: set(self.states().values()) == {"UP"})
+        self.wait_for_states({name: "DOWN" if name in away else "UP" for name in self._servers})
 
     def reload(self) -> None:
         """A new process. The old one hands over its table, keeps its connections, and ends with the last."""
@@ -192,10 +203,11 @@ def running_cluster(
             stack.callback(node.close)
             node.start()
             nodes[name] = node
+        servers = [Server(name, "127.0.0.1", node.port, node.admin_port) for name, node in nodes.items()]
         peers = {f"haproxy-{number}": free_port() for number in range(1, proxies + 1)}
         started = []
         for name in peers:
-            proxy = HaproxyProcess(program, directory, list(nodes.values()), name, peers)
+            proxy = HaproxyProcess(program, directory, servers, name, peers)
             stack.callback(proxy.close)
             proxy.start()
             started.append(proxy)

@@ -115,6 +115,7 @@ class Story:
     def __init__(self, record: Sequence[Event]) -> None:
         self.lives: list[Life] = []
         self.fates: dict[Message, Fate] = {}
+        self.published: dict[str, list[Message]] = {}  # by topic: there are many messages and few topics
         self.mistakes: list[SessionMistake] = []
         self._clients: dict[str, _Client] = {}
         self._outages = _outages(record)
@@ -122,6 +123,8 @@ class Story:
             read = _READERS.get(type(event))
             if read is not None:
                 read(self, position, event)
+        for message in self.fates:
+            self.published.setdefault(message.topic, []).append(message)
 
     def life_of(self, client: str) -> Life | None:
         """The session that the client has at the end of the record."""
@@ -305,12 +308,13 @@ def owed(story: Story, life: Life, now: int) -> set[Message]:
         if span.subscribed == NEVER or not span.qos:
             continue
         until = min(span.unsubscribing, now)
+        topics = [topic for topic in story.published if matches(span.filter, topic)]
         found.update(
             message
-            for message, fate in story.fates.items()
-            if span.subscribed < fate.first
-            and fate.acknowledged < until
-            and message.qos
-            and matches(span.filter, message.topic)
+            for topic in topics
+            for message in story.published[topic]
+            if message.qos
+            and span.subscribed < story.fates[message].first
+            and story.fates[message].acknowledged < until
         )
     return found

@@ -21,7 +21,7 @@ from tests.cluster.driver import Place
 from tests.cluster.proxy import Proxy
 from tests.cluster.record import FaultBegan, FaultEnded, Record
 from tests.cluster.waiting import in_thread
-from tests.node.harness import NodeProcess
+from tests.node.harness import PROGRAM, NodeProcess
 from tests.node.redis_server import RedisServer
 
 REDIS: Final = ""
@@ -55,13 +55,21 @@ class State(Enum):
 class ClusterNode:
     """One node: its process, its proxy, its state."""
 
-    def __init__(self, name: str, directory: Path, redis_port: int, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        redis_port: int,
+        environment: dict[str, str],
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self.name = name
         self.state = State.DOWN
         self.proxy = Proxy(redis_port)
         self.process: NodeProcess
         self._directory = directory / name
         self._environment = QUICK | environment
+        self._program = program
         self._directory.mkdir()
 
     def __repr__(self) -> str:
@@ -79,6 +87,7 @@ class ClusterNode:
             self._directory,
             *("--redis", self.proxy.url, "--node-name", self.name),
             environment=self._environment,
+            program=self._program,
         )
         self.process.port = free_port()
         await self.start()
@@ -149,6 +158,7 @@ class Cluster:
         *,
         together: bool = False,
         environment: dict[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.redis = RedisServer(directory / "redis")
         self.redis.port = free_port()
@@ -158,6 +168,7 @@ class Cluster:
         self._directory = directory
         self._count = count
         self._environment = environment or {}
+        self._program = program
         self._gathering = ""
 
     def choose(self, chance: random.Random, avoid: str = "") -> Place | None:
@@ -198,7 +209,7 @@ class Cluster:
         """Redis, then all nodes at once."""
         await in_thread(self.redis.start)
         self.nodes = [
-            ClusterNode(name, self._directory, self.redis.port, self._environment)
+            ClusterNode(name, self._directory, self.redis.port, self._environment, self._program)
             for name in "abcdefgh"[: self._count]
         ]
         await asyncio.gather(*[node.open() for node in self.nodes])
@@ -244,10 +255,15 @@ class Cluster:
 
 @asynccontextmanager
 async def running_cluster(
-    directory: Path, count: int, *, together: bool = False, environment: dict[str, str] | None = None
+    directory: Path,
+    count: int,
+    *,
+    together: bool = False,
+    environment: dict[str, str] | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> AsyncIterator[Cluster]:
     """A cluster that is up; ended afterwards."""
-    cluster = Cluster(directory, count, together=together, environment=environment)
+    cluster = Cluster(directory, count, together=together, environment=environment, program=program)
     try:
         await cluster.start()
         yield cluster

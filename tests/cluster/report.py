@@ -12,7 +12,7 @@ from tests.cluster.checker import KINDS, Violations
 from tests.cluster.record import Acknowledged, Connected, Delivered, Event, Published, WillSet
 from tests.cluster.timing import Timings, percentile, timings
 
-_MEANING: Final = {
+MEANING: Final = {
     "lost": "acknowledged messages lost",
     "duplicate": "duplicates at QoS 2",
     "reordered": "reordered",
@@ -101,7 +101,7 @@ def _results(summary: Summary) -> list[str]:
         ("delivered", summary.delivered),
         ("wills delivered", summary.wills),
         ("connections", summary.connections),
-        *[(f"**{_MEANING[kind]}**", summary.violations[kind]) for kind in KINDS],
+        *[(f"**{MEANING[kind]}**", summary.violations[kind]) for kind in KINDS],
     ]
     return ["| | |", "|---|---:|", *[f"| {name} | {count:,} |" for name, count in rows]]
 

@@ -24,6 +24,14 @@ def test_an_order_arrives_as_it_was_given(order: Order) -> None:
     assert _carried_out(record) == [order]
 
 
+def test_unknown_commands_are_counted() -> None:
+    unknown: list[None] = []
+    carry_out = commands.handler(lambda _: None, lambda _: None, on_unknown=lambda: unknown.append(None))
+    for command in (Command("dance", b"{}"), commands.pack(Drain()), Command("drain", b"no JSON")):
+        carry_out(command)
+    assert len(unknown) == 1
+
+
 def test_a_newer_node_may_say_more() -> None:
     assert _carried_out(
         Command("dance", b"{}"),

@@ -5,7 +5,7 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +103,24 @@ async def test_a_departure_begins_once() -> None:
     departure.begin("SIGTERM")
     assert departure.is_set()
     assert departure.moved
+
+
+@pytest.mark.anyio
+async def test_a_pause_can_be_cut_short_once() -> None:
+    departure = Departure()
+    assert not departure.hurry()  # it has not begun
+    assert await departure.pause(0.01)
+    assert not departure.hurry()  # it is over
+    async with anyio.create_task_group() as waiting:
+        cut = departure.pause(60)
+        waiting.start_soon(_expect, cut, False)
+        await anyio.wait_all_tasks_blocked()
+        assert departure.hurry()
+        assert not departure.hurry()
+
+
+async def _expect(pause: Awaitable[bool], lasted: bool) -> None:
+    assert await pause == lasted
 
 
 # Nodes

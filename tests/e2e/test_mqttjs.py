@@ -162,6 +162,19 @@ def test_topic_alias(mqttjs: MqttJs, name: str) -> None:
         assert _payloads(subscriber, 1) == ["x"]
 
 
+def test_topic_alias_of_the_server(mqttjs: MqttJs, name: str) -> None:
+    """MQTT.js knows by itself which topic is meant."""
+    options: dict[str, object] = {"properties": {"topicAliasMaximum": 2}}
+    topics = [f"{name}/{leaf}" for leaf in "abcab"]
+    with mqttjs.subscribe(f"{name}/#", 1, 5, name, options=options) as subscriber:
+        subscriber.wait_for("ready")
+        for topic in topics:
+            mqttjs.publish(topic, ["1", "2", "3"], 1, 5)
+        assert [message["topic"] for message in _messages(subscriber, 15)] == [
+            topic for topic in topics for _ in range(3)
+        ]
+
+
 def test_takeover_is_told(mqttjs: MqttJs, name: str) -> None:
     with mqttjs.subscribe(name, 1, 5, name, options={"reconnectPeriod": 0}) as first:
         first.wait_for("ready")

@@ -7,15 +7,10 @@ from typing import Any
 
 import pytest
 
-from broker.errors import SettingsError
 from broker.settings import Settings, environment_name, load, setting_names
 from docs import chart
 from tests.helm.chart import CASES, Manifests, Values, render, render_values
 
-OF_THE_API = {"cluster.drain_pause_seconds", "kubernetes.enabled", "kubernetes.lease_name"}
-LOADS = pytest.mark.xfail(
-    not set(setting_names()) >= OF_THE_API, raises=SettingsError, reason="no such settings yet"
-)
 POD = {"POD_NAME": "release-moorline-7d9c5b8f6-x2x4z", "VALKEY_PASSWORD": "pass-word"}
 SECRETS = {"MOORLINE_REDIS__URL": "redis://r:6379/0", "MOORLINE_REDIS__PREFIX": "p:"}
 
@@ -49,7 +44,6 @@ def _config_file(manifests: Manifests, path: str) -> str:
     return text
 
 
-@LOADS
 @pytest.mark.parametrize("case", CASES)
 def test_each_case_is_a_start(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     manifests = render(case)
@@ -60,7 +54,6 @@ def test_each_case_is_a_start(case: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert settings.redis.url
 
 
-@LOADS
 def test_the_password_of_the_small_valkey_is_in_the_url(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -68,7 +61,6 @@ def test_the_password_of_the_small_valkey_is_in_the_url(
     assert settings.redis.url == "redis://:pass-word@release-moorline-valkey:6379/0"
 
 
-@LOADS
 def test_values_arrive_as_they_were_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = _load(render("config"), monkeypatch, tmp_path)
     assert settings.mqtt.maximum_packet_size == 268_435_460
@@ -101,8 +93,7 @@ def test_lists_and_tables_are_written_too() -> None:
 def test_the_schema_knows_every_setting() -> None:
     groups = chart.config_schema()["properties"]
     known = {f"{group}.{field}" for group, schema in groups.items() for field in schema["properties"]}
-    assert known >= set(setting_names())
-    assert known <= {*setting_names(), *OF_THE_API}
+    assert known == set(setting_names())
 
 
 def test_the_schema_leaves_to_the_templates_what_these_refuse() -> None:
@@ -123,7 +114,7 @@ def test_variables_win_over_the_file_so_they_are_no_settings_of_config() -> None
     ours = {name for name in render("minimal").environment if name.startswith("MOORLINE_")}
     ours |= {name for name in render("minimal").references if name.startswith("MOORLINE_")}
     refused = (chart.CHART / "templates" / "_checks.tpl").read_text()
-    known = {environment_name(setting): setting for setting in {*setting_names(), *OF_THE_API}}
+    known = {environment_name(setting): setting for setting in setting_names()}
     assert ours - {"MOORLINE_ADMIN_URL"} <= set(known)
     for name in ours - {"MOORLINE_ADMIN_URL"}:
         assert f'"{known[name]}"' in refused

@@ -24,6 +24,7 @@ from broker.mqtt import (
     Publish,
     ReasonCode,
     State,
+    Suback,
     Subscribe,
     SubscriptionRequest,
     encode,
@@ -310,12 +311,13 @@ def test_enhanced_authentication() -> None:
     """AUTH passes before CONNACK and, to authenticate again, after it [4.12]."""
     connection = Connection(LIMITS)
     _receive(connection, Connect("c", 5, True, 10, properties=METHOD))
+    assert connection.authentication_method == "m"
     step = Auth(0x18, METHOD)
-    assert _receive(connection, Pingreq(), step) == [step]
+    assert _receive(connection, step, step) == [step, step]
     assert _state(connection) is State.AUTHENTICATING
     out: list[Packet] = []
     connection.accepted(out)
-    assert out == [Pingreq()]
+    assert out == []
     again = Auth(0x19, METHOD)
     assert _receive(connection, again) == [again]
     assert _state(connection) is State.CONNECTED
@@ -336,6 +338,24 @@ def test_auth_that_is_not_allowed_before_connack(in_connect: Properties | None, 
     with pytest.raises(ProtocolError):
         _receive(connection, auth)
     assert _told(connection.farewell(ReasonCode.PROTOCOL_ERROR)) == [Connack(False, 0x82)]
+
+
+def test_nothing_but_auth_before_connack_from_who_names_a_method() -> None:
+    """[MQTT-3.1.2-30]"""
+    connection = Connection(LIMITS)
+    _receive(connection, Connect("c", 5, True, 10, properties=METHOD))
+    out: list[Packet] = []
+    with pytest.raises(ProtocolError):
+        connection.receive(encode(Auth(0x18, METHOD), 5) + encode(Pingreq(), 5), out)
+    assert out == [Auth(0x18, METHOD)]
+    assert _state(connection) is State.CLOSED
+
+
+def test_disconnect_in_the_middle_of_an_authentication() -> None:
+    connection = Connection(LIMITS)
+    _receive(connection, Connect("c", 5, True, 10, properties=METHOD))
+    assert _receive(connection, Disconnect(), Pingreq()) == [Disconnect()]
+    assert _state(connection) is State.CLOSED
 
 
 @pytest.mark.parametrize(
@@ -422,3 +442,26 @@ def test_where_to_connect_instead() -> None:
     assert _told(refused.farewell(moved, None, "other")) == [
         Connack(False, moved, Properties(server_reference="other"))
     ]
+
+
+def test_a_suback_as_the_client_takes_it() -> None:
+    """The Reason String only if it wants to hear it [MQTT-3.1.2-29], and if it fits [MQTT-3.9.2-1]."""
+    plain = Suback(1, [0x97, 0])
+    full = Suback(1, [0x97, 0], Properties(reason_string="why"))
+    assert _told(_connected().encode_suback(full)) == [full]
+    assert _told(_connected().encode_suback(plain)) == [plain]
+    silent = _connected(properties=Properties(request_problem_information=0))
+    assert _told(silent.encode_suback(full)) == [plain]
+    for maximum, expected in [(13, [full]), (12, [plain]), (7, [plain])]:
+        connection = _connected(properties=Properties(maximum_packet_size=maximum))
+        assert _told(connection.encode_suback(full)) == expected
+    assert _connected(properties=Properties(maximum_packet_size=6)).encode_suback(full) is None
+    assert _connected(MQTT_3_1_1).encode_suback(full) == encode(plain, MQTT_3_1_1)
+
+
+def test_nothing_is_larger_than_the_client_accepts() -> None:
+    """[MQTT-3.1.2-24]: where nothing can be left out any more, nothing is sent."""
+    tiny = _connected(properties=Properties(maximum_packet_size=2))
+    assert tiny.farewell(ReasonCode.SERVER_MOVED, "why", "other") == b""
+    assert tiny.encode_if_fits(Puback(1)) is None
+    assert tiny.encode_if_fits(Pingreq()) == encode(Pingreq(), 5)

@@ -31,6 +31,7 @@ from broker.mqtt import (
     Will,
     encode,
     encode_ack,
+    encode_refusal,
     publish_parts,
 )
 from tests.mqtt.strategies import VERSIONS
@@ -125,3 +126,12 @@ def test_encode_ack(version: int, reason_code: int, packet_id: int) -> None:
         encoded = encode_ack(packet_type, packet_id, reason_code, version)
         assert encoded == encode(kind(packet_id, reason_code), version)
         assert len(encoded) == (5 if reason_code and version == MQTT_5 else 4)
+
+
+@pytest.mark.parametrize(("packet_type", "kind"), [(PUBACK, Puback), (PUBREC, Pubrec)])
+def test_encode_refusal(packet_type: int, kind: type[Puback | Pubrec]) -> None:
+    """The Reason String is left out where it doesn't fit [MQTT-3.4.2-2], [MQTT-3.5.2-2]."""
+    full = encode(kind(7, 0x97, WHY), MQTT_5)
+    for maximum in (0, len(full), 100):
+        assert encode_refusal(packet_type, 7, 0x97, "why", maximum) == full
+    assert encode_refusal(packet_type, 7, 0x97, "why", len(full) - 1) == encode(kind(7, 0x97), MQTT_5)

@@ -21,6 +21,8 @@ from tests.node.template import Started
 
 START_SECONDS = 15.0
 STOP_SECONDS = 12.0
+PROGRAM = (sys.executable, "-m", "broker")
+"""This very broker."""
 _POLL_SECONDS = 0.02
 
 
@@ -32,10 +34,15 @@ class Probe:
     text: str
 
 
-def execute(arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> Started:
+def execute(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    output: IO[bytes],
+    program: Sequence[str] = PROGRAM,
+) -> Started:
     """Starts `python -m broker ARGUMENTS`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "broker", *arguments],
+        [*program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
@@ -49,8 +56,15 @@ class NodeProcess:
     starter = staticmethod(execute)
     """A fixture may name another, which takes less time."""
 
-    def __init__(self, directory: Path, *flags: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self.directory = directory
+        self.program = program  # from the next start on
         self.port = 0
         self.admin_port = 0
         self.log = directory / "node.log"
@@ -85,7 +99,11 @@ class NodeProcess:
         ]  # fmt: skip
         self._position = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
-            self._process = self.starter(arguments, _own_environment() | self._environment, output)
+            environment = _own_environment() | self._environment
+            if self.program == PROGRAM:
+                self._process = self.starter(arguments, environment, output)
+            else:
+                self._process = execute(arguments, environment, output, self.program)
 
     def wait_until_up(self, seconds: float = START_SECONDS) -> None:
         """Waits for the lines that say where it listens, and learns the ports from them."""
@@ -235,10 +253,13 @@ def _own_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_node(
-    directory: Path, *flags: str, environment: dict[str, str] | None = None
+    directory: Path,
+    *flags: str,
+    environment: dict[str, str] | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[NodeProcess]:
     """A node that is up; ended afterwards."""
-    node = NodeProcess(directory, *flags, environment=environment)
+    node = NodeProcess(directory, *flags, environment=environment, program=program)
     try:
         node.start()
         yield node

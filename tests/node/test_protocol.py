@@ -267,6 +267,26 @@ def test_bad_topic_alias(client: Clients, alias: int, code: ReasonCode) -> None:
     assert bad.wait_refused() == code
 
 
+@pytest.mark.parametrize("expiry", [0, 3600], ids=["direct", "stored"])
+def test_topic_alias_of_the_server(client: Clients, name: str, expiry: int) -> None:
+    """[MQTT-3.1.2-26]: set with the second message of a topic, and never above the client's maximum."""
+    properties = Properties(topic_alias_maximum=1, session_expiry_interval=expiry)
+    with client("watcher", properties=properties) as watcher:
+        watcher.subscribe(f"{name}/#", qos=1)
+        publisher = client("publisher")
+        for leaf in ("a", "a", "a", "b", "b", "a"):
+            publisher.publish(f"{name}/{leaf}", b"", 1)
+        received = [watcher.message() for _ in range(6)]
+    topics = [publish.topic.removeprefix(name) for publish in received]
+    aliases = [publish.properties and publish.properties.topic_alias for publish in received]
+    assert topics == ["/a", "/a", "", "/b", "/b", "/a"]
+    assert aliases == [None, 1, 1, None, 1, None]
+    with client("watcher", properties=properties, clean_start=False) as watcher:
+        watcher.subscribe(f"{name}/#", qos=1)
+        publisher.publish(f"{name}/b", b"", 1)
+        assert watcher.message().topic == f"{name}/b", "an alias ends with its connection [MQTT-3.3.2-7]"
+
+
 # Time
 
 

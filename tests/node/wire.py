@@ -40,13 +40,20 @@ HOUR = Properties(session_expiry_interval=3600)
 class WireClient:
     """Sends packets and waits for packets; answers nothing by itself."""
 
-    def __init__(self, port: int, version: int = MQTT_5, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        version: int = MQTT_5,
+        timeout_seconds: float = 5.0,
+        carrier: socket.socket | None = None,
+    ) -> None:
+        """`carrier`: connected already, to be used instead of a TCP connection to `port`."""
         self.version = version
         self.timeout_seconds = timeout_seconds
         self.received: list[Packet] = []
         self._decoder = Decoder(False, MAXIMUM_PACKET_SIZE, version)
         self._packet_id = 0
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
+        self._socket = carrier or socket.create_connection(("127.0.0.1", port), timeout_seconds)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> "WireClient":

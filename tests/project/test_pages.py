@@ -30,6 +30,7 @@ STAND_INS = {
     "shard": "<shard>",
     "token": b"<token>",
     "name": "<group>/<filter>",
+    "chore": "chore",
 }
 """What the page writes for the arguments of a key function."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from broker.mqtt import MQTT_5, Packet
+from broker.mqtt import MQTT_5, Capabilities, Packet
 from broker.routing.index import Subscriber, SubscriptionIndex
 from broker.routing.ingress import Ingress
 from broker.routing.publication import Publication
@@ -31,12 +31,19 @@ POLICY = Policy("balanced", 60_000)
 class Room:
     """One node: clients are made with `connect`, what they get is in `wires`."""
 
-    def __init__(self, *, queue_limit: int = 1000, drop_oldest: bool = True, receive_limit: int = 20) -> None:
+    def __init__(
+        self,
+        *,
+        queue_limit: int = 1000,
+        drop_oldest: bool = True,
+        receive_limit: int = 20,
+        capabilities: Capabilities = Capabilities(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.clock = Clock(1_000_000)
         self.index = SubscriptionIndex()
         self.index.version = "1.0"
         self.router = Router(self.index, self.clock, NODE, queue_limit, drop_oldest, POLICY)
-        self.ingress = Ingress(self.router, self.clock, TokenSource(b"12345678"))
+        self.ingress = Ingress(self.router, self.clock, TokenSource(b"12345678"), capabilities)
         self.changed: list[StoredSession] = []
         self.writes = SessionWrites(self.changed, self.ingress, receive_limit, POLICY)
         self.drops = Drops()
@@ -54,6 +61,7 @@ class Room:
         receive_maximum: int = 10,
         window: int = 8,
         limit_bytes: int = 1 << 20,
+        topic_aliases: int = 0,
     ) -> Session:
         """A session with a connection; persistent if there is a `queue`."""
         wire = Wire(version)
@@ -67,7 +75,7 @@ class Room:
             Outbox(self.ready, wire, 1 << 20),
             Intake(Silent(), version, receive_maximum, limit_bytes, self.resumable),
             self.clock,
-            SendingLimits(window, 0, 100, True),
+            SendingLimits(window, 0, 100, True, topic_aliases),
             queue,
             60_000,
             self.changed,

@@ -4,6 +4,8 @@ import pytest
 
 from broker.mqtt import (
     MQTT_3_1_1,
+    MQTT_5,
+    Capabilities,
     Packet,
     Pingreq,
     Properties,
@@ -105,6 +107,105 @@ def test_an_older_client_is_held_in_place_of_that() -> None:
     publisher = room.connect("publisher", version=MQTT_3_1_1, receive_maximum=2)
     assert _receive(room, publisher, *[_publish(1, packet_id) for packet_id in (1, 2, 3)]) == 3
     assert publisher.intake.must_hold()
+
+
+# What has been switched off
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_more_than_the_maximum_qos(version: int) -> None:
+    room = Room(capabilities=Capabilities(maximum_qos=1))
+    publisher = room.connect("publisher", version=version)
+    with pytest.raises(ProtocolError) as caught:
+        _receive(room, publisher, _publish(0), _publish(1, 1), _publish(2, 2))
+    assert caught.value.reason_code == ReasonCode.QOS_NOT_SUPPORTED
+    assert len(room.router.incoming) == 1
+
+
+def test_retain_where_there_is_none() -> None:
+    room = Room(capabilities=Capabilities(retain_available=False))
+    publisher = room.connect("publisher")
+    _receive(room, publisher, _publish(0), _publish(1, 1))
+    with pytest.raises(ProtocolError) as caught:
+        _receive(room, publisher, Publish("t", b"x", 0, True, False, 0))
+    assert caught.value.reason_code == ReasonCode.RETAIN_NOT_SUPPORTED
+
+
+CHECKING = Capabilities(checks_payload_format=True)
+UTF_8 = Properties(payload_format_indicator=1)
+
+
+def _said_to_be_utf_8(qos: int, packet_id: int, payload: bytes, *, retain: bool = False) -> Publish:
+    return Publish("t", payload, qos, retain, False, packet_id, UTF_8)
+
+
+def test_a_payload_of_another_format_at_qos_0() -> None:
+    room = Room(capabilities=CHECKING)
+    publisher = room.connect("publisher")
+    room.subscribe(room.connect("direct"), "t", 1)
+    with pytest.raises(ProtocolError) as caught:
+        _receive(room, publisher, _said_to_be_utf_8(0, 0, b"good"), _said_to_be_utf_8(0, 0, b"\xff"))
+    assert caught.value.reason_code == ReasonCode.PAYLOAD_FORMAT_INVALID
+    assert room.got("direct") == [Publish("t", b"good", 0, False, False, 0, UTF_8)]
+
+
+def test_a_payload_of_another_format_at_qos_1_is_answered_in_its_turn() -> None:
+    """[MQTT-4.6.0-2]: not before the one that came before it, and neither sent nor retained."""
+    room = Room(capabilities=CHECKING)
+    publisher = room.connect("publisher")
+    room.subscribe(room.connect("direct"), "t", 1)
+    _receive(room, publisher, _said_to_be_utf_8(1, 1, b"good"), _said_to_be_utf_8(1, 2, b"\xff", retain=True))
+    assert room.got("publisher") == []
+    assert room.router.next_calls() == []
+    room.index.version = "1.1"
+    room.router.match_again()
+    room.router.settle()
+    assert room.got("publisher") == [Puback(1), Puback(2, 0x99)]
+    assert room.got("direct") == [Publish("t", b"good", 1, False, False, 1, UTF_8)]
+    assert publisher.intake.count == 0
+
+
+def test_who_subscribes_meanwhile_gets_no_refused_message() -> None:
+    room = Room(capabilities=CHECKING)
+    publisher = room.connect("publisher")
+    _receive(room, publisher, _said_to_be_utf_8(1, 1, b"\xff"))
+    assert room.router.next_calls() == []
+    room.subscribe(room.connect("direct"), "t", 1)
+    room.index.version = "1.1"
+    assert room.router.is_outdated("1.1")
+    room.router.match_again()
+    room.router.settle()
+    assert room.got("direct") == []
+    assert room.got("publisher") == [Puback(1, 0x99)]
+
+
+def test_a_payload_of_another_format_at_qos_2() -> None:
+    room = Room(capabilities=CHECKING)
+    publisher = room.connect("publisher")
+    _receive(room, publisher, _said_to_be_utf_8(2, 5, b"\xff"))
+    room.run_batch()
+    assert room.got("publisher") == [Pubrec(5, 0x99)]
+    _receive(room, publisher, _said_to_be_utf_8(2, 5, b"good"))  # the identifier is free again
+    room.run_batch()
+    assert room.got("publisher") == [Pubrec(5, 0x10)]
+    assert publisher.intake.count == 1
+
+
+def test_what_was_taken_before_is_not_checked_again() -> None:
+    room = Room(capabilities=CHECKING)
+    queue = QueueState(1, 0, 0, 8, (), [(5, b"stored", False)], False)
+    publisher = room.connect("publisher", queue=queue)
+    _receive(room, publisher, _said_to_be_utf_8(2, 5, b"\xff"))
+    room.run_batch()
+    assert room.got("publisher") == [Pubrec(5, 0x10)]
+
+
+def test_without_the_setting_nothing_is_checked() -> None:
+    room = Room()
+    publisher = room.connect("publisher")
+    _receive(room, publisher, _said_to_be_utf_8(1, 1, b"\xff"))
+    room.run_batch()
+    assert room.got("publisher") == [Puback(1, 0x10)]
 
 
 # QoS 2

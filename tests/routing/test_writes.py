@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.mqtt import MQTT_3_1_1, MQTT_5, Pubcomp, Publish, Pubrec, Pubrel
+from broker.mqtt import MQTT_3_1_1, MQTT_5, Capabilities, Properties, Pubcomp, Publish, Pubrec, Pubrel
 from broker.routing.writes import entry_delivery
 from broker.session import Delivery, Message, QueueState, Session, StoredSession
 from cluster.store import queues, receive, records
@@ -310,6 +310,54 @@ def test_an_entry_of_another_shape_is_damage_too(entry: list[object]) -> None:
     ((failed, reason),) = room.writes.failed
     assert failed is session
     assert reason.startswith("TypeError")
+
+
+# Refused for their payload
+
+
+def _bad(packet_id: int) -> Publish:
+    return Publish("t", b"\xff", 2, False, False, packet_id, Properties(payload_format_indicator=1))
+
+
+def _good(packet_id: int) -> Publish:
+    return Publish("t", b"x", 2, False, False, packet_id)
+
+
+def test_a_refused_message_is_answered_in_its_turn_and_not_stored() -> None:
+    """[MQTT-4.6.0-3]"""
+    room = Room(capabilities=Capabilities(checks_payload_format=True))
+    session = room.connect("client", queue=new_queue())
+    room.ingress.receive(session, [_bad(4), _good(5), _bad(6), _good(7)], 0)
+    (call,) = room.writes.next_calls()
+    (request,) = call.requests
+    stored = [field for field in request if isinstance(field, list)]
+    assert [pairs[::2] for pairs in stored] == [[5, 7]]
+    room.writes.take_replies([[[0, 0]]])
+    room.run_batch()
+    assert room.got("client") == [Pubrec(4, 0x99), Pubrec(5, 0x10), Pubrec(6, 0x99), Pubrec(7, 0x10)]
+    assert session.intake.count == 2
+
+
+def test_nothing_but_refused_messages_asks_nothing() -> None:
+    room = Room(capabilities=Capabilities(checks_payload_format=True))
+    session = room.connect("client", queue=new_queue())
+    room.ingress.receive(session, [_bad(4)], 0)
+    assert room.writes.next_calls() == []
+    room.run_batch()
+    assert room.got("client") == [Pubrec(4, 0x99)]
+    room.ingress.receive(session, [_good(4)], 0)
+    assert session.inbound.storing == [4], "the identifier is free again"
+
+
+def test_redis_is_full_and_another_message_is_refused() -> None:
+    room = Room(capabilities=Capabilities(checks_payload_format=True))
+    session = room.connect("client", queue=new_queue())
+    room.ingress.receive(session, [_good(5), _bad(6)], 0)
+    room.writes.next_calls()
+    assert not room.writes.take_replies([RedisFull("OOM")])
+    room.run_batch()
+    assert room.got("client") == [Pubrec(5, 0x97), Pubrec(6, 0x99)]
+    assert session.intake.count == 0
 
 
 # Redis full

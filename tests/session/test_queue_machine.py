@@ -8,6 +8,7 @@ entry delivered: at least once at QoS 1, exactly once at QoS 2.
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -362,6 +363,7 @@ class QueueMachine(RuleBasedStateMachine):
         return self.connection
 
 
+@pytest.mark.timeout(90)
 def test_every_entry_is_delivered_whatever_is_killed() -> None:
     run_state_machine_as_test(
         QueueMachine,

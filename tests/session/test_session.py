@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.mqtt import MQTT_3_1_1, MQTT_5, Puback, Pubcomp, Publish, Pubrec, Pubrel
+from broker.mqtt import MQTT_3_1_1, MQTT_5, Packet, Puback, Pubcomp, Publish, Pubrec, Pubrel
 from broker.session import Intake, QueueState, Receipt
 from tests.session.wire import Link, Silent, entry, message
 
@@ -98,6 +98,27 @@ def test_qos_2_refused_ends_the_exchange() -> None:
     assert link.take() == [Pubrec(9, 0x97)]
     assert (session.intake.count, session.intake.bytes) == (0, 0)
     assert session.inbound.begin(9) is Receipt.NEW
+
+
+@pytest.mark.parametrize(("qos", "kind"), [(1, Puback), (2, Pubrec)])
+def test_a_refusal_says_why_to_who_wants_to_hear_it(qos: int, kind: type[Puback | Pubrec]) -> None:
+    """[MQTT-3.1.2-29]; and only in a packet of a size that the client accepts [MQTT-3.4.2-2]."""
+
+    def answer(reason_code: int, *, says: bool = True, maximum_packet_size: int = 0) -> Packet:
+        link = Link()
+        session = link.session(reason_strings=says, maximum_packet_size=maximum_packet_size)
+        session.intake.open(0)
+        session.published(9, qos, reason_code, 0)
+        (packet,) = link.take()
+        return packet
+
+    explained = answer(0x99)
+    assert isinstance(explained, kind)
+    assert explained.properties is not None
+    assert "UTF-8" in (explained.properties.reason_string or "")
+    assert answer(0x99, says=False) == kind(9, 0x99)
+    assert answer(0x99, maximum_packet_size=20) == kind(9, 0x99)
+    assert answer(0x87) == kind(9, 0x87), "nothing to add"
 
 
 def test_no_pubrec_for_what_the_client_has_released_already() -> None:

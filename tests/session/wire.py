@@ -70,6 +70,7 @@ class Link:
         *,
         drop_oldest: bool = True,
         maximum_packet_size: int = 0,
+        topic_aliases: int = 0,
     ) -> DirectOutbound:
         return DirectOutbound(
             self.stored(),
@@ -81,6 +82,7 @@ class Link:
             maximum_packet_size,
             backlog,
             drop_oldest,
+            topic_aliases,
         )
 
     def queued(
@@ -93,6 +95,7 @@ class Link:
         released: Sequence[int] = (),
         has_queue: bool = False,
         maximum_packet_size: int = 0,
+        topic_aliases: int = 0,
     ) -> QueuedOutbound:
         return QueuedOutbound(
             self.stored(),
@@ -108,6 +111,7 @@ class Link:
             n + window if hi is None else hi,
             released,
             has_queue,
+            topic_aliases,
         )
 
     def session(
@@ -117,6 +121,8 @@ class Link:
         receive_maximum: int = 10,
         limit_bytes: int = 1000,
         window: int = 8,
+        maximum_packet_size: int = 0,
+        reason_strings: bool = False,
     ) -> Session:
         intake = Intake(Silent(), self.version, receive_maximum, limit_bytes, self.resumable)
         return Session(
@@ -128,7 +134,7 @@ class Link:
             self.outbox,
             intake,
             self.clock,
-            SendingLimits(window, 0, 10, True),
+            SendingLimits(window, maximum_packet_size, 10, True, 0, reason_strings),
             queue,
             60_000,
             self.changed,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker.errors import SettingsError
-from broker.settings import Address, dump, environment_name, load, restore, setting_names
+from broker.settings import Address, advertised, dump, environment_name, load, restore, setting_names
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _mistakes(config: Path | None = None, **flags: dict[str, object]) -> tuple[s
 def test_defaults_are_valid_and_listen_on_loopback_only() -> None:
     settings = load()
     assert settings.node.listen == (Address("127.0.0.1", 1883),)
-    assert settings.node.admin == Address("127.0.0.1", 8080)
+    assert settings.node.admin == (Address("127.0.0.1", 8080),)
     assert settings.redis.url is None
     assert settings.node.name.endswith("-1883")
 
@@ -55,8 +55,32 @@ def test_lists_and_off_can_be_given_by_the_environment(monkeypatch: pytest.Monke
     monkeypatch.setenv("MOORLINE_NODE__ADMIN", "off")
     node = load().node
     assert node.listen == (Address("127.0.0.1", 0), Address("::1", 1884))
-    assert node.admin is None
+    assert node.admin == ()
     assert node.name.endswith("-1884")
+
+
+@pytest.mark.parametrize("given", [["0.0.0.0:8080", "127.0.0.1:8081"], "0.0.0.0:8080,127.0.0.1:8081"])
+def test_several_admin_addresses(given: object) -> None:
+    admin = load({"node": {"admin": given}}).node.admin
+    assert admin == (Address("0.0.0.0", 8080), Address("127.0.0.1", 8081))
+    assert str(advertised(admin)) == "0.0.0.0:8080"
+    assert str(advertised(admin[1:])) == "127.0.0.1:8081"
+    assert load({"node": {"admin": ["127.0.0.1:1", "off"]}}).node.admin == ()
+    assert advertised(()) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["off", "127.0.0.1:1"], "'off': not HOST:PORT"),
+        (["127.0.0.1:1", "127.0.0.1:1"], "twice"),
+        (["127.0.0.1:8081", "127.0.0.1:1883"], "127.0.0.1:1883 is an address of node.listen too"),
+        ("", "not a list"),
+    ],
+)
+def test_admin_addresses_that_make_no_sense(given: object, reason: str) -> None:
+    (mistake,) = _mistakes(node={"admin": given})
+    assert reason in mistake
 
 
 def test_a_name_without_a_fixed_port_carries_the_process_id() -> None:

@@ -19,7 +19,8 @@ from cluster.store.call import CallEncoder, Slot
 from cluster.store.connection import Connection, open_connection
 from cluster.store.endpoint import Endpoint, parse_url
 from cluster.store.lane import Lane, StoreStatus
-from cluster.store.server import Library, check_server, load_library
+from cluster.store.library import function_name
+from cluster.store.server import Library, check_server, ensure_library
 from cluster.store.server_binary import bundled_binary
 
 KINDS = ("valkey", "redis")
@@ -28,9 +29,11 @@ LOOPS = (
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
 )
 
+WRITE, FREE = function_name("write"), function_name("free")
 LIBRARY = Library(
     "moorline_test",
     """#!lua name=moorline_test
+-- revision 5
 local operations = {}
 function operations.echo(_, value) return value end
 function operations.fail(_, text) error({err = text}) end
@@ -52,10 +55,13 @@ local function dispatch(keys, arguments)
   end
   return cmsgpack.pack(replies)
 end
-redis.register_function('moorline_write', dispatch)
-redis.register_function{function_name = 'moorline_free', callback = dispatch, flags = {'allow-oom'}}
+"""
+    f"""redis.register_function('{WRITE}', dispatch)
+redis.register_function{{function_name = '{FREE}', callback = dispatch, flags = {{'allow-oom'}}}}
 """,
-    1,
+    schema_version=1,
+    revision=5,
+    functions=frozenset({WRITE, FREE}),
 )
 
 
@@ -225,7 +231,7 @@ async def lane_to(
         return connection
 
     async def load(connection: Connection) -> None:
-        await load_library(connection, LIBRARY)
+        await ensure_library(connection.ask_one, connection.address, LIBRARY)
 
     lane = Lane(encoder(incarnation), "mq:{m}:ver", connect_and_check, load, statuses.append)
     try:

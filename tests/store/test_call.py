@@ -5,6 +5,7 @@ import pytest
 
 from cluster.store.call import Call, pack_command, unpack_replies
 from cluster.store.errors import CallFailed, ItemError
+from cluster.store.library import function_name
 from tests.store.servers import encoder
 
 
@@ -13,7 +14,7 @@ def test_encodes_a_call_as_one_command() -> None:
     parts: list[bytes] = []
     encoder().append_to(parts, call)
     arguments = encoder().arguments(call)
-    assert arguments[:-1] == (b"FCALL", b"moorline_write", b"1", b"mq:{5}:", b"mq:", b"n1")
+    assert arguments[:-1] == (b"FCALL", function_name("write").encode(), b"1", b"mq:{5}:", b"mq:", b"n1")
     assert b"".join(parts) == pack_command(*arguments)
     assert msgpack.unpackb(arguments[-1], raw=True) == [[b"\xff"], [[b"echo", 5, b"x"]]]
 

@@ -35,6 +35,23 @@ def test_every_file_is_in_the_library() -> None:
         assert file.read_text(encoding="utf-8") in source
 
 
+def test_the_source_tells_its_revision() -> None:
+    assert library.revision_of(library.library_source()) == library.LIBRARY_REVISION
+    assert library.revision_of(library.library_source(77)) == 77
+    assert library.revision_of("#!lua name=moorline_1\n-- some comment\n-- revision 9\n") == 1
+
+
+def test_functions_for_all_callers_that_are_served(redis_client: redis.Redis) -> None:
+    redis_client.function_load(library.library_source(), replace=True)
+    (listed,) = redis_client.function_list(library=library.LIBRARY_NAME)
+    functions = {function[1].decode() for function in listed[5]}
+    revisions = range(library.OLDEST_CALLER, library.LIBRARY_REVISION + 1)
+    assert functions == {
+        library.function_name(kind, revision) for kind in ("write", "free") for revision in revisions
+    }
+    assert library.function_name("free", 1) == "moorline_free"
+
+
 def test_it_can_be_loaded_again(redis_client: redis.Redis) -> None:
     name = redis_client.function_load(library.library_source(), replace=True)
     assert name == library.LIBRARY_NAME.encode()

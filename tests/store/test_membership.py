@@ -88,3 +88,24 @@ def test_members_and_what_they_say_of_themselves(caller: Caller) -> None:
     ]
     caller.ask(membership.leave(caller.incarnation), function="free")
     assert not caller.redis.exists(keys.info(caller.prefix))
+
+
+def take(caller: Caller, holder: str, milliseconds: int) -> object:
+    return caller.ask(membership.turn("chore", holder, milliseconds), function="free")
+
+
+def test_a_turn_is_one_holders_until_it_is_given_back(caller: Caller) -> None:
+    assert [take(caller, "a", 10_000), take(caller, "b", 10_000), take(caller, "a", 20_000)] == [1, 0, 1]
+    assert 10_000 < caller.redis.pttl(keys.turn(caller.prefix, "chore")) <= 20_000
+    assert take(caller, "b", 0) == 0  # which is not its own
+    assert take(caller, "a", 0) == 1
+    assert take(caller, "b", 10_000) == 1
+    assert caller.ask(membership.turn("another", "a", 10_000), function="free") == 1
+
+
+def test_a_turn_ends_by_itself(caller: Caller) -> None:
+    assert take(caller, "a", 1) == 1
+    assert caller.redis.pttl(keys.turn(caller.prefix, "chore")) <= 1
+    while caller.redis.exists(keys.turn(caller.prefix, "chore")):
+        pass
+    assert take(caller, "b", 10_000) == 1

@@ -15,13 +15,21 @@ from cluster.store.errors import (
     CallFailed,
     InvalidRedisUrl,
     ItemError,
+    LibraryTooNew,
     NodeGone,
     RedisFull,
     SchemaTooNew,
     StoreUnavailable,
     UnsupportedRedis,
 )
-from cluster.store.library import LIBRARY_NAME
+from cluster.store.library import (
+    LIBRARY_NAME,
+    LIBRARY_REVISION,
+    OLDEST_CALLER,
+    library_source,
+    revision_of,
+)
+from cluster.store.reply import as_list, as_text, in_pairs
 from cluster.store.store import Store, SubscriptionRow, open_store
 from tests.store.servers import (
     KINDS,
@@ -58,6 +66,11 @@ async def opened(url: str) -> Store:
 async def command(server: RunningServer, *arguments: str | bytes | int) -> object:
     async with connected(server.url) as connection:
         return await connection.ask_one(*arguments)
+
+
+async def loaded_revision(server: RunningServer) -> int:
+    (listed,) = as_list(await command(server, "FUNCTION", "LIST", "WITHCODE"))
+    return revision_of(as_text(dict(in_pairs(listed))[b"library_code"]))
 
 
 async def test_lane_and_side_connection_use_the_same_keys(
@@ -117,6 +130,60 @@ async def test_lost_library_is_loaded_again(server: RunningServer) -> None:
         await command(server, "FUNCTION", "FLUSH")
         assert await store.call([subscriptions.rows([], [])]) == [b"1.0"]
         await command(server, "FUNCTION", "FLUSH")
+        exchange = await store.lane.exchange([Call("write", [subscriptions.rows([], [])])])
+        assert exchange.replies == [[b"1.0"]]
+
+
+async def test_who_misses_its_functions_replaces_an_older_library(server: RunningServer) -> None:
+    """A node of an older release, which knows no revisions, has just started; or Redis had lost the library,
+    and that node was the first to load its own."""
+    older = library_source(OLDEST_CALLER)
+    async with await opened(server.url) as store:
+        await command(server, "FUNCTION", "LOAD", "REPLACE", older)
+        assert await store.call([subscriptions.rows([], [])]) == [b"1.0"]
+        assert await loaded_revision(server) == LIBRARY_REVISION
+        await command(server, "FUNCTION", "LOAD", "REPLACE", older)
+        exchange = await store.lane.exchange([Call("write", [subscriptions.rows([], [])])])
+        assert exchange.replies == [[b"1.0"]]
+        assert await loaded_revision(server) == LIBRARY_REVISION
+
+
+async def test_a_newer_library_stays_and_serves(server: RunningServer) -> None:
+    """It is loaded while the node runs; the node also starts on it."""
+    async with await opened(server.url) as store:
+        await command(server, "FUNCTION", "LOAD", "REPLACE", library_source(LIBRARY_REVISION + 1))
+        assert await store.call([subscriptions.rows([], [])]) == [b"1.0"]
+        exchange = await store.lane.exchange([Call("write", [subscriptions.rows([], [])])])
+        assert exchange.replies == [[b"1.0"]]
+    async with await opened(server.url) as store:
+        assert await store.call([subscriptions.rows([], [])]) == [b"1.0"]
+    assert await loaded_revision(server) == LIBRARY_REVISION + 1
+
+
+async def test_when_redis_has_lost_a_newer_library_ours_is_loaded(server: RunningServer) -> None:
+    """Nobody else is there who could."""
+    async with await opened(server.url) as store:
+        await command(server, "FUNCTION", "LOAD", "REPLACE", library_source(LIBRARY_REVISION + 1))
+        await command(server, "FUNCTION", "FLUSH")
+        assert await store.call([subscriptions.rows([], [])]) == [b"1.0"]
+        assert await loaded_revision(server) == LIBRARY_REVISION
+
+
+async def test_a_newer_library_that_does_not_serve_us_holds_everything(server: RunningServer) -> None:
+    """Until somebody starts a newer release, or takes the library away, as the way back is."""
+    without_us = library_source(LIBRARY_REVISION + 1).replace(
+        "for caller = OLDEST_CALLER, REVISION do", "for caller = REVISION, REVISION do"
+    )
+    async with await opened(server.url) as store:
+        await command(server, "FUNCTION", "LOAD", "REPLACE", without_us)
+        with pytest.raises(LibraryTooNew):
+            await store.call([subscriptions.rows([], [])])
+        with anyio.move_on_after(0.2) as waiting:
+            await store.lane.exchange([Call("write", [subscriptions.rows([], [])])])
+        assert waiting.cancelled_caught
+        with pytest.raises(LibraryTooNew):
+            await opened(server.url)
+        await command(server, "FUNCTION", "DELETE", LIBRARY_NAME)
         exchange = await store.lane.exchange([Call("write", [subscriptions.rows([], [])])])
         assert exchange.replies == [[b"1.0"]]
 

@@ -1,4 +1,4 @@
--- The two functions that Redis knows. Both take one call: a list of requests, each with its own result.
+-- The functions that Redis knows, two for each revision of callers. All take one call: a list of requests, each with its own result.
 -- KEYS[1]: a key of the slot. ARGV: prefix, incarnation of the caller, msgpack of [bodies, requests].
 -- Answer: msgpack list with one answer per request; an error is a map {err = text} in its place, and harms no
 -- other request; a fence that finds something ends the call. The whole call is refused with NODEGONE if the caller has
@@ -52,6 +52,11 @@ local function dispatch(keys, arguments)
   return cmsgpack.pack(answers)
 end
 
-redis.register_function("moorline_write", dispatch)
--- What frees memory, or has to go through when Redis is full.
-redis.register_function({ function_name = "moorline_free", callback = dispatch, flags = { "allow-oom" } })
+-- One name for each revision of callers that is served; see library.py. SCHEMA, REVISION and OLDEST_CALLER are
+-- in the head of the library. The second function is for what frees memory, or has to go through when Redis is
+-- full.
+for caller = OLDEST_CALLER, REVISION do
+  local ending = caller > 1 and "_" .. SCHEMA .. "_" .. caller or ""
+  redis.register_function("moorline_write" .. ending, dispatch)
+  redis.register_function({ function_name = "moorline_free" .. ending, callback = dispatch, flags = { "allow-oom" } })
+end

@@ -1,0 +1,97 @@
+"""AUTH: enhanced authentication at CONNECT, and again on an open connection [4.12].
+
+Until the first authentication has succeeded the client has no session, and nothing of it is claimed. While a
+later one is under way all goes on as before; if it fails the connection ends.
+"""
+
+from collections.abc import Callable
+
+from broker.auth import Continue, EnhancedAuthenticator, Failure, Outcome, Success
+from broker.client.authentication import Authentication
+from broker.client.client import Client
+from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
+from broker.observability.logs import get_logger
+
+logger = get_logger(__name__)
+
+
+class _Flow:
+    """What becomes of the outcomes. `accept` goes on with the CONNECT, `refuse` answers it."""
+
+    __slots__ = ("_accept", "_client", "_first", "_refuse")
+
+    def __init__(
+        self, client: Client, accept: Callable[[Success], None], refuse: Callable[[Failure], None]
+    ) -> None:
+        self._client = client
+        self._accept = accept
+        self._refuse = refuse
+        self._first: Success | None = None
+
+    def settle(self, outcome: Outcome) -> None:
+        """A step has been answered."""
+        client = self._client
+        client.hub.tick()
+        if client.hub.pulse.in_doubt:
+            client.hub.hold(lambda: self.settle(outcome))
+            return
+        if client.is_closed:
+            return
+        first = self._first
+        if isinstance(outcome, Continue):  # [MQTT-4.12.0-2]
+            self._send(ReasonCode.CONTINUE_AUTHENTICATION, outcome.data)
+        elif isinstance(outcome, Failure):
+            self._fail(outcome)
+        elif first is None:
+            self._first = outcome
+            self._accept(outcome)
+        elif outcome.username != first.username:  # the session is the first one's
+            self._fail(Failure("authenticated as somebody else"))
+        else:  # [MQTT-4.12.1-2]
+            logger.info("authenticated again", extra={"client_id": client.client_id, "peer": client.peer})
+            self._send(ReasonCode.SUCCESS, outcome.data)
+        client.hub.after_input()
+
+    def _send(self, reason_code: ReasonCode, data: bytes | None) -> None:
+        method = self._client.connection.authentication_method  # [MQTT-4.12.0-5]
+        properties = Properties(authentication_method=method, authentication_data=data)
+        self._client.answer(Auth(reason_code, properties))
+
+    def _fail(self, failure: Failure) -> None:
+        if self._first is None:  # [MQTT-4.12.0-4]
+            self._refuse(failure)
+            return
+        logger.warning(
+            "not authenticated again", extra={"client_id": self._client.client_id, "reason": failure.reason}
+        )
+        self._client.close(ReasonCode.NOT_AUTHORIZED, failure.reason)  # [MQTT-4.12.1-2]
+
+
+def authenticate(
+    client: Client,
+    connect: Connect,
+    authenticator: EnhancedAuthenticator,
+    accept: Callable[[Success], None],
+    refuse: Callable[[Failure], None],
+) -> None:
+    """Begins the authentication of a CONNECT that names a method."""
+    hub = client.hub
+    flow = _Flow(client, accept, refuse)
+    client.authentication = Authentication(
+        authenticator,
+        client.client_id,
+        connect.username,
+        hub.settings.connection.connect_timeout_seconds,
+        hub.spawn,
+        flow.settle,
+    )
+    properties = connect.properties
+    client.authentication.begin(properties.authentication_data if properties is not None else None)
+
+
+def on_auth(client: Client, packet: Packet) -> None:
+    """The client's next step, or the beginning of another authentication."""
+    assert isinstance(packet, Auth)
+    if client.authentication is None:  # [MQTT-4.12.0-7]
+        raise ProtocolError("AUTH without an Authentication Method at CONNECT")
+    client.authentication.take(packet)

@@ -1,0 +1,64 @@
+"""The start of the program, and what process 1 of a container owes to all others in it.
+
+The kernel spares process 1 every signal that it has no handler for, so a SIGTERM that comes while Python
+still loads the broker would be lost. And whatever loses its parent becomes a child of process 1, and stays as
+a zombie until that has waited for it. Both are done here, in a process that does nothing else: as process 1
+we fork before anything is loaded, the child is the broker, and the parent passes signals on and waits for
+whoever ends. Any other process goes straight on: there is nothing to be configured, and no other init is
+needed; where there is one, the broker isn't process 1.
+"""
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Final
+
+PASSED_ON: Final = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+)
+_KILLED: Final = (
+    128  # a shell's exit code for a process that a signal has ended is this and the signal's number
+)
+
+
+def main() -> None:
+    """Entry point of the console script, and of `python -m broker`."""
+    if os.getpid() == 1:
+        child = fork_with_signals()
+        if child:
+            sys.exit(wait_for(child))
+    # Not above: the parent would load what it doesn't need, and signals come meanwhile.
+    from broker.cli import main as run
+
+    run()
+
+
+def fork_with_signals() -> int:
+    """The child's process id in the parent, which passes signals on to it; 0 in the child, which gets them as
+    if it had been started alone. None is lost in between."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    child = os.fork()
+    if child:
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            with suppress(ProcessLookupError):  # it has ended, and we are about to
+                os.kill(child, number)
+
+        for number in PASSED_ON:
+            signal.signal(number, pass_on)
+    else:
+        os.setsid()  # a Ctrl-C at the terminal is for process 1, which passes it on: not twice
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    return child
+
+
+def wait_for(child: int) -> int:
+    """Waits for everybody until it is the child that has ended; its exit code."""
+    while True:
+        ended, status = os.wait()
+        if ended == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else _KILLED - code

@@ -1,0 +1,92 @@
+"""Opens a listener of any kind: what takes connections, what it makes of each, and how it is closed.
+
+The way of a connection: accepted, TLS if the kind has it, the request of WebSocket if it has that, and then a
+`Client` with a transport that carries nothing but MQTT. What holds for one listener only is looked at here,
+before there is a `Client`.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+
+from broker.client import Client
+from broker.listeners.tcp import bind_tcp
+from broker.listeners.tls import SecureAcceptor, make_context
+from broker.listeners.websocket import WebSocketOptions, websocket_protocol
+from broker.observability.metrics import Counters
+from broker.settings import Address, Kind, ListenerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSurroundings:
+    """What all listeners of a node have in common."""
+
+    connect: Callable[[str], Client]
+    """Makes the client of a connection, whose listener is of this kind."""
+    spawn: Callable[[Coroutine[object, object, None]], None]
+    """Starts a task that ends with the node."""
+    counters: Counters
+    backlog: int
+    is_shared: bool
+    """Whether other nodes of this machine take connections at the same addresses."""
+    maximum_packet_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One that takes connections. `settings` has the port that it got."""
+
+    settings: ListenerSettings
+    close: Callable[[], None]
+    """Takes no more; those that there are stay."""
+
+
+async def open_listener(settings: ListenerSettings, around: ListenerSurroundings) -> Listener:
+    """Takes connections from now on. Raises StartError if it can't be."""
+    kind = settings.address.kind
+    context = make_context(settings) if kind.is_secure else None
+    make_protocol = _protocol(settings, around)
+    listening = await bind_tcp(settings.address.address, shared=around.is_shared)
+    try:
+        place = Address(*listening.getsockname()[:2])
+        if context is None:
+            close = await _serve(make_protocol, listening, around.backlog)
+        else:
+            listening.listen(around.backlog)
+            acceptor = SecureAcceptor(
+                listening,
+                context,
+                make_protocol,
+                around.spawn,
+                around.counters.handshakes_failed,
+                settings.handshake_timeout_seconds,
+            )
+            close = acceptor.close
+    except BaseException:
+        listening.close()
+        raise
+    return Listener(settings.bound_to(place), close)
+
+
+def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> Callable[[], asyncio.BaseProtocol]:
+    kind: Kind = settings.address.kind
+    connect = partial(around.connect, kind.value)
+    if not kind.is_websocket:
+        # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
+        return connect  # type: ignore[return-value]  # duck-typed
+    options = WebSocketOptions(
+        settings.address.path,
+        around.maximum_packet_size,
+        settings.handshake_timeout_seconds,
+        around.counters.handshakes_failed,
+    )
+    return partial(websocket_protocol, connect, options)
+
+
+async def _serve(
+    make_protocol: Callable[[], asyncio.BaseProtocol], listening: socket.socket, backlog: int
+) -> Callable[[], None]:
+    server = await asyncio.get_running_loop().create_server(make_protocol, sock=listening, backlog=backlog)
+    return server.close

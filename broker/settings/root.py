@@ -1,0 +1,99 @@
+"""All groups of settings, and the listeners that have tables of their own."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
+from broker.settings.model import (
+    ClusterSettings,
+    KubernetesSettings,
+    LimitSettings,
+    NodeSettings,
+    RedisSettings,
+    SessionSettings,
+    refuse_public,
+)
+from broker.settings.mqtt import MqttSettings
+from broker.settings.topics import TopicSettings
+
+ENVIRONMENT_PREFIX = "MOORLINE_"
+
+ListenerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+
+
+class Settings(BaseSettings):
+    """All groups. Made by `load`, which collects the mistakes."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    node: NodeSettings = Field(default_factory=NodeSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
+    mqtt: MqttSettings = Field(default_factory=MqttSettings)
+    session: SessionSettings = Field(default_factory=SessionSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    topics: TopicSettings = Field(default_factory=TopicSettings)
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
+    listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("listeners")
+    @classmethod
+    def _listeners_fit(
+        cls, listeners: dict[str, ListenerSettings], info: ValidationInfo
+    ) -> dict[str, ListenerSettings]:
+        node: NodeSettings | None = info.data.get("node")
+        if node is None:  # a mistake of its own
+            return listeners
+        taken = {*node.listen, *node.admin}
+        for name, listener in listeners.items():
+            address = listener.address.address
+            if address.port and address in taken:
+                raise ValueError(f"{name}: {address} is used by another listener or by node.admin")
+            taken.add(address)
+        if not node.listen and not listeners:
+            raise ValueError("there is no listener at all, as node.listen is off")
+        if not node.allow_anonymous:
+            refuse_public(listener.address.address for listener in listeners.values())
+        return listeners
+
+    def all_listeners(self) -> list[ListenerSettings]:
+        """Those of `node.listen`, then the others."""
+        plain = [ListenerSettings(address=ListenerAddress(Kind.TCP, address)) for address in self.node.listen]
+        return [*plain, *self.listeners.values()]
+
+    def bound_to(self, listeners: Sequence[ListenerSettings]) -> "Settings":
+        """The same, where `all_listeners` are these, with the ports that they got."""
+        plain = len(self.node.listen)
+        listen = tuple(listener.address.address for listener in listeners[:plain])
+        return self.model_copy(
+            update={
+                "node": self.node.model_copy(update={"listen": listen}),
+                "listeners": dict(zip(self.listeners, listeners[plain:], strict=True)),
+            }
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment before file; no .env file and no secrets directory."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

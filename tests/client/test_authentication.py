@@ -1,0 +1,120 @@
+"""Enhanced authentication where nodes and connections come and go meanwhile; `tests/node` has the rest."""
+
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import cast
+
+import anyio
+import pytest
+
+from broker.auth import Continue, Exchange, Outcome, Success
+from broker.client.authenticating import authenticate, on_auth
+from broker.client.client import Client
+from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
+
+METHOD = Properties(authentication_method="m", authentication_data=b"data")
+CONNECT = Connect("c", 5, True, 0, "name", None, None, METHOD)
+
+
+class Script:
+    """An Authentication Method, and its one exchange, which answers what it is told to."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+        self.got: list[bytes | None] = []
+        self.begun: list[tuple[str, str | None]] = []
+
+    def begin(self, client_id: str, username: str | None) -> Exchange:
+        self.begun.append((client_id, username))
+        return self
+
+    async def step(self, client_data: bytes | None) -> Outcome:
+        self.got.append(client_data)
+        return self.outcomes.pop(0)
+
+
+class Room:
+    """A client of a node that runs its tasks when the test says so."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Coroutine[object, object, None]] = []
+        self.held: list[Callable[[], None]] = []
+        self.sent: list[Packet] = []
+        self.accepted: list[Success] = []
+        self.pulse = SimpleNamespace(in_doubt=False)
+        hub = SimpleNamespace(
+            pulse=self.pulse,
+            hold=self.held.append,
+            tick=lambda: 0.0,
+            after_input=lambda: None,
+            spawn=self.tasks.append,
+            settings=SimpleNamespace(connection=SimpleNamespace(connect_timeout_seconds=5.0)),
+        )
+        self.client = SimpleNamespace(
+            hub=hub,
+            client_id="c",
+            peer="here",
+            is_closed=False,
+            authentication=None,
+            connection=SimpleNamespace(authentication_method="m"),
+            answer=self.sent.append,
+        )
+
+    def connect(self, script: Script) -> None:
+        authenticate(cast(Client, self.client), CONNECT, script, self.accepted.append, lambda failure: None)
+
+    def auth(self, reason_code: ReasonCode) -> None:
+        on_auth(cast(Client, self.client), Auth(reason_code, METHOD))
+
+    def run(self) -> None:
+        """What was spawned."""
+
+        async def all_of_them() -> None:
+            for task in self.tasks:
+                await task
+
+        anyio.run(all_of_them)
+        self.tasks.clear()
+
+
+def test_the_method_learns_what_the_client_has_said() -> None:
+    room = Room()
+    script = Script(Continue(b"more"), Success("name"))
+    room.connect(script)
+    assert room.sent == []
+    room.run()
+    asked = Properties(authentication_method="m", authentication_data=b"more")
+    assert room.sent == [Auth(ReasonCode.CONTINUE_AUTHENTICATION, asked)]
+    room.auth(ReasonCode.CONTINUE_AUTHENTICATION)
+    room.run()
+    assert room.accepted == [Success("name")]
+    assert script.begun == [("c", "name")]
+    assert script.got == [b"data", b"data"]
+
+
+def test_it_is_not_the_clients_turn_while_a_step_is_under_way() -> None:
+    room = Room()
+    room.connect(Script(Continue()))
+    with pytest.raises(ProtocolError):
+        room.auth(ReasonCode.CONTINUE_AUTHENTICATION)
+    room.run()
+
+
+def test_who_has_gone_meanwhile_is_not_accepted() -> None:
+    room = Room()
+    room.connect(Script(Success("name")))
+    room.client.is_closed = True
+    room.run()
+    assert room.accepted == []
+
+
+def test_nothing_comes_of_it_while_the_node_is_in_doubt() -> None:
+    room = Room()
+    room.connect(Script(Success("name")))
+    room.pulse.in_doubt = True
+    room.run()
+    assert room.accepted == []
+    room.pulse.in_doubt = False
+    (go_on,) = room.held
+    go_on()
+    assert room.accepted == [Success("name")]
