@@ -65,8 +65,7 @@ class AutoSubscription(Group):
 
 
 class TopicSettings(Group):
-    """What the broker makes of topics beyond the specification. Each of these is off unless it is asked for;
-    how they work is in [topics](topics.md)."""
+    """What the broker makes of topics beyond MQTT, each only if asked for; see [topics](topics.md)."""
 
     delayed_maximum_seconds: int = Field(
         default=0,
