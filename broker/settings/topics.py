@@ -88,8 +88,8 @@ class TopicSettings(Group):
         description="Rules that change topics before anything else looks at them: tables with `action`"
         " (`publish`, `subscribe` or `all`, the default), `pattern` (a regular expression for the whole topic"
         " or filter) and `target` ($1 to $9: its groups, %c: Client Identifier, %u: user name). The first one"
-        " that matches counts. In a variable it is JSON. Each rule takes about a microsecond of each message;"
-        " a pattern that backtracks without end holds up everybody.",
+        " that matches counts. In a variable it is JSON. Each rule takes about half a microsecond of each"
+        " message, and 3 of one that it changes; a pattern that backtracks without end holds up everybody.",
     )
     auto_subscribe: tuple[AutoSubscription, ...] = Field(
         default=(),
