@@ -23,7 +23,9 @@ from broker.client import (
     DeadlineWheel,
     Fights,
     Hub,
+    Rewriting,
     Shedder,
+    SysTopics,
     drop_rows,
     on_failed,
     on_given,
@@ -197,6 +199,7 @@ class Node:
     janitor: Janitor
     reaper: Reaper
     scrub: Scrub
+    sys_topics: SysTopics
     tasks: Tasks
     info: NodeInfo
     shedder: Shedder
@@ -261,7 +264,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         hub.set_redis_time,
         partial(_say_of_itself, info, hub, around.stopping, around.place),
     )
-    around.desk.control = Control(store, incarnation, on_command)
+    control = around.desk.control = Control(store, incarnation, on_command)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -275,6 +278,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         Janitor(store, on_wills, on_ended),
         Reaper(store, on_wills, on_ended),
         Scrub(store),
+        SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds),
         tasks,
         info,
         shedder,
@@ -392,6 +396,7 @@ def _hub(
         transmit=transmit,
         on_command=on_command,
         authenticators=around.authenticators,
+        rewriting=Rewriting(settings.topics.rewrite) if settings.topics.rewrite else None,
     )
 
 
@@ -402,6 +407,12 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereab
     info.draining = stopping.is_set()
     info.kubernetes_node = place.kubernetes_node
     info.zone = place.zone
+    info.direct_sessions = hub.direct_sessions
+    info.direct_subscriptions = hub.index.direct_count
+    info.messages_received = sum(hub.ingress.received)
+    info.messages_sent = sum(hub.drops.sent)
+    info.bytes_received = hub.counters.bytes_received
+    info.bytes_sent = hub.counters.bytes_sent
     return info.pack()
 
 
@@ -430,6 +441,7 @@ def _client_settings(settings: Settings) -> ClientSettings:
         queue_limit=settings.session.queue_limit,
         shared_inflight_limit=settings.session.shared_inflight_limit,
         sharing=_sharing(settings),
+        topics=settings.topics,
         capabilities=_capabilities(settings),
         response_information=settings.mqtt.response_information,
     )

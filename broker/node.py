@@ -205,6 +205,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.janitor.run,
         node.reaper.run,
         node.scrub.run,
+        node.sys_topics.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
@@ -300,11 +301,7 @@ def _count(counters: Counters, node: Node) -> None:
     counters.shared = dict(islice(hub.members.waiting.items(), _GROUPS_SHOWN))
     counters.sessions = len(hub.clients)
     counters.sent_qos0, counters.sent_qos1, counters.sent_qos2 = hub.drops.sent
-    dropped = dict(hub.drops.counts)
-    statistics = hub.router.statistics  # what the store dropped, to make room in a queue or for want of it
-    in_queues = statistics.dropped_oldest + statistics.dropped_new
-    dropped["queue_full"] = dropped.get("queue_full", 0) + in_queues
-    for reason, count in dropped.items():
+    for reason, count in hub.dropped().items():
         counters.messages_dropped.raise_to(reason, count)
     counters.received_qos0, counters.received_qos1, counters.received_qos2 = hub.ingress.received
     counters.connections_maximum = hub.settings.connections_maximum

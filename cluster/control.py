@@ -17,10 +17,11 @@ from cluster import commands, node_info
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.node_info import NodeInfo
-from cluster.store import inbox_records, inboxes, membership
+from cluster.store import inbox_records, inboxes, membership, retained
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
 from cluster.store.inbox_records import Command
+from cluster.store.keys import BUCKETS
 from cluster.store.reply import as_int
 from cluster.store.store import Store
 
@@ -115,12 +116,18 @@ class Control:
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""
-        members = membership.parse_members(await self._ask(membership.members()))
+        (reply,) = await self._ask(membership.members())
+        members = membership.parse_members(reply)
         nodes = [
             NodeState(member.incarnation, member.is_alive, node_info.unpack(member.info))
             for member in members
         ]
         return sorted(nodes, key=lambda node: (node.name, node.incarnation))
+
+    async def retained_count(self) -> int:
+        """How many topics have a retained message. Raises StoreError."""
+        replies = await self._ask(*(retained.retained_count(bucket) for bucket in range(BUCKETS)))
+        return sum(as_int(reply) for reply in replies)
 
     async def drain(self, node: str, *, moved: bool = False) -> str:
         """Asks the node of that name, or of that incarnation, to send its clients away and end; its
@@ -172,18 +179,19 @@ class Control:
         if not node.is_alive:
             raise NodeNotThere(f"node {node.incarnation} is dead; the others give its sessions back")
         record = inbox_records.pack_command(command.name, command.argument)
-        answer = await self._ask(inboxes.send(node.incarnation, record))
+        (answer,) = await self._ask(inboxes.send(node.incarnation, record))
         if answer == 0:
             raise NodeNotThere(f"node {node.incarnation} takes no commands: it is about to leave")
         if answer == -1:
             raise InboxFull(f"node {node.incarnation} does not read its inbox, which is full")
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _ask(self, *requests: Request) -> list[Reply]:
         """Beside the lane, also when Redis is full: an operator may want to help just then."""
-        (reply,) = await self._store.call([request], function="free")
-        if isinstance(reply, ItemError):
-            raise reply
-        return reply
+        replies = await self._store.call(requests, function="free")
+        for reply in replies:
+            if isinstance(reply, ItemError):
+                raise reply
+        return replies
 
 
 class Desk:

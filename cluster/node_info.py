@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 @dataclass(slots=True)
 class NodeInfo:
     """`listen` and `admin`: HOST:PORT. `sessions`: clients that are connected; `connections`: with those that
-    have not said CONNECT. `started_ms`: in Redis time; 0 while the node starts. `kubernetes_node`, `zone`:
-    where it runs, if somebody has told it."""
+    have not said CONNECT; `direct_sessions`: those that end with their connection, and `direct_subscriptions`
+    of these. `started_ms`: in Redis time; 0 while the node starts. Messages and bytes: since then.
+    `kubernetes_node`, `zone`: where it runs, if somebody has told it."""
 
     name: str = ""
     version: str = ""
@@ -26,6 +27,12 @@ class NodeInfo:
     draining: bool = False
     kubernetes_node: str = ""
     zone: str = ""
+    direct_sessions: int = 0
+    direct_subscriptions: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
 
     def pack(self) -> bytes:
         """As it goes to Redis."""

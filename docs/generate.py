@@ -71,7 +71,7 @@ def _default(info: FieldInfo) -> str:
         return "see below"
     value = info.default
     if isinstance(value, tuple):
-        return f"`{','.join(map(str, value))}`"
+        return f"`{','.join(map(str, value))}`" if value else "none"
     if value is None:
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -6,8 +6,10 @@ from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost,
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
+from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
+from broker.client.sys_topics import SysTopics
 from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
 
@@ -18,7 +20,9 @@ __all__ = [
     "DeadlineWheel",
     "Fights",
     "Hub",
+    "Rewriting",
     "Shedder",
+    "SysTopics",
     "disconnect_all",
     "drop_rows",
     "look_now_and_then",

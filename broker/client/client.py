@@ -19,6 +19,7 @@ from broker.client.authentication import Authentication
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.members import Members, Membership
+from broker.client.rewriting import Rewriting
 from broker.mqtt import (
     Capabilities,
     Connection,
@@ -33,6 +34,7 @@ from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, Subscriber, SubscriptionIndex
 from broker.session import Clock, Drops, Intake, Outbox, Session, StoredSession, flush_all
+from broker.settings import TopicSettings
 from cluster.pulse import Pulse
 from cluster.store.inbox_records import Command
 from cluster.store.shares import Policy
@@ -88,6 +90,7 @@ class ClientSettings:
     queue_limit: int
     shared_inflight_limit: int
     sharing: Policy
+    topics: TopicSettings
     capabilities: Capabilities
     response_information: str | None
 
@@ -125,6 +128,8 @@ class Hub:
     redis_offset_ms: int = 0
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
+    direct_sessions: int = 0
+    rewriting: Rewriting | None = None
     is_stopping: bool = False
     flush_scheduled: bool = False
     members: Members = field(default_factory=Members)
@@ -137,6 +142,16 @@ class Hub:
         now = time.monotonic()
         self.clock.now_ms = int(now * 1000) + self.redis_offset_ms
         return now
+
+    def dropped(self) -> dict[str, int]:
+        """Messages that did not reach a session, by reason."""
+        dropped = dict(self.drops.counts)
+        statistics = (
+            self.router.statistics
+        )  # what the store dropped, to make room in a queue or for want of it
+        in_queues = statistics.dropped_oldest + statistics.dropped_new
+        dropped["queue_full"] = dropped.get("queue_full", 0) + in_queues
+        return dropped
 
     def set_redis_time(self, offset_ms: int) -> None:
         """From the monotonic clock of this node to the time of Redis."""
@@ -207,6 +222,7 @@ class Client:
         "session",
         "subscriber",
         "transport",
+        "username",
     )
 
     def __init__(self, hub: Hub, kind: str = PLAIN_TCP) -> None:
@@ -220,6 +236,7 @@ class Client:
         self.intake: Intake | None = None
         self.authentication: Authentication | None = None  # if the CONNECT names a method
         self.client_id = ""
+        self.username = ""
         self.epoch = 0  # of our claim, 0 before it is answered
         self.memberships: dict[str, Membership] = {}  # by group
         self.interests: set[str] = set()  # what we count for in hub.interest
@@ -368,6 +385,8 @@ class Client:
         position = 0
         end = len(packets)
         hub.counters.packets_received += end
+        if hub.rewriting is not None:
+            packets = hub.rewriting.packets(packets, self.client_id, self.username)
         while position < end and not self.is_closed:
             if self.session is not None:
                 position = hub.ingress.receive(self.session, packets, position)

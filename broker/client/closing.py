@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from broker.client.client import Client, Hub
+from broker.client.excluding import free_exclusive
 from broker.client.sharing import end_memberships, leave_groups
 from broker.client.wanting import want_nothing
 from broker.client.wills import route_wills
@@ -43,6 +44,7 @@ def on_lost(client: Client, reason: str) -> None:
     session = client.session
     if session is None:
         return
+    hub.direct_sessions -= session.direct is not None
     hub.counters.disconnects.add(reason.split(":", 1)[0])
     logger.info("disconnected", extra={"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)
@@ -81,6 +83,9 @@ def drop_rows(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -> None
     if not rows:
         return
     end_memberships(hub, client_id, rows)
+    # Stamps are from the same counter as epochs: what a later session of the client has taken stays.
+    for filter, stamp in rows:
+        free_exclusive(hub, client_id, stamp, [filter], _nothing)
     subscriber = hub.index.subscribers.get(client_id)
     if subscriber is not None:
         for filter, stamp in rows:
@@ -125,6 +130,7 @@ def _leave_index(client: Client, session: Session) -> None:
     hub = client.hub
     if subscriber.is_direct:
         subscriber.session = None
+        free_exclusive(hub, client.client_id, session.epoch, list(subscriber.filters), _nothing)
         for filter in list(subscriber.filters):
             hub.index.remove(subscriber, filter, 0)
     elif subscriber.session is session:
@@ -133,7 +139,7 @@ def _leave_index(client: Client, session: Session) -> None:
 
 
 def _nothing() -> None:
-    """A will that is due at the end of a connection is waited for by nobody."""
+    """What is done at the end of a connection is waited for by nobody."""
 
 
 def _log_failure(reply: Reply) -> None:

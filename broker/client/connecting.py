@@ -18,8 +18,10 @@ from broker.auth import Failure, Success
 from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
+from broker.client.publishing import refusal_of_topic
 from broker.client.replaying import resume_replays
 from broker.client.sharing import join_group
+from broker.client.subscribing import subscribe_on_connect
 from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import (
@@ -193,6 +195,7 @@ class Handshake:
         client.session = session
         client.client_id = self.client_id
         client.connected_at = hub.tick()
+        hub.direct_sessions += session.direct is not None
         if session.queued is not None:
             known = hub.index.subscribers.get(self.client_id)
             if known is not None:
@@ -210,6 +213,7 @@ class Handshake:
                 "epoch": claim.epoch,
             },
         )
+        subscribe_on_connect(client)
         if session.queued is not None:
             session.queued.resend_pubrels()
             resume_replays(client, claim.replays)
@@ -305,7 +309,12 @@ def on_connect(client: Client, packet: Packet) -> None:
     assert isinstance(packet, Connect)
     hub = client.hub
     client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
+    client.username = packet.username or ""
     if packet.will is not None:
+        refusal = refusal_of_topic(packet.will.topic)
+        if refusal is not None:
+            refuse(client, refusal, "no will may be published to that topic")
+            return
         try:
             hub.settings.capabilities.check_will(packet.will)
         except ProtocolError as error:

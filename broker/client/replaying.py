@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.client.client import Client
+from broker.mqtt import without_exclusive
 from broker.observability.logs import get_logger
 from broker.routing import Subscriber
 from broker.session import Delivery, Message
@@ -72,7 +73,8 @@ async def _run(client: Client, subscriber: Subscriber, replays: Sequence[Replay]
 
 async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> None:
     committer = client.hub.committer
-    buckets = retained.retained_buckets(replay.filter)
+    matched = without_exclusive(replay.filter)
+    buckets = retained.retained_buckets(matched)
     first, cursor = _parse_cursor(replay.cursor)
     for position, bucket in enumerate(buckets):
         if bucket < first:
@@ -85,7 +87,7 @@ async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> Non
                 return
             before = _last_queued(client)
             reply = await committer.ask(
-                retained.retained_page(bucket, replay.filter, cursor, min(room, _PAGE), _BUDGET)
+                retained.retained_page(bucket, matched, cursor, min(room, _PAGE), _BUDGET)
             )
             page = retained.parse_page(reply)
             is_last = page.cursor is None and position == len(buckets) - 1

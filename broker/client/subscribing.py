@@ -6,15 +6,20 @@ only learns that this node is interested. Retained messages are read after the r
 subscriber gets the retained or the live message, never neither.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from broker.client.client import Client
+from broker.client.excluding import free_exclusive, take_exclusive
 from broker.client.replaying import Replay, start_replays
+from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_unsubscribed
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
+    EXCLUSIVE_PREFIX,
     MQTT_5,
+    SHARE_PREFIX,
     InvalidTopicFilter,
     Packet,
     Properties,
@@ -24,8 +29,11 @@ from broker.mqtt import (
     SubscriptionRequest,
     Unsuback,
     Unsubscribe,
+    is_exclusive,
     is_shared,
+    is_valid_topic_filter,
     parse_filter,
+    without_exclusive,
 )
 from broker.observability.logs import get_logger
 from broker.routing import Subscriber
@@ -37,6 +45,7 @@ from cluster.store.lane import Reply
 NO_REPLAY, REPLAY_IF_NEW, REPLAY = 0, 1, 2
 _REPLAY_OF_RETAIN_HANDLING = (REPLAY, REPLAY_IF_NEW, NO_REPLAY)
 _NO_SUBSCRIPTION_EXISTED = 0x11
+_NOT_EXCLUSIVE = (SHARE_PREFIX, EXCLUSIVE_PREFIX)  # what has a meaning of its own
 _WAITING_BYTES = 1024  # what a filter takes, roughly, while it waits for the store
 
 logger = get_logger(__name__)
@@ -60,34 +69,90 @@ def on_subscribe(client: Client, packet: Packet) -> None:
     if session.version == MQTT_5:
         capabilities.check_subscribe(packet)
     identifiers = packet.properties.subscription_identifier if packet.properties is not None else ()
-    identifier = identifiers[0] if identifiers else 0
+    _subscribe(client, session, packet.subscriptions, identifiers[0] if identifiers else 0, packet.packet_id)
+
+
+def subscribe_on_connect(client: Client) -> None:
+    """Makes the subscriptions that every client has (`topics.auto_subscribe`), unless the session has them
+    already. Nobody has asked for them, so nobody is answered."""
+    session = client.session
+    assert session is not None
+    held = client.subscriber.filters if client.subscriber is not None else {}
+    requests = []
+    for each in client.hub.settings.topics.auto_subscribe:
+        filter = _for_client(client, each.filter)
+        if filter is None:
+            extra = {"client_id": client.client_id, "filter": each.filter}
+            logger.warning("no subscription is made, as the name of the client does not fit", extra=extra)
+            continue
+        request = SubscriptionRequest(
+            filter, each.qos, each.no_local, each.retain_as_published, each.retain_handling
+        )
+        known = held.get(filter)
+        if known is None or known.options != _pack(request, 0):
+            requests.append(request)
+    if requests:
+        _subscribe(client, session, requests, 0, 0)
+
+
+def _for_client(client: Client, filter: str) -> str | None:
+    """A filter with the names of this client; None if it has none, or one with wildcards in it."""
+    names = {"%c": client.client_id, "%u": client.username}
+    if not all(is_harmless(name) for place, name in names.items() if place in filter):
+        return None
+    return re.sub("%[cu]", lambda place: names[place[0]], filter)
+
+
+def _pack(request: SubscriptionRequest, identifier: int) -> bytes:
+    return records.pack_options(
+        request.qos, request.no_local, request.retain_as_published, request.retain_handling, identifier
+    )
+
+
+def _subscribe(
+    client: Client,
+    session: Session,
+    requests: Sequence[SubscriptionRequest],
+    identifier: int,
+    packet_id: int,
+) -> None:
+    """Subscribes to what is acceptable, then answers; `packet_id` 0: nobody is answered."""
     reason_codes: list[int] = []
     asked: list[_Asked] = []
     reason: str | None = None  # of the first that is refused
-    for request in packet.subscriptions:
+    for request in requests:
         refusal = _refusal(client, request.filter, len(asked))
         if refusal is not None:
             reason_codes.append(refusal[0])
             reason = reason or refusal[1]
         else:
             reason_codes.append(request.qos)
-            options = records.pack_options(
-                request.qos,
-                request.no_local,
-                request.retain_as_published,
-                request.retain_handling,
-                identifier,
-            )
-            asked.append(_Asked(request, identifier, options))
-    suback = Suback(
-        packet.packet_id, reason_codes, Properties(reason_string=reason) if reason is not None else None
-    )
-    if not asked:
-        client.answer(suback)
-    elif session.queued is None:
-        _subscribe_direct(client, asked, suback)
-    else:
-        _subscribe_stored(client, session, asked, suback)
+            asked.append(_Asked(request, identifier, _pack(request, identifier)))
+
+    def taken(refused: set[str]) -> None:
+        """What is exclusive is ours, but for these."""
+        session.intake.release(_WAITING_BYTES * len(asked))
+        codes = [
+            ReasonCode.QUOTA_EXCEEDED if request.filter in refused else code
+            for request, code in zip(requests, reason_codes, strict=True)
+        ]
+        rest = [each for each in asked if each.request.filter not in refused]
+        text = reason or ("another client has this subscription" if refused else None)
+        suback = Suback(packet_id, codes, Properties(reason_string=text) if text is not None else None)
+        if client.is_closed:
+            if session.queued is None:  # it has ended before it could have any of them
+                filters = [each.request.filter for each in rest]
+                free_exclusive(client.hub, client.client_id, session.epoch, filters, _nothing)
+        elif not rest:
+            _answer(client, suback)
+            client.hub.after_input()
+        elif session.queued is None:
+            _subscribe_direct(client, rest, suback)
+        else:
+            _subscribe_stored(client, session, rest, suback)
+
+    session.intake.hold(_WAITING_BYTES * len(asked))
+    take_exclusive(client, [each.request.filter for each in asked], taken)
 
 
 def on_unsubscribe(client: Client, packet: Packet) -> None:
@@ -108,6 +173,8 @@ def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] 
         _, name = parse_filter(filter)
     except InvalidTopicFilter as error:
         return ReasonCode.TOPIC_FILTER_INVALID, str(error)
+    if is_exclusive(name) and not (settings.topics.exclusive and _may_be_exclusive(filter)):
+        return ReasonCode.TOPIC_FILTER_INVALID, "there is no such exclusive subscription here"
     unavailable = settings.capabilities.refusal(filter)
     if unavailable is not None:
         return unavailable, "this kind of subscription is not available here"
@@ -117,6 +184,11 @@ def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] 
     if filter not in held and len(held) + asked >= settings.subscriptions_maximum:
         return ReasonCode.QUOTA_EXCEEDED, f"more than {settings.subscriptions_maximum} subscriptions"
     return None
+
+
+def _may_be_exclusive(filter: str) -> bool:
+    matched = without_exclusive(filter)
+    return is_valid_topic_filter(matched) and not is_shared(filter) and not matched.startswith(_NOT_EXCLUSIVE)
 
 
 # Direct sessions
@@ -139,7 +211,7 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
             _refuse_all(client, suback, failure)
         elif not client.is_closed:
             replays = [_add_direct(client, subscriber, each) for each in asked]
-            if not client.answer(suback):
+            if not _answer(client, suback):
                 return
             start_replays(client, [replay for replay in replays if replay is not None])
             _join_groups(client, asked)
@@ -182,7 +254,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
         client.hub.index.remove(subscriber, filter, held.stamp)
         want_only(client, filter, None)
     unsuback = Unsuback(packet.packet_id, reason_codes)
-    leave_unsubscribed(client, packet.filters, lambda: _finish(client, unsuback))
+    _leave_unsubscribed(client, packet.filters, unsuback)
 
 
 # Persistent sessions
@@ -222,7 +294,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
         _bind(client, session)
         for each, field in zip(asked, fields, strict=True):
             want_only(client, each.request.filter, field)
-        if not client.answer(suback):
+        if not _answer(client, suback):
             return
         start_replays(client, replays)
         _join_groups(client, asked)
@@ -253,16 +325,24 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
     def complete(unsuback: Unsuback) -> None:
         for filter in packet.filters:
             want_only(client, filter, None)
-        leave_unsubscribed(client, packet.filters, lambda: _finish(client, unsuback))
+        _leave_unsubscribed(client, packet.filters, unsuback)
 
     request = subscriptions.unsubscribe(client.client_id, session.epoch, list(packet.filters))
     session.intake.hold(_WAITING_BYTES * len(packet.filters))
     hub.committer.request(request, removed, frees_memory=True)
 
 
+def _leave_unsubscribed(client: Client, filters: Sequence[str], unsuback: Unsuback) -> None:
+    """Answers when groups give the client nothing more, and others may have what was exclusive."""
+    done = join(2, lambda: _finish(client, unsuback))
+    leave_unsubscribed(client, filters, lambda: done(None))
+    free_exclusive(client.hub, client.client_id, client.epoch, filters, lambda: done(None))
+
+
 def _finish(client: Client, unsuback: Unsuback) -> None:
     if not client.is_closed:
         client.answer(unsuback)
+        client.hub.after_input()
 
 
 def _write_rows(
@@ -304,13 +384,23 @@ def _replay_of(client: Client, request: SubscriptionRequest) -> int:
     return _REPLAY_OF_RETAIN_HANDLING[request.retain_handling]
 
 
+def _answer(client: Client, suback: Suback) -> bool:
+    """False if the client accepts no packet of that size."""
+    if suback.packet_id:
+        return client.answer(suback)
+    if max(suback.reason_codes) >= ReasonCode.UNSPECIFIED_ERROR:
+        extra = {"client_id": client.client_id, "reason_codes": suback.reason_codes}
+        logger.warning("not all subscriptions could be made that each client has", extra=extra)
+    return True
+
+
 def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
     if client.is_closed:
         return
     code = ReasonCode.QUOTA_EXCEEDED if isinstance(error, RedisFull) else ReasonCode.UNSPECIFIED_ERROR
     codes: list[int] = [code if granted < 0x80 else granted for granted in suback.reason_codes]
     properties = Properties(reason_string="the session store did not take the subscription")
-    client.answer(Suback(suback.packet_id, codes, properties))
+    _answer(client, Suback(suback.packet_id, codes, properties))
     client.hub.after_input()
 
 
@@ -318,3 +408,7 @@ def _close_unstored(client: Client, error: Exception) -> None:
     """The session has the change, the rows don't: the next claim repairs that. No SUBACK was sent."""
     logger.error("rows not written: %s", error, extra={"client_id": client.client_id})
     client.close(ReasonCode.UNSPECIFIED_ERROR, "the session store refused the change")
+
+
+def _nothing() -> None:
+    """Nobody waits for what the client has not got."""

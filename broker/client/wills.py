@@ -1,4 +1,4 @@
-"""Wills that are due: routed under their token, and only then forgotten by the store."""
+"""Wills and delayed messages that are due: routed under their token, and only then forgotten by the store."""
 
 from collections.abc import Callable, Sequence
 
@@ -47,7 +47,10 @@ def route_wills(hub: Hub, due: Sequence[DueWill], then: Callable[[], None]) -> N
     routing = _Routing(hub, wills, then)
     ttl_ms = hub.settings.qos2_retry_limit_seconds * 1000
     for will, message in wills:
-        hub.counters.wills_fired += 1
+        if deadlines.is_delayed(will):
+            hub.counters.delayed_published += 1
+        else:
+            hub.counters.wills_fired += 1
         publication = Publication(message.message(hub.clock.now_ms, will.token, ttl_ms), None, origin=routing)
         hub.router.publish(publication)
     hub.after_input()

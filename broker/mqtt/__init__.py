@@ -49,15 +49,18 @@ from broker.mqtt.packet import (
 from broker.mqtt.property import Properties, decode_properties, encode_properties, forwarded_properties
 from broker.mqtt.reason_code import NO_V3_CONNACK, REASON_CODES, ReasonCode, v3_connack_code
 from broker.mqtt.topic import (
+    EXCLUSIVE_PREFIX,
     SHARE_PREFIX,
     InvalidTopicFilter,
     has_wildcards,
+    is_exclusive,
     is_shared,
     is_valid_topic_filter,
     is_valid_topic_name,
     levels,
     matches,
     parse_filter,
+    without_exclusive,
 )
 from broker.mqtt.wire import PACKET_ID_BYTES, read_varint
 
@@ -66,6 +69,7 @@ __all__ = [
     "CONNACK",
     "CONNECT",
     "DISCONNECT",
+    "EXCLUSIVE_PREFIX",
     "MQTT_3_1",
     "MQTT_3_1_1",
     "MQTT_5",
@@ -123,6 +127,7 @@ __all__ = [
     "encode_refusal",
     "forwarded_properties",
     "has_wildcards",
+    "is_exclusive",
     "is_payload_as_said",
     "is_shared",
     "is_valid_topic_filter",
@@ -134,4 +139,5 @@ __all__ = [
     "read_varint",
     "topic_name",
     "v3_connack_code",
+    "without_exclusive",
 ]

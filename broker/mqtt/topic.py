@@ -8,6 +8,8 @@ from typing import Final
 
 MAXIMUM_LENGTH_BYTES: Final = 65535  # [MQTT-4.7.3-3]
 SHARE_PREFIX: Final = "$share/"
+EXCLUSIVE_PREFIX: Final = "$exclusive/"
+"""Of a filter that one client at a time may have: not MQTT's, but that of other brokers too."""
 SHOWN_LENGTH: Final = 40
 """Characters of a peer's text in a message: it goes to logs, and back as a Reason String."""
 
@@ -92,6 +94,16 @@ def is_valid_topic_filter(filter: str, maximum_levels: int = 0) -> bool:
 def is_shared(filter: str) -> bool:
     """Whether a valid filter is one of a Shared Subscription [4.8.2]."""
     return filter.startswith(SHARE_PREFIX)
+
+
+def is_exclusive(filter: str) -> bool:
+    """Whether a valid filter is one of an exclusive subscription."""
+    return filter.startswith(EXCLUSIVE_PREFIX)
+
+
+def without_exclusive(filter: str) -> str:
+    """What topics are matched with."""
+    return filter[len(EXCLUSIVE_PREFIX) :] if filter.startswith(EXCLUSIVE_PREFIX) else filter
 
 
 def matches(filter: str, topic: str) -> bool:

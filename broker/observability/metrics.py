@@ -112,6 +112,7 @@ class Counters:
         "connections_by_listener",
         "connections_maximum",
         "connects",
+        "delayed_published",
         "disconnects",
         "doubts",
         "fights",
@@ -181,6 +182,7 @@ class Counters:
         self.takeovers = 0
         self.keep_alive_timeouts = 0
         self.wills_fired = 0
+        self.delayed_published = 0
         self.fights_delayed = 0  # CONNECT packets that had to wait for that
         self.inbox_records = 0  # from other nodes
         self.handed_over = 0  # queue entries, to other nodes
@@ -281,6 +283,9 @@ class NodeCollector:
             "moorline_keep_alive_timeouts", "Connections closed for silence.", c.keep_alive_timeouts
         )
         yield CounterMetricFamily("moorline_wills_fired", "Will Messages published.", c.wills_fired)
+        yield CounterMetricFamily(
+            "moorline_delayed_published", "Delayed messages published.", c.delayed_published
+        )
         yield CounterMetricFamily("moorline_redis_full", "Batches refused as Redis was full.", c.redis_full)
         yield CounterMetricFamily(
             "moorline_redis_reconnects", "Connections to Redis made anew.", c.redis_reconnects

@@ -8,7 +8,7 @@ of each other node are interested in: such a node is a subscriber, too, one for 
 from collections.abc import Sequence
 from typing import Final
 
-from broker.mqtt import SHARE_PREFIX, is_shared
+from broker.mqtt import SHARE_PREFIX, is_exclusive, is_shared, without_exclusive
 from broker.session import Session
 from cluster.store.keys import bucket_of
 
@@ -200,7 +200,8 @@ class _Level:
 class SubscriptionIndex:
     """Topic -> subscriptions.
 
-    `count` is the number of subscriptions of clients. `generation` grows with every change. `version` is how
+    `count`: subscriptions of clients, `direct_count`: of these, those of direct sessions. `generation` grows
+    with every change. `version` is how
     far the cluster's change log has been applied. `incarnation` is this node: its own interest is not in
     here. `unknown_changes` were in that log and are of a kind that only newer nodes know."""
 
@@ -209,6 +210,7 @@ class SubscriptionIndex:
         "_exact",
         "_root",
         "count",
+        "direct_count",
         "generation",
         "incarnation",
         "nodes",
@@ -224,6 +226,7 @@ class SubscriptionIndex:
         self.nodes: dict[str, dict[str, Subscriber]] = {}  # incarnation -> kind of interest -> subscriber
         self.incarnation = incarnation
         self.count = 0
+        self.direct_count = 0
         self.generation = 0
         self.unknown_changes = 0
         self.version = ""
@@ -261,12 +264,14 @@ class SubscriptionIndex:
         )
         if old is None and not subscriber.node:
             self.count += 1
+            self.direct_count += subscriber.is_direct
         subscriber.filters[filter] = subscription
         if is_shared(filter):
             self._join(filter[len(SHARE_PREFIX) :], subscription)
         else:
-            self._place(filter)[subscriber.key] = subscription
-            self._changed(filter)
+            matched, key = _place_of(filter, subscriber.key)
+            self._place(matched)[key] = subscription
+            self._changed(matched)
         return True
 
     def remove(self, subscriber: Subscriber, filter: str, stamp: int) -> bool:
@@ -277,12 +282,14 @@ class SubscriptionIndex:
             return False
         if not subscriber.node:
             self.count -= 1
+            self.direct_count -= subscriber.is_direct
         del subscriber.filters[filter]
         if is_shared(filter):
             self._leave(filter[len(SHARE_PREFIX) :], subscriber.key)
         else:
-            self._unplace(filter, subscriber.key)
-            self._changed(filter)
+            matched, key = _place_of(filter, subscriber.key)
+            self._unplace(matched, key)
+            self._changed(matched)
         self.forget_if_unused(subscriber)
         return True
 
@@ -415,6 +422,12 @@ def _is_keeper(member: Subscription) -> bool:
 def _filter_of(name: str) -> str:
     """What topics are matched with, of `group/filter`."""
     return name.partition("/")[2]
+
+
+def _place_of(filter: str, key: str) -> tuple[str, str]:
+    """What topics are matched with, and the subscriber's key there: it may have an exclusive subscription
+    beside an ordinary one to the same filter."""
+    return (without_exclusive(filter), "\0x" + key) if is_exclusive(filter) else (filter, key)
 
 
 def merge(overlapping: Sequence[Subscription]) -> Subscription:

@@ -67,6 +67,8 @@ class Ingress:
         while position < end:
             packet = packets[position]
             if isinstance(packet, Publish):
+                if packet.topic.startswith("$"):  # may be of those that mean something to the broker
+                    return position
                 self.publish(session, packet)
             elif isinstance(packet, Puback):
                 session.outbound.puback(packet.packet_id)

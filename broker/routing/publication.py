@@ -7,7 +7,7 @@ from broker.session import Message, Session
 
 
 class Settled(Protocol):
-    """Whom a Publication without a session (a will) tells that it has been routed."""
+    """Whom a Publication without a session (a will, say) tells that it has been routed."""
 
     def settled(self, publication: "Publication") -> None:
         """Everything this message stands for is stored."""
@@ -16,9 +16,9 @@ class Settled(Protocol):
 class Publication:
     """A message on its way through the router, and who waits for it.
 
-    Either `session` gets the acknowledgement of `packet_id`, or `origin` is told: then it is a will.
-    `is_delivered` says that the direct subscribers have it already (a retained message at QoS 0). One with a
-    `refusal`, a Reason Code, reaches nobody: it is here to be answered in its turn.
+    Either `session` gets the acknowledgement of `packet_id`, or `origin` is told: then it is a will, or what
+    a node says of itself. `is_delivered` says that the direct subscribers have it already (a retained message
+    at QoS 0). One with a `refusal`, a Reason Code, reaches nobody: it is here to be answered in its turn.
     """
 
     __slots__ = (

@@ -128,10 +128,10 @@ class Router:
 
     # What comes in
 
-    def publish_at_most_once(self, message: Message, publisher: Session) -> None:
+    def publish_at_most_once(self, message: Message, publisher: Session | None) -> None:
         """Delivers a message at QoS 0 to whoever is connected here, and to the nodes that want it. Never
-        waits for the store."""
-        client_id = publisher.client_id
+        waits for the store. Without a publisher it is the node's own."""
+        client_id = publisher.client_id if publisher is not None else ""
         for target in self.index.match(message.topic):
             subscriber = target.subscriber
             if subscriber.session is not None:
@@ -149,6 +149,14 @@ class Router:
             publication.targets = self.index.match(message.topic)
             publication.is_delivered = True
             self.publish_at_most_once(message, session)
+        self.incoming.append(publication)
+
+    def announce(self, publication: Publication) -> None:
+        """A retained message of this node's own at QoS 0: who is connected gets it now, who subscribes later
+        from the store."""
+        publication.targets = self.index.match(publication.message.topic)
+        publication.is_delivered = True
+        self.publish_at_most_once(publication.message, None)
         self.incoming.append(publication)
 
     def deliver_here(self, message: Message, to_direct: bool, at_most_once: bool) -> None:
@@ -314,8 +322,9 @@ class Router:
                 session.published(publication.packet_id, message.qos, reason_code, publication.size_bytes)
             elif publication.origin is not None:
                 publication.origin.settled(publication)
-                for bucket in buckets_of(publication):
-                    self.spent.append((bucket, publication.message.token))
+                token = publication.message.token
+                for bucket in buckets_of(publication) if token else ():
+                    self.spent.append((bucket, token))
 
     # Steps
 

@@ -20,10 +20,12 @@ from broker.settings.model import (
 from broker.settings.mqtt import MqttSettings
 from broker.settings.root import Settings
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
+from broker.settings.topics import AutoSubscription, RewriteRule, TopicSettings
 from broker.settings.values import worker_name
 
 __all__ = [
     "Address",
+    "AutoSubscription",
     "ClusterSettings",
     "Group",
     "Kind",
@@ -34,8 +36,10 @@ __all__ = [
     "MqttSettings",
     "NodeSettings",
     "RedisSettings",
+    "RewriteRule",
     "SessionSettings",
     "Settings",
+    "TopicSettings",
     "advertised",
     "dump",
     "environment_name",

@@ -113,3 +113,11 @@ class MqttSettings(Group):
         " Session 0 gets. Too small: devices that sleep longer lose their messages. Too large:"
         " queues of devices that never come back fill Redis. 4294967295: never.",
     )
+    sys_interval_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=DAY_SECONDS,
+        description="Seconds between two tellings of the `$SYS` topics; what is told expires after three of"
+        " them. 0: there are none. Too small: some twenty retained messages of each node go to Redis all the"
+        " time. Too large: figures are old, and a node that is gone is seen for long.",
+    )

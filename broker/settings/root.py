@@ -22,6 +22,7 @@ from broker.settings.model import (
     refuse_public,
 )
 from broker.settings.mqtt import MqttSettings
+from broker.settings.topics import TopicSettings
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
 
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     session: SessionSettings = Field(default_factory=SessionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    topics: TopicSettings = Field(default_factory=TopicSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)

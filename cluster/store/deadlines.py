@@ -1,20 +1,22 @@
-"""What becomes due: wills and the expiry of sessions. The clock is that of Redis.
+"""What becomes due: wills, delayed messages and the expiry of sessions. The clock is that of Redis.
 
 Whoever finds a will due, or is told of it by a claim, has it leased: route it with its token, then say
-`done`. If that node dies in between, the lease ends and another node does the same under the same token.
+`done`. If that node dies in between, the lease ends and another node does the same under the same token. A
+delayed message goes the same way: it is a will that waits for nothing but its time.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.store.call import Reply
+from cluster.store.keys import bucket_of
 from cluster.store.reply import as_bytes, as_int, as_list, as_text, in_pairs, in_triples
 
 
 @dataclass(frozen=True, slots=True)
 class DueWill:
-    """A will to be published now. `member` is its name for `done`, `token` makes it one message whoever
-    publishes it, `record` is for `records.unpack_will`."""
+    """A will, or a delayed message, to be published now. `member` is its name for `done`, `token` makes it
+    one message whoever publishes it, `record` is for `records.unpack_will`."""
 
     member: bytes
     token: bytes
@@ -41,6 +43,40 @@ class Due:
 def due(bucket: int, limit: int, lease_ms: int) -> list[object]:
     """Looks for at most `limit` things that are due, and leases them to the caller."""
     return ["due", bucket, limit, lease_ms]
+
+
+TOO_MANY_EXCHANGES = -1
+TOO_MANY_DELAYED = -2
+
+
+def delay(
+    client_id: str,
+    epoch: int,
+    id: str,
+    *,
+    delay_ms: int,
+    record: bytes,
+    limit: int,
+    packet_id: int | None,
+    receive_limit: int,
+    repeat_ms: int,
+) -> list[object]:
+    """Keeps a message (`records.pack_will`) until it is to be published, at most `limit` of a client.
+
+    `id`: hex digits; of those with one deadline the lowest comes first. `packet_id`: of a QoS 2 exchange that
+    is to be noted in `rx` with it. `repeat_ms`: for how long the same call does nothing if neither `rx` nor
+    the message tells. Answer: 1 kept, 0 stale epoch, TOO_MANY_EXCHANGES, TOO_MANY_DELAYED.
+    """
+    exchange = False if packet_id is None else packet_id
+    bucket = bucket_of(client_id)
+    return [
+        "delay", bucket, client_id, epoch, id, delay_ms, record, limit, exchange, receive_limit, repeat_ms
+    ]  # fmt: skip
+
+
+def is_delayed(will: DueWill) -> bool:
+    """Whether it is a delayed message and no will."""
+    return will.member.startswith(b"d:")
 
 
 def parse_due(reply: Reply) -> Due:

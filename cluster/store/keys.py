@@ -83,6 +83,11 @@ def share_members(prefix: str, bucket: int, name: str) -> str:
     return f"{prefix}{{{bucket}}}:member:{escape(name)}"
 
 
+def exclusive(prefix: str, bucket: int) -> str:
+    """Hash: filter of an exclusive subscription -> "<epoch>:<client>" of who has it."""
+    return f"{prefix}{{{bucket}}}:exclusive"
+
+
 def will(prefix: str, bucket: int, client_id: str, epoch: int) -> str:
     """String: the will of one connection (`records.unpack_will`)."""
     return f"{prefix}{{{bucket}}}:will:{escape(client_id)}:{epoch}"
@@ -95,8 +100,14 @@ def due_wills(prefix: str, bucket: int, client_id: str) -> str:
 
 def due(prefix: str, bucket: int) -> str:
     """Sorted set: deadlines in ms of Redis time. `s:<client>` session expiry, `w:<client>:<epoch>` will,
-    `r:<topic>` expiry of a retained message. A score is moved ahead while somebody has it leased."""
+    `r:<topic>` expiry of a retained message, `d:<id>:<client>` delayed message. A score is moved ahead while
+    somebody has it leased."""
     return f"{prefix}{{{bucket}}}:due"
+
+
+def delayed(prefix: str, bucket: int, client_id: str) -> str:
+    """Hash: id -> a message of the client that is to be published later (`records.unpack_will`)."""
+    return f"{prefix}{{{bucket}}}:delayed:{escape(client_id)}"
 
 
 def ended(prefix: str, bucket: int, client_id: str) -> str:

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Final
 
 SCHEMA_VERSION: Final = 1
-LIBRARY_REVISION: Final = 3
+LIBRARY_REVISION: Final = 4
 """To be raised with every change of a text in `lua/`: see `tests/upgrade/revisions`."""
 OLDEST_CALLER: Final = 1
 """Nodes of this revision and later are served; at least that of the release before."""
@@ -40,6 +40,7 @@ _FILES: Final = (
     "enqueue",
     "ack",
     "share",
+    "exclusive",
     "release",
     "complete",
     "receive",
@@ -49,8 +50,10 @@ _FILES: Final = (
     "raise_hi",
     "page",
     "retain",
+    "retained_count",
     "retained_page",
     "replay",
+    "delay",
     "due",
     "done",
     "letter",

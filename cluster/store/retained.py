@@ -16,6 +16,7 @@ __all__ = [
     "replay",
     "retain",
     "retained_buckets",
+    "retained_count",
     "retained_page",
 ]
 
@@ -58,6 +59,11 @@ def retained_buckets(topic_filter: str) -> list[int]:
     """Where messages that match may be: one bucket if the first level is no wildcard, otherwise all."""
     first = topic_filter.partition("/")[0]
     return list(range(BUCKETS)) if first in ("+", "#") else [bucket_of_topic(first)]
+
+
+def retained_count(bucket: int) -> list[object]:
+    """Asks how many topics of this bucket have a retained message. Answer: the number."""
+    return ["retained_count", bucket]
 
 
 def retained_page(

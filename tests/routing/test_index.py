@@ -328,3 +328,33 @@ def test_interest_that_is_none_of_ours(node: str, field: str) -> None:
     index = SubscriptionIndex("here")
     index.add_interest(node, field)
     assert index.match("a") == []
+
+
+@pytest.mark.parametrize("filter", ["a/b", "a/+", "#"])
+def test_an_exclusive_subscription_stands_beside_an_ordinary_one(filter: str) -> None:
+    """They add up like any that overlap, and each ends alone."""
+    index = SubscriptionIndex()
+    subscriber = index.subscriber("one", 7)
+    assert index.match("a/b") == []
+    _add(index, "one", filter, 0, identifier=1)
+    _add(index, "one", f"$exclusive/{filter}", 2, identifier=2)
+    assert _matched(index, "a/b") == {"one": (2, (1, 2))}
+    assert index.match(f"$exclusive/{filter}") == []
+    index.remove(subscriber, filter, 1)
+    assert _matched(index, "a/b") == {"one": (2, (2,))}
+    index.remove(subscriber, f"$exclusive/{filter}", 1)
+    assert index.match("a/b") == []
+    assert index.subscribers == {}
+
+
+def test_subscriptions_that_end_with_their_connection_are_counted() -> None:
+    index = SubscriptionIndex("here")
+    direct = Subscriber("two", 7, True)
+    _add(index, "one", "a")
+    for filter in ("a", "b", "b"):
+        index.add(direct, filter, 1, False, False, 0, b"", 0)
+    index.add_interest("there", "1:a")
+    assert (index.count, index.direct_count) == (3, 2)
+    index.remove(direct, "a", 0)
+    index.remove_node("there")
+    assert (index.count, index.direct_count) == (2, 1)

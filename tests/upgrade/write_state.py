@@ -34,7 +34,14 @@ PREFIX: Final = "mq:"
 FAR: Final = 4_000_000_000
 """Seconds: a deadline that no test will see the end of."""
 SOON: Final = 1
-_FOR_GOOD: Final = {"MOORLINE_MQTT__SESSION_EXPIRY_MAXIMUM_SECONDS": str(NEVER)}
+_DELAY: Final = 5
+"""Seconds: longer than it takes from there to the end of the nodes."""
+_ENVIRONMENT: Final = {
+    "MOORLINE_MQTT__SESSION_EXPIRY_MAXIMUM_SECONDS": str(NEVER),
+    "MOORLINE_MQTT__SYS_INTERVAL_SECONDS": "0",
+    "MOORLINE_TOPICS__DELAYED_MAXIMUM_SECONDS": str(_DELAY),
+    "MOORLINE_TOPICS__EXCLUSIVE": "true",
+}
 
 Expected: TypeAlias = dict[str, object]
 _Story: TypeAlias = Callable[["Writer"], Expected]
@@ -239,6 +246,14 @@ def member(writer: Writer) -> Expected:
     return _expected([], subscribed={"state/others/b": 1})
 
 
+def excluding(writer: Writer) -> Expected:
+    """A subscription that nobody else can have."""
+    client = writer.connect("excluding")
+    client.subscribe("$exclusive/state/exclusive/+", qos=1)
+    client.disconnect()
+    return _expected([], subscribed={"state/exclusive/a": 1})
+
+
 SESSIONS: Final[dict[str, _Story]] = {
     "queued": queued,
     "queued-3": queued_for_mqtt_3,
@@ -251,6 +266,7 @@ SESSIONS: Final[dict[str, _Story]] = {
     "waiting": waiting,
     "sharing": sharing,
     "member": member,
+    "excluding": excluding,
 }
 
 
@@ -282,7 +298,7 @@ def _expected(
 
 
 def others(writer: Writer) -> Expected:
-    """Retained messages, wills, a session that has expired, a dead letter."""
+    """Retained messages, wills and a delayed message, a session that has expired, a dead letter."""
     watcher = writer.connect("watcher")
     watcher.subscribe("state/will/+", qos=1)
     watcher.disconnect()
@@ -291,6 +307,7 @@ def others(writer: Writer) -> Expected:
     caller.ask(letters.letter("somebody", "state/lost", "queue_full"))
     will = pack_will("state/will/leaps", b"leased", 1, False, b"", None, "leaps")
     caller.detach(caller.claim("leaps", expiry=NEVER, will=will), "leaps")  # and nobody has published it
+    writer.publish(f"$delayed/{_DELAY}/state/will/later", "in time", qos=1)
     delayed = Properties(will_delay_interval=SOON)
     writer.connect("dies", will=Will("state/will/dies", b"killed", 1, False))
     writer.connect("fades", will=Will("state/will/fades", b"delayed", 2, False, delayed)).close()
@@ -301,6 +318,7 @@ def others(writer: Writer) -> Expected:
             "state/will/dies": "killed",
             "state/will/fades": "delayed",
             "state/will/leaps": "leased",
+            "state/will/later": "in time",
         },
         "expired": ["expired"],
         "letters": [["somebody", "state/lost", "queue_full"]],
@@ -331,7 +349,7 @@ def write(directory: Path) -> None:
     """Both files."""
     with tempfile.TemporaryDirectory() as scratch, running_redis(Path(scratch) / "redis") as server:
         with (
-            running_nodes(Path(scratch), server.url, 2, _FOR_GOOD) as (first, second),
+            running_nodes(Path(scratch), server.url, 2, _ENVIRONMENT) as (first, second),
             server.client() as client,
         ):
             writer = Writer(first, second, client)

@@ -1,8 +1,9 @@
 -- due: what has a deadline and has passed it.
--- Request: bucket, limit, lease in ms. Answer: whether there is more, wills (member, token, record, ...),
+-- Request: bucket, limit, lease in ms. Answer: whether there is more, wills and delayed messages (member, token,
+-- record, ...),
 -- sessions that have ended (client, rows (filter, stamp, ...), ...).
 -- Atomic, as one node only must find a thing due: its score moves ahead, and if that node dies, another finds
--- it. Sessions and retained messages are ended right here; a will stays until `done`.
+-- it. Sessions and retained messages are ended right here; a will or a delayed message stays until `done`.
 
 -- "w:<client>:<epoch>"
 local function take_will(b, member, lease_ms, wills)
@@ -53,6 +54,20 @@ local function take_retained(b, member)
   end
 end
 
+-- "d:<id>:<client>"
+local function take_delayed(b, member, lease_ms, wills)
+  local id, client = string.match(member, "^d:(%x+):(.*)$")
+  local record = id and call("HGET", key(b, "delayed:", client), id)
+  if not record then
+    call("ZREM", key(b, "due"), member)
+    return
+  end
+  call("ZADD", key(b, "due"), now + lease_ms, member)
+  wills[#wills + 1] = member
+  wills[#wills + 1] = "delayed-" .. b .. "-" .. id
+  wills[#wills + 1] = record
+end
+
 function operations.due(b, limit, lease_ms)
   local members = call("ZRANGEBYSCORE", key(b, "due"), "-inf", now, "LIMIT", 0, limit)
   local wills, ended = {}, {}
@@ -65,6 +80,8 @@ function operations.due(b, limit, lease_ms)
       end
     elseif kind == "s:" then
       take_session(b, member, lease_ms, wills, ended)
+    elseif kind == "d:" then
+      take_delayed(b, member, lease_ms, wills)
     elseif kind == "r:" then
       take_retained(b, member)
     else -- of a newer version: not ours to judge, and not to be found at every look

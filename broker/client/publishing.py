@@ -1,0 +1,56 @@
+"""Topics that begin with `$`: some of them mean something to the broker, and clients may not publish there as
+they like [4.7.2].
+
+A client is told by PUBACK or PUBREC why its message was not taken. Before MQTT 5 there is no such answer: the
+message is acknowledged and dropped [MQTT-3.3.5-2]; at QoS 0 it is only dropped. Either way that leaves a
+dead letter.
+"""
+
+from broker.client.client import Client
+from broker.mqtt import MQTT_5, ProtocolError, Publish, ReasonCode
+from broker.session import Receipt, Session
+
+SYS_PREFIX = "$SYS/"
+"""Topics under which nodes tell of themselves."""
+DELAYED_PREFIX = "$delayed/"
+"""What a message is published to that is to be published later."""
+
+
+def refusal_of_topic(topic: str) -> ReasonCode | None:
+    """Why no message may go to this topic; None if it may. A will has a delay of its own."""
+    if topic.startswith(SYS_PREFIX) or topic == SYS_PREFIX[:-1]:
+        return ReasonCode.NOT_AUTHORIZED
+    if topic.startswith(DELAYED_PREFIX):
+        return ReasonCode.TOPIC_NAME_INVALID
+    return None
+
+
+def begin(session: Session, packet: Publish) -> bool:
+    """Opens the exchange of a PUBLISH at QoS 1 or 2; False if it is a repeat for which nothing is left to do.
+    Raises ProtocolError if the client exceeds the Receive Maximum."""
+    if packet.qos == 2:
+        receipt = session.inbound.begin(packet.packet_id)
+        if receipt == Receipt.UNROUTED:  # of another message, as its topic was an ordinary one
+            session.inbound.take_token(packet.packet_id)
+        if receipt == Receipt.ROUTED:
+            session.published_again(packet.packet_id)
+        if receipt in (Receipt.ROUTED, Receipt.PENDING):
+            return False
+    if not session.intake.open(len(packet.payload)):
+        raise ProtocolError(
+            "more PUBLISH packets than the Receive Maximum", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+        )
+    return True
+
+
+def refuse(client: Client, session: Session, packet: Publish, reason_code: ReasonCode) -> None:
+    """Does not take a message, whose exchange, at QoS 1 and 2, has begun."""
+    client.hub.drops.add(session.bucket, session.client_id, packet.topic, reason_code.name.lower())
+    if packet.qos:
+        told = reason_code if session.version == MQTT_5 else ReasonCode.SUCCESS
+        session.published(packet.packet_id, packet.qos, told, len(packet.payload))
+
+
+def answer(session: Session, packet: Publish) -> None:
+    """The message is stored: PUBACK or PUBREC."""
+    session.published(packet.packet_id, packet.qos, ReasonCode.SUCCESS, len(packet.payload))

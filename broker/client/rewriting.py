@@ -1,0 +1,141 @@
+"""Rewrite rules: topics and filters that clients name are changed before anything else looks at them.
+
+Messages go to subscribers under their new topic; clients never see what it was. A subscription is stored as
+it was rewritten, and UNSUBSCRIBE names it by the same rules. The rules see a filter without its
+`$share/<group>/` or `$exclusive/`, and the topic of a delayed message without its `$delayed/<seconds>/`.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from broker.mqtt import (
+    Connect,
+    Packet,
+    Publish,
+    Subscribe,
+    SubscriptionRequest,
+    Unsubscribe,
+    Will,
+    is_valid_topic_filter,
+    is_valid_topic_name,
+)
+from broker.settings import RewriteRule
+
+_SYS_PREFIX = "$SYS/"
+_PREFIX = re.compile(r"\$share/[^/]+/|\$exclusive/|\$delayed/[^/]*/")
+_INSERTED = re.compile(r"\$([1-9])|%([cu])")
+
+
+class _Rule:
+    """One rule, ready for use."""
+
+    __slots__ = ("_pattern", "_target")
+
+    def __init__(self, rule: RewriteRule) -> None:
+        self._pattern = re.compile(rule.pattern, re.DOTALL)
+        self._target = rule.target
+
+    def apply(self, text: str, client_id: str, username: str) -> str | None:
+        """What becomes of it; None if the rule does not match, or would need a name that this client does not
+        have."""
+        found = self._pattern.fullmatch(text)
+        if found is None:
+            return None
+        names = {"c": client_id, "u": username}
+
+        def insert(place: re.Match[str]) -> str:
+            return (found[int(place[1])] or "") if place[1] else names[place[2]]
+
+        for name in _INSERTED.findall(self._target):
+            if name[1] and not is_harmless(names[name[1]]):
+                return None
+        return _INSERTED.sub(insert, self._target)
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a client's name may become a part of a topic or filter: it must not bring wildcards."""
+    return name != "" and "+" not in name and "#" not in name and "\0" not in name
+
+
+class Rewriting:
+    """All rules of a node."""
+
+    def __init__(self, rules: Sequence[RewriteRule]) -> None:
+        self._of_topics = [_Rule(rule) for rule in rules if rule.action != "subscribe"]
+        self._of_filters = [_Rule(rule) for rule in rules if rule.action != "publish"]
+
+    def packets(self, packets: Sequence[Packet], client_id: str, username: str) -> list[Packet]:
+        """What a client has sent, as it is to be handled."""
+        return [self._packet(packet, client_id, username) for packet in packets]
+
+    def topic(self, topic: str, client_id: str, username: str) -> str:
+        """The topic that a message is really published to."""
+        return _first(self._of_topics, topic, is_valid_topic_name, client_id, username)
+
+    def filter(self, filter: str, client_id: str, username: str) -> str:
+        """The filter that a client really subscribes to."""
+        return _first(self._of_filters, filter, is_valid_topic_filter, client_id, username)
+
+    def _packet(self, packet: Packet, client_id: str, username: str) -> Packet:
+        if isinstance(packet, Publish):
+            topic = self.topic(packet.topic, client_id, username)
+            if topic == packet.topic:
+                return packet
+            return Publish(
+                topic,
+                packet.payload,
+                packet.qos,
+                packet.retain,
+                packet.dup,
+                packet.packet_id,
+                packet.properties,
+            )
+        if isinstance(packet, Subscribe):
+            requests = [self._request(each, client_id, username) for each in packet.subscriptions]
+            return Subscribe(packet.packet_id, requests, packet.properties)
+        if isinstance(packet, Unsubscribe):
+            filters = [self.filter(filter, client_id, username) for filter in packet.filters]
+            return Unsubscribe(packet.packet_id, filters, packet.properties)
+        if isinstance(packet, Connect) and packet.will is not None:
+            return self._connect(packet, packet.will)
+        return packet
+
+    def _request(self, request: SubscriptionRequest, client_id: str, username: str) -> SubscriptionRequest:
+        return SubscriptionRequest(
+            self.filter(request.filter, client_id, username),
+            request.qos,
+            request.no_local,
+            request.retain_as_published,
+            request.retain_handling,
+        )
+
+    def _connect(self, packet: Connect, will: Will) -> Connect:
+        topic = self.topic(will.topic, packet.client_id, packet.username or "")
+        return Connect(
+            packet.client_id,
+            packet.version,
+            packet.clean_start,
+            packet.keep_alive,
+            packet.username,
+            packet.password,
+            Will(topic, will.payload, will.qos, will.retain, will.properties),
+            packet.properties,
+        )
+
+
+def _first(
+    rules: Sequence[_Rule], text: str, is_valid: Callable[[str], bool], client_id: str, username: str
+) -> str:
+    """By the first rule that applies, and makes something of it that may stand there."""
+    if not text.startswith("$"):
+        prefix, rest = "", text
+    elif text.startswith(_SYS_PREFIX):
+        return text
+    else:
+        found = _PREFIX.match(text)
+        prefix, rest = (found[0], text[found.end() :]) if found is not None else ("", text)
+    for rule in rules:
+        rewritten = rule.apply(rest, client_id, username)
+        if rewritten is not None and is_valid(rewritten):
+            return prefix + rewritten
+    return text
