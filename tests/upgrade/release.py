@@ -26,7 +26,7 @@ from tests.tools import missing
 ROOT: Final = Path(__file__).parents[2]
 NAMED: Final = "tests/upgrade/previous"
 _CACHE: Final = ROOT / "build/previous"
-_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
+_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", re.MULTILINE)
 _NAME: Final = re.compile(r"^[A-Za-z0-9._-]+")
 
 
