@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from broker.mqtt import (
     InvalidTopicFilter,
     has_wildcards,
+    is_exclusive,
     is_shared,
     is_valid_topic_filter,
     is_valid_topic_name,
     levels,
     matches,
     parse_filter,
+    without_exclusive,
 )
 from broker.mqtt.topic import has_valid_wildcards
 
@@ -162,3 +164,10 @@ def test_a_topic_matches_itself_with_levels_replaced(given_levels: list[str], da
 def test_shared_filters_are_told_by_their_beginning() -> None:
     assert is_shared("$share/g/t")
     assert not is_shared("t/$share/g")
+
+
+def test_exclusive_filters_are_told_by_their_beginning() -> None:
+    assert is_exclusive("$exclusive/t/+")
+    assert not is_exclusive("t/$exclusive/")
+    assert without_exclusive("$exclusive/t/+") == "t/+"
+    assert without_exclusive("t") == "t"
