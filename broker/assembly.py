@@ -275,7 +275,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         links.inbox,
         links.bells,
         links.broadcast,
-        Janitor(store, on_wills, on_ended),
+        Janitor(store, on_wills, on_ended, routing.router.retained_room.look),
         Reaper(store, on_wills, on_ended),
         Scrub(store),
         SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds),
@@ -295,6 +295,7 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         settings.session.queue_limit,
         settings.session.queue_policy == "drop_oldest",
         _sharing(settings),
+        settings.limits.retained_messages,
     )
     ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
     return _Routing(clock, index, router, ingress, Drops(), [], [], [])
@@ -456,6 +457,7 @@ def _capabilities(settings: Settings) -> Capabilities:
         shared_subscription_available=mqtt.shared_subscription_available,
         subscription_identifier_available=mqtt.subscription_identifier_available,
         checks_payload_format=mqtt.payload_format_check,
+        retained_payload_bytes_maximum=settings.limits.retained_payload_bytes,
     )
 
 

@@ -306,3 +306,6 @@ def _count(counters: Counters, node: Node) -> None:
     counters.received_qos0, counters.received_qos1, counters.received_qos2 = hub.ingress.received
     counters.connections_maximum = hub.settings.connections_maximum
     counters.redis_full = hub.committer.refusals
+    counters.retained = hub.router.retained_room.total
+    counters.refused.raise_to("retained_messages", hub.router.statistics.not_retained)
+    counters.refused.raise_to("retained_payload_bytes", hub.ingress.refused_retained)

@@ -24,14 +24,18 @@ logger = logging.getLogger(__name__)
 
 
 class Janitor:
-    """Finds what is due. `on_wills` and `on_ended` do what has to be done; neither may wait."""
+    """Finds what is due. `on_wills` and `on_ended` do what has to be done; `on_retained` is told how many
+    retained messages there are, bucket by bucket. None of them may wait."""
 
     def __init__(
         self,
         store: Store,
         on_wills: Callable[[Sequence[DueWill]], None],
         on_ended: Callable[[EndedSession], None],
+        on_retained: Callable[[Sequence[int]], None],
     ) -> None:
+        self._on_retained = on_retained
+        self._retained = [0] * BUCKETS
         self._store = store
         self._on_wills = on_wills
         self._on_ended = on_ended
@@ -57,6 +61,7 @@ class Janitor:
                     logger.error("deadlines of bucket %d: %s", bucket, reply)
                     continue
                 due = deadlines.parse_due(reply)
+                self._retained[bucket] = due.retained
                 if due.wills:
                     self._on_wills(due.wills)
                 for ended in due.ended:
@@ -64,3 +69,4 @@ class Janitor:
                 if due.more:
                     again.append(bucket)
             buckets = again
+        self._on_retained(self._retained)

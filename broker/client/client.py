@@ -40,6 +40,7 @@ from cluster.store.inbox_records import Command
 from cluster.store.shares import Policy
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
+_PAGES_AT_A_TIME: Final = 2
 
 PLAIN_TCP: Final = "tcp"
 
@@ -135,6 +136,7 @@ class Hub:
     members: Members = field(default_factory=Members)
     held: "list[Callable[[], None]]" = field(default_factory=list)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
+    pages: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PAGES_AT_A_TIME))
 
     def tick(self) -> float:
         """Brings the clock of the core up to date, and notices a gap; monotonic seconds."""

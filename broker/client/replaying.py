@@ -2,7 +2,8 @@
 
 For a direct session they are read and sent. For a persistent one each page is put into its queue by the same
 call that moves the replay's cursor, a field of the session: so a replay that a fail-over cuts goes on where
-it was, and nothing comes twice. A task exists only while a replay is going on.
+it was, and nothing comes twice. A task exists only while a replay is going on. However many there are, few
+pages are read at a time, in turn: what they take of Redis and of this node, messages have to wait for.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from cluster.store import records, retained
 from cluster.store.errors import StoreError
 
 _PAGE: Final = 100
-_BUDGET: Final = 1000  # index entries looked at per call: about a millisecond of Redis
+_BUDGET: Final = 250  # index entries looked at per call: about a millisecond of Redis
 
 logger = get_logger(__name__)
 
@@ -72,7 +73,6 @@ async def _run(client: Client, subscriber: Subscriber, replays: Sequence[Replay]
 
 
 async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> None:
-    committer = client.hub.committer
     matched = without_exclusive(replay.filter)
     buckets = retained.retained_buckets(matched)
     first, cursor = _parse_cursor(replay.cursor)
@@ -86,10 +86,7 @@ async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> Non
             if client.is_closed:
                 return
             before = _last_queued(client)
-            reply = await committer.ask(
-                retained.retained_page(bucket, matched, cursor, min(room, _PAGE), _BUDGET)
-            )
-            page = retained.parse_page(reply)
+            page = await _read_page(client, bucket, matched, cursor, room)
             is_last = page.cursor is None and position == len(buckets) - 1
             if is_last:
                 following = None
@@ -104,6 +101,14 @@ async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> Non
             if page.cursor is None:
                 break
             cursor = page.cursor
+
+
+async def _read_page(
+    client: Client, bucket: int, filter: str, cursor: str | None, room: int
+) -> retained.Page:
+    request = retained.retained_page(bucket, filter, cursor, min(room, _PAGE), _BUDGET)
+    async with client.hub.pages:
+        return retained.parse_page(await client.hub.committer.ask(request))
 
 
 async def _until_room(client: Client) -> int:

@@ -17,7 +17,8 @@ from broker.mqtt.topic import has_wildcards, is_shared
 @dataclass(frozen=True)
 class Capabilities:
     """`maximum_qos` is of what clients publish; all may be subscribed to at any QoS [MQTT-3.2.2-10].
-    `checks_payload_format`: whether a payload that is said to be UTF-8 must be."""
+    `checks_payload_format`: whether a payload that is said to be UTF-8 must be.
+    `retained_payload_bytes_maximum`: 0 is any size; no packet tells a client."""
 
     maximum_qos: int = 2
     retain_available: bool = True
@@ -25,6 +26,7 @@ class Capabilities:
     shared_subscription_available: bool = True
     subscription_identifier_available: bool = True
     checks_payload_format: bool = False
+    retained_payload_bytes_maximum: int = 0
 
     def announce(self, properties: Properties) -> None:
         """Puts what is not to be had into the properties of a CONNACK [MQTT-3.2.2-9]."""
@@ -53,6 +55,12 @@ class Capabilities:
         self.check_publish(will.qos, will.retain)
         if self.checks_payload_format and not is_payload_as_said(will.payload, will.properties):
             raise ProtocolError("the Will Payload isn't UTF-8", ReasonCode.PAYLOAD_FORMAT_INVALID)
+        if will.retain and self.is_too_large(will.payload):
+            raise ProtocolError("the Will Payload is too large to be retained", ReasonCode.QUOTA_EXCEEDED)
+
+    def is_too_large(self, payload: bytes) -> bool:
+        """Whether this may not be retained."""
+        return 0 < self.retained_payload_bytes_maximum < len(payload)
 
     def check_subscribe(self, subscribe: Subscribe) -> None:
         """Raises ProtocolError for what an MQTT 5 client was told not to do [3.2.2.3]."""

@@ -136,6 +136,7 @@ class Counters:
         "redis_reconnects",
         "redis_round_trip",
         "refused",
+        "retained",
         "sent_qos0",
         "sent_qos1",
         "sent_qos2",
@@ -158,6 +159,7 @@ class Counters:
         self.connections_maximum = 0
         self.sessions = 0  # that this node owns
         self.subscriptions = 0  # rows of the subscription index
+        self.retained = 0  # retained messages of the whole cluster
         self.shared: dict[str, tuple[int, int]] = {}  # group -> messages that wait, and that members have
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
         self.fights = 0  # Client Identifiers that several connections fight for
@@ -235,6 +237,7 @@ class NodeCollector:
         yield GaugeMetricFamily("moorline_connections_limit", "Most there may be.", c.connections_maximum)
         yield GaugeMetricFamily("moorline_sessions", "Sessions this node owns.", c.sessions)
         yield GaugeMetricFamily("moorline_subscriptions", "Subscriptions in the index.", c.subscriptions)
+        yield GaugeMetricFamily("moorline_retained", "Retained messages of the whole cluster.", c.retained)
         yield from self._shared()
         yield GaugeMetricFamily(
             "moorline_connections_reading_paused",

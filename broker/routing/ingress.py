@@ -25,6 +25,7 @@ from broker.routing.router import Router
 from broker.session import NO_DEADLINE, Clock, Message, Receipt, Session, TokenSource
 
 _OVERHEAD_BYTES: Final = 512  # of a message that waits, beside its payload
+_QUOTA_EXCEEDED: Final = 0x97
 _PAYLOAD_FORMAT_INVALID: Final = 0x99
 
 
@@ -40,6 +41,7 @@ class Ingress:
         "_router",
         "_tokens",
         "received",
+        "refused_retained",
     )
 
     def __init__(
@@ -56,6 +58,7 @@ class Ingress:
         self._clock = clock
         self._tokens = tokens
         self.received: list[int] = [0, 0, 0]  # PUBLISH packets by QoS
+        self.refused_retained = 0  # messages, as too large to be retained
 
     def receive(self, session: Session, packets: Sequence[Packet], start: int) -> int:
         """Handles packets from `start` on; returns the position of the first that it leaves to the caller.
@@ -94,6 +97,11 @@ class Ingress:
         refusal = 0
         if self._checks_payload_format and not is_payload_as_said(packet.payload, packet.properties):
             refusal = _PAYLOAD_FORMAT_INVALID
+        if message.retain and self._capabilities.is_too_large(message.payload):
+            self.refused_retained += 1
+            if qos == 0:  # nobody can be told; the connection need not pay for it
+                return
+            refusal = _QUOTA_EXCEEDED
         if qos == 0:
             if refusal:
                 raise ProtocolError("the payload isn't UTF-8", ReasonCode.PAYLOAD_FORMAT_INVALID)
@@ -117,7 +125,10 @@ class Ingress:
     def route_stored(self, session: Session, packet_id: int, message: Message) -> None:
         """The token of a QoS 2 message of a queued session is stored: now it may be routed. One without a
         token is refused, in its turn [MQTT-4.6.0-3]."""
-        refusal = 0 if message.token else _PAYLOAD_FORMAT_INVALID
+        refusal = 0
+        if not message.token:
+            is_too_large = message.retain and self._capabilities.is_too_large(message.payload)
+            refusal = _QUOTA_EXCEEDED if is_too_large else _PAYLOAD_FORMAT_INVALID
         self._router.publish(Publication(message, session, packet_id, len(message.payload), refusal=refusal))
 
     def _publish_exactly_once(self, session: Session, packet_id: int, message: Message, refusal: int) -> None:

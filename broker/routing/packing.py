@@ -12,6 +12,7 @@ from cluster.store.lane import Call
 
 ENTRIES_PER_CALL: Final = 200
 """About a millisecond of Redis."""
+_SYS_PREFIX: Final = "$SYS/"  # only nodes publish there: what they say always finds room
 NO_ROOM: Final = -1
 """What the inbox of a node answers that has to read first."""
 
@@ -52,6 +53,7 @@ class RouterStatistics:
         "dropped_new",
         "dropped_oldest",
         "failed_items",
+        "not_retained",
         "refused",
     )
 
@@ -62,6 +64,37 @@ class RouterStatistics:
         self.dropped_new = 0
         self.dropped_oldest = 0
         self.refused = 0
+        self.not_retained = 0  # for want of room
+
+
+class RetainedRoom:
+    """How many retained messages each bucket may hold, so that all together hold at most `maximum` (0: any
+    number). A bucket is counted when another is asked for: what others have taken of the room is known from
+    `counts`, as of the last look."""
+
+    __slots__ = ("_counts", "_maximum", "_total")
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._counts: list[int] = []
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        """Retained messages of the whole cluster, as of the last look."""
+        return self._total
+
+    def look(self, counts: Sequence[int]) -> None:
+        """What the buckets hold now."""
+        self._counts = list(counts)
+        self._total = sum(counts)
+
+    def of(self, bucket: int) -> int | bool:
+        """How many messages this bucket may hold; False if any number."""
+        if not self._maximum:
+            return False
+        others = self._total - self._counts[bucket] if self._counts else 0
+        return max(0, self._maximum - others)
 
 
 class Packing:
@@ -72,9 +105,20 @@ class Packing:
     send again what was not acknowledged.
     """
 
-    __slots__ = ("_call_number", "_drop_oldest", "_fence", "_policy", "_queue_limit", "fenced")
+    __slots__ = (
+        "_call_number",
+        "_drop_oldest",
+        "_fence",
+        "_policy",
+        "_queue_limit",
+        "_retained_room",
+        "fenced",
+    )
 
-    def __init__(self, queue_limit: int, drop_oldest: bool, policy: shares.Policy) -> None:
+    def __init__(
+        self, queue_limit: int, drop_oldest: bool, policy: shares.Policy, retained_room: RetainedRoom
+    ) -> None:
+        self._retained_room = retained_room
         self._policy = policy
         self._queue_limit = queue_limit
         self._drop_oldest = drop_oldest
@@ -106,7 +150,7 @@ class Packing:
             return self._share(part, call)
         if isinstance(part, Publication):
             self._guard(part)
-            return _retain(part)
+            return self._retain(part)
         for publication in part.publications:
             self._guard(publication)
         return part.request()
@@ -168,6 +212,20 @@ class Packing:
             entries.append(message.token_ttl_ms)
         return shares.share(group.share.name, self._queue_limit, self._drop_oldest, self._policy, entries)
 
+    def _retain(self, publication: Publication) -> list[object]:
+        message = publication.message
+        bucket = retained.bucket_of_topic(message.topic)
+        if publication.is_lost():
+            return receive.settle_tokens(bucket, [])
+        return retained.retain(
+            message.topic,
+            _record(message),
+            message.deadline_ms,
+            message.token or False,
+            message.token_ttl_ms,
+            not message.topic.startswith(_SYS_PREFIX) and self._retained_room.of(bucket),
+        )
+
     def _add_body(self, publication: Publication, bodies: list[bytes]) -> None:
         """Once a call, however many want it."""
         if publication.body_call != self._call_number:
@@ -194,19 +252,6 @@ def buckets_of(publication: Publication) -> list[int]:
     if publication.message.retain:
         buckets.add(retained.bucket_of_topic(publication.message.topic))
     return list(buckets)
-
-
-def _retain(publication: Publication) -> list[object]:
-    message = publication.message
-    if publication.is_lost():
-        return receive.settle_tokens(retained.bucket_of_topic(message.topic), [])
-    return retained.retain(
-        message.topic,
-        _record(message),
-        message.deadline_ms,
-        message.token or False,
-        message.token_ttl_ms,
-    )
 
 
 def _record(message: Message) -> bytes | None:

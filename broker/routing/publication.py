@@ -19,6 +19,7 @@ class Publication:
     Either `session` gets the acknowledgement of `packet_id`, or `origin` is told: then it is a will, or what
     a node says of itself. `is_delivered` says that the direct subscribers have it already (a retained message
     at QoS 0). One with a `refusal`, a Reason Code, reaches nobody: it is here to be answered in its turn.
+    `is_not_retained`: it was routed, but there was no room to retain it.
     """
 
     __slots__ = (
@@ -26,6 +27,7 @@ class Publication:
         "body_index",
         "is_delivered",
         "is_matched",
+        "is_not_retained",
         "message",
         "origin",
         "packet_id",
@@ -52,6 +54,7 @@ class Publication:
         self.size_bytes = size_bytes
         self.origin = origin
         self.refusal = refusal
+        self.is_not_retained = False
         self.targets: list[Subscription] = []
         self.is_delivered = False
         self.is_matched = False

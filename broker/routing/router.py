@@ -37,6 +37,7 @@ from broker.routing.packing import (
     Group,
     Packing,
     Part,
+    RetainedRoom,
     RouterStatistics,
     ShareGroup,
     buckets_of,
@@ -44,7 +45,7 @@ from broker.routing.packing import (
 from broker.routing.publication import Publication
 from broker.routing.transit import NodeMessages, Transit
 from broker.session import Clock, Delivery, Message, Session
-from cluster.store import shares
+from cluster.store import retained, shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
 from cluster.store.shares import Given, Policy
@@ -52,6 +53,7 @@ from cluster.store.shares import Given, Policy
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
 _TOKENS_REMEMBERED: Final = 1 << 18
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
+_QUOTA_EXCEEDED: Final = 0x97
 
 _APPENDED: Final = 0
 _REFUSED: Final = 1
@@ -85,6 +87,7 @@ class Router:
         "incoming",
         "index",
         "lost",
+        "retained_room",
         "spent",
         "stale_rows",
         "statistics",
@@ -99,6 +102,7 @@ class Router:
         queue_limit: int,
         drop_oldest: bool,
         policy: Policy,
+        retained_maximum: int = 0,
     ) -> None:
         self.index = index
         self.clock = clock
@@ -112,7 +116,8 @@ class Router:
         self.given: list[tuple[str, Given]] = []  # by shared subscriptions: name, and a message for a member
         self.full_inbox = ""  # the node whose inbox had no room for this batch
         self._incarnation = incarnation.encode()
-        self._packing = Packing(queue_limit, drop_oldest, policy)
+        self.retained_room = RetainedRoom(retained_maximum)
+        self._packing = Packing(queue_limit, drop_oldest, policy, self.retained_room)
         self._batch = 0
         self._generation = 0
         self._current: list[Publication] = []
@@ -258,6 +263,10 @@ class Router:
         elif isinstance(reply, ItemError):
             name = part.message.topic if isinstance(part, Publication) else part.node
             self.damaged.append((name, str(reply)))
+        elif isinstance(part, Publication):
+            if reply == retained.NOT_RETAINED:
+                part.is_not_retained = True
+                self.statistics.not_retained += 1
         elif reply == NO_ROOM and isinstance(part, NodeMessages):
             self.full_inbox = part.node
             return False
@@ -315,7 +324,11 @@ class Router:
             if session is not None:
                 message = publication.message
                 reason_code = publication.refusal
-                if not reason_code and not publication.is_matched:
+                # At QoS 2 nobody is told: an error would end the exchange, and if it got lost the message
+                # would be sent, and delivered, again.
+                if publication.is_not_retained and message.qos == 1:
+                    reason_code = _QUOTA_EXCEEDED
+                elif not reason_code and not publication.is_matched:
                     reason_code = _NO_MATCHING_SUBSCRIBERS
                 if message.token:
                     self._forget_later(publication, session)

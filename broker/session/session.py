@@ -20,7 +20,7 @@ from broker.session.stored import StoredSession
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
 _REFUSED: Final = 0x80
 _REASON_STRINGS: Final[dict[int, str]] = {
-    0x97: "there is no room to store the message now",
+    0x97: "there is no room to store the message, or it is too large to be retained",
     0x99: "the payload isn't UTF-8, as its Payload Format Indicator says",
 }
 

@@ -290,6 +290,26 @@ class LimitSettings(Group):
         description="Subscriptions of one session; further ones are refused (0x97). Too small: gateways"
         " can't subscribe. Too large: one client makes resuming and matching slow.",
     )
+    retained_messages: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="Retained messages of the whole cluster. 0: any number. Beyond it a message for a topic"
+        " that has none is delivered, but not retained. At QoS 1 with MQTT 5 its publisher is told (0x97),"
+        " otherwise it is acknowledged. Nodes look once a second what there is, so what is published under"
+        " other first levels within that second may exceed it. `$SYS` topics count, and always find room."
+        " Give all nodes the same. Each takes some 200 bytes of Redis beside its payload. Too small: new"
+        " devices have no state. Too large: topics that nobody clears fill Redis.",
+    )
+    retained_payload_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=268_435_460,
+        description="Largest payload of a retained message, in bytes. 0: any, up to"
+        " `mqtt.maximum_packet_size`. A message with a larger one reaches nobody: it is refused with 0x97 at"
+        " QoS 1 and 2 with MQTT 5, acknowledged with MQTT 3, dropped at QoS 0; a will is refused with its"
+        " CONNECT. Too small: images and configurations can't be retained. Too large: they fill Redis.",
+    )
 
 
 class ClusterSettings(Group):

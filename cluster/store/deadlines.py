@@ -38,6 +38,8 @@ class Due:
     more: bool
     wills: list[DueWill]
     ended: list[EndedSession]
+    retained: int
+    """Retained messages that the bucket holds."""
 
 
 def due(bucket: int, limit: int, lease_ms: int) -> list[object]:
@@ -81,8 +83,8 @@ def is_delayed(will: DueWill) -> bool:
 
 def parse_due(reply: Reply) -> Due:
     """The answer to `due`."""
-    more, wills, ended = as_list(reply)[:3]
-    return Due(bool(more), parse_wills(wills), parse_ended(ended))
+    more, wills, ended, retained = as_list(reply)[:4]
+    return Due(bool(more), parse_wills(wills), parse_ended(ended), as_int(retained))
 
 
 def done(bucket: int, members: Sequence[bytes]) -> list[object]:

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cluster.store.call import Reply
 from cluster.store.keys import BUCKETS, bucket_of_topic
 from cluster.store.reply import as_bytes, as_int, as_ints, as_list, as_text, in_pairs
 
+NOT_RETAINED: Final = -1
+"""What `retain` answers if there is no room."""
+
 __all__ = [
+    "NOT_RETAINED",
     "Page",
     "Replayed",
     "bucket_of_topic",
@@ -40,10 +45,17 @@ class Replayed:
 
 
 def retain(
-    topic: str, record: bytes | None, deadline_ms: int, token: bytes | bool, token_ttl_ms: int
+    topic: str,
+    record: bytes | None,
+    deadline_ms: int,
+    token: bytes | bool,
+    token_ttl_ms: int,
+    maximum: int | bool = False,
 ) -> list[object]:
     """Sets (`records.pack_retained`) or removes (None) the retained message of a topic. `deadline_ms` 0: it
-    never expires. `token` False: no need to do it only once. Answer: 1, or 0 if the token had done it."""
+    never expires. `token` False: no need to do it only once. `maximum`: how many the bucket may hold, False
+    if any number. Answer: 1, 0 if the token had done it, or NOT_RETAINED if there is no room for another
+    topic."""
     return [
         "retain",
         bucket_of_topic(topic),
@@ -52,6 +64,7 @@ def retain(
         deadline_ms,
         token,
         token_ttl_ms,
+        maximum,
     ]
 
 
@@ -69,7 +82,7 @@ def retained_count(bucket: int) -> list[object]:
 def retained_page(
     bucket: int, topic_filter: str, cursor: str | None, limit: int, budget: int
 ) -> list[object]:
-    """Reads at most `limit` messages that match, looking at about `budget` index entries (1,000 are about a
+    """Reads at most `limit` messages that match, looking at about `budget` index entries (250 are about a
     millisecond of Redis)."""
     return ["retained_page", bucket, topic_filter, False if cursor is None else cursor, limit, budget]
 

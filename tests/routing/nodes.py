@@ -62,8 +62,8 @@ class Peer:
 class Node:
     """A room with peers in it. `exchange` is one round trip of the router."""
 
-    def __init__(self, *, drop_oldest: bool = True) -> None:
-        self.room = Room(queue_limit=QUEUE_LIMIT, drop_oldest=drop_oldest)
+    def __init__(self, *, drop_oldest: bool = True, retained_maximum: int = 0) -> None:
+        self.room = Room(queue_limit=QUEUE_LIMIT, drop_oldest=drop_oldest, retained_maximum=retained_maximum)
         self.index = self.room.index
         self.router = self.room.router
 

@@ -37,12 +37,13 @@ class Room:
         queue_limit: int = 1000,
         drop_oldest: bool = True,
         receive_limit: int = 20,
+        retained_maximum: int = 0,
         capabilities: Capabilities = Capabilities(),  # noqa: B008 - it is frozen
     ) -> None:
         self.clock = Clock(1_000_000)
         self.index = SubscriptionIndex()
         self.index.version = "1.0"
-        self.router = Router(self.index, self.clock, NODE, queue_limit, drop_oldest, POLICY)
+        self.router = Router(self.index, self.clock, NODE, queue_limit, drop_oldest, POLICY, retained_maximum)
         self.ingress = Ingress(self.router, self.clock, TokenSource(b"12345678"), capabilities)
         self.changed: list[StoredSession] = []
         self.writes = SessionWrites(self.changed, self.ingress, receive_limit, POLICY)

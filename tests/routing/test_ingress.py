@@ -249,3 +249,34 @@ def test_what_an_earlier_connection_stored_keeps_its_token() -> None:
     (publication,) = room.router.incoming
     assert publication.message.token == b"stored"
     assert publisher.inbound.storing == []
+
+
+SMALL = Capabilities(retained_payload_bytes_maximum=3)
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_a_payload_too_large_to_be_retained_reaches_nobody(version: int) -> None:
+    """Whoever can be told, is; at QoS 2 the identifier is free again."""
+    room = Room(capabilities=SMALL)
+    publisher = room.connect("publisher", version=version)
+    room.subscribe(room.connect("direct"), "t", 2)
+    for qos in range(3):
+        _receive(room, publisher, Publish("t", b"four", qos, True, False, qos))
+    assert [call.requests for call in room.run_batch()] == []
+    code = 0x97 if version == MQTT_5 else 0
+    assert room.got("publisher") == [Puback(1, code), Pubrec(2, code)]
+    assert room.got("direct") == []
+    assert room.ingress.refused_retained == 3
+    assert publisher.intake.count == 0
+
+
+def test_a_payload_that_may_be_retained_or_need_not() -> None:
+    room = Room(capabilities=SMALL)
+    publisher = room.connect("publisher")
+    room.subscribe(room.connect("direct"), "t", 1)
+    _receive(
+        room, publisher, Publish("t", b"one", 1, True, False, 1), Publish("t", b"four", 1, False, False, 2)
+    )
+    room.run_batch([[], 1])
+    assert room.got("publisher") == [Puback(1), Puback(2)]
+    assert room.ingress.refused_retained == 0

@@ -4,9 +4,10 @@ from typing import cast
 
 import pytest
 
-from broker.mqtt import MQTT_3_1_1, Puback, Publish, Pubrec
+from broker.mqtt import MQTT_3_1_1, MQTT_5, Puback, Publish, Pubrec
 from broker.routing import Publication
-from cluster.store import records, retained
+from broker.routing.packing import RetainedRoom
+from cluster.store import keys, records, retained
 from cluster.store.call import Request
 from cluster.store.errors import CallFailed, ItemError, RedisFull
 from tests.routing.nodes import (
@@ -528,7 +529,7 @@ def test_a_retained_message_at_qos_0_is_delivered_at_once_and_stored() -> None:
     assert direct.got() == [(b"hello", 0)]
     (request,) = node.exchange(1)
     record = records.pack_retained(b"hello", 0, b"", 77)
-    assert request == ["retain", retained.bucket_of_topic("t"), "t", record, 77, False, 0]
+    assert request == ["retain", retained.bucket_of_topic("t"), "t", record, 77, False, 0, False]
     node.settle()
     assert direct.got() == []  # not twice
     assert publisher.take() == []
@@ -569,7 +570,7 @@ def test_a_retained_message_with_a_token_is_stored_once() -> None:
     node = Node()
     node.publish(message(qos=2, retain=True, token=b"token"))
     (request,) = node.exchange(0)
-    assert request[5:] == [b"token", TOKEN_TTL_MS]
+    assert request[5:] == [b"token", TOKEN_TTL_MS, False]
     node.settle()
 
 
@@ -595,6 +596,43 @@ def test_a_persistent_subscriber_at_qos_0_hears_them_too() -> None:
     node.publish(message(topic="kept", qos=1, retain=True))
     node.exchange(1)
     assert queued.subscriber.heard == {"kept"}
+
+
+@pytest.mark.parametrize(("version", "code"), [(MQTT_5, 0x97), (MQTT_3_1_1, 0)])
+def test_what_there_is_no_room_to_retain_is_delivered_all_the_same(version: int, code: int) -> None:
+    node = Node(retained_maximum=2)
+    publisher = node.connect("publisher", version=version)
+    direct = node.connect("direct")
+    direct.subscribe("#", 2)
+    publisher.session.inbound.begin(2)
+    for qos in range(3):
+        node.publish(message(b"%d" % qos, topic=f"t/{qos}", qos=qos, retain=True), publisher, qos)
+    requests = node.exchange(*[retained.NOT_RETAINED] * 3)
+    assert [request[7] for request in requests] == [2, 2, 2]
+    node.settle()
+    assert direct.got() == [(b"0", 0), (b"1", 1), (b"2", 2)]
+    assert publisher.take() == [Puback(1, code), Pubrec(2)]  # at QoS 2 an error could bring a second copy
+    assert node.router.statistics.not_retained == 3
+
+
+def test_what_nodes_say_of_themselves_always_finds_room() -> None:
+    node = Node(retained_maximum=1)
+    node.publish(message(topic="$SYS/brokers/a/uptime", retain=True))
+    node.publish(message(topic="$other", retain=True))
+    assert [request[7] for request in node.exchange(1, 1)] == [False, 1]
+
+
+def test_a_bucket_may_hold_what_the_others_leave() -> None:
+    room = RetainedRoom(10)
+    assert room.of(1) == 10  # nobody has looked yet
+    counts = [0] * keys.BUCKETS
+    counts[1:4] = [3, 4, 6]
+    room.look(counts)
+    assert (room.of(0), room.of(1), room.of(3), room.total) == (0, 0, 3, 13)
+    counts[1:4] = [3, 4, 0]
+    room.look(counts)
+    assert (room.of(0), room.of(1), room.of(2)) == (3, 6, 7)
+    assert RetainedRoom(0).of(1) is False
 
 
 # Tokens, acknowledgements, origins

@@ -219,7 +219,12 @@ def test_client_ids_may_hold_colons(caller: Caller) -> None:
 def test_an_expired_retained_message_is_removed(caller: Caller) -> None:
     bucket = keys.bucket_of_topic("a/b")
     caller.ask(retained.retain("a/b", b"record", caller.now_ms() - 1, False, 0))
-    caller.ask(deadlines.due(bucket, 10, LEASE_MS))
+    caller.ask(retained.retain("a/c", b"record", 0, False, 0))
+    due = deadlines.parse_due(caller.ask(deadlines.due(bucket, 10, LEASE_MS)))
+    assert due.retained == 1
+    caller.ask(retained.retain("a/c", None, 0, False, 0))
+    due = deadlines.parse_due(caller.ask(deadlines.due(bucket, 10, LEASE_MS)))
+    assert due.retained == 0
     assert not caller.redis.exists(keys.retained(caller.prefix, bucket))
     assert not caller.redis.exists(keys.due(caller.prefix, bucket))
 

@@ -72,6 +72,21 @@ def test_an_index_entry_without_message_is_removed(caller: Caller) -> None:
     assert caller.redis.zcard(keys.retained_index(caller.prefix, bucket)) == 0
 
 
+def test_a_full_bucket_takes_no_other_topic(caller: Caller) -> None:
+    def retain_within(topic: str, record: bytes | None, maximum: int, token: bytes | bool = False) -> object:
+        return caller.ask(retained.retain(topic, record, 0, token, 60_000, maximum))
+
+    assert retain_within("a/1", b"one", 2) == 1
+    assert retain_within("a/2", b"two", 2) == 1
+    assert retain_within("a/3", b"three", 2, b"token") == retained.NOT_RETAINED
+    assert retain_within("a/3", None, 0) == 1
+    assert retain_within("a/2", b"newer", 1) == 1
+    assert find(caller, "a/#") == {"a/1": b"one", "a/2": b"newer"}
+    assert retain_within("a/1", None, 2) == 1
+    assert retain_within("a/3", b"three", 2, b"token") == 1  # the refusal has not spent it
+    assert find(caller, "a/#") == {"a/2": b"newer", "a/3": b"three"}
+
+
 def test_system_topics_match_no_leading_wildcard(caller: Caller) -> None:  # [MQTT-4.7.2-1]
     for topic in ("$SYS/a", "$x", "a/$b"):
         retain(caller, topic)

@@ -1,7 +1,7 @@
 -- due: what has a deadline and has passed it.
 -- Request: bucket, limit, lease in ms. Answer: whether there is more, wills and delayed messages (member, token,
 -- record, ...),
--- sessions that have ended (client, rows (filter, stamp, ...), ...).
+-- sessions that have ended (client, rows (filter, stamp, ...), ...), retained messages of the bucket.
 -- Atomic, as one node only must find a thing due: its score moves ahead, and if that node dies, another finds
 -- it. Sessions and retained messages are ended right here; a will or a delayed message stays until `done`.
 
@@ -88,5 +88,5 @@ function operations.due(b, limit, lease_ms)
       call("ZADD", key(b, "due"), now + lease_ms, member)
     end
   end
-  return { #members == limit, wills, ended }
+  return { #members == limit, wills, ended, call("HLEN", key(b, "retained")) }
 end
