@@ -8,6 +8,7 @@
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
 #   make bench          Moorline beside mosquitto on this machine
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
+#   make scale          a million retained messages, and what others feel when they are read, docs/scale.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
@@ -45,7 +46,7 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test conformance test-compiled lint coverage bench bench-across subscribe chaos shared reconnect upgrade image \
+.PHONY: run test conformance test-compiled lint coverage bench bench-across scale subscribe chaos shared reconnect upgrade image \
   containers rolling build docs golden lock ci clean
 
 run: build
@@ -99,6 +100,9 @@ shared: build
 
 bench-across: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.across --write docs/across.md $(ARGS)
+
+scale: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.scale --write docs/scale.md $(ARGS)
 
 # Its version and commit stand in its labels.
 image:

@@ -35,6 +35,7 @@ class Wire(asyncio.Protocol):
         self.error = ""  # bytes that are not MQTT
         self.late: list[tuple[float, Packet]] = []  # what came after `drop`, and when
         self.unanswered_since: float | None = None  # a PINGREQ waits for its answer
+        self.longest_silence = 0.0  # seconds from a PINGREQ to its answer
         self._decoder = Decoder(False, _MAXIMUM_PACKET_SIZE, version)
         self._transport: asyncio.Transport | None = None
         self._handler: Handler | None = None
@@ -114,6 +115,7 @@ class Wire(asyncio.Protocol):
             if not self.connack.done():
                 self.connack.set_result(packet)
         elif isinstance(packet, Pingresp):
+            self.longest_silence = max(self.longest_silence, self.silence_seconds())
             self.unanswered_since = None
         elif isinstance(packet, Disconnect):
             self.farewell = packet.reason_code
