@@ -1,5 +1,5 @@
-"""A client that keeps to the rules: what it sends until it is acknowledged, and what it was sent. It complains
-about whatever a client may not be sent."""
+"""A client that keeps to the rules: what it sends until it is acknowledged, and what it was sent. It
+complains about whatever a client may not be sent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,8 +35,8 @@ class Sending:
 
 @dataclass
 class ClientSide:
-    """`send` takes its packets. `is_taken` tells whether what it published was stored or refused: nothing else
-    may be acknowledged. `received` is what its application got: payload and QoS; `owed` are answers."""
+    """`send` takes its packets. `is_taken` tells whether what it published was stored or refused: nothing
+    else may be acknowledged. `received` is what its application got: payload and QoS; `owed` are answers."""
 
     version: int
     send: Callable[[Packet], None]
@@ -107,9 +107,7 @@ class ClientSide:
         if packet.qos == 2:
             self.owed.append(Pubrec(packet_id))
             if packet_id in self.remembered:
-                assert self.remembered[packet_id] == packet.payload, (
-                    "a new message that passes for an old one"
-                )
+                assert self.remembered[packet_id] == packet.payload, "a new message passes for an old one"
                 assert packet.dup
                 return
             self.remembered[packet_id] = packet.payload

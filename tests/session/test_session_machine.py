@@ -114,7 +114,7 @@ class _Connected:
         self.to_client: list[Packet] = []
         self.unsettled = 0  # PUBLISH packets of the client, as it counts them
         self.holding: set[int] = set()  # Packet Identifiers with a place in the window
-        self.in_use = {packet_id: b"" for packet_id in self.session.outbound.released}
+        self.in_use = dict.fromkeys(self.session.outbound.released, b"")
         self.finished: set[bytes] = set()
         self.connection = Connection(ConnectionLimits())
         packets: list[Packet] = []
@@ -143,9 +143,8 @@ class _Connected:
                     assert len(self.holding) <= self.window, "more than the Receive Maximum"
             elif isinstance(packet, Pubrel):
                 assert packet.packet_id in self.in_use or packet.reason_code
-            elif isinstance(packet, Puback | Pubcomp) or packet_refuses(packet):
-                if not (isinstance(packet, Pubcomp) and packet.reason_code):
-                    self.unsettled = max(0, self.unsettled - 1)
+            elif _settles(packet):
+                self.unsettled = max(0, self.unsettled - 1)
 
     def end_of(self, packet_id: int) -> None:
         """The client's last packet of an exchange has come."""
@@ -165,9 +164,8 @@ class _Connected:
         store.queue.complete(self.epoch, pubcomps)
         page_size = queued.wanted_page()
         page = store.queue.page(self.epoch, queued.next_n - 1, page_size) if page_size else None
-        raised = (
-            store.queue.raise_hi(self.epoch, queued.window) if not page and queued.wants_raise() else None
-        )
+        wants_raise = not page_size and queued.wants_raise()
+        raised = store.queue.raise_hi(self.epoch, queued.window) if wants_raise else None
         for packet_id in inbound.routed:
             if packet_id in store.receiving:
                 store.receiving[packet_id] = (store.receiving[packet_id][0], True)
@@ -217,8 +215,11 @@ class _Connected:
             self.session.published(each.packet_id, 2, _UNAVAILABLE, len(each.payload))
 
 
-def packet_refuses(packet: Packet) -> bool:
-    return isinstance(packet, Pubrec) and packet.reason_code >= REFUSED
+def _settles(packet: Packet) -> bool:
+    """Whether the client may send another PUBLISH instead [MQTT 5: 4.9]."""
+    if isinstance(packet, Pubrec):
+        return packet.reason_code >= REFUSED
+    return isinstance(packet, Puback) or (isinstance(packet, Pubcomp) and not packet.reason_code)
 
 
 @dataclass
@@ -402,6 +403,16 @@ class SessionMachine(RuleBasedStateMachine):
             self.group.add(qos)
         if self.connected is not None:
             self._after()
+
+    @precondition(lambda self: self.connected is not None)
+    @rule()
+    def many_messages_later(self) -> None:
+        """A round of all Packet Identifiers later, something old is still under way."""
+        session = self._connected().session
+        if session.direct is not None:
+            session.direct.n += 65_533
+        elif session.outbound.shared is not None:
+            session.outbound.shared.number -= 65_533
 
     # Several steps at once, so that a session gets far within one example; and ends
 
