@@ -50,7 +50,7 @@ def seeds() -> list[bytes]:
 
 def _streams() -> list[bytes]:
     """What clients send from the beginning on."""
-    subscribe = Subscribe(1, (SubscriptionRequest("a", 1, False, False, 0),))
+    subscribe = Subscribe(1, [SubscriptionRequest("a", 1, False, False, 0)])
     rest = encode(subscribe, MQTT_5) + encode(Puback(1), MQTT_5) + wire("E0 00")
     aliases = wire("30 * 'a' 03 23 0001 31") + wire("30 * '' 03 23 0001 32") + wire("30 * '' 03 23 0002 33")
     method = wire("10 * 'MQTT' 05 02 003C 04 15 'm' 'c'")

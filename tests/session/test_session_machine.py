@@ -8,8 +8,6 @@ rest: at QoS 1 at least once, at QoS 2 exactly once, in order, each message of t
 The queue of a persistent session has a machine of its own (`test_queue_machine`); it has no gaps here.
 """
 
-from dataclasses import dataclass, field
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,9 +22,6 @@ from hypothesis.stateful import (
 from broker.mqtt import (
     MQTT_3_1_1,
     MQTT_5,
-    Connect,
-    Connection,
-    ConnectionLimits,
     Packet,
     Puback,
     Pubcomp,
@@ -38,230 +33,33 @@ from broker.mqtt import (
 from broker.session import (
     IN_QUEUE,
     Delivery,
-    QueueState,
     Receipt,
-    Session,
     SharedDelivery,
     TokenSource,
 )
 from tests.session.client_model import REFUSED, ClientSide
-from tests.session.queue_model import QueueModel
-from tests.session.wire import Link, entry, message
+from tests.session.server_model import RECEIVE_MAXIMUM, UNAVAILABLE, Connected, Group, Routed, Store
+from tests.session.wire import entry, message
 
-_RECEIVE_MAXIMUM = 3  # of the server
 _GROUP = "g/t"
 _GROUP_WINDOW = 3
 _SHORT = st.integers(0, 6)
 _BYTES = st.one_of(st.integers(0, 30), st.just(1000))
 _QOS = st.integers(0, 2)
-_UNAVAILABLE = 0x97
-
-
-@dataclass
-class _Routed:
-    """A PUBLISH of the client on its way to the subscriber."""
-
-    packet_id: int
-    qos: int
-    payload: bytes
-    token: bytes = b""
-
-
-@dataclass
-class _Exchange:
-    """What was written and read in one go; the node doesn't know yet."""
-
-    stored: list[_Routed]
-    refused: list[_Routed]
-    released: list[int]
-    pubrecs: list[int]
-    pubcomps: list[int]
-    page_size: int
-    page: tuple[int, int, list[int]] | None
-    raised: tuple[int, bool] | None
-
-
-class _Store:
-    """The queue, and the inbound QoS 2 exchanges: Packet Identifier -> token, whether it was routed."""
-
-    def __init__(self) -> None:
-        self.queue = QueueModel(0, set())
-        self.qos: dict[int, int] = {}
-        self.receiving: dict[int, tuple[bytes, bool]] = {}
-
-    def enqueue(self, qos: int) -> int:
-        n = self.queue.enqueue(qos, 0)
-        self.qos[n] = qos
-        return n
-
-
-class _Connected:
-    """The server's side of one connection, and the network in between."""
-
-    def __init__(self, version: int, window: int, store: _Store | None) -> None:
-        self.version = version
-        self.window = window
-        self.store = store
-        self.epoch = 0
-        self.link = Link(version)
-        queue = self._claim() if store is not None else None
-        self.session: Session = self.link.session(
-            queue, receive_maximum=_RECEIVE_MAXIMUM, limit_bytes=100_000, window=window
-        )
-        self.routing: list[_Routed] = []
-        self.exchange: _Exchange | None = None
-        self.to_server = bytearray()
-        self.to_client: list[Packet] = []
-        self.unsettled = 0  # PUBLISH packets of the client, as it counts them
-        self.holding: set[int] = set()  # Packet Identifiers with a place in the window
-        self.in_use = dict.fromkeys(self.session.outbound.released, b"")
-        self.finished: set[bytes] = set()
-        self.connection = Connection(ConnectionLimits())
-        packets: list[Packet] = []
-        self.connection.receive(encode(Connect("client", version, store is None, 0), version), packets)
-        self.connection.accepted(packets)
-        assert len(packets) == 1
-        if self.session.queued is not None:
-            self.session.queued.resend_pubrels()
-
-    def _claim(self) -> QueueState:
-        assert self.store is not None
-        claim = self.store.queue.claim(self.window)
-        self.epoch = claim.epoch
-        receiving = [(id, token, is_routed) for id, (token, is_routed) in self.store.receiving.items()]
-        return QueueState(1, claim.n, claim.sent, claim.hi, claim.released, receiving, claim.n == 0)
-
-    def flush(self) -> None:
-        """What the server has to say is on its way; each packet must be one that it may send."""
-        for packet in self.link.take():
-            self.to_client.append(packet)
-            if isinstance(packet, Publish):
-                if packet.qos:
-                    assert packet.packet_id not in self.in_use, "an identifier in use was given again"
-                    self.in_use[packet.packet_id] = packet.payload
-                    self.holding.add(packet.packet_id)
-                    assert len(self.holding) <= self.window, "more than the Receive Maximum"
-            elif isinstance(packet, Pubrel):
-                assert packet.packet_id in self.in_use or packet.reason_code
-            elif _settles(packet):
-                self.unsettled = max(0, self.unsettled - 1)
-
-    def end_of(self, packet_id: int) -> None:
-        """The client's last packet of an exchange has come."""
-        self.finished.add(self.in_use.pop(packet_id))
-        self.holding.discard(packet_id)
-
-    def write(self, is_full: bool = False) -> None:
-        """Carries out what the session wants, in the order of `SessionWrites`; the answer is on its way. A
-        store that is full takes no messages: a client of MQTT 5 is told so, others wait."""
-        queued, store, inbound = self.session.queued, self.store, self.session.inbound
-        self.link.take_changed()
-        if queued is None or store is None:
-            return
-        pubrecs, pubcomps = queued.take_releasing(), queued.take_completed()
-        store.queue.ack(queued.take_acknowledged())
-        store.queue.release(self.epoch, pubrecs)
-        store.queue.complete(self.epoch, pubcomps)
-        page_size = queued.wanted_page()
-        page = store.queue.page(self.epoch, queued.next_n - 1, page_size) if page_size else None
-        wants_raise = not page_size and queued.wants_raise()
-        raised = store.queue.raise_hi(self.epoch, queued.window) if wants_raise else None
-        for packet_id in inbound.routed:
-            if packet_id in store.receiving:
-                store.receiving[packet_id] = (store.receiving[packet_id][0], True)
-        released = inbound.releasing[:]
-        for packet_id in released:
-            store.receiving.pop(packet_id, None)
-        inbound.routed.clear()
-        inbound.releasing.clear()
-        inbound.spent.clear()
-        stored = [] if is_full else self._store_received(store)
-        refused = self._take_received() if is_full and self.version == MQTT_5 else []
-        self.exchange = _Exchange(stored, refused, released, pubrecs, pubcomps, page_size, page, raised)
-
-    def _take_received(self) -> list[_Routed]:
-        inbound = self.session.inbound
-        pairs = zip(inbound.storing, inbound.storing_messages, strict=True)
-        found = [_Routed(packet_id, 2, waiting.payload, waiting.token) for packet_id, waiting in pairs]
-        inbound.storing.clear()
-        inbound.storing_messages.clear()
-        return found
-
-    def _store_received(self, store: _Store) -> list[_Routed]:
-        """The token that was stored first counts."""
-        found = self._take_received()
-        for each in found:
-            each.token, _ = store.receiving.setdefault(each.packet_id, (each.token, False))
-        return found
-
-    def answer(self) -> None:
-        """The node learns what has been done."""
-        exchange, queued = self.exchange, self.session.queued
-        self.exchange = None
-        if exchange is None or queued is None or self.store is None:
-            return
-        queued.stored_pubrecs(exchange.pubrecs)
-        queued.stored_pubcomps(exchange.pubcomps)
-        if exchange.page is not None:
-            hi, last, numbers = exchange.page
-            entries = [entry(n, self.store.qos[n]) for n in numbers]
-            queued.take_page(hi, last, entries, exchange.page_size)
-        if exchange.raised is not None:
-            queued.raised(*exchange.raised)
-        for packet_id in exchange.released:
-            self.session.released(packet_id)
-        self.routing += exchange.stored
-        for each in exchange.refused:
-            self.session.published(each.packet_id, 2, _UNAVAILABLE, len(each.payload))
-
-
-def _settles(packet: Packet) -> bool:
-    """Whether the client may send another PUBLISH instead [MQTT 5: 4.9]."""
-    if isinstance(packet, Pubrec):
-        return packet.reason_code >= REFUSED
-    return isinstance(packet, Puback) or (isinstance(packet, Pubcomp) and not packet.reason_code)
-
-
-@dataclass
-class _Group:
-    """A shared subscription with one member. `dead`: given at QoS 2 to a session that has ended."""
-
-    waiting: list[tuple[str, int]] = field(default_factory=list)
-    pending: dict[str, int] = field(default_factory=dict)
-    in_queue: int = 0
-    count: dict[str, int] = field(default_factory=dict)
-    dead: set[str] = field(default_factory=set)
-
-    def add(self, qos: int) -> None:
-        id = f"s{len(self.count)}"
-        self.count[id] = qos
-        self.waiting.append((id, qos))
-
-    def member_left(self, has_ended: bool) -> None:
-        back = []
-        for id, qos in self.pending.items():
-            assert qos, "QoS 0 is settled at once"
-            if qos == 2 and has_ended:
-                self.dead.add(id)
-            else:
-                back.append((id, qos))
-        self.pending.clear()
-        self.in_queue = 0
-        self.waiting = back + self.waiting
 
 
 class SessionMachine(RuleBasedStateMachine):
     """The rules say what may happen next; checks are in the steps where something leaves or arrives."""
 
     is_persistent = False
-    connected: _Connected | None = None
+    connected: Connected | None = None
 
     @initialize(version=st.sampled_from([MQTT_3_1_1, MQTT_5]))
     def start(self, version: int) -> None:
         self.version = version
-        self.store = _Store() if self.is_persistent else None
+        self.store = Store() if self.is_persistent else None
         self.client = ClientSide(version, self._send, lambda payload: payload in self.taken)
-        self.group = _Group()
+        self.group = Group()
         self.tokens = TokenSource(b"12345678")
         self.published: list[tuple[bytes, int]] = []  # by the client
         self.lost: set[bytes] = set()  # of those, what a client with a new session does not care for
@@ -277,7 +75,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.connected is None)
     @rule(window=st.integers(1, 4))
     def connect(self, window: int) -> None:
-        self.connected = _Connected(self.version, window, self.store)
+        self.connected = Connected(self.version, window, self.store)
         if self.store is None:
             self.lost.update(sending.publish.payload for sending in self.client.open.values())
         self.client.connect(self.store is not None)
@@ -287,7 +85,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(qos=_QOS, count=st.integers(1, 4))
     def client_publishes(self, qos: int, count: int) -> None:
         for _ in range(count):
-            if qos and len(self.client.open) >= _RECEIVE_MAXIMUM:
+            if qos and len(self.client.open) >= RECEIVE_MAXIMUM:
                 break
             payload = b"c%d" % len(self.published)
             self.published.append((payload, qos))
@@ -321,7 +119,7 @@ class SessionMachine(RuleBasedStateMachine):
         """The only rule that the client breaks: its connection ends there [MQTT-3.3.4-8]."""
         connected = self._connected()
         self.server_reads(100_000)
-        if self.connected is not connected or connected.unsettled < _RECEIVE_MAXIMUM:
+        if self.connected is not connected or connected.unsettled < RECEIVE_MAXIMUM:
             return
         assert not connected.session.intake.open(1)
         self._end(True)
@@ -353,7 +151,7 @@ class SessionMachine(RuleBasedStateMachine):
             each = connected.routing.pop(0)
             reason_code = 0
             if is_refused and not each.token and self.version == MQTT_5:
-                reason_code = _UNAVAILABLE
+                reason_code = UNAVAILABLE
                 self._refuse(each)
             else:
                 self._deliver(each)
@@ -368,8 +166,7 @@ class SessionMachine(RuleBasedStateMachine):
         """With the store; one at a time."""
         connected = self._connected()
         if connected.exchange is None:
-            connected.write(is_full)
-            for each in connected.exchange.refused if connected.exchange is not None else ():
+            for each in connected.write(is_full):
                 self._refuse(each)
         if is_answered:
             connected.answer()
@@ -465,7 +262,7 @@ class SessionMachine(RuleBasedStateMachine):
         self._check_published()
         self._check_sent()
 
-    def _check_rest(self, connected: _Connected) -> None:
+    def _check_rest(self, connected: Connected) -> None:
         session = connected.session
         assert session.outbound.quota == connected.window
         assert not session.outbound.inflight
@@ -508,14 +305,14 @@ class SessionMachine(RuleBasedStateMachine):
 
     # Steps
 
-    def _connected(self) -> _Connected:
+    def _connected(self) -> Connected:
         assert self.connected is not None
         return self.connected
 
     def _send(self, packet: Packet) -> None:
         self._connected().to_server.extend(encode(packet, self.version))
 
-    def _receive(self, connected: _Connected, packet: Packet) -> None:
+    def _receive(self, connected: Connected, packet: Packet) -> None:
         """As `broker.routing.Ingress` does it."""
         session = connected.session
         if isinstance(packet, Publish):
@@ -535,9 +332,9 @@ class SessionMachine(RuleBasedStateMachine):
             connected.end_of(packet.packet_id)
         self._after()
 
-    def _receive_publish(self, connected: _Connected, packet: Publish) -> None:
+    def _receive_publish(self, connected: Connected, packet: Publish) -> None:
         session, inbound = connected.session, connected.session.inbound
-        each = _Routed(packet.packet_id, packet.qos, packet.payload)
+        each = Routed(packet.packet_id, packet.qos, packet.payload)
         if packet.qos == 0:
             self._deliver(each)
             return
@@ -558,11 +355,11 @@ class SessionMachine(RuleBasedStateMachine):
             stored.token = self.tokens.next()
             inbound.store(packet.packet_id, stored)
 
-    def _refuse(self, each: _Routed) -> None:
+    def _refuse(self, each: Routed) -> None:
         self.refused.add(each.payload)
         self.taken.add(each.payload)
 
-    def _deliver(self, each: _Routed) -> None:
+    def _deliver(self, each: Routed) -> None:
         self.taken.add(each.payload)
         if not each.token or each.token not in self.delivered_tokens:
             self.delivered_tokens.add(each.token)
@@ -579,7 +376,7 @@ class SessionMachine(RuleBasedStateMachine):
             self._settle(connected)
         connected.flush()
 
-    def _give(self, connected: _Connected, id: str, qos: int) -> None:
+    def _give(self, connected: Connected, id: str, qos: int) -> None:
         queued = connected.session.queued
         if qos == 2 and queued is not None and self.store is not None:
             n = self.store.enqueue(2)
@@ -592,7 +389,7 @@ class SessionMachine(RuleBasedStateMachine):
         delivery = Delivery(message(id.encode(), qos=qos), qos, False)
         connected.session.outbound.deliver_shared(SharedDelivery(_GROUP, id, delivery))
 
-    def _settle(self, connected: _Connected) -> None:
+    def _settle(self, connected: Connected) -> None:
         """A message is settled once, when and as soon as the client has ended its exchange."""
         group = self.group
         work = connected.session.outbound.shared
@@ -612,7 +409,7 @@ class SessionMachine(RuleBasedStateMachine):
         if not is_kill:
             connected.write()
             if self.store is not None:
-                self.store.queue.detach(connected.epoch, connected.session.outbound.last_sent)
+                self.store.queue.detach(connected.epoch, connected.last_sent())
         self.group.member_left(self.store is None)
         self.connected = None
 
