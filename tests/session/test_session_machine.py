@@ -100,6 +100,13 @@ class SessionMachine(RuleBasedStateMachine):
         if sending.publish.qos == 2:
             self._send(sending.packet())
 
+    @precondition(lambda self: self.connected is not None and self.client.open)
+    @rule()
+    def client_hurries(self) -> None:
+        payload = self.client.hurry()
+        if payload is not None:
+            self.lost.add(payload)
+
     @precondition(lambda self: self.connected is not None)
     @rule(count=_SHORT)
     def client_reads(self, count: int) -> None:
@@ -267,6 +274,8 @@ class SessionMachine(RuleBasedStateMachine):
         assert session.outbound.quota == connected.window
         assert not session.outbound.inflight
         assert not session.outbound.released
+        shared = session.outbound.shared
+        assert shared is None or not (shared.waiting or shared.places)
         assert session.intake.unanswered == session.intake.bytes == 0
         assert not self.client.open
         assert not self.client.remembered
