@@ -137,8 +137,8 @@ class Inbound:
     def release(self, packet_id: int) -> Release:
         """PUBREL has come [MQTT-4.3.3-11]."""
         state = self._states.get(packet_id, -1)
-        # Before PUBREC it is too early, and comes again when that has left. Taken now, the identifier would be
-        # deleted before it is stored, and the next message under it pass for this one.
+        # Before PUBREC it is too early, and comes again when that has left. Taken now, the identifier could
+        # be deleted before it is stored, and the next message under it pass for this one.
         if state in (_RECEIVED, _RELEASING):
             return Release.PENDING
         if state < 0 and packet_id not in self._tokens:
