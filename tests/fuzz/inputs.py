@@ -43,6 +43,8 @@ def seeds() -> list[bytes]:
     for vector in ACCEPTED + REFUSED:
         mode = (0, 0, 0, 1, 2, 3)[vector.version] | (0 if vector.from_client else 0b100)
         found.append(b"D" + bytes([mode]) + _CUTS + vector.data)
+        ping = b"\xc0\0" if vector.from_client else b"\xd0\0"
+        found.append(found[-1] + 4 * ping)
     found += [b"C\0" + _CUTS + stream for stream in _streams()]
     found += [b"R\0" + _CUTS + record for record in _records()]
     return [each for each in found if len(each) <= LONGEST]
@@ -57,6 +59,7 @@ def _streams() -> list[bytes]:
     proof = wire("F0 * 18 04 15 'm'")
     found = [vector.data for vector in ACCEPTED_CONNECTS]
     found += [vector.data + rest for vector in ACCEPTED_CONNECTS]
+    found.append(found[-1] + rest)
     found += [ACCEPTED_CONNECTS[0].data + aliases, method + proof + rest, method + rest]
     return found
 
