@@ -21,6 +21,8 @@ from tests.mqtt.vectors import ACCEPTED, ACCEPTED_CONNECTS, REFUSED, wire
 SAVED: Final = Path(__file__).with_name("corpus") / "saved.hex"
 LONGEST: Final = 512
 _CUTS: Final = bytes((6, 0))
+_WHOLE: Final = bytes((255, 255))
+_TEXT: Final = 4 * b"\x40\x02AA"  # PUBACK packets that pass for text, if a packet before them has no end
 _ROOT: Final = Path(__file__).parents[2]
 _SOURCES: Final = (str(_ROOT / "broker"), str(_ROOT / "cluster"))
 
@@ -43,9 +45,8 @@ def seeds() -> list[bytes]:
     for vector in ACCEPTED + REFUSED:
         mode = (0, 0, 0, 1, 2, 3)[vector.version] | (0 if vector.from_client else 0b100)
         found.append(b"D" + bytes([mode]) + _CUTS + vector.data)
-        ping = b"\xc0\0" if vector.from_client else b"\xd0\0"
-        found.append(found[-1] + 4 * ping)
-    found += [b"C\0" + _CUTS + stream for stream in _streams()]
+        found.append(found[-1] + _TEXT)
+    found += [b"C\0" + cuts + stream for stream in _streams() for cuts in (_CUTS, _WHOLE)]
     found += [b"R\0" + _CUTS + record for record in _records()]
     return [each for each in found if len(each) <= LONGEST]
 
