@@ -60,8 +60,12 @@ def _streams() -> list[bytes]:
     proof = wire("F0 * 18 04 15 'm'")
     found = [vector.data for vector in ACCEPTED_CONNECTS]
     found += [vector.data + rest for vector in ACCEPTED_CONNECTS]
-    found.append(found[-1] + rest)
-    found += [ACCEPTED_CONNECTS[0].data + aliases, method + proof + rest, method + rest]
+    found += [
+        ACCEPTED_CONNECTS[0].data + rest + rest,
+        ACCEPTED_CONNECTS[0].data + aliases,
+        method + proof + rest,
+        method + rest,
+    ]
     return found
 
 
