@@ -12,6 +12,7 @@
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
+#   make fuzz           coverage-guided fuzzing for ten minutes (make fuzz ARGS="--seconds 3600")
 #   make upgrade        ten rolls to this release and back under traffic, three nodes (make upgrade ARGS="--rounds 50")
 #   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
 #   make image          the container image               (make image BUILDER="podman build" IMAGE=moorline:1)
@@ -46,8 +47,8 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test conformance test-compiled lint coverage bench bench-across scale subscribe chaos shared reconnect upgrade image \
-  containers rolling build docs golden lock ci clean
+.PHONY: run test conformance test-compiled lint coverage bench bench-across scale subscribe chaos shared reconnect upgrade \
+  fuzz image containers rolling build docs golden lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -66,7 +67,7 @@ test-compiled: build
 	@cp -r tests $(BUILD)/tests
 	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m tests.compiled
 	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir . \
-	  -p no:cacheprovider -n auto tests/mqtt tests/session tests/routing $(ARGS)
+	  -p no:cacheprovider -n auto tests/mqtt tests/session tests/routing tests/fuzz/test_corpus.py $(ARGS)
 
 lint: .venv/stamp
 	$(BIN)/ruff check .
@@ -91,6 +92,10 @@ reconnect: build
 # Both releases run from sources.
 upgrade: .venv/stamp
 	MOORLINE_PURE=1 $(BIN)/python -m tests.upgrade.roll $(ARGS)
+
+# What it finds goes on from run to run in build/fuzz; `make fuzz ARGS=--save` takes it into tests/fuzz/corpus.
+fuzz: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m tests.fuzz $(ARGS)
 
 subscribe: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.subscribe $(ARGS)

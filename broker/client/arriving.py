@@ -13,7 +13,7 @@ from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record,
 
 logger = get_logger(__name__)
 
-_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, MqttError)  # what a damaged record leads to
+DAMAGE = (TypeError, ValueError, LookupError, AttributeError, MqttError)  # what a damaged record leads to
 
 
 def on_records(hub: Hub, records: Sequence[Record]) -> None:
@@ -22,7 +22,7 @@ def on_records(hub: Hub, records: Sequence[Record]) -> None:
     for record in records:
         try:
             _handle(hub, record)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             logger.error("a damaged record in the inbox: %s: %s", type(error).__name__, error)
     hub.after_input()
 
@@ -39,7 +39,7 @@ def on_messages(hub: Hub, packed: bytes) -> None:
             hub.router.deliver_channel(record.runs)
         else:  # nothing that a node of this release says there
             hub.counters.unknown_records.add("channel")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         logger.error("a damaged record on the channel: %s: %s", type(error).__name__, error)
     hub.after_input()
 

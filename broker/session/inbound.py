@@ -34,7 +34,7 @@ class Release(IntEnum):
     STORE = 0  # delete the identifier in the store, then PUBCOMP
     COMPLETE = 1  # PUBCOMP at once
     UNKNOWN = 2  # PUBCOMP with 0x92
-    PENDING = 3  # PUBREL sent twice; the answer is under way
+    PENDING = 3  # PUBREL sent twice, the answer is under way; or before PUBREC, and it will be sent again
 
 
 class TokenSource:
@@ -115,7 +115,7 @@ class Inbound:
             self.stored.mark_changed()
 
     def settle(self, packet_id: int) -> bool:
-        """The message has been routed. False if the client has already released it: PUBREC is not owed any
+        """The message has been routed. False if its exchange has ended already: PUBREC is not owed any
         more."""
         if self._states.get(packet_id, -1) != _RECEIVED:
             return False
@@ -137,7 +137,9 @@ class Inbound:
     def release(self, packet_id: int) -> Release:
         """PUBREL has come [MQTT-4.3.3-11]."""
         state = self._states.get(packet_id, -1)
-        if state == _RELEASING:
+        # Before PUBREC it is too early, and comes again when that has left. Taken now, the identifier could
+        # be deleted before it is stored, and the next message under it pass for this one.
+        if state in (_RECEIVED, _RELEASING):
             return Release.PENDING
         if state < 0 and packet_id not in self._tokens:
             return Release.UNKNOWN

@@ -9,6 +9,8 @@ from typing import Final, TypeAlias, cast
 
 import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 
+from cluster.store.reply import as_int
+
 _VERSION: Final = 1
 _DIRECT: Final = 1
 _HANDOVER: Final = 2
@@ -107,8 +109,8 @@ def pack_command(name: str, argument: bytes = b"{}") -> bytes:
 
 
 def unpack(record: bytes) -> Record | None:
-    """None for a kind or a version that this release doesn't know. Raises ValueError, TypeError, LookupError
-    for a record that is damaged."""
+    """None for a kind or a version that this release doesn't know. Raises ValueError, TypeError, LookupError,
+    AttributeError for a record that is damaged."""
     fields = _unpack(record, raw=True)
     if fields[0] != _VERSION:
         return None
@@ -123,7 +125,7 @@ def unpack(record: bytes) -> Record | None:
         messages = [(before.decode(), id.decode(), entry) for before, id, entry in fields[4]]
         return SharedGiven(fields[2].decode(), fields[3].decode(), messages)
     if kind == _KICK:
-        return Kick(fields[2].decode(), int(fields[3]))
+        return Kick(fields[2].decode(), as_int(fields[3]))
     if kind == _COMMAND:
         return Command(fields[2].decode(), fields[3])
     return None

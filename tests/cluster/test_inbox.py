@@ -120,7 +120,8 @@ async def test_every_kind_of_record_arrives(server: RunningServer, caller: Calle
 async def test_what_nobody_can_read_is_skipped(server: RunningServer, caller: Caller) -> None:
     async with reading(server, caller) as reader:
         newer, unknown = (msgpack.packb(fields) for fields in ([2, 1, []], [1, 99, "x"]))
-        send(caller, b"\xc1", b"", newer, unknown, msgpack.packb([1, 3]), kick(1))
+        endless = msgpack.packb([1, 3, "c", float("inf")])
+        send(caller, b"\xc1", b"", newer, unknown, msgpack.packb([1, 3]), endless, kick(1))
         assert await reader.until(1) == [Kick("c", 1)]
 
 

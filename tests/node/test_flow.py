@@ -40,6 +40,24 @@ def _publish_many(client: WireClient, topic: str, count: int, qos: int) -> None:
             completed += 1
 
 
+@LIVES
+def test_a_pubrel_before_pubrec_loses_nothing(client: Clients, name: str, expiry: int) -> None:
+    """The client breaks the rules; its next message under the same identifier is another one all the same."""
+    subscriber = client("subscriber", properties=HOUR)
+    subscriber.subscribe(name, qos=1)
+    publisher = client("publisher", properties=Properties(session_expiry_interval=expiry))
+    publisher.send(Publish(name, b"first", 2, False, False, 1), Pubrel(1))
+    while not isinstance(packet := publisher.next(), Pubcomp):
+        assert isinstance(packet, Pubrec)
+        publisher.send(Pubrel(1))
+    publisher.send(Publish(name, b"second", 2, False, False, 1))
+    assert isinstance(publisher.next(), Pubrec)
+    for payload in (b"first", b"second"):
+        received = subscriber.expect(Publish)
+        assert received.payload == payload
+        subscriber.send(Puback(received.packet_id))
+
+
 # Windows
 
 

@@ -89,10 +89,19 @@ def test_refused_the_identifier_is_free_again() -> None:  # [MQTT-4.3.3-9]
     inbound.refuse(6)  # never seen: nothing to free
 
 
-def test_released_before_it_was_routed_owes_no_pubrec() -> None:
+def test_a_pubrel_before_pubrec_waits_to_be_sent_again() -> None:
+    """Deleted in the same exchange in which it is stored, the identifier would stay, with its token."""
     inbound, _ = _queued()
     inbound.begin(5)
+    inbound.store(5, message())
+    assert inbound.release(5) is Release.PENDING
+    assert inbound.releasing == []
+    assert inbound.settle(5)
     assert inbound.release(5) is Release.STORE
+
+
+def test_what_is_not_open_owes_no_pubrec() -> None:
+    inbound, _ = _queued()
     assert not inbound.settle(5)
     assert inbound.routed == []
 

@@ -121,15 +121,25 @@ def test_a_refusal_says_why_to_who_wants_to_hear_it(qos: int, kind: type[Puback 
     assert answer(0x87) == kind(9, 0x87), "nothing to add"
 
 
-def test_no_pubrec_for_what_the_client_has_released_already() -> None:
+def test_a_pubrel_before_pubrec_gets_pubrec_only() -> None:
+    """The client has to send it again then [MQTT-4.3.3-4]."""
     link = Link()
     session = link.session(NEW)
     session.intake.open(100)
     session.inbound.begin(9)
     session.pubrel(9)
+    assert link.take() == []
+    session.published(9, 2, 0, 100)
+    assert link.take() == [Pubrec(9)]
+    assert session.intake.bytes == 0
+
+
+def test_no_pubrec_for_an_exchange_that_has_ended() -> None:
+    link = Link()
+    session = link.session(NEW)
+    session.intake.open(100)
     session.published(9, 2, 0, 100)
     assert link.take() == []
-    assert session.intake.bytes == 0
 
 
 @pytest.mark.parametrize(("version", "expected"), [(MQTT_3_1_1, Pubcomp(4)), (MQTT_5, Pubcomp(4, 0x92))])
