@@ -87,6 +87,15 @@ def test_the_payload_of_a_will() -> None:
     assert caught.value.reason_code is ReasonCode.PAYLOAD_FORMAT_INVALID
 
 
+def test_a_will_that_is_too_large_to_be_retained() -> None:
+    capabilities = Capabilities(retained_payload_bytes_maximum=3)
+    capabilities.check_will(Will("t", b"1234", 0, False))
+    capabilities.check_will(Will("t", b"123", 0, True))
+    with pytest.raises(ProtocolError) as caught:
+        capabilities.check_will(Will("t", b"1234", 0, True))
+    assert caught.value.reason_code == ReasonCode.QUOTA_EXCEEDED
+
+
 @pytest.mark.parametrize(
     ("payload", "properties", "expected"),
     [
