@@ -161,7 +161,7 @@ COMPILE_LOCK := build/lock/bin/uv pip compile --quiet --universal --generate-has
   --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock'
 
 # Only kubernetes.aio needs them, which the image leaves out. (async-timeout is of redis, too.)
-UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl
+UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist propcache yarl
 
 # A tool of its own environment: nothing else needs it.
 lock:

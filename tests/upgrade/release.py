@@ -113,15 +113,13 @@ def _make(commit: str, place: Path) -> None:
 def uses_our_packages(tree: Path) -> bool:
     """Whether all that its nodes import was pinned to the versions that are installed here."""
     pins = pins_of(tree)
-    needed = _with_requirements(dependencies_of(tree))
+    needed = with_requirements(dependencies_of(tree))
     return all(version is not None and pins.get(name) == version for name, version in needed.items())
 
 
-def pins_of(tree: Path) -> dict[str, str]:
+def pins_of(tree: Path, lock: str = "requirements.lock") -> dict[str, str]:
     """Package and version."""
-    return {
-        _normal(name): version for name, version in _PIN.findall((tree / "requirements.lock").read_text())
-    }
+    return {_normal(name): version for name, version in _PIN.findall((tree / lock).read_text())}
 
 
 def dependencies_of(tree: Path) -> list[str]:
@@ -130,7 +128,7 @@ def dependencies_of(tree: Path) -> list[str]:
     return list(project["dependencies"])
 
 
-def _with_requirements(requirements: Iterable[str]) -> dict[str, str | None]:
+def with_requirements(requirements: Iterable[str]) -> dict[str, str | None]:
     """All that is needed, with what that needs, and the version that is installed here. Markers are not
     looked at: what isn't for this platform isn't installed. None for a package that should be but is not."""
     found: dict[str, str | None] = {}
