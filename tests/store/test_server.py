@@ -132,7 +132,7 @@ async def test_a_newer_release_replaces_an_older_library(loaded: str, tmp_path: 
 
 async def test_a_newer_library_that_does_not_serve_us_is_left_alone(tmp_path: Path) -> None:
     newer = of_revision(7)
-    two_releases_ago = replace(LIBRARY, functions=frozenset({"moorline_write_1_5"}))
+    two_releases_ago = replace(LIBRARY, functions=frozenset({"moorline_write_of_another_time"}))
     with running_server("valkey", tmp_path) as running:
         async with connected(running.url) as connection:
             await ensure(connection, newer)
