@@ -95,7 +95,16 @@ class Group:
         await asyncio.gather(
             *[sender.send_all({1: each, 2: each // _QOS_2_SHARE}) for sender in self.senders]
         )
-        self.sent.update({1: each * len(self.senders), 2: each // _QOS_2_SHARE * len(self.senders)})
+        self.sent += Counter({1: each * len(self.senders), 2: each // _QOS_2_SHARE * len(self.senders)})
+
+    async def warm_up(self) -> None:
+        """Until each member of the group at QoS 1 has joined, which is a moment after its SUBACK."""
+        names = [member.name for member in self.members if "qos1" in member.name]
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while not all(self.tally.by_member[name] for name in names):
+                await self.send(3 * len(names))
+                await self.until_received(SETTLE_SECONDS)
+        self.tally.by_member.clear()
 
     def missing(self) -> int:
         """Messages that no member has got."""
@@ -166,6 +175,7 @@ async def run(cluster: Cluster, count: int, seed: object, pause: float) -> tuple
         for member in members:
             qos = 2 if member.name.startswith("qos2") else 1
             await member.subscribe(f"$share/team/{_TOPICS[qos]}", qos)
+        await group.warm_up()
         await group.send(int(count * CALM_SHARE))
         await group.until_received(SETTLE_SECONDS)
         violations = uneven(group)
