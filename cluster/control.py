@@ -169,7 +169,8 @@ class Control:
     async def take_turn(self, chore: str, holder: str, seconds: int) -> bool:
         """Takes or renews a turn for so long, 0 gives it back; whether it is the holder's. Raises
         StoreError."""
-        return as_int(await self._ask(membership.turn(chore, holder, seconds * 1000))) == 1
+        (answer,) = await self._ask(membership.turn(chore, holder, seconds * 1000))
+        return as_int(answer) == 1
 
     async def _give(self, node: NodeState, order: Order) -> None:
         command = commands.pack(order)
