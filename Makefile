@@ -35,8 +35,8 @@ SHELL := bash
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
-# Tests at a time: more than there are cores make those slow that measure time, and some fail.
-TESTERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
+# Of the test suite: half of the time a test waits, for silence, a tick or a deadline.
+TESTERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
