@@ -7,7 +7,7 @@ from broker.client.sharing import on_shared
 from broker.mqtt import MqttError
 from broker.observability.logs import get_logger
 from broker.routing import arrival, take_handover
-from broker.routing.index import DIRECT_INTEREST
+from broker.routing.subscription import DIRECT_INTEREST
 from cluster.store import inbox_records
 from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record, Runs, SharedGiven
 

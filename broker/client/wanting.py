@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from broker.client.client import Client, Hub
 from broker.observability.logs import get_logger
-from broker.routing.index import AT_MOST_ONCE_INTEREST, DIRECT_INTEREST, PERSISTENT_INTEREST
+from broker.routing.subscription import AT_MOST_ONCE_INTEREST, DIRECT_INTEREST, PERSISTENT_INTEREST
 from cluster.store import subscriptions
 from cluster.store.lane import Reply
 

@@ -3,12 +3,13 @@
 from broker.routing.commit import Committer
 from broker.routing.commit import Surroundings as CommitSurroundings
 from broker.routing.fields import arrival
-from broker.routing.index import Subscriber, Subscription, SubscriptionIndex
+from broker.routing.index import SubscriptionIndex
 from broker.routing.ingress import Ingress
 from broker.routing.interest import Interest
 from broker.routing.publication import Publication
 from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index, load_unversioned
+from broker.routing.subscription import Subscriber, Subscription
 from broker.routing.transit import Transit, take_handover
 from broker.routing.writes import SessionWrites
 

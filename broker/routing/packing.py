@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from broker.routing.index import Share, Subscriber, Subscription
 from broker.routing.publication import Publication
+from broker.routing.subscription import Share, Subscriber, Subscription
 from broker.routing.transit import NodeMessages
 from broker.session import Delivery, Message, Session
 from cluster.store import queues, receive, records, retained, shares

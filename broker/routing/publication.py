@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from broker.routing.index import Subscription
+from broker.routing.subscription import Subscription
 from broker.session import Message, Session
 
 

@@ -21,16 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from broker.routing.channel import messages_of
-from broker.routing.index import (
-    AT_MOST_ONCE_INTEREST,
-    DIRECT_INTEREST,
-    PERSISTENT_INTEREST,
-    Share,
-    Subscriber,
-    Subscription,
-    SubscriptionIndex,
-    without_no_local,
-)
+from broker.routing.index import SubscriptionIndex
 from broker.routing.packing import (
     ENTRIES_PER_CALL,
     NO_ROOM,
@@ -43,6 +34,15 @@ from broker.routing.packing import (
     buckets_of,
 )
 from broker.routing.publication import Publication
+from broker.routing.subscription import (
+    AT_MOST_ONCE_INTEREST,
+    DIRECT_INTEREST,
+    PERSISTENT_INTEREST,
+    Share,
+    Subscriber,
+    Subscription,
+    without_no_local,
+)
 from broker.routing.transit import NodeMessages, Transit
 from broker.session import Clock, Delivery, Message, Session
 from cluster.store import retained, shares

@@ -4,12 +4,8 @@ the channel, for what isn't in the log."""
 import logging
 from collections.abc import Collection, Sequence
 
-from broker.routing.index import (
-    AT_MOST_ONCE_INTEREST,
-    DIRECT_INTEREST,
-    PERSISTENT_INTEREST,
-    SubscriptionIndex,
-)
+from broker.routing.index import SubscriptionIndex
+from broker.routing.subscription import AT_MOST_ONCE_INTEREST, DIRECT_INTEREST, PERSISTENT_INTEREST
 from cluster.store import keys, records
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change

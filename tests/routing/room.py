@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from broker.mqtt import MQTT_5, Capabilities, Packet
-from broker.routing.index import Subscriber, SubscriptionIndex
+from broker.routing.index import SubscriptionIndex
 from broker.routing.ingress import Ingress
 from broker.routing.publication import Publication
 from broker.routing.router import Router
+from broker.routing.subscription import Subscriber
 from broker.routing.writes import SessionWrites
 from broker.session import (
     Clock,

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.mqtt import is_valid_topic_filter, matches
-from broker.routing.index import Subscriber, Subscription, SubscriptionIndex, merge, without_no_local
+from broker.routing.index import SubscriptionIndex
+from broker.routing.subscription import Subscriber, Subscription, merge, without_no_local
 
 LEVELS = st.sampled_from(["a", "b", "", "$SYS", "ab"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
