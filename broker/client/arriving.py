@@ -36,7 +36,7 @@ def on_messages(hub: Hub, packed: bytes) -> None:
     try:
         record = inbox_records.unpack(packed)
         if isinstance(record, Runs):
-            hub.router.deliver_channel(record.runs)
+            hub.router.nearby.deliver_channel(record.runs)
         else:  # nothing that a node of this release says there
             hub.counters.unknown_records.add("channel")
     except DAMAGE as error:
@@ -78,7 +78,7 @@ def _handle(hub: Hub, record: Record) -> None:
     if isinstance(record, Direct):
         for fields in record.messages:
             arrived = arrival(fields)
-            hub.router.deliver_here(arrived.message, True, arrived.for_everyone)
+            hub.router.nearby.deliver_here(arrived.message, True, arrived.for_everyone)
     elif isinstance(record, Handover):
         take_handover(hub.index, record.bodies, record.sessions)
     elif isinstance(record, SharedGiven):

@@ -38,6 +38,7 @@ class Ingress:
         "_checks_payload_format",
         "_clock",
         "_maximum_qos",
+        "_nearby",
         "_router",
         "_tokens",
         "received",
@@ -55,6 +56,7 @@ class Ingress:
         self._maximum_qos = capabilities.maximum_qos
         self._checks_payload_format = capabilities.checks_payload_format
         self._router = router
+        self._nearby = router.nearby
         self._clock = clock
         self._tokens = tokens
         self.received: list[int] = [0, 0, 0]  # PUBLISH packets by QoS
@@ -110,7 +112,7 @@ class Ingress:
                 session.intake.hold(size_bytes)
                 self._router.publish(Publication(message, session, 0, size_bytes))
             else:
-                self._router.publish_at_most_once(message, session)
+                self._nearby.publish_at_most_once(message, session)
             return
         if qos == 2:
             self._publish_exactly_once(session, packet.packet_id, message, refusal)

@@ -49,10 +49,8 @@ class RouterStatistics:
     __slots__ = (
         "appended",
         "batches",
-        "delivered_direct",
         "dropped_new",
         "dropped_oldest",
-        "failed_items",
         "not_retained",
         "refused",
     )
@@ -60,7 +58,6 @@ class RouterStatistics:
     def __init__(self) -> None:
         self.batches = 0
         self.appended = 0
-        self.delivered_direct = 0
         self.dropped_new = 0
         self.dropped_oldest = 0
         self.refused = 0

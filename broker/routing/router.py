@@ -1,8 +1,7 @@
 """The way of a batch of Application Messages: match, deliver here, store, check, acknowledge.
 
-Theory of operation. At QoS 0 a message is matched and delivered at once (`publish_at_most_once`). Everything
-else, and each message that changes a retained one, becomes a Publication, and all Publications of one moment
-are one batch:
+Theory of operation. At QoS 0 a message is matched and delivered at once (`Nearby`). Everything else, and each
+message that changes a retained one, becomes a Publication, and all Publications of one moment are one batch:
 
 1. `next_calls` matches the batch, delivers to the direct sessions of this node and answers with the calls
 that put the rest into the queues of the persistent sessions, and into the inboxes of nodes with direct ones.
@@ -20,8 +19,8 @@ again by the caller.
 from collections.abc import Sequence
 from typing import Final
 
-from broker.routing.channel import messages_of
 from broker.routing.index import SubscriptionIndex
+from broker.routing.nearby import Nearby
 from broker.routing.packing import (
     ENTRIES_PER_CALL,
     NO_ROOM,
@@ -44,14 +43,13 @@ from broker.routing.subscription import (
     without_no_local,
 )
 from broker.routing.transit import NodeMessages, Transit
-from broker.session import Clock, Delivery, Message, Session
+from broker.session import Clock, Delivery, Session
 from cluster.store import retained, shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
 from cluster.store.shares import Given, Policy
 
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
-_TOKENS_REMEMBERED: Final = 1 << 18
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 _QUOTA_EXCEEDED: Final = 0x97
 
@@ -68,7 +66,6 @@ class Router:
     __slots__ = (
         "_batch",
         "_current",
-        "_delivered",
         "_generation",
         "_groups",
         "_incarnation",
@@ -87,6 +84,7 @@ class Router:
         "incoming",
         "index",
         "lost",
+        "nearby",
         "retained_room",
         "spent",
         "stale_rows",
@@ -112,6 +110,7 @@ class Router:
         self.spent: list[tuple[int, bytes]] = []
         self.statistics = RouterStatistics()
         self.transit = Transit()
+        self.nearby = Nearby(index, self.transit)
         self.lost: list[Session] = []  # of which a fence has found that others have claimed them
         self.given: list[tuple[str, Given]] = []  # by shared subscriptions: name, and a message for a member
         self.full_inbox = ""  # the node whose inbox had no room for this batch
@@ -121,7 +120,6 @@ class Router:
         self._batch = 0
         self._generation = 0
         self._current: list[Publication] = []
-        self._delivered: dict[bytes, set[str]] = {}  # token -> subscribers that had it, oldest token first
         self._groups: list[Group] = []
         self._retains: list[Publication] = []
         self._sends: list[NodeMessages] = []
@@ -133,62 +131,24 @@ class Router:
 
     # What comes in
 
-    def publish_at_most_once(self, message: Message, publisher: Session | None) -> None:
-        """Delivers a message at QoS 0 to whoever is connected here, and to the nodes that want it. Never
-        waits for the store. Without a publisher it is the node's own."""
-        client_id = publisher.client_id if publisher is not None else ""
-        for target in self.index.match(message.topic):
-            subscriber = target.subscriber
-            if subscriber.session is not None:
-                self._hand_to(subscriber, target, message, 0, client_id)
-            elif subscriber.node:
-                self.transit.publish(subscriber.node, message)
-            elif subscriber.share is not None:
-                self._share_at_most_once(subscriber.share, message)
-
     def publish(self, publication: Publication) -> None:
         """Takes a message for the next batch. It will be acknowledged when it is stored everywhere."""
         message = publication.message
         session = publication.session
         if message.qos == 0 and session is not None:  # retained: live subscribers don't wait for the store
-            publication.targets = self.index.match(message.topic)
-            publication.is_delivered = True
-            self.publish_at_most_once(message, session)
+            self._deliver_at_once(publication, session)
         self.incoming.append(publication)
 
     def announce(self, publication: Publication) -> None:
         """A retained message of this node's own at QoS 0: who is connected gets it now, who subscribes later
         from the store."""
-        publication.targets = self.index.match(publication.message.topic)
-        publication.is_delivered = True
-        self.publish_at_most_once(publication.message, None)
+        self._deliver_at_once(publication, None)
         self.incoming.append(publication)
 
-    def deliver_here(self, message: Message, to_direct: bool, at_most_once: bool) -> None:
-        """A message from another node: to direct subscribers at QoS 1 and 2, or to those that get it at QoS
-        0, or to both. Queues are the business of the node that it came from."""
-        for target in self.index.match(message.topic):
-            subscriber = target.subscriber
-            if subscriber.session is None:
-                continue
-            qos = min(target.qos, message.qos)
-            if not (at_most_once if qos == 0 else to_direct and subscriber.is_direct):
-                continue
-            if message.token and self._had(message.token, subscriber.key):
-                continue
-            self._hand_to(subscriber, target, message, qos, message.publisher)
-
-    def deliver_channel(self, runs: Sequence[object]) -> None:
-        """What has come on this node's channel, for subscribers that get it at QoS 0. Raises what a damaged
-        record leads to."""
-        messages, shared = messages_of(runs)
-        for message in messages:
-            self.deliver_here(message, False, True)
-        for name, message in shared:
-            share = self.index.shares.get(name)
-            member = share.next(True) if share is not None else None
-            if member is not None:
-                self._hand_to(member.subscriber, member, message, 0, message.publisher)
+    def _deliver_at_once(self, publication: Publication, publisher: Session | None) -> None:
+        publication.targets = self.index.match(publication.message.topic)
+        publication.is_delivered = True
+        self.nearby.publish_at_most_once(publication.message, publisher)
 
     def strike_lost(self) -> None:
         """What lost clients have published and is not under way yet is left out: their new node gets it
@@ -393,15 +353,15 @@ class Router:
                 continue
             publication.is_matched = True
             if subscriber.session is not None and not (
-                may_repeat and self._had(message.token, subscriber.key)
+                may_repeat and self.nearby.had(message.token, subscriber.key)
             ):
-                self._hand_to(subscriber, target, message, qos, client_id)
+                self.nearby.hand_to(subscriber, target, message, qos, client_id)
 
     def _share(self, publication: Publication, share: Share) -> None:
         """One copy, for whichever member the group gives it to."""
         if publication.message.qos == 0:
             publication.is_matched = True
-            self._share_at_most_once(share, publication.message)
+            self.nearby.share_at_most_once(share, publication.message)
             return
         if not share.keepers:
             self._unkept.append((publication, share))
@@ -420,15 +380,6 @@ class Router:
             if not publication.is_lost():
                 self._share(publication, self.index.shares.get(share.name, share))
 
-    def _share_at_most_once(self, share: Share, message: Message) -> None:
-        member = share.next(False)
-        if member is None:
-            return
-        if member.subscriber.node:
-            self.transit.publish_shared(member.subscriber.node, share.name, message)
-        else:
-            self._hand_to(member.subscriber, member, message, 0, message.publisher)
-
     def _take_share_reply(self, group: ShareGroup, reply: object) -> None:
         try:
             if isinstance(reply, ItemError):
@@ -437,10 +388,9 @@ class Router:
         except (ItemError, TypeError, ValueError, LookupError) as error:
             self.damaged.append((group.share.name, f"{type(error).__name__}: {error}"))
             return
-        refused = sum(1 for status in statuses if status == _DROPPED_NEW)
-        self.statistics.dropped_new += refused
+        self.statistics.dropped_new += statuses.count(_DROPPED_NEW)
         self.statistics.dropped_oldest += dropped
-        self.statistics.appended += len(group.publications) - sum(1 for status in statuses if status)
+        self.statistics.appended += statuses.count(_APPENDED) if statuses else len(group.publications)
         self.given += [(group.share.name, each) for each in given]
 
     def _route_to_node(self, publication: Publication, subscriber: Subscriber) -> None:
@@ -464,45 +414,6 @@ class Router:
             self._sends.append(send)
         send.add(publication)
 
-    def _hand_to(
-        self, subscriber: Subscriber, target: Subscription, message: Message, qos: int, client_id: str
-    ) -> None:
-        """Gives a message to a session that is connected here, past any queue."""
-        if target.no_local and subscriber.client_id == client_id:
-            own = without_no_local(target)
-            if own is None:
-                return
-            target = own
-            qos = min(target.qos, message.qos)
-        receiver = subscriber.session
-        if receiver is None:
-            return
-        self.statistics.delivered_direct += 1
-        retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
-        if message.retain and subscriber.heard is not None:
-            subscriber.heard.add(message.topic)
-        if qos == 0:
-            receiver.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
-        elif receiver.direct is not None:
-            receiver.direct.deliver(message, qos, retain, target.subscription_identifiers)
-
-    def _had(self, token: bytes, key: str) -> bool:
-        """Whether a subscriber connected here has had the message of this token; from now on it has.
-
-        What the store remembers for queues, the router remembers for what it delivers in memory: a publisher
-        that reconnects, or a will that is found twice, must not bring it again.
-        """
-        keys_of_token = self._delivered.get(token)
-        if keys_of_token is None:
-            if len(self._delivered) >= _TOKENS_REMEMBERED:
-                del self._delivered[next(iter(self._delivered))]
-            self._delivered[token] = {key}
-            return False
-        if key in keys_of_token:
-            return True
-        keys_of_token.add(key)
-        return False
-
     def _enqueue(self, publication: Publication, target: Subscription, qos: int, client_id: str) -> None:
         subscriber = target.subscriber
         message = publication.message
@@ -513,7 +424,7 @@ class Router:
             target = own
             qos = min(target.qos, message.qos)
             if qos == 0:
-                self._hand_to(subscriber, target, message, 0, client_id)
+                self.nearby.hand_to(subscriber, target, message, 0, client_id)
                 return
         retain = message.retain and target.retain_as_published
         groups = self._groups

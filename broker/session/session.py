@@ -225,29 +225,39 @@ class Session(StoredSession):
         self.outbound: Outbound
         if queue is None:
             self.inbound = Inbound(None)
-            self.direct = DirectOutbound(
-                self,
-                drops,
-                outbox,
-                clock,
-                version,
-                limits.window,
-                limits.maximum_packet_size,
-                limits.backlog,
-                limits.drop_oldest,
-                limits.topic_aliases,
-            )
-            self.outbound = self.direct
+            self.outbound = self.direct = self._direct_half(drops, clock, limits)
             return
         self.inbound = Inbound(self)
         for packet_id, token, is_routed in queue.receiving:
             self.inbound.restore(packet_id, token, is_routed)
-        self.queued = QueuedOutbound(
+        self.outbound = self.queued = self._queued_half(drops, clock, limits, queue)
+
+    def __repr__(self) -> str:
+        return f"Session({self.client_id!r}, epoch={self.epoch}, {self.outbound!r})"
+
+    def _direct_half(self, drops: Drops, clock: Clock, limits: SendingLimits) -> DirectOutbound:
+        return DirectOutbound(
             self,
             drops,
-            outbox,
+            self.outbox,
             clock,
-            version,
+            self.version,
+            limits.window,
+            limits.maximum_packet_size,
+            limits.backlog,
+            limits.drop_oldest,
+            limits.topic_aliases,
+        )
+
+    def _queued_half(
+        self, drops: Drops, clock: Clock, limits: SendingLimits, queue: QueueState
+    ) -> QueuedOutbound:
+        return QueuedOutbound(
+            self,
+            drops,
+            self.outbox,
+            clock,
+            self.version,
             limits.window,
             limits.maximum_packet_size,
             queue.gen,
@@ -258,10 +268,6 @@ class Session(StoredSession):
             not queue.is_new,
             limits.topic_aliases,
         )
-        self.outbound = self.queued
-
-    def __repr__(self) -> str:
-        return f"Session({self.client_id!r}, epoch={self.epoch}, {self.outbound!r})"
 
     def published(self, packet_id: int, qos: int, reason_code: int, size_bytes: int) -> None:
         """A PUBLISH of this client is stored or delivered wherever it had to be: acknowledges it.

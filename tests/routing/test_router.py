@@ -44,10 +44,10 @@ def test_at_most_once_is_delivered_at_once_at_each_subscribers_qos_0() -> None:
     for peer in (direct, queued):
         peer.subscribe("t", 2)
     node.away("away", "t")
-    node.router.publish_at_most_once(message(b"hello", qos=0), direct.session)
+    node.router.nearby.publish_at_most_once(message(b"hello", qos=0), direct.session)
     assert direct.got() == [(b"hello", 0)]
     assert queued.got() == [(b"hello", 0)]
-    assert node.router.statistics.delivered_direct == 2
+    assert node.router.nearby.delivered == 2
     assert not node.router.has_work()
 
 
@@ -57,11 +57,11 @@ def test_at_most_once_heeds_no_local() -> None:
     other = node.connect("other")
     for peer in (own, other):
         peer.subscribe("t", no_local=True)
-    node.router.publish_at_most_once(message(b"hello", qos=0), own.session)
+    node.router.nearby.publish_at_most_once(message(b"hello", qos=0), own.session)
     assert own.got() == []  # [MQTT-3.8.3-3]
     assert other.got() == [(b"hello", 0)]
     own.subscribe("+", identifier=9)
-    node.router.publish_at_most_once(message(b"again", qos=0), own.session)
+    node.router.nearby.publish_at_most_once(message(b"again", qos=0), own.session)
     (packet,) = own.take()
     assert isinstance(packet, Publish)
     assert packet.properties is not None
@@ -717,9 +717,9 @@ def test_a_direct_subscriber_that_has_gone_is_passed_over() -> None:
     node.publish(message())
     node.exchange()
     publisher = node.connect("publisher")
-    node.router.publish_at_most_once(message(qos=0), publisher.session)
+    node.router.nearby.publish_at_most_once(message(qos=0), publisher.session)
     assert gone.got() == []
-    assert node.router.statistics.delivered_direct == 0
+    assert node.router.nearby.delivered == 0
 
 
 class Origin:

@@ -109,7 +109,9 @@ def test_at_qos_0_members_take_turns() -> None:
     node.away("c", FILTER)  # is never there for it
     publisher = node.connect("publisher")
     for number in range(4):
-        node.router.publish_at_most_once(message(str(number).encode(), topic="t/1", qos=0), publisher.session)
+        node.router.nearby.publish_at_most_once(
+            message(str(number).encode(), topic="t/1", qos=0), publisher.session
+        )
     assert [len(peer.got()) for peer in peers] == [2, 2]
 
 
@@ -124,20 +126,22 @@ def test_at_qos_0_another_node_is_one_of_them() -> None:
     far.connect("c").subscribe("t/#", 0)  # has nothing to do with the group
     publisher = node.connect("publisher")
     for number in range(4):
-        node.router.publish_at_most_once(message(str(number).encode(), topic="t/1", qos=0), publisher.session)
+        node.router.nearby.publish_at_most_once(
+            message(str(number).encode(), topic="t/1", qos=0), publisher.session
+        )
     ((name, packed),) = node.router.transit.take_messages()
     record = inbox_records.unpack(packed)
     assert name == THERE
     assert isinstance(record, Runs)
     assert messages_of(record.runs)[0] == []
-    far.router.deliver_channel(record.runs)
+    far.router.nearby.deliver_channel(record.runs)
     assert len(here.got()) == len(there.got()) == 2
 
 
 def test_at_qos_0_nobody_is_there() -> None:
     node = Node()
     node.away("a", FILTER)
-    node.router.publish_at_most_once(message(topic="t/1", qos=0), node.connect("publisher").session)
+    node.router.nearby.publish_at_most_once(message(topic="t/1", qos=0), node.connect("publisher").session)
     node.publish(message(topic="t/1", qos=0))  # a will
     assert node.exchange() == []
     assert not node.router.transit.has_messages()

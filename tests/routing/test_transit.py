@@ -60,7 +60,7 @@ def payloads(record: Direct) -> list[bytes]:
 def test_qos_0_takes_the_channel_whatever_is_wanted(kind: str) -> None:
     node = wanting(f"{kind}:t")
     publisher = node.connect("publisher")
-    node.router.publish_at_most_once(message(b"hello", qos=0), publisher.session)
+    node.router.nearby.publish_at_most_once(message(b"hello", qos=0), publisher.session)
     assert node.router.transit.has_messages()
     assert on_channel(node) == [(b"hello", 0)]
     assert not node.router.transit.has_messages()
@@ -71,7 +71,7 @@ def test_a_node_that_wants_a_message_thrice_gets_it_once() -> None:
     node = wanting("0:t", "1:+", "p:#")
     publisher = node.connect("publisher")
     for payload in (b"one", b"two"):
-        node.router.publish_at_most_once(message(payload, qos=0), publisher.session)
+        node.router.nearby.publish_at_most_once(message(payload, qos=0), publisher.session)
     assert on_channel(node) == [(b"one", 0), (b"two", 0)]
 
 
@@ -270,13 +270,13 @@ def arrive(
         for fields in record.messages:
             arrived = arrival(fields)
             assert arrived.for_everyone == everyone
-            node.router.deliver_here(arrived.message, True, everyone)
+            node.router.nearby.deliver_here(arrived.message, True, everyone)
     else:
         far.router.transit.publish(THERE, sent)
         ((_, packed),) = far.router.transit.take_messages()
         unpacked = inbox_records.unpack(packed)
         assert isinstance(unpacked, Runs)
-        node.router.deliver_channel(unpacked.runs)
+        node.router.nearby.deliver_channel(unpacked.runs)
 
 
 def all_kinds() -> tuple[Node, dict[str, Peer]]:
