@@ -19,10 +19,10 @@ again by the caller.
 from collections.abc import Sequence
 from typing import Final
 
+from broker.routing.collecting import Collecting
 from broker.routing.index import SubscriptionIndex
 from broker.routing.nearby import Nearby
 from broker.routing.packing import (
-    ENTRIES_PER_CALL,
     NO_ROOM,
     Group,
     Packing,
@@ -64,18 +64,12 @@ class Router:
     the new one is dropped. `incarnation` is this node as the store knows it."""
 
     __slots__ = (
-        "_batch",
+        "_collecting",
         "_current",
         "_generation",
-        "_groups",
         "_incarnation",
         "_packing",
-        "_retains",
-        "_sends",
-        "_sends_of",
         "_sent",
-        "_shares",
-        "_shares_of",
         "_unkept",
         "clock",
         "damaged",
@@ -117,15 +111,9 @@ class Router:
         self._incarnation = incarnation.encode()
         self.retained_room = RetainedRoom(retained_maximum)
         self._packing = Packing(queue_limit, drop_oldest, policy, self.retained_room)
-        self._batch = 0
+        self._collecting = Collecting()
         self._generation = 0
         self._current: list[Publication] = []
-        self._groups: list[Group] = []
-        self._retains: list[Publication] = []
-        self._sends: list[NodeMessages] = []
-        self._sends_of: dict[str, NodeMessages] = {}  # of these, the one that a node's next message joins
-        self._shares: list[ShareGroup] = []
-        self._shares_of: dict[str, ShareGroup] = {}  # of these, the one that a group's next message joins
         self._unkept: list[tuple[Publication, Share]] = []  # of this batch, for groups that nobody keeps yet
         self._sent: list[Part] = []
 
@@ -168,13 +156,7 @@ class Router:
                 return []
             self._begin()
         self.full_inbox = ""
-        self._sent = [*self._groups, *self._shares, *self._retains, *self._sends]
-        self._groups = []
-        self._shares = []
-        self._shares_of = {}
-        self._retains = []
-        self._sends = []
-        self._sends_of = {}
+        self._sent = self._collecting.take()
         return self._packing.calls(self._sent)
 
     def pack_again(self) -> list[Call]:
@@ -198,21 +180,11 @@ class Router:
                 part = self._sent[position]
                 position += 1
                 if is_held or isinstance(answer, Exception):
-                    self._hold(part)  # tried again, before anything newer
+                    self._collecting.hold(part)
                 elif not self._take_reply(part, answer[i]):
-                    self._hold(part)
+                    self._collecting.hold(part)
                     has_room = False
         return has_room
-
-    def _hold(self, part: Part) -> None:
-        if isinstance(part, Group):
-            self._groups.append(part)
-        elif isinstance(part, ShareGroup):
-            self._shares.append(part)
-        elif isinstance(part, Publication):
-            self._retains.append(part)
-        else:
-            self._sends.append(part)
 
     def _take_reply(self, part: Part, reply: object) -> bool:
         """False if there was no room, and nothing was done."""
@@ -271,7 +243,7 @@ class Router:
 
     def is_settled(self) -> bool:
         """Whether all of the batch is stored and delivered, so that it may be acknowledged."""
-        return not (self._groups or self._shares or self._retains or self._sends)
+        return self._collecting.is_empty()
 
     def settle(self) -> None:
         """Acknowledges the batch, message by message, in the order of arrival [MQTT-4.6.0-2],
@@ -317,7 +289,7 @@ class Router:
     def _begin(self) -> None:
         self._current = self.incoming[:_PUBLICATIONS_PER_BATCH]
         self.incoming = self.incoming[_PUBLICATIONS_PER_BATCH:]
-        self._batch += 1
+        self._collecting.begin()
         self.statistics.batches += 1
         self._generation = self.index.generation
         for publication in self._current:
@@ -325,7 +297,7 @@ class Router:
             if publication.refusal:
                 continue
             if message.retain:
-                self._retains.append(publication)
+                self._collecting.retain(publication)
             if publication.is_delivered:
                 self._generation = -1  # matched before this batch began: match again at its end
                 continue
@@ -367,11 +339,7 @@ class Router:
             self._unkept.append((publication, share))
             return
         publication.is_matched = True
-        group = self._shares_of.get(share.name)
-        if group is None or len(group.publications) >= ENTRIES_PER_CALL:
-            group = self._shares_of[share.name] = ShareGroup(share)
-            self._shares.append(group)
-        group.publications.append(publication)
+        self._collecting.share(publication, share)
 
     def _share_again(self) -> None:
         """The interest of another node may make a group known before the row of its first member does."""
@@ -407,12 +375,7 @@ class Router:
 
     def _send_to(self, node: str, publication: Publication) -> None:
         publication.is_matched = True
-        send = self._sends_of.get(node)
-        if send is None or send.is_full():
-            send = NodeMessages(node)
-            self._sends_of[node] = send
-            self._sends.append(send)
-        send.add(publication)
+        self._collecting.send(publication, node)
 
     def _enqueue(self, publication: Publication, target: Subscription, qos: int, client_id: str) -> None:
         subscriber = target.subscriber
@@ -427,23 +390,8 @@ class Router:
                 self.nearby.hand_to(subscriber, target, message, 0, client_id)
                 return
         retain = message.retain and target.retain_as_published
-        groups = self._groups
-        if subscriber.batch != self._batch or subscriber.group >= len(groups):
-            group = self._new_group(subscriber)
-        else:
-            group = groups[subscriber.group]
-            if group.subscriber is not subscriber or len(group.deliveries) >= ENTRIES_PER_CALL:
-                group = self._new_group(subscriber)
-        group.publications.append(publication)
-        group.deliveries.append(Delivery(message, qos, retain, target.subscription_identifiers))
-        group.targets.append(target)
-
-    def _new_group(self, subscriber: Subscriber) -> Group:
-        group = Group(subscriber)
-        subscriber.batch = self._batch
-        subscriber.group = len(self._groups)
-        self._groups.append(group)
-        return group
+        delivery = Delivery(message, qos, retain, target.subscription_identifiers)
+        self._collecting.enqueue(publication, target, delivery)
 
     def _take_group_reply_safely(self, group: Group, reply: object) -> None:
         """A session whose keys in Redis are damaged goes without; the others of the batch don't."""
