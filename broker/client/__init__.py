@@ -1,11 +1,12 @@
 """One connected client, and the flows of its packets."""
 
 from broker.client.arriving import on_interest, on_kicked, on_messages, on_records, on_rung
-from broker.client.client import Client, ClientSettings, Hub
+from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
+from broker.client.hub import ClientSettings, Hub
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from broker.client.client import Hub
+from broker.client.hub import Hub
 from broker.client.sharing import on_shared
 from broker.mqtt import MqttError
 from broker.observability.logs import get_logger

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from broker.client.client import Client, Hub
+from broker.client.client import Client
 from broker.client.excluding import free_exclusive
+from broker.client.hub import Hub
 from broker.client.sharing import end_memberships, leave_groups
 from broker.client.wanting import want_nothing
 from broker.client.wills import route_wills

@@ -6,7 +6,8 @@ not free is found out by the next client that wants it: the session of whoever h
 
 from collections.abc import Callable, Iterable, Sequence
 
-from broker.client.client import Client, Hub
+from broker.client.client import Client
+from broker.client.hub import Hub
 from broker.mqtt import is_exclusive, without_exclusive
 from broker.observability.logs import get_logger
 from broker.session import Session

@@ -15,7 +15,8 @@ from functools import partial
 
 import anyio
 
-from broker.client.client import Client, Hub
+from broker.client.client import Client
+from broker.client.hub import Hub
 from broker.client.members import Membership
 from broker.client.wanting import join
 from broker.mqtt import SHARE_PREFIX, is_shared

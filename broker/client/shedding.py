@@ -12,7 +12,8 @@ from itertools import islice
 
 import anyio
 
-from broker.client.client import Client, Hub
+from broker.client.client import Client
+from broker.client.hub import Hub
 from broker.mqtt import ReasonCode
 from broker.observability.logs import get_logger
 from cluster.commands import Shed

@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 
 from broker import __version__
-from broker.client.client import Hub
+from broker.client.hub import Hub
 from broker.client.publishing import SYS_PREFIX
 from broker.observability.logs import get_logger
 from broker.routing import Publication

@@ -5,7 +5,8 @@ is told when the first client of the node wants a field, and again, lazily, when
 
 from collections.abc import Callable, Iterable, Sequence
 
-from broker.client.client import Client, Hub
+from broker.client.client import Client
+from broker.client.hub import Hub
 from broker.observability.logs import get_logger
 from broker.routing.subscription import AT_MOST_ONCE_INTEREST, DIRECT_INTEREST, PERSISTENT_INTEREST
 from cluster.store import subscriptions

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from broker.client.client import Hub
+from broker.client.hub import Hub
 from broker.observability.logs import get_logger
 from broker.routing import Publication
 from broker.session import WillMessage

@@ -1,0 +1,152 @@
+"""What all connections of a node share."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from broker.auth import EnhancedAuthenticator
+from broker.client.deadlines import DeadlineWheel
+from broker.client.fights import Fights
+from broker.client.members import Members
+from broker.client.rewriting import Rewriting
+from broker.mqtt import (
+    Capabilities,
+    ConnectionLimits,
+    Packet,
+)
+from broker.observability.metrics import Counters
+from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
+from broker.session import Clock, Drops, Intake, Outbox, StoredSession, flush_all
+from broker.settings import TopicSettings
+from cluster.pulse import Pulse
+from cluster.store.inbox_records import Command
+from cluster.store.shares import Policy
+
+if TYPE_CHECKING:  # they need each other
+    from broker.client.client import Client
+
+_PAGES_AT_A_TIME: Final = 2
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """What holds for every connection of a node; see `broker.settings` for units and reasons."""
+
+    connection: ConnectionLimits
+    keep_alive_maximum_seconds: int
+    session_expiry_maximum_seconds: int
+    inflight_limit: int
+    direct_inflight_limit: int
+    direct_queue_limit: int
+    drop_oldest: bool
+    outbound_buffer_bytes: int
+    inbound_unacknowledged_bytes: int
+    subscriptions_maximum: int
+    topic_levels_maximum: int
+    sent_topic_aliases_maximum: int
+    qos2_retry_limit_seconds: int
+    token_grace_seconds: int
+    connections_maximum: int
+    queue_limit: int
+    shared_inflight_limit: int
+    sharing: Policy
+    topics: TopicSettings
+    capabilities: Capabilities
+    response_information: str | None
+
+
+@dataclass(slots=True)
+class Hub:
+    """What all connections of a node share. Built by `broker.node`, which fills the tables of flows.
+
+    While the node is in doubt (`pulse`), what comes in is held: the sessions it is for may be another node's.
+    """
+
+    settings: ClientSettings
+    incarnation: str
+    clock: Clock
+    index: SubscriptionIndex
+    router: Router
+    ingress: Ingress
+    committer: Committer
+    counters: Counters
+    drops: Drops
+    wheel: DeadlineWheel
+    changed: list[StoredSession]
+    ready: list[Outbox]
+    resumable: list[Intake]
+    handlers: "Mapping[type[Packet], Callable[[Client, Packet], None]]"
+    on_lost: "Callable[[Client, str], None]"
+    spawn: Callable[[Coroutine[object, object, None]], None]
+    interest: Interest
+    pulse: Pulse
+    fights: Fights
+    is_redis_away: Callable[[], bool]
+    transmit: Callable[[], None]
+    on_command: Callable[[Command], None]
+    authenticators: Mapping[str, EnhancedAuthenticator] = field(default_factory=dict)
+    redis_offset_ms: int = 0
+    clients: "dict[str, Client]" = field(default_factory=dict)
+    connections: "set[Client]" = field(default_factory=set)
+    direct_sessions: int = 0
+    rewriting: Rewriting | None = None
+    is_stopping: bool = False
+    flush_scheduled: bool = False
+    members: Members = field(default_factory=Members)
+    held: "list[Callable[[], None]]" = field(default_factory=list)
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
+    pages: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PAGES_AT_A_TIME))
+
+    def tick(self) -> float:
+        """Brings the clock of the core up to date, and notices a gap; monotonic seconds."""
+        self.pulse.look()
+        now = time.monotonic()
+        self.clock.now_ms = int(now * 1000) + self.redis_offset_ms
+        return now
+
+    def dropped(self) -> dict[str, int]:
+        """Messages that did not reach a session, by reason."""
+        dropped = dict(self.drops.counts)
+        # What the store dropped, to make room in a queue or for want of it.
+        statistics = self.router.statistics
+        in_queues = statistics.dropped_oldest + statistics.dropped_new
+        dropped["queue_full"] = dropped.get("queue_full", 0) + in_queues
+        return dropped
+
+    def set_redis_time(self, offset_ms: int) -> None:
+        """From the monotonic clock of this node to the time of Redis."""
+        self.redis_offset_ms = offset_ms
+
+    def after_input(self) -> None:
+        """To be called when something was fed into the core: sees to it that what came out is written and
+        stored."""
+        if not self.flush_scheduled and (self.ready or self.router.transit.has_messages()):
+            self.flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        if self.changed or self.router.incoming:
+            self.committer.wake()
+
+    async def until_empty(self) -> None:
+        """Waits until no connection is open."""
+        while self.connections:
+            self.empty.clear()
+            await self.empty.wait()
+
+    def hold(self, action: Callable[[], None]) -> None:
+        """Something has come in while the node is in doubt."""
+        self.held.append(action)
+
+    def go_on(self) -> None:
+        """The doubt is settled: does what was held, in order."""
+        held, self.held = self.held, []
+        for action in held:
+            action()
+        self.after_input()
+
+    def _flush(self) -> None:
+        self.flush_scheduled = False
+        if not self.pulse.look():  # what was decided before a gap waits until it is settled
+            flush_all(self.ready)
+            self.transmit()
