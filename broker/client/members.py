@@ -1,6 +1,6 @@
 """Which clients of this node are members of which shared subscriptions."""
 
-from broker.session import Session
+from broker.session import Delivery, Session
 from cluster.store import shares
 from cluster.store.records import Options
 from cluster.store.shares import Given
@@ -19,7 +19,7 @@ class Membership:
         self.member = member_of(session)
         self.last = ""
         self.early: list[Given] = []
-        self.refused: list[tuple[str, bytes]] = []
+        self.refused: list[tuple[str, Delivery]] = []
 
 
 class Members:

@@ -23,10 +23,10 @@ from broker.mqtt import SHARE_PREFIX, is_shared
 from broker.observability.logs import get_logger
 from broker.routing.asking import ReplyHandler
 from broker.routing.writes import entry_delivery
-from broker.session import SharedDelivery
+from broker.session import Delivery, SharedDelivery
 from cluster.store import inbox_records, inboxes, keys, queues, receive, records, shares
 from cluster.store.errors import RedisFull
-from cluster.store.lane import Reply
+from cluster.store.lane import Reply, Request
 from cluster.store.records import Options
 from cluster.store.reply import as_int, as_list
 from cluster.store.shares import NOTHING_GIVEN, Given
@@ -143,7 +143,7 @@ def _left(hub: Hub, name: str, member: str, then: ReplyHandler, reply: Reply) ->
         return
     owed, given = shares.parse_leave(reply)
     for id, entry in owed:
-        _queue(hub, name, member, id, entry, None)
+        _queue_owed(hub, name, member, id, entry)
     on_given(hub, [(name, each) for each in given])
     then(reply)
 
@@ -185,54 +185,79 @@ def _arrive(hub: Hub, name: str, given: Given) -> None:
         _look(hub, name)
 
 
-def _deliver(hub: Hub, membership: Membership, id: str, entry: bytes) -> None:
-    """Raises nothing: a message that can't be read is of a newer release, and stays."""
+def _read(name: str, entry: bytes) -> Delivery | None:
+    """None for a message that can't be read, as it is of a newer release: it stays."""
     try:
-        delivery = entry_delivery(0, 0, entry)
+        return entry_delivery(0, 0, entry)
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        logger.error("a message of a group can't be read: %s", error, extra={"group": membership.name})
+        logger.error("a message of a group can't be read: %s", error, extra={"group": name})
+        return None
+
+
+def _deliver(hub: Hub, membership: Membership, id: str, entry: bytes) -> None:
+    delivery = _read(membership.name, entry)
+    if delivery is None:
         return
     options = membership.options
     delivery.qos = min(delivery.qos, options.qos)
-    if delivery.qos == 2 and membership.session.queued is not None:
-        _queue(hub, membership.name, membership.member, id, entry, membership)
-        return
     delivery.retain = delivery.retain and options.retain_as_published
-    delivery.subscription_identifiers = _identifiers(options.subscription_identifier)
-    membership.session.outbound.deliver_shared(SharedDelivery(membership.name, id, delivery))
+    if options.subscription_identifier:
+        delivery.subscription_identifiers = (options.subscription_identifier,)
+    if delivery.qos == 2 and membership.session.queued is not None:
+        _queue(hub, membership.name, membership.member, id, delivery, membership)
+    else:
+        membership.session.outbound.deliver_shared(SharedDelivery(membership.name, id, delivery))
 
 
-def _queue(hub: Hub, name: str, member: str, id: str, entry: bytes, here: Membership | None) -> None:
+def _queue_owed(hub: Hub, name: str, member: str, id: str, entry: bytes) -> None:
+    """A message that belongs to a session which is not connected as this member."""
+    delivery = _read(name, entry)
+    if delivery is None:
+        return
+    subscriber = hub.index.subscribers.get(shares.client_of(member))
+    held = subscriber.filters.get(SHARE_PREFIX + name) if subscriber is not None else None
+    if held is not None:  # else it will be refused
+        delivery.qos = min(delivery.qos, max(held.qos, 1))
+        delivery.retain = delivery.retain and held.retain_as_published
+        delivery.subscription_identifiers = held.subscription_identifiers
+    _queue(hub, name, member, id, delivery, None)
+
+
+def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: Membership | None) -> None:
     """Puts a message into the queue of its member's session, then takes it from the group; `here`: the
     session is connected to this node."""
     client_id = shares.client_of(member)
     bucket = keys.bucket_of(client_id)
-    packed = _for_queue(hub, client_id, SHARE_PREFIX + name, entry)
+    message = delivery.message
+    head = records.pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
+    body = records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
     token = f"share:{name}:{id}".encode()
     ttl_ms = hub.settings.qos2_retry_limit_seconds * 1000
-    entries = [SHARE_PREFIX + name, packed, _WHOLE, token, ttl_ms]
+    entries = [SHARE_PREFIX + name, head + body, _WHOLE, token, ttl_ms]
 
     def queued(reply: Reply) -> None:
         if isinstance(reply, RedisFull) and here is not None:
-            here.refused.append(
-                (id, entry)
-            )  # tried again with the next look; what is owed is named again by that
+            here.refused.append((id, delivery))  # tried again with the next look; that names what is owed
             return
         if isinstance(reply, Exception):
             _log_failure(name, reply)
             return
         gen, n_before, _, statuses, _ = as_list(reply)
         status = as_int(as_list(statuses)[0]) if statuses else _APPENDED
-        if status == _REFUSED:  # it has unsubscribed, or ended
-            hub.drops.add(bucket, client_id, records.unpack_entry(entry).topic, "shared_session_ended")
         receiver = here.session.queued if here is not None else None
-        if receiver is not None and status == _APPENDED:
-            n = as_int(n_before) + 1
-            receiver.queued_shared(name, n)
-            receiver.take(entry_delivery(as_int(gen), n, packed))
-        elif receiver is not None:  # by a call whose answer got lost, perhaps
-            receiver.look(as_int(n_before))
-        _done(hub, name, member, id, receiver is not None and status == _APPENDED)
+        if status == _REFUSED and gen:  # unsubscribed: it was never sent, so others may have it
+            _ask(hub, name, shares.give_back(name, member, [id], hub.settings.sharing))
+        else:
+            if status == _REFUSED:  # [MQTT-4.8.2-5]
+                hub.drops.add(bucket, client_id, message.topic, "shared_session_ended")
+            elif receiver is not None and status == _APPENDED:
+                delivery.gen, delivery.n = as_int(gen), as_int(n_before) + 1
+                receiver.queued_shared(name, delivery.n)
+                receiver.take(delivery)
+            elif receiver is not None:  # by a call whose answer got lost, perhaps
+                receiver.look(as_int(n_before))
+            keeps_place = receiver is not None and status == _APPENDED
+            _ask(hub, name, shares.done(name, member, [id], keeps_place, 0, hub.settings.sharing))
         hub.committer.request(receive.settle_tokens(bucket, [token]), _ignore_reply, frees_memory=True)
         hub.after_input()
 
@@ -240,28 +265,15 @@ def _queue(hub: Hub, name: str, member: str, id: str, entry: bytes, here: Member
     hub.committer.request(request, queued)
 
 
-def _for_queue(hub: Hub, client_id: str, filter: str, entry: bytes) -> bytes:
-    """A message of a group as its member's own subscription wants it."""
-    message = records.unpack_entry(entry)
-    subscriber = hub.index.subscribers.get(client_id)
-    held = subscriber.filters.get(filter) if subscriber is not None else None
-    retain = message.retain and held is not None and held.retain_as_published
-    head = records.pack_head(2, retain, held.subscription_identifiers if held is not None else ())
-    return head + records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
+def _ask(hub: Hub, name: str, request: Request) -> None:
+    """Sends a request whose answer is what members were given."""
 
-
-def _identifiers(identifier: int) -> tuple[int, ...]:
-    return (identifier,) if identifier else ()
-
-
-def _done(hub: Hub, name: str, member: str, id: str, keeps_place: bool) -> None:
     def told(reply: Reply) -> None:
         if isinstance(reply, Exception):
             _log_failure(name, reply)
         else:
             on_given(hub, [(name, each) for each in shares.parse_given(reply)])
 
-    request = shares.done(name, member, [id], keeps_place, 0, hub.settings.sharing)
     hub.committer.request(request, told, frees_memory=True)
 
 
@@ -284,8 +296,8 @@ def _look(hub: Hub, name: str) -> None:
     known = [(membership.member, membership.last) for membership in members.values()]
     for membership in members.values():
         refused, membership.refused = membership.refused, []
-        for id, entry in refused:
-            _queue(hub, name, membership.member, id, entry, membership)
+        for id, delivery in refused:
+            _queue(hub, name, membership.member, id, delivery, membership)
 
     def looked(reply: Reply) -> None:
         if isinstance(reply, Exception):
@@ -304,7 +316,7 @@ def _look(hub: Hub, name: str) -> None:
                 membership.last = id
                 _deliver(hub, membership, id, entry)
         for member, id, entry in look.owed:
-            _queue(hub, name, member, id, entry, None)
+            _queue_owed(hub, name, member, id, entry)
         on_given(hub, [(name, each) for each in look.given])
 
     if members:

@@ -159,6 +159,12 @@ def done(
     ]
 
 
+def give_back(name: str, member: str, ids: Sequence[str], policy: Policy) -> list[object]:
+    """A member is not subscribed any more: it leaves, and what it was given and has not been sent goes to
+    others. Answer: see `parse_given`."""
+    return ["share_return", bucket_of(name), name, member, list(ids), policy.strategy, policy.ttl_ms]
+
+
 def parse_given(reply: Reply) -> list[Given]:
     """What members were given."""
     return _given(reply)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Properties, Puback, Publish, Pubrec, Pubrel, ReasonCode
+from cluster.store import keys
 from tests.node.harness import NodeProcess
+from tests.node.redis_server import RedisServer
 from tests.node.wire import HOUR, WireClient, connected
 
 Nodes = tuple[NodeProcess, NodeProcess]
@@ -189,6 +191,22 @@ def test_qos_2_of_a_session_that_has_ended_is_given_to_nobody(nodes: Nodes, name
         publisher.publish(f"{name}/x", b"next", 2)
         assert other.payloads(1) == [b"next"]
         other.assert_silence(0.2)
+
+
+def test_qos_2_for_a_session_without_the_subscription_goes_to_others(
+    nodes: Nodes, name: str, redis_of_cluster: RedisServer
+) -> None:
+    """As in the moment of an UNSUBSCRIBE: the session has it no more, and the group does not know yet."""
+    with (
+        members(nodes, name, 2, qos=2) as (_, other),
+        connected(nodes[0].port, f"{name}-publisher") as publisher,
+        redis_of_cluster.client() as client,
+    ):
+        key = keys.session("mq:", keys.bucket_of(f"{name}-0"), f"{name}-0")
+        assert client.hdel(key, f"f:$share/g/{name}/#") == 1
+        for number in range(4):
+            publisher.publish(f"{name}/x", str(number).encode(), 2)
+        assert sorted(other.payloads(4)) == [b"0", b"1", b"2", b"3"]
 
 
 def test_who_unsubscribes_is_no_member_any_more(nodes: Nodes, name: str) -> None:

@@ -342,3 +342,15 @@ def test_names_tell_client_and_kind() -> None:
     assert shares.client_of(shares.member_name("a:b", 0)) == "a:b"
     assert shares.client_of(shares.member_name("a:b", 7)) == "a:b"
     assert shares.member_name("c", 0) != shares.member_name("c", 1)
+
+
+def test_who_is_not_subscribed_any_more_gives_back_what_it_has_not_been_sent(caller: Caller) -> None:
+    join(caller, "a", window=2)
+    _, _, given = share(caller, "1", "2", qos=2)
+    join(caller, "b")
+    request = shares.give_back(NAME, "s:a", [given[0].id], BALANCED)
+    moved = shares.parse_given(caller.ask(request))
+    assert [(each.member, payload_of(each.entry)) for each in moved] == [("s:b", "1")]
+    assert shares.parse_given(caller.ask(request)) == []  # sent again
+    assert spread(share(caller, "3")[2]) == {"b": 1}
+    assert shares.parse_given(caller.ask(shares.give_back("no/group", "s:a", ["1-0"], BALANCED))) == []

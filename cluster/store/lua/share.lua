@@ -317,6 +317,29 @@ function operations.share_done(b, name, member, ids, keeps_places, completed, st
   return given
 end
 
+-- share_return: a member turns out not to be subscribed any more: it takes part no more, and what it was given and has
+-- not been sent goes to others.
+-- Request: bucket, name, member, ids, strategy, TTL. Answer: what members were given.
+function operations.share_return(b, name, member, ids, strategy, ttl_ms)
+  local group = open_group(b, name)
+  if call("EXISTS", group.stream) == 0 then
+    return {}
+  end
+  for _, id in ipairs(ids) do
+    local entry = call("XRANGE", group.stream, id, id)[1]
+    if entry and forget(group, { id }) == 1 then -- else it was returned by this very call, sent before
+      call("XADD", group.stream, "*", "p", entry[2][2])
+    end
+  end
+  if group.members[member] then
+    group.members[member] = nil
+    group.changed[member] = true
+  end
+  local given = give(group, strategy)
+  close_group(group, ttl_ms)
+  return given
+end
+
 -- share_look: what may have been missed: by members of the caller, and of members whose node is gone.
 -- Request: bucket, name, members (name, newest that it knows of, false if it is about to join, ...), strategy, TTL.
 -- These are all that the caller has: others that are said to be there have left. Answer: members that aren't known
