@@ -7,11 +7,9 @@ dead letter.
 """
 
 from broker.client.client import Client
-from broker.mqtt import MQTT_5, ProtocolError, Publish, ReasonCode
+from broker.mqtt import MQTT_5, SYS_PREFIX, ProtocolError, Publish, ReasonCode
 from broker.session import Receipt, Session
 
-SYS_PREFIX = "$SYS/"
-"""Topics under which nodes tell of themselves."""
 DELAYED_PREFIX = "$delayed/"
 """What a message is published to that is to be published later."""
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from broker.mqtt import (
+    SYS_PREFIX,
     Connect,
     Packet,
     Publish,
@@ -21,7 +22,6 @@ from broker.mqtt import (
 )
 from broker.settings import RewriteRule
 
-_SYS_PREFIX = "$SYS/"
 _PREFIX = re.compile(r"\$share/[^/]+/|\$exclusive/|\$delayed/[^/]*/")
 _INSERTED = re.compile(r"\$([1-9])|%([cu])")
 
@@ -129,7 +129,7 @@ def _first(
     """By the first rule that applies, and makes something of it that may stand there."""
     if not text.startswith("$"):
         prefix, rest = "", text
-    elif text.startswith(_SYS_PREFIX):
+    elif text.startswith(SYS_PREFIX):
         return text
     else:
         found = _PREFIX.match(text)

@@ -18,7 +18,7 @@ import anyio
 
 from broker import __version__
 from broker.client.hub import Hub
-from broker.client.publishing import SYS_PREFIX
+from broker.mqtt import SYS_PREFIX
 from broker.observability.logs import get_logger
 from broker.routing import Publication
 from broker.session import Message

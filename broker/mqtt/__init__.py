@@ -51,6 +51,7 @@ from broker.mqtt.reason_code import NO_V3_CONNACK, REASON_CODES, ReasonCode, v3_
 from broker.mqtt.topic import (
     EXCLUSIVE_PREFIX,
     SHARE_PREFIX,
+    SYS_PREFIX,
     InvalidTopicFilter,
     has_wildcards,
     is_exclusive,
@@ -86,6 +87,7 @@ __all__ = [
     "SHARE_PREFIX",
     "SUBACK",
     "SUBSCRIBE",
+    "SYS_PREFIX",
     "TRANSITIONS",
     "UNSUBACK",
     "UNSUBSCRIBE",

@@ -8,6 +8,8 @@ from typing import Final
 
 MAXIMUM_LENGTH_BYTES: Final = 65535  # [MQTT-4.7.3-3]
 SHARE_PREFIX: Final = "$share/"
+SYS_PREFIX: Final = "$SYS/"
+"""Topics under which nodes tell of themselves; clients may not publish there."""
 EXCLUSIVE_PREFIX: Final = "$exclusive/"
 """Of a filter that one client at a time may have: not MQTT's, but that of other brokers too."""
 SHOWN_LENGTH: Final = 40

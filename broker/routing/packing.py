@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from broker.mqtt import SYS_PREFIX
 from broker.routing.publication import Publication
 from broker.routing.subscription import Share, Subscriber, Subscription
 from broker.routing.transit import NodeMessages
@@ -12,7 +13,6 @@ from cluster.store.lane import Call
 
 ENTRIES_PER_CALL: Final = 200
 """About a millisecond of Redis."""
-_SYS_PREFIX: Final = "$SYS/"  # only nodes publish there: what they say always finds room
 NO_ROOM: Final = -1
 """What the inbox of a node answers that has to read first."""
 
@@ -220,7 +220,8 @@ class Packing:
             message.deadline_ms,
             message.token or False,
             message.token_ttl_ms,
-            not message.topic.startswith(_SYS_PREFIX) and self._retained_room.of(bucket),
+            # What nodes tell of themselves always finds room.
+            not message.topic.startswith(SYS_PREFIX) and self._retained_room.of(bucket),
         )
 
     def _add_body(self, publication: Publication, bodies: list[bytes]) -> None:
