@@ -33,6 +33,8 @@ from tests.cluster.subscriber import Subscriber
 MEMBERS: Final = 10
 NODES: Final = 3
 CALM_SHARE: Final = 0.2  # of the messages
+CALM_SLICE: Final = 48
+"""Messages at a time then: fewer than the window of a member, so that all have room however slow one is."""
 SPREAD: Final = 0.1
 """How far from the mean a member's share may be while nothing happens."""
 SETTLE_SECONDS: Final = 30.0
@@ -176,8 +178,9 @@ async def run(cluster: Cluster, count: int, seed: object, pause: float) -> tuple
             qos = 2 if member.name.startswith("qos2") else 1
             await member.subscribe(f"$share/team/{_TOPICS[qos]}", qos)
         await group.warm_up()
-        await group.send(int(count * CALM_SHARE))
-        await group.until_received(SETTLE_SECONDS)
+        for _ in range(int(count * CALM_SHARE) // CALM_SLICE):
+            await group.send(CALM_SLICE)
+            await group.until_received(SETTLE_SECONDS)
         violations = uneven(group)
         striking = tasks.create_task(strike(cluster, group, seed, pause))
         await group.send(int(count * (1 - CALM_SHARE)))
