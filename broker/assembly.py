@@ -53,7 +53,7 @@ from broker.routing import (
     SubscriptionIndex,
     load_unversioned,
 )
-from broker.session import Clock, Drops, Intake, Outbox, StoredSession, TokenSource
+from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
 from broker.settings import Address, ListenerSettings, Settings, advertised
 from cluster import commands
 from cluster.bells import Bells
@@ -215,7 +215,7 @@ class _Routing:
     router: Router
     ingress: Ingress
     drops: Drops
-    changed: list[StoredSession]
+    changed: Changes
     ready: list[Outbox]
     resumable: list[Intake]
 
@@ -298,7 +298,7 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         settings.limits.retained_messages,
     )
     ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
-    return _Routing(clock, index, router, ingress, Drops(), [], [], [])
+    return _Routing(clock, index, router, ingress, Drops(), Changes(), [], [])
 
 
 def _sharing(settings: Settings) -> Policy:

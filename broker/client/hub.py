@@ -18,7 +18,7 @@ from broker.mqtt import (
 )
 from broker.observability.metrics import Counters
 from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
-from broker.session import Clock, Drops, Intake, Outbox, StoredSession, flush_all
+from broker.session import Changes, Clock, Drops, Intake, Outbox, flush_all
 from broker.settings import TopicSettings
 from cluster.pulse import Pulse
 from cluster.store.inbox_records import Command
@@ -74,7 +74,7 @@ class Hub:
     counters: Counters
     drops: Drops
     wheel: DeadlineWheel
-    changed: list[StoredSession]
+    changed: Changes
     ready: list[Outbox]
     resumable: list[Intake]
     handlers: "Mapping[type[Packet], Callable[[Client, Packet], None]]"
@@ -125,8 +125,10 @@ class Hub:
         if not self.flush_scheduled and (self.ready or self.router.transit.has_messages()):
             self.flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
-        if self.changed or self.router.incoming:
+        if self.changed.is_urgent or self.router.incoming:
             self.committer.wake()
+        elif self.changed.sessions:
+            self.committer.linger()
 
     async def until_empty(self) -> None:
         """Waits until no connection is open."""

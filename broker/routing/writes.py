@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from broker.routing.ingress import Ingress
-from broker.session import IN_QUEUE, Delivery, Message, QueuedOutbound, Session, SharedWork, StoredSession
+from broker.session import IN_QUEUE, Changes, Delivery, Message, QueuedOutbound, Session, SharedWork
 from cluster.store import queues, receive, records, shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
@@ -56,7 +56,7 @@ class _Asked:
 
 
 class SessionWrites:
-    """`changed` is the node's list of sessions that want something; `stale` collects those that another owner
+    """`changed` are the node's sessions that want something; `stale` collects those that another owner
     has taken; `overrun` those that have more QoS 2 exchanges open than `receive_limit`, twice the Receive
     Maximum."""
 
@@ -72,9 +72,7 @@ class SessionWrites:
         "stale",
     )
 
-    def __init__(
-        self, changed: list[StoredSession], ingress: Ingress, receive_limit: int, policy: shares.Policy
-    ) -> None:
+    def __init__(self, changed: Changes, ingress: Ingress, receive_limit: int, policy: shares.Policy) -> None:
         self.given: list[tuple[str, shares.Given]] = []
         self._policy = policy
         self.changed = changed
@@ -87,12 +85,9 @@ class SessionWrites:
 
     def next_calls(self) -> list[Call]:
         """The calls for all sessions that changed since the last time."""
-        changed = self.changed[:]
-        self.changed.clear()
         freeing = _Builder("free")
         writing = _Builder("write")
-        for stored in changed:
-            stored.is_listed = False
+        for stored in self.changed.take():
             if isinstance(stored, Session):
                 self._collect_inbound(stored, freeing, writing)
                 self._collect_outbound(stored, freeing)
@@ -182,9 +177,8 @@ class SessionWrites:
                 writing.add(asked, request)
             else:  # nothing but messages that are refused
                 self._take_received(asked, [])
-        if inbound.routed:
-            packet_ids = inbound.routed
-            inbound.routed = []
+        packet_ids = inbound.take_routed() if inbound.routed else []
+        if packet_ids:
             request = receive.routed(bucket, client_id, session.epoch, packet_ids)
             freeing.add(_Asked(_ROUTED, session, packet_ids, [], 0), request)
         if inbound.releasing:

@@ -13,13 +13,14 @@ from broker.session.outbox import Outbox, Sink, flush_all
 from broker.session.queued import QueuedOutbound
 from broker.session.session import Intake, QueueState, SendingLimits, Session
 from broker.session.shared import IN_QUEUE, SharedDelivery, SharedWork
-from broker.session.stored import StoredSession
+from broker.session.stored import Changes, StoredSession
 from broker.session.subscription import wants_retained
 from broker.session.will import WillMessage, will_message
 
 __all__ = [
     "IN_QUEUE",
     "NO_DEADLINE",
+    "Changes",
     "Clock",
     "Delivery",
     "DirectOutbound",

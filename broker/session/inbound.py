@@ -122,8 +122,14 @@ class Inbound:
         self._states[packet_id] = _ROUTED
         if self.stored is not None:
             self.routed.append(packet_id)
-            self.stored.mark_changed()
+            self.stored.mark_settled()
         return True
+
+    def take_routed(self) -> list[int]:
+        """What is to be noted as routed: exchanges that have not gone on since."""
+        routed = [packet_id for packet_id in self.routed if self._states.get(packet_id, -1) == _ROUTED]
+        self.routed = []
+        return routed
 
     def remember(self, packet_id: int, token: bytes, buckets: list[int]) -> None:
         """The message was routed under `token`; the store keeps that in `buckets` until the exchange ends."""
@@ -160,4 +166,4 @@ class Inbound:
             token, buckets = receivers
             for bucket in buckets:
                 self.spent.append((bucket, token))
-            self.stored.mark_changed()
+            self.stored.mark_settled()

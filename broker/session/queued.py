@@ -268,8 +268,10 @@ class QueuedOutbound(Outbound):
             return
         self.acked.append(self.gens.pop(n, self.gen) if self.gens else self.gen)
         self.acked.append(n)
-        if not self.stored.is_listed:
+        if self.behind:
             self.stored.mark_changed()
+        elif not self.stored.is_listed:
+            self.stored.mark_settled()
 
     def _receive_pubrec(self, packet_id: int, n: int) -> None:
         self.inflight[packet_id] = n << 2 | PUBREC_BEING_STORED
@@ -283,4 +285,7 @@ class QueuedOutbound(Outbound):
             self._settle_shared(n)
         self.released[packet_id] = 0
         self.completed.append(abs(n))
-        self.stored.mark_changed()
+        if self.behind:
+            self.stored.mark_changed()
+        else:
+            self.stored.mark_settled()

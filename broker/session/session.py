@@ -15,7 +15,7 @@ from broker.session.inbound import Inbound, Release
 from broker.session.outbound import Outbound
 from broker.session.outbox import Outbox
 from broker.session.queued import QueuedOutbound
-from broker.session.stored import StoredSession
+from broker.session.stored import Changes, StoredSession
 
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
 _REFUSED: Final = 0x80
@@ -210,7 +210,7 @@ class Session(StoredSession):
         limits: SendingLimits,
         queue: QueueState | None,
         token_ttl_ms: int,
-        changed: list[StoredSession],
+        changed: Changes,
     ) -> None:
         super().__init__(client_id, bucket, epoch, changed)
         self.version = version

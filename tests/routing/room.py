@@ -10,6 +10,7 @@ from broker.routing.router import Router
 from broker.routing.subscription import Subscriber
 from broker.routing.writes import SessionWrites
 from broker.session import (
+    Changes,
     Clock,
     Drops,
     Intake,
@@ -18,7 +19,6 @@ from broker.session import (
     QueueState,
     SendingLimits,
     Session,
-    StoredSession,
     TokenSource,
 )
 from cluster.store.call import Call
@@ -46,7 +46,7 @@ class Room:
         self.index.version = "1.0"
         self.router = Router(self.index, self.clock, NODE, queue_limit, drop_oldest, POLICY, retained_maximum)
         self.ingress = Ingress(self.router, self.clock, TokenSource(b"12345678"), capabilities)
-        self.changed: list[StoredSession] = []
+        self.changed = Changes()
         self.writes = SessionWrites(self.changed, self.ingress, receive_limit, POLICY)
         self.drops = Drops()
         self.ready: list[Outbox] = []

@@ -238,6 +238,27 @@ async def test_calls_are_in_this_order_sessions_connections_batch(commit: Commit
     assert commit.observed == [4]  # with the fence
 
 
+async def test_an_acknowledgement_goes_with_what_comes_next(commit: Commit) -> None:
+    session = commit.in_flight("client")
+    async with commit.running():
+        session.outbound.puback(1)
+        commit.committer.linger()
+        assert not commit.lane.asked
+        commit.committer.request(["asked"], lambda _: None)
+        await commit.committer.until_idle()
+    assert commit.lane.operations() == [["ack", "asked"]]
+
+
+async def test_an_acknowledgement_does_not_wait_for_ever(commit: Commit) -> None:
+    session = commit.in_flight("client")
+    async with commit.running():
+        await commit.committer.until_idle()
+        session.outbound.puback(1)
+        commit.committer.linger()
+        await commit.committer.until_idle()
+    assert commit.lane.operations() == [["ack"]]
+
+
 async def test_the_version_is_read_only_for_a_batch(commit: Commit) -> None:
     commit.committer.request(["asked"], lambda _: None)
     await commit.run_until_idle()

@@ -238,7 +238,7 @@ def test_qos_2_of_a_queued_session_is_stored_first() -> None:
     assert publisher.inbound.storing == [5, 6]
     tokens = [message.token for message in publisher.inbound.storing_messages]
     assert len(set(tokens)) == 2
-    assert room.changed == [publisher]
+    assert room.changed.sessions == [publisher]
 
 
 def test_what_an_earlier_connection_stored_keeps_its_token() -> None:

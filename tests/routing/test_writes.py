@@ -200,7 +200,7 @@ def test_tokens_that_are_spent_are_forgotten_by_bucket() -> None:
         session.inbound.settle(packet_id)
         session.inbound.remember(packet_id, b"token %d" % packet_id, buckets)
         session.pubrel(packet_id)
-    _answer(room, 1, [False, False])
+    _answer(room, [False, False])
     assert _requests(room, "free") == [
         receive.settle_tokens(3, [b"token 1", b"token 2"]),
         receive.settle_tokens(9, [b"token 1"]),

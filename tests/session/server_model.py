@@ -141,13 +141,12 @@ class Connected:
         page = store.queue.page(self.epoch, queued.next_n - 1, page_size) if page_size else None
         wants_raise = not page_size and queued.wants_raise()
         raised = store.queue.raise_hi(self.epoch, queued.window) if wants_raise else None
-        for packet_id in inbound.routed:
+        for packet_id in inbound.take_routed():
             if packet_id in store.receiving:
                 store.receiving[packet_id] = (store.receiving[packet_id][0], True)
         released = inbound.releasing[:]
         for packet_id in released:
             store.receiving.pop(packet_id, None)
-        inbound.routed.clear()
         inbound.releasing.clear()
         inbound.spent.clear()
         stored = [] if is_full else self._store_received(store)

@@ -155,7 +155,18 @@ def test_a_session_hands_the_number_on() -> None:
     limits = SendingLimits(8, 0, 10, True, 3)
     for queue in (None, QueueState(1, 0, 0, 8, (), (), True)):
         made = Session(
-            "client", 7, 3, 5, link.drops, link.outbox, session.intake, link.clock, limits, queue, 0, []
+            "client",
+            7,
+            3,
+            5,
+            link.drops,
+            link.outbox,
+            session.intake,
+            link.clock,
+            limits,
+            queue,
+            0,
+            link.changed,
         )
         assert repr(made.outbound.aliases) == "TopicAliases(0/3)"
 

@@ -5,19 +5,24 @@ from typing import Literal
 
 import pytest
 
-from broker.session import Inbound, Message, Receipt, Release, StoredSession, TokenSource
+from broker.session import Changes, Inbound, Message, Receipt, Release, StoredSession, TokenSource
 from tests.session.wire import message
 
 
-def _queued() -> tuple[Inbound, list[StoredSession]]:
-    changed: list[StoredSession] = []
+def _queued() -> tuple[Inbound, Changes]:
+    changed = Changes()
     return Inbound(StoredSession("client", 7, 3, changed)), changed
 
 
-def _clear(changed: list[StoredSession]) -> None:
-    for stored in changed:
-        stored.is_listed = False
-    changed.clear()
+def _take_urgent(changed: Changes) -> list[StoredSession]:
+    assert changed.is_urgent
+    return changed.take()
+
+
+def _take_settled(changed: Changes) -> list[StoredSession]:
+    """Nobody waits for these."""
+    assert not changed.is_urgent
+    return changed.take()
 
 
 def test_tokens_never_repeat_and_name_the_source() -> None:
@@ -34,18 +39,17 @@ def test_a_whole_exchange_of_a_queued_session() -> None:
     waiting = message()
     inbound.store(5, waiting)
     assert (inbound.storing, inbound.storing_messages) == ([5], [waiting])
-    assert changed == [inbound.stored]
-    _clear(changed)
+    assert _take_urgent(changed) == [inbound.stored]
     assert inbound.begin(5) is Receipt.PENDING
     assert inbound.settle(5)
-    assert inbound.routed == [5]
-    assert changed == [inbound.stored]
-    _clear(changed)
+    assert _take_settled(changed) == [inbound.stored]
+    assert inbound.take_routed() == [5]
+    assert inbound.take_routed() == []
     assert inbound.begin(5) is Receipt.ROUTED
     assert repr(inbound) == "Inbound({5: 1})"
     assert inbound.release(5) is Release.STORE
     assert inbound.releasing == [5]
-    assert changed == [inbound.stored]
+    assert _take_urgent(changed) == [inbound.stored]
     assert inbound.release(5) is Release.PENDING
     assert inbound.releasing == [5]
     inbound.released(5)
@@ -75,10 +79,10 @@ def test_a_spent_token_is_told_to_every_bucket_that_keeps_it() -> None:
     inbound.settle(5)
     inbound.remember(5, b"token", [1, 9])
     inbound.release(5)
-    _clear(changed)
+    changed.take()
     inbound.released(5)
     assert inbound.spent == [(1, b"token"), (9, b"token")]
-    assert changed == [inbound.stored]
+    assert _take_settled(changed) == [inbound.stored]
 
 
 def test_refused_the_identifier_is_free_again() -> None:  # [MQTT-4.3.3-9]
@@ -170,7 +174,7 @@ class _Server:
     def __init__(self, store: _Store, tokens: TokenSource) -> None:
         self.store = store
         self.tokens = tokens
-        self.inbound = Inbound(StoredSession("client", 7, 3, []))
+        self.inbound = Inbound(StoredSession("client", 7, 3, Changes()))
         for packet_id, (token, is_routed) in store.rx.items():
             self.inbound.restore(packet_id, token, is_routed)
 

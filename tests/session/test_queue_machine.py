@@ -320,7 +320,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.store.released == set()
         assert self.client.remembered == {}
         assert connection.outbound.quota == connection.outbound.window
-        assert not connection.link.changed
+        assert not connection.link.changed.sessions
 
     def _check(self, connection: _Connection, packet: Publish) -> None:
         """A PUBLISH leaves the node."""

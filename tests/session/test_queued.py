@@ -22,7 +22,7 @@ def test_the_next_entry_is_sent_at_once() -> None:
     assert published(link.take()) == [(1, b"1", False), (2, b"2", False)]
     assert outbound.last_sent == 2
     assert not _is_behind(outbound)
-    assert link.changed == []
+    assert link.changed.sessions == []
 
 
 def test_an_entry_it_has_sent_already_is_ignored() -> None:
@@ -205,7 +205,7 @@ def test_no_page_is_read_for_a_client_that_does_not_read() -> None:
 def test_a_client_that_reads_again_costs_nothing_if_all_is_sent() -> None:
     link = Link()
     link.queued().resume_sending()
-    assert link.changed == []
+    assert link.changed.sessions == []
 
 
 def test_no_page_is_read_once_the_connection_has_ended() -> None:

@@ -36,7 +36,7 @@ def test_a_resumed_session_goes_on_with_both_halves() -> None:
     link = Link()
     receiving = [(5, b"token", True), (6, b"other", False)]
     session = link.session(QueueState(1, 9, 4, 9, [3], receiving, False))
-    assert link.changed == [session]  # it reads its queue
+    assert link.changed.sessions == [session]  # it reads its queue
     assert session.queued is not None
     session.queued.resend_pubrels()
     assert link.take() == [Pubrel(3)]

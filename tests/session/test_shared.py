@@ -36,7 +36,7 @@ def test_qos_0_is_done_at_once(kind: str) -> None:
     outbound.deliver_shared(given(b"1", 0))
     assert payloads(link.take()) == [b"1"]
     assert settled(outbound) == ["1-0"]
-    assert link.changed == [outbound.stored]
+    assert link.changed.sessions == [outbound.stored]
 
 
 @pytest.mark.parametrize("kind", ["direct", "queued"])
@@ -113,13 +113,12 @@ def test_a_queued_member_that_is_behind_reads_on_when_there_is_room() -> None:
     link = Link()
     outbound = link.queued(window=1, has_queue=True)
     outbound.deliver_shared(given(b"1"))
-    link.changed.clear()
-    outbound.stored.is_listed = False
+    link.take_changed()
     assert outbound.wanted_page() == 0
     (publish,) = link.take()
     assert isinstance(publish, Publish)
     outbound.puback(publish.packet_id)
-    assert link.changed == [outbound.stored]
+    assert link.changed.sessions == [outbound.stored]
     assert outbound.wanted_page() == 1
 
 

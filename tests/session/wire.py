@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from broker.mqtt import MQTT_5, Decoder, Packet, Publish
 from broker.session import (
+    Changes,
     Clock,
     Delivery,
     DirectOutbound,
@@ -57,7 +58,7 @@ class Link:
         self.outbox = Outbox(self.ready, self.wire, limit_bytes)
         self.clock = Clock(1_000_000)
         self.drops = Drops()
-        self.changed: list[StoredSession] = []
+        self.changed = Changes()
         self.resumable: list[Intake] = []
 
     def stored(self, client_id: str = "client") -> StoredSession:
@@ -147,11 +148,7 @@ class Link:
 
     def take_changed(self) -> int:
         """How many sessions have asked for a look; takes them off the list."""
-        count = len(self.changed)
-        for stored in self.changed:
-            stored.is_listed = False
-        self.changed.clear()
-        return count
+        return len(self.changed.take())
 
 
 def message(payload: bytes = b"payload", *, qos: int = 1, deadline_ms: int = 0, topic: str = "t") -> Message:
