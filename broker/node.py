@@ -308,4 +308,5 @@ def _count(counters: Counters, node: Node) -> None:
     counters.redis_full = hub.committer.refusals
     counters.retained = hub.router.retained_room.total
     counters.refused.raise_to("retained_messages", hub.router.statistics.not_retained)
+    counters.refused.raise_to("payload_format_check", hub.ingress.refused_payload_format)
     counters.refused.raise_to("retained_payload_bytes", hub.ingress.refused_retained)

@@ -44,6 +44,7 @@ def delay(client: Client, session: Session, packet: Publish) -> None:
         refusal = ReasonCode.QUOTA_EXCEEDED
     checks_format = client.hub.settings.capabilities.checks_payload_format
     if refusal is None and checks_format and not is_payload_as_said(packet.payload, packet.properties):
+        client.hub.ingress.refused_payload_format += 1
         refusal = ReasonCode.PAYLOAD_FORMAT_INVALID
     if refusal is not None:
         refuse(client, session, packet, refusal)

@@ -7,7 +7,7 @@ dead letter.
 """
 
 from broker.client.client import Client
-from broker.mqtt import MQTT_5, SYS_PREFIX, ProtocolError, Publish, ReasonCode
+from broker.mqtt import SYS_PREFIX, ProtocolError, Publish, ReasonCode
 from broker.session import Receipt, Session
 
 DELAYED_PREFIX = "$delayed/"
@@ -42,11 +42,10 @@ def begin(session: Session, packet: Publish) -> bool:
 
 
 def refuse(client: Client, session: Session, packet: Publish, reason_code: ReasonCode) -> None:
-    """Does not take a message, whose exchange, at QoS 1 and 2, has begun."""
+    """Does not take a message, whose exchange, at QoS 1 and 2, has begun: that is answered in its turn."""
     client.hub.drops.add(session.bucket, session.client_id, packet.topic, reason_code.name.lower())
     if packet.qos:
-        told = reason_code if session.version == MQTT_5 else ReasonCode.SUCCESS
-        session.published(packet.packet_id, packet.qos, told, len(packet.payload))
+        client.hub.ingress.refuse(session, packet, reason_code)
 
 
 def answer(session: Session, packet: Publish) -> None:

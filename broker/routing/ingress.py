@@ -42,6 +42,7 @@ class Ingress:
         "_router",
         "_tokens",
         "received",
+        "refused_payload_format",
         "refused_retained",
     )
 
@@ -60,6 +61,7 @@ class Ingress:
         self._clock = clock
         self._tokens = tokens
         self.received: list[int] = [0, 0, 0]  # PUBLISH packets by QoS
+        self.refused_payload_format = 0  # messages, as not UTF-8 though they say so
         self.refused_retained = 0  # messages, as too large to be retained
 
     def receive(self, session: Session, packets: Sequence[Packet], start: int) -> int:
@@ -98,6 +100,7 @@ class Ingress:
         message = self._message(session, packet)
         refusal = 0
         if self._checks_payload_format and not is_payload_as_said(packet.payload, packet.properties):
+            self.refused_payload_format += 1
             refusal = _PAYLOAD_FORMAT_INVALID
         if message.retain and self._capabilities.is_too_large(message.payload):
             self.refused_retained += 1
@@ -124,13 +127,21 @@ class Ingress:
             )
         self._router.publish(Publication(message, session, packet.packet_id, size_bytes, refusal=refusal))
 
+    def refuse(self, session: Session, packet: Publish, reason_code: int) -> None:
+        """Answers a PUBLISH at QoS 1 or 2, whose exchange has begun and which may reach nobody, in its turn
+        [MQTT-4.6.0-2], [MQTT-4.6.0-3]."""
+        message = self._message(session, packet)
+        if packet.qos == 2 and session.queued is not None:
+            session.inbound.store(packet.packet_id, message, reason_code)
+        else:
+            self._route(session, packet.packet_id, message, reason_code)
+
     def route_stored(self, session: Session, packet_id: int, message: Message) -> None:
-        """The token of a QoS 2 message of a queued session is stored: now it may be routed. One without a
-        token is refused, in its turn [MQTT-4.6.0-3]."""
-        refusal = 0
-        if not message.token:
-            is_too_large = message.retain and self._capabilities.is_too_large(message.payload)
-            refusal = _QUOTA_EXCEEDED if is_too_large else _PAYLOAD_FORMAT_INVALID
+        """The token of a QoS 2 message of a queued session is stored: now it may be routed. One that is
+        refused has no token; now it is its turn."""
+        self._route(session, packet_id, message, session.inbound.take_refusal(packet_id))
+
+    def _route(self, session: Session, packet_id: int, message: Message, refusal: int) -> None:
         self._router.publish(Publication(message, session, packet_id, len(message.payload), refusal=refusal))
 
     def _publish_exactly_once(self, session: Session, packet_id: int, message: Message, refusal: int) -> None:
@@ -148,14 +159,14 @@ class Ingress:
         message.token_ttl_ms = session.token_ttl_ms
         if receipt == Receipt.UNROUTED:
             message.token = session.inbound.take_token(packet_id)
-            self.route_stored(session, packet_id, message)
+            self._route(session, packet_id, message, 0)
             return
         if not refusal:
             message.token = self._tokens.next()
         if session.direct is not None:
-            self.route_stored(session, packet_id, message)
+            self._route(session, packet_id, message, refusal)
         else:
-            session.inbound.store(packet_id, message)
+            session.inbound.store(packet_id, message, refusal)
 
     def _message(self, session: Session, packet: Publish) -> Message:
         properties = packet.properties

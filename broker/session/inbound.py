@@ -62,6 +62,7 @@ class Inbound:
 
     __slots__ = (
         "_receivers",
+        "_refusals",
         "_states",
         "_tokens",
         "releasing",
@@ -77,6 +78,7 @@ class Inbound:
         self._states: dict[int, int] = {}
         self._tokens: dict[int, bytes] = {}  # of exchanges that an earlier connection began and nobody routed
         self._receivers: dict[int, tuple[bytes, list[int]]] = {}  # token, and the buckets that remember it
+        self._refusals: dict[int, int] = {}  # Reason Codes of messages that wait for their turn to be refused
         self.spent: list[tuple[int, bytes]] = []
         self.storing: list[int] = []
         self.storing_messages: list[Message] = []
@@ -107,12 +109,19 @@ class Inbound:
         """The token under which an UNROUTED message was stored."""
         return self._tokens.pop(packet_id)
 
-    def store(self, packet_id: int, message: Message) -> None:
-        """A NEW message of a queued session waits for its token to be stored."""
+    def store(self, packet_id: int, message: Message, refusal: int = 0) -> None:
+        """A NEW message of a queued session waits for its token to be stored. One that is refused has none:
+        it waits for those before it [MQTT-4.6.0-3]."""
+        if refusal:
+            self._refusals[packet_id] = refusal
         self.storing.append(packet_id)
         self.storing_messages.append(message)
         if self.stored is not None:
             self.stored.mark_changed()
+
+    def take_refusal(self, packet_id: int) -> int:
+        """The Reason Code that a message was stored with; 0 if it may be routed."""
+        return self._refusals.pop(packet_id, 0)
 
     def settle(self, packet_id: int) -> bool:
         """The message has been routed. False if its exchange has ended already: PUBREC is not owed any

@@ -53,17 +53,24 @@ def test_order_over_a_resume(flow: Flow, qos: int) -> None:
 
 @v5("4.6.0-2", "4.6.0-3")
 @v3("4.6.0-2", "4.6.0-3")
-def test_order_of_answers(flow: Flow) -> None:
-    """PUBACK and PUBREC each in the order of their PUBLISH, and then PUBCOMP."""
+@pytest.mark.parametrize("keeps", [False, True])
+def test_order_of_answers(flow: Flow, keeps: bool) -> None:
+    """PUBACK and PUBREC each in the order of their PUBLISH, whether it is taken or not; and then PUBCOMP."""
     subscriber = flow.far("subscriber")
     subscriber.subscribe(flow.name("#"), qos=0)
-    publisher = flow.near("publisher")
+    publisher = flow.near("publisher", keeps=keeps)
     ids = [3, 1, 4, 15, 9, 2, 6, 5]
-    publisher.send(*[Publish(flow.name(str(each)), b"", 1 + each % 2, False, False, each) for each in ids])
+    topics = {4: "$SYS/4", 9: "$SYS/9", 2: "$delayed/never/2"}
+    publisher.send(
+        *[
+            Publish(topics.get(each, flow.name(str(each))), b"", 1 + each % 2, False, False, each)
+            for each in ids
+        ]
+    )
     answers = [publisher.next() for _ in ids]
     assert _ids(answers, Puback) == [each for each in ids if each % 2 == 0]
-    received = [each for each in ids if each % 2]
-    assert _ids(answers, Pubrec) == received
+    assert _ids(answers, Pubrec) == [each for each in ids if each % 2]
+    received = [each for each in ids if each % 2 and each not in topics]
     publisher.send(*[Pubrel(each) for each in received])
     assert _ids([publisher.next() for _ in received], Pubcomp) == received
 

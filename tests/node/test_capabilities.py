@@ -1,5 +1,7 @@
 """What an operator can switch off, and what he can have checked: said in CONNACK [3.2.2.3], and enforced."""
 
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -156,6 +158,16 @@ def test_payload_at_qos_1(client: Clients, name: str, expiry: int) -> None:
     assert answers[1].properties is not None
     assert answers[1].properties.reason_string
     assert watcher.payloads(2) == [b"good", b"\xff"]
+
+
+def test_refused_payloads_are_counted(client: Clients, node: NodeProcess) -> None:
+    publisher = client("publisher")
+    publisher.send(Publish("t", b"\xff", 1, False, False, 1, UTF_8))
+    publisher.expect(Puback)
+    deadline = time.monotonic() + 5.0
+    while not re.search(r'moorline_refused_total\{limit="payload_format_check"\}', node.get("/metrics").text):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_who_wants_no_problem_information_gets_none(client: Clients) -> None:

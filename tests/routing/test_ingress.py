@@ -18,7 +18,7 @@ from broker.mqtt import (
     ReasonCode,
     forwarded_properties,
 )
-from broker.session import QueueState, Session
+from broker.session import QueueState, Receipt, Session
 from tests.routing.room import Room, new_queue
 
 
@@ -161,8 +161,27 @@ def test_a_payload_of_another_format_at_qos_1_is_answered_in_its_turn() -> None:
     room.router.match_again()
     room.router.settle()
     assert room.got("publisher") == [Puback(1), Puback(2, 0x99)]
+    assert room.ingress.refused_payload_format == 1
     assert room.got("direct") == [Publish("t", b"good", 1, False, False, 1, UTF_8)]
     assert publisher.intake.count == 0
+
+
+@pytest.mark.parametrize("queue", [None, new_queue()], ids=["direct", "stored"])
+def test_a_topic_that_is_refused_is_answered_in_its_turn(queue: QueueState | None) -> None:
+    """[MQTT-4.6.0-2], [MQTT-4.6.0-3]"""
+    room = Room()
+    publisher = room.connect("publisher", queue=queue)
+    for qos, answer in ((1, Puback), (2, Pubrec)):
+        _receive(room, publisher, Publish("t", b"x", qos, False, False, 1))
+        refused = Publish("$SYS/t", b"x", qos, False, False, 2)
+        assert publisher.intake.open(1)
+        assert qos == 1 or publisher.inbound.begin(2) == Receipt.NEW
+        room.ingress.refuse(publisher, refused, 0x87)
+        room.writes.take_replies([[[0]] for _ in room.writes.next_calls()])
+        assert room.got("publisher") == []
+        room.run_batch()
+        assert room.got("publisher") == [answer(1, 0x10), answer(2, 0x87)]
+    assert publisher.intake.count == 1
 
 
 def test_who_subscribes_meanwhile_gets_no_refused_message() -> None:

@@ -93,6 +93,14 @@ def test_refused_the_identifier_is_free_again() -> None:  # [MQTT-4.3.3-9]
     inbound.refuse(6)  # never seen: nothing to free
 
 
+def test_what_is_refused_in_its_turn_is_so_once() -> None:
+    inbound, _ = _queued()
+    inbound.begin(5)
+    inbound.store(5, message(), 0x99)
+    assert inbound.storing == [5]
+    assert (inbound.take_refusal(5), inbound.take_refusal(5)) == (0x99, 0)
+
+
 def test_a_pubrel_before_pubrec_waits_to_be_sent_again() -> None:
     """Deleted in the same exchange in which it is stored, the identifier would stay, with its token."""
     inbound, _ = _queued()
