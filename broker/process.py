@@ -50,8 +50,9 @@ def say_where(
 ) -> None:
     """The lines that a person who starts it reads; on stdout, as the log goes to stderr."""
     lines = [f"moorline {__version__} ({build_mode()}), {who}"]
-    places = [listener.address for listener in listeners]
-    lines += [f"  {address.kind.scheme:<6} {address.place}" for address in places]
+    for listener in listeners:
+        below = f", mount point {listener.mount_point}" if listener.mount_point is not None else ""
+        lines.append(f"  {listener.address.kind.scheme:<6} {listener.address.place}{below}")
     lines += [f"  admin  http://{address}" for address in admin]
     kind = "private " if settings.redis.url is None else ""
     lines.append(f"  redis  {kind}{store.server}, prefix {settings.redis.prefix}")

@@ -7,6 +7,7 @@ from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.hub import ClientSettings, Hub
+from broker.client.mounting import MountPoint
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
@@ -21,6 +22,7 @@ __all__ = [
     "DeadlineWheel",
     "Fights",
     "Hub",
+    "MountPoint",
     "Rewriting",
     "Shedder",
     "SysTopics",

@@ -14,6 +14,8 @@ from typing import Final, Protocol
 from broker.client.authentication import Authentication
 from broker.client.hub import Hub
 from broker.client.members import Membership
+from broker.client.mounting import MountPoint
+from broker.client.renaming import renamed
 from broker.mqtt import (
     Connection,
     MqttError,
@@ -80,6 +82,7 @@ class Client:
         "kind",
         "last_activity",
         "memberships",
+        "mount_point",
         "outbox",
         "peer",
         "replays",
@@ -90,9 +93,10 @@ class Client:
         "username",
     )
 
-    def __init__(self, hub: Hub, kind: str = PLAIN_TCP) -> None:
+    def __init__(self, hub: Hub, kind: str = PLAIN_TCP, mount_point: MountPoint | None = None) -> None:
         self.hub = hub
         self.kind = kind  # of the listener, for people; nothing is decided by it
+        self.mount_point = mount_point  # of the listener
         self.connection = Connection(hub.settings.connection)
         self.outbox = Outbox(hub.ready, self, hub.settings.outbound_buffer_bytes)
         self.transport: Transport | None = None
@@ -252,6 +256,8 @@ class Client:
         hub.counters.packets_received += end
         if hub.rewriting is not None:
             packets = hub.rewriting.packets(packets, self.client_id, self.username)
+        if self.mount_point is not None:
+            packets = renamed(packets, self.mount_point)
         while position < end and not self.is_closed:
             if self.session is not None:
                 position = hub.ingress.receive(self.session, packets, position)

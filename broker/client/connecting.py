@@ -35,6 +35,7 @@ from broker.mqtt import (
     encode,
     has_wildcards,
     is_shared,
+    parse_filter,
 )
 from broker.observability.logs import get_logger
 from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
@@ -218,7 +219,7 @@ class Handshake:
             session.queued.resend_pubrels()
             resume_replays(client, claim.replays)
             for filter, options, _ in claim.subscriptions:
-                if is_shared(filter):
+                if is_shared(filter) and _can_see(client, filter):
                     join_group(client, filter, records.unpack_options(options))
         if not client.release_waiting(self.server_keep_alive_seconds):
             return
@@ -250,6 +251,7 @@ class Handshake:
             settings.drop_oldest,
             min(client.connection.client_topic_alias_maximum, settings.sent_topic_aliases_maximum),
             version == MQTT_5 and client.connection.request_problem_information,
+            client.mount_point.text if client.mount_point is not None else "",
         )
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds
@@ -311,7 +313,7 @@ def on_connect(client: Client, packet: Packet) -> None:
     client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
     client.username = packet.username or ""
     if packet.will is not None:
-        refusal = refusal_of_topic(packet.will.topic)
+        refusal = refusal_of_topic(packet.will.topic, client.mount_point)
         if refusal is not None:
             refuse(client, refusal, "no will may be published to that topic")
             return
@@ -382,6 +384,12 @@ def _handshake(client: Client, packet: Connect, success: Success | None) -> Hand
         secrets.token_bytes(8),
         success,
     )
+
+
+def _can_see(client: Client, shared_filter: str) -> bool:
+    """Else others of the group shall have the messages: the session comes by a listener with another mount
+    point."""
+    return client.mount_point is None or client.mount_point.has(parse_filter(shared_filter)[1])
 
 
 def response_information(template: str | None, client_id: str, username: str | None) -> str | None:

@@ -35,7 +35,7 @@ def on_publish(client: Client, packet: Packet) -> None:
     session = client.session
     assert session is not None
     hub = client.hub
-    refusal = refusal_of_topic(packet.topic)
+    refusal = refusal_of_topic(packet.topic, client.mount_point)
     if refusal is None:
         hub.ingress.publish(session, packet)
         return

@@ -7,6 +7,7 @@ dead letter.
 """
 
 from broker.client.client import Client
+from broker.client.mounting import MountPoint
 from broker.mqtt import SYS_PREFIX, ProtocolError, Publish, ReasonCode
 from broker.session import Receipt, Session
 
@@ -14,11 +15,11 @@ DELAYED_PREFIX = "$delayed/"
 """What a message is published to that is to be published later."""
 
 
-def refusal_of_topic(topic: str) -> ReasonCode | None:
+def refusal_of_topic(topic: str, mount_point: MountPoint | None) -> ReasonCode | None:
     """Why no message may go to this topic; None if it may. A will has a delay of its own."""
     if topic.startswith(SYS_PREFIX) or topic == SYS_PREFIX[:-1]:
         return ReasonCode.NOT_AUTHORIZED
-    if topic.startswith(DELAYED_PREFIX):
+    if topic.startswith(DELAYED_PREFIX) or (mount_point is not None and not mount_point.has(topic)):
         return ReasonCode.TOPIC_NAME_INVALID
     return None
 

@@ -8,21 +8,17 @@ it was rewritten, and UNSUBSCRIBE names it by the same rules. The rules see a fi
 import re
 from collections.abc import Callable, Sequence
 
+from broker.client.renaming import renamed, split_special
 from broker.mqtt import (
     SYS_PREFIX,
     Connect,
     Packet,
-    Publish,
-    Subscribe,
-    SubscriptionRequest,
-    Unsubscribe,
-    Will,
+    Properties,
     is_valid_topic_filter,
     is_valid_topic_name,
 )
 from broker.settings import RewriteRule
 
-_PREFIX = re.compile(r"\$share/[^/]+/|\$exclusive/|\$delayed/[^/]*/")
 _INSERTED = re.compile(r"\$([1-9])|%([cu])")
 
 
@@ -66,7 +62,10 @@ class Rewriting:
 
     def packets(self, packets: Sequence[Packet], client_id: str, username: str) -> list[Packet]:
         """What a client has sent, as it is to be handled."""
-        return [self._packet(packet, client_id, username) for packet in packets]
+        first = packets[0] if packets else None
+        if isinstance(first, Connect):  # nobody knows yet whose connection it is
+            client_id, username = first.client_id, first.username or ""
+        return renamed(packets, _Names(self, client_id, username))
 
     def topic(self, topic: str, client_id: str, username: str) -> str:
         """The topic that a message is really published to."""
@@ -76,64 +75,34 @@ class Rewriting:
         """The filter that a client really subscribes to."""
         return _first(self._of_filters, filter, is_valid_topic_filter, client_id, username)
 
-    def _packet(self, packet: Packet, client_id: str, username: str) -> Packet:
-        if isinstance(packet, Publish):
-            topic = self.topic(packet.topic, client_id, username)
-            if topic == packet.topic:
-                return packet
-            return Publish(
-                topic,
-                packet.payload,
-                packet.qos,
-                packet.retain,
-                packet.dup,
-                packet.packet_id,
-                packet.properties,
-            )
-        if isinstance(packet, Subscribe):
-            requests = [self._request(each, client_id, username) for each in packet.subscriptions]
-            return Subscribe(packet.packet_id, requests, packet.properties)
-        if isinstance(packet, Unsubscribe):
-            filters = [self.filter(filter, client_id, username) for filter in packet.filters]
-            return Unsubscribe(packet.packet_id, filters, packet.properties)
-        if isinstance(packet, Connect) and packet.will is not None:
-            return self._connect(packet, packet.will)
-        return packet
 
-    def _request(self, request: SubscriptionRequest, client_id: str, username: str) -> SubscriptionRequest:
-        return SubscriptionRequest(
-            self.filter(request.filter, client_id, username),
-            request.qos,
-            request.no_local,
-            request.retain_as_published,
-            request.retain_handling,
-        )
+class _Names:
+    """What the rules make of the names that one client uses."""
 
-    def _connect(self, packet: Connect, will: Will) -> Connect:
-        topic = self.topic(will.topic, packet.client_id, packet.username or "")
-        return Connect(
-            packet.client_id,
-            packet.version,
-            packet.clean_start,
-            packet.keep_alive,
-            packet.username,
-            packet.password,
-            Will(topic, will.payload, will.qos, will.retain, will.properties),
-            packet.properties,
-        )
+    __slots__ = ("_client_id", "_rewriting", "_username")
+
+    def __init__(self, rewriting: Rewriting, client_id: str, username: str) -> None:
+        self._rewriting = rewriting
+        self._client_id = client_id
+        self._username = username
+
+    def topic(self, topic: str) -> str:
+        return self._rewriting.topic(topic, self._client_id, self._username)
+
+    def filter(self, filter: str) -> str:
+        return self._rewriting.filter(filter, self._client_id, self._username)
+
+    def properties(self, properties: Properties | None) -> Properties | None:
+        return properties
 
 
 def _first(
     rules: Sequence[_Rule], text: str, is_valid: Callable[[str], bool], client_id: str, username: str
 ) -> str:
     """By the first rule that applies, and makes something of it that may stand there."""
-    if not text.startswith("$"):
-        prefix, rest = "", text
-    elif text.startswith(SYS_PREFIX):
+    if text.startswith(SYS_PREFIX):
         return text
-    else:
-        found = _PREFIX.match(text)
-        prefix, rest = (found[0], text[found.end() :]) if found is not None else ("", text)
+    prefix, rest = split_special(text)
     for rule in rules:
         rewritten = rule.apply(rest, client_id, username)
         if rewritten is not None and is_valid(rewritten):

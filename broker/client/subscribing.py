@@ -86,9 +86,13 @@ def subscribe_on_connect(client: Client) -> None:
             logger.warning("no subscription is made, as the name of the client does not fit", extra=extra)
             continue
         request = SubscriptionRequest(
-            filter, each.qos, each.no_local, each.retain_as_published, each.retain_handling
+            client.mount_point.filter(filter) if client.mount_point is not None else filter,
+            each.qos,
+            each.no_local,
+            each.retain_as_published,
+            each.retain_handling,
         )
-        known = held.get(filter)
+        known = held.get(request.filter)
         if known is None or known.options != _pack(request, 0):
             requests.append(request)
     if requests:
@@ -173,6 +177,8 @@ def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] 
         _, name = parse_filter(filter)
     except InvalidTopicFilter as error:
         return ReasonCode.TOPIC_FILTER_INVALID, str(error)
+    if client.mount_point is not None and not client.mount_point.has(without_exclusive(name)):
+        return ReasonCode.TOPIC_FILTER_INVALID, "it begins with $, or is too long below the mount point"
     if is_exclusive(name) and not (settings.topics.exclusive and _may_be_exclusive(filter)):
         return ReasonCode.TOPIC_FILTER_INVALID, "there is no such exclusive subscription here"
     unavailable = settings.capabilities.refusal(filter)

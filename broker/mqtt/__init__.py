@@ -46,7 +46,14 @@ from broker.mqtt.packet import (
     Unsubscribe,
     Will,
 )
-from broker.mqtt.property import Properties, decode_properties, encode_properties, forwarded_properties
+from broker.mqtt.property import (
+    Properties,
+    decode_properties,
+    encode_properties,
+    forwarded_properties,
+    response_topic_property,
+    split_response_topic,
+)
 from broker.mqtt.reason_code import NO_V3_CONNACK, REASON_CODES, ReasonCode, v3_connack_code
 from broker.mqtt.topic import (
     EXCLUSIVE_PREFIX,
@@ -56,6 +63,7 @@ from broker.mqtt.topic import (
     has_wildcards,
     is_exclusive,
     is_shared,
+    is_too_long,
     is_valid_topic_filter,
     is_valid_topic_name,
     levels,
@@ -132,6 +140,7 @@ __all__ = [
     "is_exclusive",
     "is_payload_as_said",
     "is_shared",
+    "is_too_long",
     "is_valid_topic_filter",
     "is_valid_topic_name",
     "levels",
@@ -139,6 +148,8 @@ __all__ = [
     "parse_filter",
     "publish_parts",
     "read_varint",
+    "response_topic_property",
+    "split_response_topic",
     "topic_name",
     "v3_connack_code",
     "without_exclusive",

@@ -403,3 +403,21 @@ def forwarded_properties(properties: Properties | None) -> bytes:
     for name, value in properties.user_property:
         encoded.append(b"\x26" + string(name) + string(value))
     return b"".join(encoded)
+
+
+def split_response_topic(properties: bytes) -> tuple[bytes, bytes, bytes]:
+    """What `forwarded_properties` has made, parted: what comes before the Response Topic, the Response Topic
+    itself (empty: there is none), and what follows."""
+    start = 2 if properties[:1] == b"\x01" else 0
+    if properties[start : start + 1] == b"\x03":
+        start += 3 + int.from_bytes(properties[start + 1 : start + 3], "big")
+    if properties[start : start + 1] != b"\x08":
+        return properties, b"", b""
+    topic = start + 3
+    end = topic + int.from_bytes(properties[start + 1 : topic], "big")
+    return properties[:start], properties[topic:end], properties[end:]
+
+
+def response_topic_property(topic: bytes) -> bytes:
+    """In wire form."""
+    return b"\x08" + binary(topic)

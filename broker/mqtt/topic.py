@@ -20,7 +20,8 @@ class InvalidTopicFilter(ValueError):
     """The text isn't a Topic Filter; the message says why."""
 
 
-def _is_too_long(text: str) -> bool:
+def is_too_long(text: str) -> bool:
+    """Whether it can't be a topic or filter [MQTT-4.7.3-3]."""
     # A character takes at most 4 bytes of UTF-8, so most strings needn't be encoded to know.
     return len(text) * 4 > MAXIMUM_LENGTH_BYTES and len(text.encode()) > MAXIMUM_LENGTH_BYTES
 
@@ -41,7 +42,7 @@ def is_valid_topic_name(topic: str, maximum_levels: int = 0) -> bool:
         return False
     if maximum_levels and topic.count("/") >= maximum_levels:
         return False
-    return not _is_too_long(topic)
+    return not is_too_long(topic)
 
 
 def has_valid_wildcards(filter: str) -> bool:
@@ -77,7 +78,7 @@ def parse_filter(filter: str, maximum_levels: int = 0) -> tuple[str | None, str]
             raise InvalidTopicFilter(f"a Topic Filter must follow the ShareName in {shown!r}")
     if not has_valid_wildcards(matched):
         raise InvalidTopicFilter(f"empty, or a wildcard in the wrong place: {shown!r}")
-    if "\0" in filter or _is_too_long(filter):  # [MQTT-4.7.3-2], [MQTT-4.7.3-3]
+    if "\0" in filter or is_too_long(filter):  # [MQTT-4.7.3-2], [MQTT-4.7.3-3]
         raise InvalidTopicFilter("NUL in it, or longer than 65,535 bytes")
     if maximum_levels and matched.count("/") >= maximum_levels:
         raise InvalidTopicFilter(f"more than {maximum_levels} levels: {shown!r}")

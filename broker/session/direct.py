@@ -30,8 +30,11 @@ class DirectOutbound(Outbound):
         backlog_limit: int,
         drop_oldest: bool,
         topic_aliases: int = 0,
+        mount_point: str = "",
     ) -> None:
-        super().__init__(stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases)
+        super().__init__(
+            stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases, mount_point
+        )
         self.backlog: deque[Delivery] = deque()
         self.backlog_limit = backlog_limit
         self.drop_oldest = drop_oldest

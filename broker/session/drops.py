@@ -3,6 +3,7 @@
 from typing import Final
 
 DROPPED_EXPIRED: Final = "expired"
+DROPPED_OUTSIDE_MOUNT_POINT: Final = "outside_mount_point"
 DROPPED_QUEUE_FULL: Final = "queue_full"
 DROPPED_SLOW_CONSUMER: Final = "slow_consumer"
 DROPPED_TOO_LARGE: Final = "packet_too_large"

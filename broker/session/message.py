@@ -2,12 +2,19 @@
 
 A message is built once, by the connection (or the queue, or the retained store) it came from, and never
 changed: every subscriber's copy differs only in what the encoder is told (version, QoS, RETAIN, DUP,
-Subscription Identifiers).
+Subscription Identifiers). Only clients of a listener with a mount point see another topic: theirs is a
+message of its own, made once for all that have the same mount point.
 """
 
 from typing import Final
 
-from broker.mqtt import MQTT_5, PACKET_ID_BYTES, publish_parts
+from broker.mqtt import (
+    MQTT_5,
+    PACKET_ID_BYTES,
+    publish_parts,
+    response_topic_property,
+    split_response_topic,
+)
 
 NO_DEADLINE: Final = 0
 
@@ -30,6 +37,7 @@ class Message:
         "_key",
         "_more_parts",
         "_parts",
+        "_views",
         "_whole",
         "_whole_key",
         "deadline_ms",
@@ -71,6 +79,7 @@ class Message:
         self._more_parts: dict[int, tuple[bytes, bytes]] | None = None
         self._whole_key = -1
         self._whole = b""
+        self._views: dict[str, Message | None] | None = None
 
     def __repr__(self) -> str:
         return f"Message({self.topic!r}, {len(self.payload)} bytes, qos={self.qos}, retain={self.retain})"
@@ -78,6 +87,29 @@ class Message:
     def is_expired(self, now_ms: int) -> bool:
         """Whether the Message Expiry Interval has passed [MQTT-3.3.2-5]."""
         return self.deadline_ms != NO_DEADLINE and now_ms >= self.deadline_ms
+
+    def below(self, mount_point: str) -> "Message | None":
+        """As clients see it that know nothing but what is below this mount point ("tenant/"): with the rest
+        of the topic, and of the Response Topic. None if the message is not for them."""
+        views = self._views
+        if views is None:
+            views = self._views = {}
+        if mount_point not in views:
+            views[mount_point] = self._view(mount_point)
+        return views[mount_point]
+
+    def _view(self, mount_point: str) -> "Message | None":
+        topic = self.topic[len(mount_point) :]
+        # [MQTT-4.7.2-1]: with their mount point before them, `#` and `+` would match a first level with `$`.
+        if not self.topic.startswith(mount_point) or topic == "" or topic.startswith("$"):
+            return None
+        properties = self.properties
+        before, response_topic, after = split_response_topic(properties)
+        if response_topic:
+            properties = before + _response_topic_below(response_topic, mount_point.encode()) + after
+        return Message(
+            topic, self.payload, self.qos, self.retain, properties, self.deadline_ms, self.publisher
+        )
 
     def parts(self, version: int, qos: int, retain: bool) -> tuple[bytes, bytes]:
         """What a PUBLISH has before and after its Packet Identifier; encoded once for a whole fan-out.
@@ -163,6 +195,14 @@ class Message:
         for identifier in subscription_identifiers:  # [MQTT-3.3.4-4]
             properties += _subscription_identifier(identifier)
         return properties
+
+
+def _response_topic_below(topic: bytes, mount_point: bytes) -> bytes:
+    """As a property; none at all if it is a topic that can't be reached."""
+    below = topic[len(mount_point) :]
+    if not topic.startswith(mount_point) or below == b"" or below.startswith(b"$"):
+        return b""
+    return response_topic_property(below)
 
 
 def _subscription_identifier(value: int) -> bytes:

@@ -10,6 +10,9 @@ at PUBCOMP, or at a PUBREC that refuses. Handshakes left from an earlier connect
 
 A fan-out encodes a message once for all clients that take the same bytes. Those that have said a Topic Alias
 Maximum don't: what they get is made for each of them.
+
+A client with a mount point is sent what it sees of a message (`Message.below`). What it can't see ends here,
+as if it had been sent and acknowledged; the dead letter has the whole topic.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +22,13 @@ from broker.mqtt import PACKET_ID_BYTES, PUBREL, encode_ack
 from broker.session.alias import TopicAliases
 from broker.session.clock import Clock
 from broker.session.delivery import NO_IDENTIFIERS, Delivery
-from broker.session.drops import DROPPED_EXPIRED, DROPPED_SLOW_CONSUMER, DROPPED_TOO_LARGE, Drops
+from broker.session.drops import (
+    DROPPED_EXPIRED,
+    DROPPED_OUTSIDE_MOUNT_POINT,
+    DROPPED_SLOW_CONSUMER,
+    DROPPED_TOO_LARGE,
+    Drops,
+)
 from broker.session.message import Message
 from broker.session.outbox import Outbox
 from broker.session.shared import SharedDelivery, SharedWork
@@ -44,7 +53,8 @@ class Outbound(ABC):
 
     `window` is the client's Receive Maximum or our own limit, whichever is smaller.
     `stored` says whose messages these are. `maximum_packet_size` is what the client accepts, 0 for anything,
-    `topic_aliases` how many Topic Aliases we may set.
+    `topic_aliases` how many Topic Aliases we may set. `mount_point`: all that it can see is below, "" for
+    everything.
     """
 
     __slots__ = (
@@ -53,6 +63,7 @@ class Outbound(ABC):
         "drops",
         "inflight",
         "maximum_packet_size",
+        "mount_point",
         "outbox",
         "quota",
         "released",
@@ -72,6 +83,7 @@ class Outbound(ABC):
         window: int,
         maximum_packet_size: int,
         topic_aliases: int,
+        mount_point: str,
     ) -> None:
         self.aliases = TopicAliases(topic_aliases) if topic_aliases else None
         self.stored = stored
@@ -82,6 +94,7 @@ class Outbound(ABC):
         self.window = window
         self.quota = window
         self.maximum_packet_size = maximum_packet_size
+        self.mount_point = mount_point
         self.inflight: dict[int, int] = {}  # Packet Identifier -> n << 2 | state
         # Packet Identifier -> n, negative if it holds no place in the window, 0 if its end is being stored
         self.released: dict[int, int] = {}
@@ -104,6 +117,11 @@ class Outbound(ABC):
         if outbox.blocked and outbox.is_full():
             self._drop(message.topic, DROPPED_SLOW_CONSUMER)
             return False
+        if self.mount_point:
+            seen = self._seen(message)
+            if seen is None:
+                return False
+            message = seen
         aliases = self.aliases
         if aliases is not None:
             packet = self._aliased(aliases, message, 0, retain, False, subscription_identifiers, b"")
@@ -115,7 +133,7 @@ class Outbound(ABC):
         else:
             packet = message.whole(self.version, retain)
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self._drop(message.topic, DROPPED_TOO_LARGE)
+            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE)
             return False
         self.drops.sent[0] += 1
         outbox.send(packet)
@@ -227,6 +245,13 @@ class Outbound(ABC):
         work.settle(n)
         self.stored.mark_changed()
 
+    def _seen(self, message: Message) -> Message | None:
+        """The message as the client sees it; None if it can't, and then that is noted."""
+        seen = message.below(self.mount_point)
+        if seen is None:
+            self._drop(message.topic, DROPPED_OUTSIDE_MOUNT_POINT)
+        return seen
+
     def _drop(self, topic: str, reason: str) -> None:
         self.drops.add(self.stored.bucket, self.stored.client_id, topic, reason)
 
@@ -238,6 +263,11 @@ class Outbound(ABC):
         it."""
         packet_id = (n - 1) % 65535 + 1
         message = delivery.message
+        if self.mount_point:
+            seen = self._seen(message)
+            if seen is None:
+                return False
+            message = seen
         qos = delivery.qos
         aliases = self.aliases
         if aliases is not None:
@@ -259,7 +289,7 @@ class Outbound(ABC):
             head, tail = message.parts(self.version, qos, delivery.retain)
             packet = head + PACKET_ID_BYTES[packet_id] + tail
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self._drop(message.topic, DROPPED_TOO_LARGE)
+            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE)
             return False
         self.inflight[packet_id] = n << 2 | (_AWAITS_PUBACK if qos == 1 else _AWAITS_PUBREC)
         self.quota -= 1

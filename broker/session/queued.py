@@ -61,12 +61,15 @@ class QueuedOutbound(Outbound):
         released: Sequence[int],
         has_queue: bool,
         topic_aliases: int = 0,
+        mount_point: str = "",
     ) -> None:
         """`gen`, `n` (last queued), `sent`, `hi` and `released` are the answer of the claim.
 
         `has_queue` is False for a session that is new: it need not look for older entries.
         """
-        super().__init__(stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases)
+        super().__init__(
+            stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases, mount_point
+        )
         self.gen = gen
         self.gens: dict[int, int] = {}  # n -> gen of entries of another generation than `gen`
         self.next_n = 1 if has_queue else n + 1

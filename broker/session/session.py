@@ -116,13 +116,15 @@ class SendingLimits:
     `maximum_packet_size`: bytes the client accepts in a packet, 0 for any. `backlog` messages may wait for a
     place in the window of a direct session; beyond it the oldest is dropped, or the new one. `topic_aliases`
     may be set on the connection; always 0 before MQTT 5. `reason_strings`: whether the client wants to hear
-    why it is refused [MQTT-3.1.2-29]; always False before MQTT 5.
+    why it is refused [MQTT-3.1.2-29]; always False before MQTT 5. `mount_point`: where all begins that the
+    client can see, "" for everything.
     """
 
     __slots__ = (
         "backlog",
         "drop_oldest",
         "maximum_packet_size",
+        "mount_point",
         "reason_strings",
         "topic_aliases",
         "window",
@@ -136,6 +138,7 @@ class SendingLimits:
         drop_oldest: bool,
         topic_aliases: int = 0,
         reason_strings: bool = False,
+        mount_point: str = "",
     ) -> None:
         self.window = window
         self.maximum_packet_size = maximum_packet_size
@@ -143,6 +146,7 @@ class SendingLimits:
         self.drop_oldest = drop_oldest
         self.topic_aliases = topic_aliases
         self.reason_strings = reason_strings
+        self.mount_point = mount_point
 
 
 class QueueState:
@@ -247,6 +251,7 @@ class Session(StoredSession):
             limits.backlog,
             limits.drop_oldest,
             limits.topic_aliases,
+            limits.mount_point,
         )
 
     def _queued_half(
@@ -267,6 +272,7 @@ class Session(StoredSession):
             queue.released,
             not queue.is_new,
             limits.topic_aliases,
+            limits.mount_point,
         )
 
     def published(self, packet_id: int, qos: int, reason_code: int, size_bytes: int) -> None:

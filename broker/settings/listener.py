@@ -26,6 +26,7 @@ from broker.settings.address import Address, parse_address
 from broker.settings.certificate import check_readable, load_certificate
 
 DEFAULT_PATH: Final = "/mqtt"
+MOUNT_POINT_MAXIMUM_BYTES: Final = 1000
 RESTORING: Final = "restoring"
 """The context in which files were looked at before, by another process."""
 
@@ -131,6 +132,14 @@ class ListenerSettings(BaseModel):
         " nothing use up the places.",
     )
 
+    mount_point: str | None = Field(
+        default=None,
+        description="Levels that stand before each topic and filter of the clients that connect here, and are"
+        " taken away from what they are sent: with `tenants/a`, what they call `t` is `tenants/a/t` to all"
+        " others. They can neither see nor reach anything outside. See [mount"
+        " points](listeners.md#mount-points).",
+    )
+
     @field_validator("certificate")
     @classmethod
     def _certificate_fits(cls, certificate: Path | None, info: ValidationInfo) -> Path | None:
@@ -144,6 +153,22 @@ class ListenerSettings(BaseModel):
         if key is not None and certificate is not None and info.context != RESTORING:
             load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
         return key
+
+    @field_validator("mount_point")
+    @classmethod
+    def _is_before_topics(cls, mount_point: str | None) -> str | None:
+        """As it is put before them: with the slash after its last level."""
+        if mount_point is None:
+            return None
+        if not mount_point.strip("/"):
+            raise ValueError("is empty: leave it out for none")
+        if "+" in mount_point or "#" in mount_point:
+            raise ValueError("has + or #: topics begin with it, and these have no wildcards")
+        if mount_point.startswith("$"):
+            raise ValueError("begins with $: such topics are the broker's")
+        if "\0" in mount_point or len(mount_point.encode()) > MOUNT_POINT_MAXIMUM_BYTES:
+            raise ValueError(f"has a NUL, or more than {MOUNT_POINT_MAXIMUM_BYTES:,} bytes")
+        return mount_point if mount_point.endswith("/") else mount_point + "/"
 
     def bound_to(self, address: Address) -> "ListenerSettings":
         """The same, with the port that the system picked."""

@@ -13,6 +13,8 @@ from broker.mqtt import (
     decode_properties,
     encode_properties,
     forwarded_properties,
+    response_topic_property,
+    split_response_topic,
 )
 from broker.mqtt.property import (
     IN_ACKNOWLEDGEMENT,
@@ -215,6 +217,25 @@ def test_what_is_forwarded() -> None:
     own = Properties(message_expiry_interval=5, topic_alias=1, subscription_identifier=(1,))
     assert forwarded_properties(own) == b""
     assert forwarded_properties(None) == b""
+
+
+@pytest.mark.parametrize("indicator", [None, 1])
+@pytest.mark.parametrize("content_type", [None, "", "x" * 300])
+@pytest.mark.parametrize("response_topic", [None, "a/ä"])
+def test_the_response_topic_is_found(
+    indicator: int | None, content_type: str | None, response_topic: str | None
+) -> None:
+    properties = Properties(
+        payload_format_indicator=indicator,
+        content_type=content_type,
+        response_topic=response_topic,
+        correlation_data=b"\x08\x00\x01a",
+    )
+    raw = forwarded_properties(properties)
+    before, topic, after = split_response_topic(raw)
+    assert topic.decode() == (response_topic or "")
+    assert before + (response_topic_property(topic) if topic else b"") + after == raw
+    assert split_response_topic(b"") == (b"", b"", b"")
 
 
 @pytest.mark.parametrize(

@@ -122,3 +122,63 @@ def test_an_encoding_that_is_known_is_not_made_again() -> None:
     arrived.encoded_as(4, b"bytes")
     assert arrived.whole(4, True) == b"bytes"
     assert arrived.whole(4, False) != b"bytes"
+
+
+# Below a mount point
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("a/b/c", "b/c"),
+        ("a/b", "b"),
+        ("a//b", "/b"),
+        ("a/", None),  # no topic is empty
+        ("a", None),  # `#` below matches it, as the level above
+        ("ab/c", None),
+        ("a/$b", None),  # [MQTT-4.7.2-1]: `#` and `+` below match it
+        ("a/b/$c", "b/$c"),
+        ("b/a/c", None),
+    ],
+)
+def test_what_is_seen_below_a_mount_point(topic: str, expected: str | None) -> None:
+    message = Message(topic, b"payload", 1, True, PROPERTIES, 5, "publisher")
+    seen = message.below("a/")
+    if expected is None:
+        assert seen is None
+        return
+    assert seen is not None
+    assert (seen.topic, seen.payload, seen.qos, seen.retain) == (expected, b"payload", 1, True)
+    assert (seen.properties, seen.deadline_ms, seen.publisher) == (PROPERTIES, 5, "publisher")
+
+
+def test_it_is_made_once_for_each_mount_point() -> None:
+    message = Message("a/b/c", b"", 0, False)
+    assert message.below("a/") is message.below("a/")
+    deeper = message.below("a/b/")
+    assert deeper is not None
+    assert deeper.topic == "c"
+    assert message.below("b/") is None
+
+
+@pytest.mark.parametrize(
+    ("response_topic", "expected"),
+    [("a/reply", "reply"), ("ab/reply", None), ("a/", None), ("a/$reply", None), (None, None)],
+)
+@pytest.mark.parametrize("content_type", [None, "x" * 300])
+def test_the_response_topic_below_a_mount_point(
+    content_type: str | None, response_topic: str | None, expected: str | None
+) -> None:
+    def properties(response_topic: str | None) -> bytes:
+        return forwarded_properties(
+            Properties(
+                content_type=content_type,
+                response_topic=response_topic,
+                correlation_data=b"\x08",
+                user_property=(("a", "b"),),
+            )
+        )
+
+    seen = Message("a/b", b"", 0, False, properties(response_topic)).below("a/")
+    assert seen is not None
+    assert seen.properties == properties(expected)

@@ -72,6 +72,7 @@ class Link:
         drop_oldest: bool = True,
         maximum_packet_size: int = 0,
         topic_aliases: int = 0,
+        mount_point: str = "",
     ) -> DirectOutbound:
         return DirectOutbound(
             self.stored(),
@@ -84,6 +85,7 @@ class Link:
             backlog,
             drop_oldest,
             topic_aliases,
+            mount_point,
         )
 
     def queued(
@@ -97,6 +99,7 @@ class Link:
         has_queue: bool = False,
         maximum_packet_size: int = 0,
         topic_aliases: int = 0,
+        mount_point: str = "",
     ) -> QueuedOutbound:
         return QueuedOutbound(
             self.stored(),
@@ -113,6 +116,7 @@ class Link:
             released,
             has_queue,
             topic_aliases,
+            mount_point,
         )
 
     def session(

@@ -74,6 +74,37 @@ def test_json_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().listeners["plain"].address == address
 
 
+@pytest.mark.parametrize(
+    ("mount_point", "expected"), [("a", "a/"), ("a/", "a/"), ("a/b c/ä", "a/b c/ä/"), ("/a", "/a/")]
+)
+def test_a_mount_point_ends_with_a_level(tmp_path: Path, mount_point: str, expected: str) -> None:
+    settings = load({}, _config(tmp_path, _mounted(mount_point)))
+    assert settings.listeners["of-a"].mount_point == expected
+    assert restore(dump(settings)).model_dump() == settings.model_dump()
+    assert [listener.mount_point for listener in settings.all_listeners()] == [None, expected]
+
+
+@pytest.mark.parametrize(
+    ("mount_point", "reason"),
+    [
+        ("", "is empty: leave it out for none"),
+        ("//", "is empty: leave it out for none"),
+        ("a/+/b", "has + or #: topics begin with it, and these have no wildcards"),
+        ("#", "has + or #: topics begin with it, and these have no wildcards"),
+        ("$SYS/a", "begins with $: such topics are the broker's"),
+        ("ä" * 501, "has a NUL, or more than 1,000 bytes"),
+    ],
+)
+def test_what_is_no_mount_point(tmp_path: Path, mount_point: str, reason: str) -> None:
+    (mistake,) = _mistakes(tmp_path, _mounted(mount_point))
+    assert mistake.startswith("listeners.of-a.mount_point (configuration file): ")
+    assert mistake.endswith(reason)
+
+
+def _mounted(mount_point: str) -> str:
+    return f"[listeners.of-a]\naddress = 'mqtt://127.0.0.1:1885'\nmount_point = '{mount_point}'\n"
+
+
 def test_without_the_plain_listener(tmp_path: Path, files: Certificate) -> None:
     settings = load({"node": {"listen": ["off"]}}, _config(tmp_path, _secure(files)))
     assert [listener.address.kind for listener in settings.all_listeners()] == [Kind.TLS]
