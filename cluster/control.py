@@ -17,7 +17,7 @@ from cluster import commands, node_info
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.node_info import NodeInfo
-from cluster.store import inbox_records, inboxes, membership, retained
+from cluster.store import inbox_records, inboxes, membership, retained, sessions
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
 from cluster.store.inbox_records import Command
@@ -127,6 +127,11 @@ class Control:
     async def retained_count(self) -> int:
         """How many topics have a retained message. Raises StoreError."""
         replies = await self._ask(*(retained.retained_count(bucket) for bucket in range(BUCKETS)))
+        return sum(as_int(reply) for reply in replies)
+
+    async def session_count(self) -> int:
+        """How many persistent sessions there are. Raises StoreError."""
+        replies = await self._ask(*(sessions.session_count(bucket) for bucket in range(BUCKETS)))
         return sum(as_int(reply) for reply in replies)
 
     async def drain(self, node: str, *, moved: bool = False) -> str:

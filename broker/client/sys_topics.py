@@ -70,10 +70,12 @@ class SysTopics:
             return
         retained = await self._control.retained_count()
         index = self._hub.index
+        # Those that an older release has left behind are not counted until they are claimed.
+        sessions = max(await self._control.session_count(), len(index.subscribers))
         self._publish("", {"brokers": ",".join(dict.fromkeys(node.name for node in nodes))})
         self._publish(
             "cluster/",
-            of_cluster(nodes, len(index.subscribers), index.count - index.direct_count, retained),
+            of_cluster(nodes, sessions, index.count - index.direct_count, retained),
         )
 
     def _publish(self, prefix: str, values: Values) -> None:
@@ -117,8 +119,7 @@ class SysTopics:
 def of_cluster(
     nodes: list[NodeState], persistent_sessions: int, persistent_subscriptions: int, retained_messages: int
 ) -> Values:
-    """What the living nodes say, added up; of persistent sessions only those are counted that subscribe to
-    something, as these are known everywhere."""
+    """What the living nodes say, added up, and what Redis has."""
     infos = [node.info for node in nodes if node.info is not None]
     return {
         "nodes/count": len(nodes),

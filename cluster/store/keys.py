@@ -46,9 +46,14 @@ def counter(prefix: str, bucket: int) -> str:
     return slot(prefix, bucket)
 
 
+def sessions(prefix: str, bucket: int) -> str:
+    """Integer: how many persistent sessions there are, of those that were claimed since this is counted."""
+    return f"{prefix}{{{bucket}}}:sessions"
+
+
 def session(prefix: str, bucket: int, client_id: str) -> str:
-    """Hash: gen, epoch, owner, claim, n, hi, protocol, expiry, deadline (while detached), will_delay, direct;
-    `f:<filter>` -> "stamp:options", `r:<filter>` -> cursor of a replay of retained messages."""
+    """Hash: gen, epoch, owner, claim, n, hi, protocol, expiry, deadline (while detached), will_delay, direct,
+    counted; `f:<filter>` -> "stamp:options", `r:<filter>` -> cursor of a replay of retained messages."""
     return f"{prefix}{{{bucket}}}:s:{escape(client_id)}"
 
 

@@ -127,3 +127,8 @@ def parse_detach(reply: Reply) -> Detached:
     stale, rows, will = as_list(reply)[:3]
     wills = parse_wills(will)
     return Detached(bool(stale), parse_rows(rows), wills[0] if wills else None)
+
+
+def session_count(bucket: int) -> list[object]:
+    """Asks how many persistent sessions this bucket has. Answer: the number."""
+    return ["session_count", bucket]

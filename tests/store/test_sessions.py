@@ -250,3 +250,49 @@ def test_entries_before_a_claim_are_read_from_the_head(caller: Caller) -> None:
     assert flat[1::3] == [1, 2, 3]  # DUP for n <= sent, i.e. the first two
     assert second.sent == 2
     assert records.unpack_entry(flat[2]).payload == b"payload"
+
+
+# How many there are
+
+
+def count(caller: Caller) -> object:
+    return caller.ask(sessions.session_count(BUCKET))
+
+
+def test_persistent_sessions_are_counted_until_they_end(caller: Caller) -> None:
+    assert count(caller) == 0
+    direct = caller.claim(expiry=0)
+    assert count(caller) == 0
+    caller.detach(direct)
+    first = caller.claim(nonce=b"12345678")
+    caller.claim(nonce=b"12345678")  # the same one, repeated
+    assert count(caller) == 1
+    caller.detach(first)
+    caller.detach(first)
+    caller.other().claim()
+    assert count(caller) == 1
+    fresh = caller.claim(clean_start=True)
+    assert count(caller) == 1
+    caller.detach(fresh, expiry=0)
+    caller.detach(fresh, expiry=0)
+    assert count(caller) == 0
+    caller.detach(caller.claim(), expiry=1)
+    assert count(caller) == 1
+    caller.pass_time(2000)
+    caller.due()
+    assert count(caller) == 0
+
+
+def test_a_session_of_an_older_library_counts_from_its_next_claim(caller: Caller) -> None:
+    old = caller.claim()
+    caller.redis.hdel(keys.session(caller.prefix, BUCKET, "c"), "counted")
+    caller.redis.delete(keys.sessions(caller.prefix, BUCKET))
+    caller.detach(old)
+    assert count(caller) == 0
+    again = caller.claim()
+    assert again.present
+    assert count(caller) == 1
+    caller.redis.hdel(keys.session(caller.prefix, BUCKET, "c"), "counted")
+    caller.redis.delete(keys.sessions(caller.prefix, BUCKET))
+    caller.detach(again, expiry=0)
+    assert count(caller) == 0

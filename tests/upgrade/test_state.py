@@ -24,9 +24,9 @@ VERSIONS = range(1, SCHEMA_VERSION + 1)
 REAPED_SECONDS = 15.0
 Expected = dict[str, Any]  # JSON
 
-MOMENTARY = {"slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn"}
+MOMENTARY = {"slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn", "sessions"}
 """Keys that no state needs to hold, for a call that is sent again, or a node that is dead; whose turn it is;
-channels."""
+channels; a number that is counted from the next claims on."""
 
 
 def _load(name: str) -> Any:

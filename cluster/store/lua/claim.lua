@@ -76,6 +76,10 @@ local function write_claim(b, client, fields, claim, present)
     values[#values + 1] = fields.will_delay
   end
   call("HSET", session, unpack(values))
+  -- A persistent one counts once; an older library has not counted it.
+  if (present or fields.expiry > 0) and call("HSETNX", session, "counted", 1) == 1 then
+    call("INCR", key(b, "sessions"))
+  end
 end
 
 function operations.claim(b, client, nonce, clean_start, expiry, protocol, window, will, will_delay, is_repeat)

@@ -23,7 +23,7 @@ local function read_session(session)
   return fields, subscriptions, replays
 end
 
-local OWNERSHIP = { "epoch", "owner", "claim", "expiry", "will_delay", "n", "hi", "direct" }
+local OWNERSHIP = { "epoch", "owner", "claim", "expiry", "will_delay", "n", "hi", "direct", "counted" }
 
 -- The fields that matter when its connection ends, as a map.
 local function read_ownership(b, client)
@@ -58,6 +58,9 @@ local function end_session(b, client, fields, subscriptions)
   if fields.direct then -- it never had a deadline, nor anything but its hash
     call("DEL", key(b, "s:", client))
     return rows
+  end
+  if fields.counted then
+    call("DECR", key(b, "sessions"))
   end
   call("ZREM", key(b, "due"), "s:" .. client)
   call("UNLINK", key(b, "s:", client), key(b, "q:", client), key(b, "rel:", client), key(b, "rx:", client))
