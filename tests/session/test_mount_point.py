@@ -90,8 +90,21 @@ def test_topic_aliases_are_those_of_the_topics_it_sees() -> None:
 
 def test_a_session_hands_it_on() -> None:
     link = Link()
-    intake, changed = link.session().intake, link.changed
+    session = link.session()
     limits = SendingLimits(8, 0, 10, True, 0, False, "a/")
     for queue in (None, QueueState(1, 0, 0, 8, (), (), True)):
-        made = Session("client", 7, 3, 5, link.drops, link.outbox, intake, link.clock, limits, queue, 0, changed)
+        made = Session(
+            "client",
+            7,
+            3,
+            5,
+            link.drops,
+            link.outbox,
+            session.intake,
+            link.clock,
+            limits,
+            queue,
+            0,
+            link.changed,
+        )
         assert made.outbound.mount_point == "a/"
