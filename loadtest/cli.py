@@ -18,15 +18,18 @@ import uvloop
 from loadtest.client import ConnectFailed
 from loadtest.conductor import LoadFailed, halting_on_interrupt, run_plan
 from loadtest.connects import ConnectLoad, ConnectPlan, ConnectReport
-from loadtest.cost import CostError
+from loadtest.cost import CostError, Pids
 from loadtest.failover import FailOver, FailOverReport
 from loadtest.idle import IdleLoad, IdlePlan, IdleReport
+from loadtest.machine import facts_of
 from loadtest.offline import OfflineLoad, OfflineReport, Pause
+from loadtest.output import HtmlOption, JsonOption, SampleOption, put_out
 from loadtest.payload import MINIMUM_SIZE
 from loadtest.plan import Account, Plan, PlanError, Shape, check_plan, share_out
 from loadtest.pods import Pods, PodsError
 from loadtest.progress import ProgressLine
-from loadtest.report import Report, render_json, render_table
+from loadtest.report import Report
+from loadtest.result import Result
 from loadtest.target import Target, TargetError, resolve_target
 
 app = typer.Typer(help="Load an MQTT broker and verify what it delivers.", no_args_is_help=True)
@@ -58,9 +61,9 @@ PidOption = Annotated[
     list[int] | None,
     typer.Option("--pid", help="A process of the broker, measured with its children. Repeatable."),
 ]
-JsonOption = Annotated[
-    str | None,
-    typer.Option("--json", metavar="FILE|-", help="Write the report as JSON; - is standard output."),
+RedisPidOption = Annotated[
+    list[int] | None,
+    typer.Option("--redis-pid", help="The same, of its Redis; one that is a child is found. Repeatable."),
 ]
 QosOption = Annotated[int, typer.Option("--qos", min=0, max=2, help="Of publishers and subscribers.")]
 PersistentOption = Annotated[
@@ -119,17 +122,11 @@ def _allow_connections(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _show(scenario: str, report: Report, json_to: str | None) -> None:
+def _show(scenario: str, report: Report, json_to: str | None, html_to: Path | None) -> None:
     """Print the report; exit with 1 if the broker broke a promise."""
-    problems = report.problems()
-    if json_to is not None and json_to != "-":
-        Path(json_to).write_bytes(render_json(scenario, report, problems))
-    typer.echo(render_table(report), err=json_to == "-")
-    if json_to == "-":
-        typer.echo(render_json(scenario, report, problems), nl=False)
-    for problem in problems:
-        typer.echo(f"FAILED: {problem}", err=True)
-    if problems:
+    result = Result.of(scenario, report, facts_of(sys.argv))
+    put_out(result, json_to, html_to)
+    if result.problems:
         raise typer.Exit(1)
 
 
@@ -178,7 +175,10 @@ def messages(
     drain: DrainOption = 5.0,
     processes: ProcessesOption = 1,
     pids: PidOption = None,
+    redis_pids: RedisPidOption = None,
+    sample: SampleOption = 1.0,
     json_to: JsonOption = None,
+    html_to: HtmlOption = None,
 ) -> None:
     """Publish, receive, verify, and report rates and latencies."""
     shape = Shape(context.info_name or "")
@@ -202,11 +202,12 @@ def messages(
             warm_up_seconds=warm_up,
             drain_seconds=drain,
             processes=processes,
+            sample_seconds=sample,
         )
         check_plan(plan)
         _allow_connections(max(share.connections for share in share_out(plan)))
-        report = _run(lambda line: run_plan(plan, pids or [], line.messages))
-        _show(str(shape), report, json_to)
+        report = _run(lambda line: run_plan(plan, Pids.of(pids, redis_pids), line.messages))
+        _show(str(shape), report, json_to, html_to)
 
 
 app.command("pairs", help="Publisher i to subscriber i. " + _MESSAGES_HELP)(messages)
@@ -225,7 +226,10 @@ def connect(
     persistent: PersistentOption = False,
     duration: DurationOption = 10.0,
     pids: PidOption = None,
+    redis_pids: RedisPidOption = None,
+    sample: SampleOption = 1.0,
     json_to: JsonOption = None,
+    html_to: HtmlOption = None,
 ) -> None:
     """Connect and disconnect over and over: connects per second."""
     with _explaining():
@@ -236,15 +240,16 @@ def connect(
             at_once=at_once,
             duration_seconds=duration,
             persistent=persistent,
+            sample_seconds=sample,
         )
         _allow_connections(at_once)
 
         async def main(line: ProgressLine) -> ConnectReport:
-            load = ConnectLoad(plan, pids or [], line.connects)
+            load = ConnectLoad(plan, Pids.of(pids, redis_pids), line.connects)
             with halting_on_interrupt(load.halt):
                 return await load.run()
 
-        _show("connect", _run(main), json_to)
+        _show("connect", _run(main), json_to, html_to)
 
 
 @app.command()
@@ -257,7 +262,10 @@ def idle(
     username: UserOption = None,
     password: PasswordOption = None,
     pids: PidOption = None,
+    redis_pids: RedisPidOption = None,
+    sample: SampleOption = 1.0,
     json_to: JsonOption = None,
+    html_to: HtmlOption = None,
 ) -> None:
     """Hold connections that do nothing: memory and processor time they cost (with --pid)."""
     with _explaining():
@@ -267,15 +275,16 @@ def idle(
             account=Account(version, username, password),
             connections=connections,
             hold_seconds=hold,
+            sample_seconds=sample,
         )
         _allow_connections(connections)
 
         async def main(line: ProgressLine) -> IdleReport:
-            load = IdleLoad(plan, pids or [], line.show)
+            load = IdleLoad(plan, Pids.of(pids, redis_pids), line.show)
             with halting_on_interrupt(load.halt):
                 return await load.run()
 
-        _show("idle", _run(main), json_to)
+        _show("idle", _run(main), json_to, html_to)
 
 
 @app.command()
@@ -298,7 +307,10 @@ def offline(
     window: WindowOption = 20,
     drain: DrainOption = 5.0,
     pids: PidOption = None,
+    redis_pids: RedisPidOption = None,
+    sample: SampleOption = 1.0,
     json_to: JsonOption = None,
+    html_to: HtmlOption = None,
 ) -> None:
     """Store messages for sessions that are away, drain them, and verify that all came, once and in order."""
     with _explaining():
@@ -314,16 +326,19 @@ def offline(
             window=window,
             count=count,
             drain_seconds=drain,
+            sample_seconds=sample,
         )
         check_plan(plan)
         _allow_connections(sessions)
 
         async def main(line: ProgressLine) -> OfflineReport:
-            load = OfflineLoad(plan, pids or [], line.show, _pause_for(line, own) if pause else None)
+            load = OfflineLoad(
+                plan, Pids.of(pids, redis_pids), line.show, _pause_for(line, own) if pause else None
+            )
             with halting_on_interrupt(load.halt):
                 return await load.run()
 
-        _show("offline", _run(main), json_to)
+        _show("offline", _run(main), json_to, html_to)
 
 
 @app.command("fail-over")
@@ -344,6 +359,7 @@ def fail_over(
     ] = 60.0,
     drain: DrainOption = 10.0,
     json_to: JsonOption = None,
+    html_to: HtmlOption = None,
 ) -> None:
     """In a pod on Kubernetes: kill a pod of the broker under its subscriber; verify that all came, once."""
     with _explaining():
@@ -362,7 +378,7 @@ def fail_over(
         async def main(line: ProgressLine) -> FailOverReport:
             return await FailOver(plan, count, pods, selector, line.show).run()
 
-        _show("fail-over", _run(main), json_to)
+        _show("fail-over", _run(main), json_to, html_to)
 
 
 def _pause_for(line: ProgressLine, own: bool) -> Pause:

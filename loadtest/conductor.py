@@ -7,9 +7,10 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from loadtest.cost import Usage, measure_usage
+from loadtest.cost import Pids, Usage, measure_usage
 from loadtest.histogram import Histogram, Latency
 from loadtest.link import (
     Assign,
@@ -29,6 +30,7 @@ from loadtest.link import (
 )
 from loadtest.plan import Plan, Share, share_out
 from loadtest.report import BrokerCost, GeneratorCost, MessageReport
+from loadtest.timeline import Lap, Recorder
 from loadtest.worker import Worker
 
 Watcher = Callable[[float, int, int], None]
@@ -47,9 +49,11 @@ class LoadFailed(Exception):
 class Conductor:
     """Leads the workers of one run through its stages."""
 
-    def __init__(self, plan: Plan, pids: Sequence[int], watch: Watcher) -> None:
+    def __init__(self, plan: Plan, pids: Pids, watch: Watcher) -> None:
         self._plan = plan
         self._pids = pids
+        warm_up = 0.0 if plan.count is not None else plan.warm_up_seconds
+        self._recorder = Recorder(plan.sample_seconds, warm_up, pids)
         self._watch = watch
         self._endpoints: list[Endpoint] = []
         self._progress: list[Progress] = []
@@ -80,9 +84,10 @@ class Conductor:
             self._tell(Expect(sent, owed))
             outcomes = await self._from_each(Outcome)
             after = measure_usage(self._pids)
-            return add_up(
-                self._plan, outcomes, sum(sent.values()), (before, after, peak), interrupted=self.interrupted
-            )
+        report = add_up(
+            self._plan, outcomes, sum(sent.values()), (before, after, peak), interrupted=self.interrupted
+        )
+        return replace(report, timeline=self._recorder.timeline())
 
     async def _usage_after_warm_up(self, at_ns: int) -> Usage:
         warm_up = 0.0 if self._plan.count is not None else self._plan.warm_up_seconds
@@ -109,6 +114,8 @@ class Conductor:
                 raise LoadFailed(message.text)
             if isinstance(message, Progress):
                 self._note(number, message)
+            if isinstance(message, Lap):
+                self._recorder.take(number, message)
 
     def _note(self, number: int, progress: Progress) -> None:
         self._progress[number] = progress
@@ -235,7 +242,7 @@ def halting_on_interrupt(halt: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def run_plan(plan: Plan, pids: Sequence[int], watch: Watcher) -> MessageReport:
+async def run_plan(plan: Plan, pids: Pids, watch: Watcher) -> MessageReport:
     """Run a plan on the running event loop. Raises LoadFailed, CostError."""
     conductor = Conductor(plan, pids, watch)
     with halting_on_interrupt(conductor.halt):

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadtest.client import Client, ConnectFailed, connect_packet
-from loadtest.cost import measure_usage
+from loadtest.cost import Pids, measure_usage
 from loadtest.histogram import Histogram, Latency
 from loadtest.plan import Account
 from loadtest.report import BrokerCost, Row, latency_rows
 from loadtest.target import Target
+from loadtest.timeline import Timeline, recording
 
 _FAILURES_LIMIT = 100
 """A broker that refuses everyone isn't asked a million times."""
@@ -26,6 +27,7 @@ class ConnectPlan:
     at_once: int
     duration_seconds: float
     persistent: bool
+    sample_seconds: float = 1.0  # a step of the timeline; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class ConnectReport:
     latency_ms: Latency | None  # from the first SYN to CONNACK
     broker: BrokerCost | None
     interrupted: bool
+    timeline: Timeline | None = None
 
     @property
     def title(self) -> str:
@@ -72,11 +75,12 @@ class ConnectReport:
 class ConnectLoad:
     """The clients of the scenario."""
 
-    def __init__(self, plan: ConnectPlan, pids: Sequence[int], watch: Callable[[float, int], None]) -> None:
+    def __init__(self, plan: ConnectPlan, pids: Pids, watch: Callable[[float, int], None]) -> None:
         self._plan = plan
         self._pids = pids
         self._watch = watch
         self._latency = Histogram()
+        self._lap = Histogram()
         self._faults: list[str] = []
         self._connects = 0
         self._halted = asyncio.Event()
@@ -90,7 +94,10 @@ class ConnectLoad:
         before = measure_usage(self._pids)
         begun = time.monotonic()
         deadline = begun + self._plan.duration_seconds
-        async with asyncio.TaskGroup() as group:
+        async with (
+            recording(self._plan.sample_seconds, self, self._pids) as recorder,
+            asyncio.TaskGroup() as group,
+        ):
             for number in range(self._plan.at_once):
                 group.create_task(self._repeat(number, deadline))
             reporter = group.create_task(self._report_progress(begun, deadline))
@@ -111,7 +118,23 @@ class ConnectLoad:
             latency_ms=Latency.of(self._latency),
             broker=BrokerCost.of(before, after, 0, self._connects, seconds),
             interrupted=time.monotonic() < deadline and len(self._faults) < _FAILURES_LIMIT,
+            timeline=recorder.timeline(),
         )
+
+    @property
+    def flow(self) -> dict[str, int]:
+        """See timeline.Lap."""
+        return {"connects": self._connects}
+
+    @property
+    def so_far(self) -> dict[str, int]:
+        """See timeline.Lap."""
+        return {"failed": len(self._faults)}
+
+    def lap(self) -> Histogram:
+        """See timeline.Counted."""
+        lap, self._lap = self._lap, Histogram()
+        return lap
 
     async def _report_progress(self, begun: float, deadline: float) -> None:
         while not self._halted.is_set() and (left := deadline - time.monotonic()) > 0:
@@ -141,7 +164,9 @@ class ConnectLoad:
         )
         begun = time.monotonic_ns()
         await client.connect(plan.target, packet)
-        self._latency.record((time.monotonic_ns() - begun) // 1000)
+        microseconds = (time.monotonic_ns() - begun) // 1000
+        self._latency.record(microseconds)
+        self._lap.record(microseconds)
         await client.depart()
 
     async def _remove(self, number: int) -> None:

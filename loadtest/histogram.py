@@ -4,7 +4,10 @@
 doesn't depend on the number of values. Below 256 us each microsecond has its own bucket.
 """
 
+import operator
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 _SUB_BITS: Final = 7
@@ -48,7 +51,7 @@ class Histogram:
 
     def add(self, other: "Histogram") -> None:
         """Count all that `other` has counted too."""
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.counts = list(map(operator.add, self.counts, other.counts))
         self.maximum = max(self.maximum, other.maximum)
 
     @property
@@ -58,13 +61,17 @@ class Histogram:
 
     def percentile(self, percent: float) -> int:
         """The value (microseconds) that `percent` of all values do not exceed; 0 if there are none."""
-        wanted = self.total * percent / 100
-        seen = 0
-        for bucket, count in enumerate(self.counts):
-            seen += count
-            if count and seen >= wanted:
-                return min(bucket_end(bucket), self.maximum)
-        return 0
+        return self.percentiles(percent)[0]
+
+    def percentiles(self, *percents: float) -> list[int]:
+        """Several of them, in one pass."""
+        seen = list(accumulate(self.counts))
+        total = seen[-1]
+        if not total:
+            return [0] * len(percents)
+        # At least one value: a percentile is one that was there.
+        places = [bisect_left(seen, max(total * percent / 100, 1)) for percent in percents]
+        return [min(bucket_end(place), self.maximum) for place in places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +89,4 @@ class Latency:
         """The summary of a histogram; None if it is empty."""
         if not histogram.total:
             return None
-        return cls(*(histogram.percentile(p) / 1000 for p in (50, 90, 99, 99.9, 100)))
+        return cls(*(value / 1000 for value in histogram.percentiles(50, 90, 99, 99.9, 100)))

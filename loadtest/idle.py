@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from loadtest.client import Client, connect_packet
-from loadtest.cost import measure_usage
+from loadtest.cost import Pids, measure_usage
+from loadtest.histogram import Histogram
 from loadtest.plan import CONNECTING_AT_ONCE, Account
 from loadtest.report import BrokerCost, Row
 from loadtest.target import Target
+from loadtest.timeline import Timeline, recording
 from loadtest.worker import run_all
 
 
@@ -22,6 +24,7 @@ class IdlePlan:
     account: Account
     connections: int
     hold_seconds: float
+    sample_seconds: float = 1.0  # a step of the timeline; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class IdleReport:
     broker: BrokerCost | None  # while they were idle
     faults: list[str]
     interrupted: bool
+    timeline: Timeline | None = None
 
     @property
     def title(self) -> str:
@@ -71,7 +75,7 @@ class IdleReport:
 class IdleLoad:
     """The connections of the scenario."""
 
-    def __init__(self, plan: IdlePlan, pids: Sequence[int], watch: Callable[[str], None]) -> None:
+    def __init__(self, plan: IdlePlan, pids: Pids, watch: Callable[[str], None]) -> None:
         self._plan = plan
         self._pids = pids
         self._watch = watch
@@ -89,6 +93,11 @@ class IdleLoad:
 
     async def run(self) -> IdleReport:
         """Connect, hold, measure, disconnect. Raises ConnectFailed, CostError."""
+        async with recording(self._plan.sample_seconds, self, self._pids) as recorder:
+            report = await self._run()
+        return replace(report, timeline=recorder.timeline())
+
+    async def _run(self) -> IdleReport:
         before = measure_usage(self._pids)
         begun = time.monotonic()
         try:
@@ -109,12 +118,26 @@ class IdleLoad:
             mqtt_version=self._plan.account.version,
             connect_seconds=connected - begun,
             hold_seconds=held,
-            rss_bytes_per_connection=grown / self._connected if self._pids else None,
+            rss_bytes_per_connection=grown / self._connected if self._pids.named else None,
             rss_bytes_before=before.rss_bytes,
             broker=BrokerCost.of(usage_connected, after, 0, 0, held),
             faults=faults,
             interrupted=self._halted.is_set(),
         )
+
+    @property
+    def flow(self) -> dict[str, int]:
+        """See timeline.Lap."""
+        return {"connects": self._connected}
+
+    @property
+    def so_far(self) -> dict[str, int]:
+        """See timeline.Lap."""
+        return {"connections_lost": len(self._faults)}
+
+    def lap(self) -> Histogram:
+        """See timeline.Counted: nothing is timed here."""
+        return Histogram()
 
     async def _connect(self, client: Client) -> None:
         await client.connect(self._plan.target, connect_packet(self._plan.account, client.name))

@@ -1,6 +1,7 @@
 """What the conductor of a run and its workers say to each other, and the two ways they say it.
 
-A run: the workers connect -> Ready; Begin; Progress ...; Published; Expect; Outcome. Halt comes at any time.
+A run: the workers connect -> Ready; Begin; Progress and Lap ...; Published; Expect; Outcome. Halt comes at
+any time.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Final, Protocol
 from loadtest.board import Snapshot
 from loadtest.histogram import Histogram
 from loadtest.plan import Share
+from loadtest.timeline import Lap
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -91,7 +93,7 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-Message = Assign | Ready | Begin | Progress | Published | Expect | Halt | Failed | Outcome
+Message = Assign | Ready | Begin | Progress | Published | Expect | Halt | Failed | Outcome | Lap
 
 
 class Closed(Exception):

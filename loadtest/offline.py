@@ -10,12 +10,13 @@ from typing import Final
 
 from loadtest.board import Board
 from loadtest.client import Client, connect_packet
-from loadtest.cost import measure_usage
+from loadtest.cost import Pids, measure_usage
 from loadtest.plan import CONNECTING_AT_ONCE, Plan, PlanError
 from loadtest.publisher import Publisher
 from loadtest.report import Accounts, BrokerCost, Row
 from loadtest.subscriber import Subscriber, total_expected
 from loadtest.target import Target
+from loadtest.timeline import Timeline, recording
 from loadtest.worker import remove_session, run_all
 
 Pause = Callable[[], Awaitable[Target | None]]
@@ -66,6 +67,7 @@ class OfflineReport:
     unacknowledged: int
     faults: list[str]
     interrupted: bool
+    timeline: Timeline | None = None
 
     @property
     def title(self) -> str:
@@ -105,9 +107,7 @@ class OfflineReport:
 class OfflineLoad:
     """The sessions and publishers of the scenario. The plan is one of pairs, with a count per publisher."""
 
-    def __init__(
-        self, plan: Plan, pids: Sequence[int], watch: Callable[[str], None], pause: Pause | None
-    ) -> None:
+    def __init__(self, plan: Plan, pids: Pids, watch: Callable[[str], None], pause: Pause | None) -> None:
         if plan.qos == 0:
             raise PlanError("a broker needn't store messages of QoS 0: use QoS 1 or 2")
         self._plan = plan
@@ -125,6 +125,11 @@ class OfflineLoad:
 
     async def run(self) -> OfflineReport:
         """Create sessions, store, pause, drain, verify, remove. Raises ConnectFailed, CostError."""
+        async with recording(self._plan.sample_seconds, self._board, self._pids) as recorder:
+            report = await self._run()
+        return replace(report, timeline=recorder.timeline())
+
+    async def _run(self) -> OfflineReport:
         numbers = range(self._plan.subscribers)
         self._watch("creating the sessions")
         await run_all((self._create_session(number) for number in numbers), CONNECTING_AT_ONCE)
@@ -175,7 +180,7 @@ class OfflineLoad:
         """Let the sessions come back and take what is theirs."""
         board = self._board
         # After a pause the broker's processes may be others than those that were named.
-        pids = self._pids if self._pause is None else ()
+        pids = self._pids if self._pause is None else Pids()
         self._watch("draining")
         board.expect(received=total_expected(subscribers, owed))
         before, begun = measure_usage(pids), time.monotonic()

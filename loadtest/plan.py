@@ -56,6 +56,7 @@ class Plan:
     warm_up_seconds: float = 1.0
     drain_seconds: float = 5.0  # how long to wait, without any news, for what is still on its way
     processes: int = 1
+    sample_seconds: float = 1.0  # a step of the timeline; 0: none
     subscribers_target: Target | None = (
         None  # another node of the same broker; None: where the publishers are
     )

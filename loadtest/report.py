@@ -1,13 +1,11 @@
-"""What a run has shown: the figures, and whether the broker kept its promises; as a table and as JSON."""
+"""What a run has shown: the figures, and whether the broker kept its promises."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import orjson
-
 from loadtest.cost import Usage
 from loadtest.histogram import Latency
+from loadtest.timeline import Timeline
 
 _BUSY_PERCENT: Final = 90.0
 _FAULTS_SHOWN: Final = 5
@@ -33,13 +31,23 @@ class Report(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RedisCost:
+    """The part of it that Redis used."""
+
+    cpu_seconds: float
+    cpu_percent: float
+    rss_bytes: int  # at the end
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerCost:
-    """What the broker's processes used for the measured part of a run."""
+    """What the broker's processes, Redis among them, used for the measured part of a run."""
 
     cpu_seconds: float
     cpu_percent: float  # of one core
     per_cpu_second: float | None  # deliveries (or connects); None if too little was used to tell
     rss_bytes: int  # the highest seen
+    redis: RedisCost | None = None
 
     @classmethod
     def of(
@@ -54,15 +62,29 @@ class BrokerCost:
             cpu_percent=100 * used / seconds if seconds else 0.0,
             per_cpu_second=events / used if used > 0 else None,
             rss_bytes=max(before.rss_bytes, rss_bytes, after.rss_bytes),
+            redis=cls._of_redis(before, after, seconds),
         )
+
+    @staticmethod
+    def _of_redis(before: Usage, after: Usage, seconds: float) -> RedisCost | None:
+        if after.redis is None:
+            return None
+        used = after.redis.cpu_seconds_since(before)
+        return RedisCost(used, 100 * used / seconds if seconds else 0.0, after.redis.rss_bytes)
 
     def rows(self, what: str) -> list[Row]:
         """The figures with their names; `what` was counted."""
         rate = "too little to tell" if self.per_cpu_second is None else f"{self.per_cpu_second:,.0f}"
+        of_redis = ("", "")
+        if self.redis is not None:
+            of_redis = (
+                f", {self.redis.cpu_seconds:.2f} s of them Redis",
+                f", {self.redis.rss_bytes / 2**20:.1f} MiB of them Redis",
+            )
         return [
-            ("broker CPU", f"{self.cpu_seconds:.2f} s ({self.cpu_percent:.0f} % of a core)"),
+            ("broker CPU", f"{self.cpu_seconds:.2f} s ({self.cpu_percent:.0f} % of a core){of_redis[0]}"),
             (f"{what} per CPU-second of the broker", rate),
-            ("broker RSS", f"{self.rss_bytes / 2**20:.1f} MiB"),
+            ("broker RSS", f"{self.rss_bytes / 2**20:.1f} MiB{of_redis[1]}"),
         ]
 
 
@@ -146,6 +168,7 @@ class MessageReport:
     broker: BrokerCost | None
     generator: GeneratorCost
     interrupted: bool
+    timeline: Timeline | None = None
 
     @property
     def title(self) -> str:
@@ -200,17 +223,3 @@ class MessageReport:
                 "the generator itself was busy: the broker may be faster than this (see --processes)"
             )
         return notes
-
-
-def render_table(report: Report) -> str:
-    """The report as text for people."""
-    rows = report.rows()
-    width = max(len(name) for name, _ in rows)
-    lines = [report.title, *(f"  {name:<{width}}  {value}" for name, value in rows)]
-    lines += [f"  note: {remark}" for remark in report.remarks()]
-    return "\n".join(lines)
-
-
-def render_json(scenario: str, report: Report, problems: Sequence[str]) -> bytes:
-    """The report as one line of JSON for programs."""
-    return orjson.dumps({"scenario": scenario, "report": report, "problems": list(problems)}) + b"\n"

@@ -10,12 +10,13 @@ class Stream:
     happens a million times a minute, and calls `take_irregular` for all others.
     """
 
-    __slots__ = ("_gaps", "duplicates", "expected", "order_errors")
+    __slots__ = ("_gaps", "duplicates", "expected", "jumped_over", "order_errors")
 
     def __init__(self) -> None:
         self.expected = 0
         self.duplicates = 0
         self.order_errors = 0
+        self.jumped_over = 0  # and not come since
         self._gaps: list[
             tuple[int, int]
         ] = []  # [first, end) of what was jumped over and hasn't come since; sorted
@@ -25,9 +26,11 @@ class Stream:
         if number >= self.expected:
             if number > self.expected:
                 self._gaps.append((self.expected, number))
+                self.jumped_over += number - self.expected
             self.expected = number + 1
         elif self._fill(number):
             self.order_errors += 1
+            self.jumped_over -= 1
         else:
             self.duplicates += 1
 
@@ -45,7 +48,7 @@ class Stream:
     @property
     def received(self) -> int:
         """How many different messages came."""
-        return self.expected - sum(end - first for first, end in self._gaps)
+        return self.expected - self.jumped_over
 
     def missing(self, sent: int) -> int:
         """How many of the first `sent` messages haven't come."""

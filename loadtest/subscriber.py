@@ -91,9 +91,12 @@ class Subscriber(Client):
             self._credit(source, run, stream.expected)
 
     def _take_irregular(self, stream: Stream, number: int) -> None:
-        before = stream.duplicates
+        board = self._board
+        before = (stream.duplicates, stream.jumped_over, stream.order_errors)
         stream.take_irregular(number)
-        self._board.duplicates += stream.duplicates - before
+        board.duplicates += stream.duplicates - before[0]
+        board.missing += stream.jumped_over - before[1]
+        board.order_errors += stream.order_errors - before[2]
 
     def _acknowledge(self, packet: Publish, answers: list[bytes]) -> bool:
         """Answer a PUBLISH of QoS 1 or 2. False if it repeats one that we have already [MQTT-4.3.3-10]."""

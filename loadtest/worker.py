@@ -12,7 +12,6 @@ import uvloop
 
 from loadtest.board import Board, Snapshot
 from loadtest.client import Client, ConnectFailed, connect_packet
-from loadtest.histogram import Histogram
 from loadtest.link import (
     Assign,
     Begin,
@@ -31,6 +30,7 @@ from loadtest.pacer import Schedule, Ticker
 from loadtest.plan import CONNECTING_AT_ONCE, Plan, Share
 from loadtest.publisher import Publisher
 from loadtest.subscriber import Subscriber, total_expected
+from loadtest.timeline import telling_laps
 
 PROGRESS_SECONDS: Final = 0.25
 _STALL_SECONDS: Final = 2.0
@@ -125,7 +125,9 @@ class Worker:
             gc.collect()
             gc.freeze()
             self._endpoint.send(Ready())
-            outcome = await self._measure((await self._begin).at_ns)
+            at_ns = (await self._begin).at_ns
+            async with telling_laps(self._plan.sample_seconds, at_ns, self._board, self._endpoint.send):
+                outcome = await self._measure(at_ns)
             self._endpoint.send(outcome)
             await self.disconnect()
         except ConnectFailed as error:
@@ -194,7 +196,7 @@ class Worker:
                 await self._until_all_sent()
             else:
                 await self._until(at_ns + int(plan.warm_up_seconds * 1e9))
-                self._board.latency = Histogram()
+                self._board.begin_measuring()
                 begun = self._board.snapshot()
                 await self._until(at_ns + int((plan.warm_up_seconds + plan.duration_seconds) * 1e9))
         finally:
@@ -274,7 +276,7 @@ class Worker:
             refused=board.refused,
             unacknowledged=sum(p.outstanding for p in self._publishers.values()) if self._plan.qos else 0,
             written_off=self._written_off,
-            latency=board.latency,
+            latency=board.measured(),
             faults=board.faults,
         )
 

@@ -9,6 +9,7 @@ import uvloop
 
 from broker.mqtt import Publish
 from loadtest.conductor import Conductor, LoadFailed
+from loadtest.cost import Pids
 from loadtest.plan import Account, Plan, Shape
 from loadtest.report import MessageReport
 from loadtest.target import Target
@@ -20,7 +21,7 @@ PAIR = Plan(target=NOWHERE, run_id="test", qos=1, count=50, window=5, drain_seco
 
 async def _run(plan: Plan, broker: FakeBroker) -> MessageReport:
     async with broker.serving() as target:
-        return await Conductor(replace(plan, target=target), [], lambda *_: None).run()
+        return await Conductor(replace(plan, target=target), Pids(), lambda *_: None).run()
 
 
 def run(plan: Plan, mischief: Mischief | None = None, broker: FakeBroker | None = None) -> MessageReport:
@@ -173,7 +174,7 @@ def test_an_open_loop_counts_the_time_a_message_had_to_wait_for_its_turn() -> No
 
 async def _halted_run(plan: Plan, broker: FakeBroker) -> MessageReport:
     async with broker.serving() as target:
-        conductor = Conductor(replace(plan, target=target), [], lambda *_: None)
+        conductor = Conductor(replace(plan, target=target), Pids(), lambda *_: None)
         run = asyncio.ensure_future(conductor.run())
         while broker.published < 20:  # noqa: ASYNC110  # the fake broker has no event for it
             await asyncio.sleep(0.01)
@@ -207,7 +208,7 @@ def test_a_lower_granted_qos_is_an_error() -> None:
 
 def test_nobody_at_home_is_an_error() -> None:
     with pytest.raises(LoadFailed, match=r"127\.0\.0\.1:1"):
-        uvloop.run(Conductor(PAIR, [], lambda *_: None).run())
+        uvloop.run(Conductor(PAIR, Pids(), lambda *_: None).run())
 
 
 def test_several_processes_share_the_work() -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from loadtest.cost import CostError, Usage, measure_usage
+from loadtest.cost import CostError, Pids, Usage, measure_usage
 
 _CHILD = "import time\nwhile time.process_time() < 0.3: pass\ninput()"
 _PARENT = """
@@ -26,7 +26,7 @@ def test_children_count_too() -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         deadline = time.monotonic() + 10
-        while (usage := measure_usage([parent.pid])).cpu_seconds[child] < 0.25:
+        while (usage := measure_usage(Pids((parent.pid,)))).cpu_seconds[child] < 0.25:
             assert time.monotonic() < deadline
         assert set(usage.cpu_seconds) == {parent.pid, child}
         assert usage.rss_bytes > 2 * 2**20
@@ -42,8 +42,8 @@ def test_a_missing_process_is_an_error() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
         with pytest.raises(CostError, match=f"no such process: {gone.pid}"):
-            measure_usage([os.getpid(), gone.pid])
+            measure_usage(Pids((os.getpid(), gone.pid)))
 
 
 def test_no_process_costs_nothing() -> None:
-    assert measure_usage([]) == Usage()
+    assert measure_usage(Pids()) == Usage()

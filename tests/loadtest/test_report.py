@@ -1,8 +1,7 @@
-"""Which promises a QoS makes, and how figures are told."""
+"""Which promises a QoS makes, and which figures are told."""
 
 from dataclasses import replace
 
-import orjson
 import pytest
 
 from loadtest.cost import Usage
@@ -12,8 +11,7 @@ from loadtest.report import (
     BrokerCost,
     GeneratorCost,
     MessageReport,
-    render_json,
-    render_table,
+    RedisCost,
 )
 
 GOOD = Accounts(qos=1, lost=0, duplicates=0, order_errors=0, corrupt=0)
@@ -73,35 +71,23 @@ def test_many_faults_are_counted_not_listed() -> None:
     assert text.endswith("client 4 and 995 more")
 
 
-def test_the_table_has_title_figures_and_notes() -> None:
-    text = render_table(replace(REPORT, interrupted=True, unacknowledged=3))
-    assert text.startswith("pairs 2 -> 2, QoS 1, clean sessions, 16 B, window 20, MQTT level 4\n")
-    assert "0.100 / 0.200 / 0.300 / 0.400 / 0.500 ms" in text
-    assert "deliveries per CPU-second of the broker  2,000" in text
-    assert "never acknowledged" in text
-    assert "refused" not in text
-    assert "note: interrupted" in text
-
-
 def test_a_generator_at_its_limit_says_so() -> None:
     busy = replace(REPORT, generator=GeneratorCost(1.9, 95.0, 1.0))
     assert any("--processes" in remark for remark in busy.remarks())
     assert not REPORT.remarks()
 
 
-def test_json_has_the_same_figures() -> None:
-    line = render_json("pairs", REPORT, ["bad"])
-    answer = orjson.loads(line)
-    assert line.count(b"\n") == 1
-    assert answer["scenario"] == "pairs"
-    assert answer["problems"] == ["bad"]
-    assert answer["report"]["latency_ms"]["p99_9"] == 0.4
-    assert answer["report"]["broker"]["per_cpu_second"] == 2000.0
-
-
 def test_the_cost_of_a_broker() -> None:
     before, after = Usage({1: 1.0}, 100), Usage({1: 2.0, 2: 1.0}, 80)
     assert BrokerCost.of(before, after, 120, 500, 4.0) == BrokerCost(2.0, 50.0, 250.0, 120)
+
+
+def test_the_part_of_redis_is_told() -> None:
+    before = Usage({1: 1.0, 2: 0.5}, 100, Usage({2: 0.5}, 40))
+    after = Usage({1: 2.0, 2: 1.5}, 180, Usage({2: 1.5}, 60))
+    cost = BrokerCost.of(before, after, 120, 500, 4.0)
+    assert cost == BrokerCost(2.0, 50.0, 250.0, 180, RedisCost(1.0, 25.0, 60))
+    assert dict(cost.rows("deliveries"))["broker CPU"] == "2.00 s (50 % of a core), 1.00 s of them Redis"
 
 
 def test_a_cost_too_small_to_measure_is_no_division_by_zero() -> None:
