@@ -28,11 +28,13 @@ from loadtest.payload import MINIMUM_SIZE
 from loadtest.plan import Account, Plan, PlanError, Shape, check_plan, share_out
 from loadtest.pods import Pods, PodsError
 from loadtest.progress import ProgressLine
+from loadtest.reading import add_commands
 from loadtest.report import Report
 from loadtest.result import Result
 from loadtest.target import Target, TargetError, resolve_target
 
 app = typer.Typer(help="Load an MQTT broker and verify what it delivers.", no_args_is_help=True)
+add_commands(app)
 
 _R = TypeVar("_R", bound=Report)
 _OTHER_FILES: Final = 64
@@ -68,6 +70,9 @@ RedisPidOption = Annotated[
 QosOption = Annotated[int, typer.Option("--qos", min=0, max=2, help="Of publishers and subscribers.")]
 PersistentOption = Annotated[
     bool, typer.Option("--persistent/--clean", help="Subscribers' sessions outlive their connections.")
+]
+PersistentPublishersOption = Annotated[
+    bool, typer.Option("--persistent-publishers", help="Publishers' sessions outlive their connections, too.")
 ]
 PayloadOption = Annotated[int, typer.Option("--payload", help="Bytes per message, at least 16.")]
 WindowOption = Annotated[
@@ -166,6 +171,7 @@ def messages(
     password: PasswordOption = None,
     qos: QosOption = 0,
     persistent: PersistentOption = False,
+    persistent_publishers: PersistentPublishersOption = False,
     payload: PayloadOption = MINIMUM_SIZE,
     window: WindowOption = 20,
     rate: RateOption = None,
@@ -194,6 +200,7 @@ def messages(
             subscribers=many[1],
             qos=qos,
             persistent=persistent,
+            persistent_publishers=persistent_publishers,
             payload_bytes=payload,
             window=window,
             rate_per_second=rate,

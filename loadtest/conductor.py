@@ -222,6 +222,7 @@ def add_up(
             cpu_us_per_delivery=1e6 * sum(generator_cpu) / deliveries_whole if deliveries_whole else 0.0,
         ),
         interrupted=interrupted,
+        persistent_publishers=plan.persistent_publishers,
     )
 
 

@@ -47,7 +47,8 @@ class Plan:
     publishers: int = 1
     subscribers: int = 1
     qos: int = 0
-    persistent: bool = False
+    persistent: bool = False  # the subscribers' sessions
+    persistent_publishers: bool = False
     payload_bytes: int = MINIMUM_SIZE
     window: int = 20  # closed loop: messages outstanding per publisher
     rate_per_second: float | None = None  # open loop: of all publishers together; then `window` isn't used

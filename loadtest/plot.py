@@ -79,7 +79,7 @@ class _Drawing:
             if self._high <= self._low:
                 self._high = 10 * self._low
         else:
-            self._low, self._high = 0.0, max(values, default=0.0) * 1.05 or 1.0
+            self._low, self._high = 0.0, max(values, default=0.0) * 1.05
 
     def _x(self, seconds: float) -> float:
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * seconds / self._end
@@ -89,7 +89,7 @@ class _Drawing:
         if self._chart.logarithmic:
             part = math.log(max(value, low) / low) / math.log(high / low)
         else:
-            part = value / high
+            part = value / high if high else 0.0
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * part
 
     def svg(self) -> str:
@@ -121,7 +121,7 @@ class _Drawing:
 
     def _values_of_grid(self) -> list[float]:
         if not self._chart.logarithmic:
-            return even_steps(self._high, 5)
+            return even_steps(self._high, 5) if self._high else [0.0]
         decades = range(round(math.log10(self._low)), round(math.log10(self._high)) + 1)
         within = (1, 2, 5) if len(decades) <= 3 else (1,)
         values = [10.0**decade * step for decade in decades for step in within]
@@ -162,7 +162,7 @@ def even_steps(high: float, wanted: int) -> list[float]:
     """Round numbers from 0 to at most `high`, about as many as wanted."""
     rough = high / wanted
     size = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * 0.999)
     return [number * step for number in range(int(high / step * 1.001) + 1)]
 
 

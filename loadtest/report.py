@@ -168,16 +168,19 @@ class MessageReport:
     broker: BrokerCost | None
     generator: GeneratorCost
     interrupted: bool
+    persistent_publishers: bool = False
     timeline: Timeline | None = None
 
     @property
     def title(self) -> str:
         """See Report."""
         sessions = "persistent" if self.persistent else "clean"
+        publishers = ", persistent publishers" if self.persistent_publishers else ""
         pace = f"window {self.window}" if self.window is not None else f"{self.rate_per_second:,.0f} msg/s"
         return (
-            f"{self.shape} {self.publishers} -> {self.subscribers}, QoS {self.qos}, {sessions} sessions,"
-            f" {self.payload_bytes} B, {pace}, MQTT level {self.mqtt_version}"
+            f"{self.shape} {self.publishers} -> {self.subscribers}, QoS {self.qos},"
+            f" {sessions} sessions{publishers}, {self.payload_bytes} B, {pace},"
+            f" MQTT level {self.mqtt_version}"
         )
 
     def rows(self) -> list[Row]:

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Final
 
 import uvloop
@@ -97,7 +97,8 @@ class Worker:
 
     async def _open_publisher(self, client: Publisher) -> None:
         plan = self._plan
-        packet = connect_packet(plan.account, plan.client_id("p", client.number))
+        client_id = plan.client_id("p", client.number)
+        packet = connect_packet(plan.account, client_id, persistent=plan.persistent_publishers)
         await client.open(plan.target, packet)
         client.ended.add_done_callback(lambda _: self._end_if_alone())
 
@@ -111,9 +112,16 @@ class Worker:
         for publisher in self._publishers.values():
             publisher.leave()
         await run_all((client.disconnect() for client in self._subscribers), CONNECTING_AT_ONCE)
-        if self._plan.persistent:
-            names = [self._plan.client_id("s", client.number) for client in self._subscribers]
-            await run_all((remove_session(self._plan, name) for name in names), CONNECTING_AT_ONCE)
+        await run_all(
+            (remove_session(self._plan, name) for name in self._kept_sessions()), CONNECTING_AT_ONCE
+        )
+
+    def _kept_sessions(self) -> Iterator[str]:
+        plan = self._plan
+        if plan.persistent:
+            yield from (plan.client_id("s", client.number) for client in self._subscribers)
+        if plan.persistent_publishers:
+            yield from (plan.client_id("p", number) for number in self._publishers)
 
     # The run.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from tests.bench.brokers import RunningBroker, moorline_version, running_moorline
+from loadtest.peers import RunningBroker, moorline_version, running_moorline
 from tests.node.redis_server import running_redis
 
 LOADS: Final = (

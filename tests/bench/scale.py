@@ -24,7 +24,7 @@ import uvloop
 from broker.mqtt import MQTT_5, Connect, Packet, Properties, Puback, Publish, Subscribe, SubscriptionRequest
 from cluster.store import records, retained
 from cluster.store.call import Request
-from tests.bench.brokers import moorline_version, running_moorline
+from loadtest.peers import moorline_version, running_moorline
 from tests.bench.bystander import Felt
 from tests.cluster.wire import Wire, connack_of, open_wire
 from tests.node.redis_server import running_redis

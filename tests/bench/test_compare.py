@@ -1,63 +1,72 @@
-"""The comparison's table and goals; the loads themselves are tested in tests/loadtest."""
+"""The page of `make bench` and its goals; comparing itself is tested in tests/loadtest."""
 
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tests.bench.compare import Comparison, Line, main, parse_options, render_markdown
-from tests.bench.scenario import SCENARIOS, Figure, Json
+from loadtest.compare import Comparison, Failure, Line
+from loadtest.matrix import EFFICIENCY, LOST, P50, SCENARIOS, Figure, Scenario
+from tests.bench.compare import main, parse_options, render_markdown
+from tests.bench.goals import GOALS, verdict
 from tests.tools import require_tool
 
-EFFICIENCY = SCENARIOS[0].figures[0]
+
+def scenario(key: str) -> Scenario:
+    return next(each for each in SCENARIOS if each.key == key)
 
 
-def line(ours: list[float], theirs: list[float], figure: Figure = EFFICIENCY) -> Line:
-    return Line(SCENARIOS[0], figure, {"moorline": ours, "mosquitto": theirs})
+def line(
+    key: str, figure: Figure, ours: list[float], theirs: list[float], aedes: float | None = None
+) -> Line:
+    numbers = {"moorline": ours, "mosquitto": theirs, "aedes-redis": [aedes] if aedes is not None else []}
+    return Line(scenario(key), figure, numbers)
 
 
-def test_medians_ratio_and_goal() -> None:
-    met = line([1.0, 300.0, 310.0], [100.0, 90.0, 99999.0])
-    assert (met.median("moorline"), met.median("mosquitto"), met.ratio) == (300.0, 100.0, "3.00x")
-    assert met.verdict == "≥ 3x met"
-    assert line([299.0], [100.0]).verdict == "≥ 3x MISSED"
+def test_goals_beside_mosquitto() -> None:
+    assert verdict(line("qos0", EFFICIENCY, [1.0, 600.0, 610.0], [100.0, 90.0, 99999.0])) == "≥ 6x met"
+    assert verdict(line("qos0", EFFICIENCY, [599.0], [100.0])) == "≥ 6x MISSED"
+    assert verdict(line("latency-direct", P50, [1.4], [1.0])) == "≤ 1.3x MISSED"
 
 
-def test_a_broker_without_figures_has_no_ratio() -> None:
-    missing = line([], [100.0])
-    assert (missing.median("moorline"), missing.ratio, missing.verdict) == (None, "-", "≥ 3x")
+def test_a_goal_of_its_own_needs_no_mosquitto() -> None:
+    assert verdict(line("latency-persistent", P50, [0.5], [])) == "≤ 0.6 ms met"
+    assert verdict(line("offline", LOST, [0.0, 1.0], [])) == "≤ 0 MISSED"
 
 
-def test_figures_are_found_in_reports() -> None:
-    report: Json = {"broker": {"per_cpu_second": 1234.5}, "latency_ms": None}
-    assert EFFICIENCY.of(report) == 1234.5
-    assert Figure("p50", ("latency_ms", "p50")).of(report) is None
-    assert Figure("rss", ("x",), "KiB", 1 / 1024, 2).show(
-        Figure("rss", ("x",), scale=1 / 1024).of({"x": 2048})
-    )
+def test_a_goal_beside_aedes_is_told_where_aedes_was_asked_for() -> None:
+    assert verdict(line("qos1-persistent", EFFICIENCY, [60.0], [50.0])) == "≥ 1x met"
+    both = verdict(line("qos1-persistent", EFFICIENCY, [60.0], [50.0], 7.0))
+    assert both == "≥ 1x met, ≥ 10x of aedes-redis MISSED"
 
 
-def test_every_scenario_has_its_own_key_and_figures() -> None:
-    assert len({scenario.key for scenario in SCENARIOS}) == len(SCENARIOS)
-    assert all(scenario.figures for scenario in SCENARIOS)
+def test_a_goal_without_numbers_stands_alone() -> None:
+    assert verdict(line("qos0", EFFICIENCY, [], [100.0])) == "≥ 6x"
+
+
+def test_every_goal_is_of_a_figure_that_is_measured() -> None:
+    measured = {(each.key, figure) for each in SCENARIOS for figure in each.figures}
+    assert set(GOALS) <= measured
 
 
 def test_the_page_names_machine_command_and_failures() -> None:
-    options = parse_options(["--only", "qos0"])
-    comparison = Comparison(options, lambda _: None)
-    comparison.lines.append(line([400.0], [100.0]))
-    comparison.failures.append("qos1, moorline: it fell over")
-    page = render_markdown(comparison, options, "make bench", ("moorline 8", "mosquitto 9"))
+    comparison = Comparison(parse_options(["--only", "qos0"]).options, lambda _: None)
+    comparison.lines.append(line("qos0", EFFICIENCY, [600.0], [100.0]))
+    comparison.failures.append(Failure("qos1", "moorline", "it fell over"))
+    page = render_markdown(comparison, "make bench", {"moorline": "moorline 8", "mosquitto": "mosquitto 9"})
     assert "| load | figure | Moorline | mosquitto 9 | ratio | goal |" in page
-    assert "| 400 | 100 | 4.00x | ≥ 3x met |" in page
+    assert "| 600 | 100 | 6.00x | ≥ 6x met |" in page
     assert "- Command: `make bench`\n- Failed: qos1, moorline: it fell over\n" in page
     assert "Machine: " in page
 
 
 def test_only_a_whole_run_replaces_the_documentation() -> None:
     assert parse_options([]).write_to is not None
+    every = ["--broker", "moorline", "--broker", "mosquitto", "--broker", "aedes-redis"]
+    assert parse_options(every).write_to is not None
     assert parse_options(["--quick"]).write_to is None
     assert parse_options(["--only", "idle"]).write_to is None
+    assert parse_options(["--broker", "moorline"]).write_to is None
     assert parse_options(["--quick", "--output", "x"]).write_to == Path("x")
 
 
@@ -68,4 +77,4 @@ def test_a_run_with_mosquitto(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "| mosquitto 2" in capsys.readouterr().out
     facts = orjson.loads((tmp_path / "benchmarks.json").read_bytes())
     assert [run["run"] for run in facts["runs"]] == [0, 1]
-    assert "qos1" not in (tmp_path / "benchmarks.md").read_text().partition("| load")[2]
+    assert "| 50 pairs, QoS 1" in (tmp_path / "benchmarks.md").read_text()

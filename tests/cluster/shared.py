@@ -23,7 +23,7 @@ from typing import Final
 import uvloop
 
 from broker.mqtt import Publish
-from tests.bench.brokers import moorline_version
+from loadtest.peers import moorline_version
 from tests.cluster.driver import Client, Move, Places, Profile
 from tests.cluster.nodes import DAMPING_OFF, Cluster, running_cluster
 from tests.cluster.publisher import Publisher

@@ -32,7 +32,7 @@ from broker.mqtt import (
     Unsubscribe,
 )
 from tests.bench.across import two_nodes
-from tests.bench.brokers import moorline_version
+from loadtest.peers import moorline_version
 from tests.cluster.wire import Wire, connack_of, open_wire
 
 ARRIVAL_SECONDS: Final = 10.0

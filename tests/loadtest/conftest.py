@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.brokers import RunningBroker, running_mosquitto
+from loadtest.peers import RunningBroker, running_mosquitto
 from tests.tools import require_tool
 
 

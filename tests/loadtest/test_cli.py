@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtest.cli import app
-from tests.bench.brokers import RunningBroker, running_mosquitto
+from loadtest.peers import RunningBroker, running_mosquitto
 
 COMMAND = [sys.executable, "-m", "loadtest"]
 
@@ -46,6 +46,7 @@ def test_messages(mosquitto: RunningBroker, arguments: tuple[str, ...]) -> None:
     assert report["lost"] == report["duplicates"] == report["order_errors"] == 0
     assert report["deliveries"] > 50
     assert report["broker"]["rss_bytes"] > 2**20
+    assert report["timeline"]["samples"][-1]["broker"]["rss_bytes"] > 2**20
     assert "latency p50" in done.stderr  # the table leaves standard output to the JSON
 
 
@@ -58,10 +59,22 @@ def test_persistent_sessions_are_removed_afterwards(mosquitto: RunningBroker, tm
     assert orjson.loads(file.read_bytes())["report"]["persistent"] is True
 
 
+def test_persistent_publishers(mosquitto: RunningBroker) -> None:
+    limits = ("--count", "10", "--persistent", "--persistent-publishers", "--qos", "2")
+    done = run("pairs", "-n", "2", *limits, "--broker", mosquitto.address)
+    assert done.returncode == 0, done.stderr
+    assert "persistent sessions, persistent publishers," in done.stdout
+
+
 def test_connects(mosquitto: RunningBroker) -> None:
-    done = run("connect", "-k", "5", "--duration", "0.4", "--broker", mosquitto.address, "--json", "-")
+    arguments = ("connect", "-k", "5", "--duration", "0.4", "--sample", "0.1")
+    done = run(*arguments, "--broker", mosquitto.address, "--json", "-")
     assert done.returncode == 0, done.stderr
     report = orjson.loads(done.stdout)["report"]
+    samples = report["timeline"]["samples"]
+    assert len(samples) >= 2
+    assert max(sample["per_second"]["connects"] for sample in samples) > 50
+    assert any(sample["latency_ms"] for sample in samples)
     assert report["connects"] > 50
     assert report["failed"] == 0
 
@@ -71,6 +84,7 @@ def test_idle_connections(mosquitto: RunningBroker) -> None:
     done = run(*arguments, "--broker", mosquitto.address, "--json", "-")
     assert done.returncode == 0, done.stderr
     report = orjson.loads(done.stdout)["report"]
+    assert report["timeline"]["samples"]
     assert report["connections"] == 300
     assert 100 < report["rss_bytes_per_connection"] < 100_000
 
@@ -85,6 +99,7 @@ def test_offline(mosquitto: RunningBroker, qos: str) -> None:
     assert report["sessions_resumed"] == 3
     assert report["stored"]["messages"] == report["drained"]["messages"] == 600
     assert report["lost"] == report["duplicates"] == report["order_errors"] == 0
+    assert report["timeline"]["samples"]
 
 
 def test_offline_sessions_that_are_gone_fail_the_run(mosquitto: RunningBroker, tmp_path: Path) -> None:
@@ -132,6 +147,10 @@ def _is_connected(pid: int) -> bool:
         (("idle", "-n", "1000000"), "open files"),
         (("offline", "--qos", "0"), "use QoS 1 or 2"),
         (("connect", "--broker", "nonsense:port"), "is not HOST:PORT"),
+        (("show", "/nowhere/a.json"), "/nowhere/a.json: "),
+        (("diff", "/dev/null", "/dev/null"), "/dev/null: no JSON"),
+        (("compare", "hivemq"), "hivemq is none of mosquitto, aedes-redis"),
+        (("compare", "mosquitto", "--scenario", "qos9"), "qos9 is none of qos0, "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -10,9 +10,11 @@ import uvloop
 from broker.mqtt import Publish
 from loadtest.conductor import Conductor, LoadFailed
 from loadtest.cost import Pids
+from loadtest.payload import STAMP
 from loadtest.plan import Account, Plan, Shape
 from loadtest.report import MessageReport
 from loadtest.target import Target
+from loadtest.timeline import Timeline
 from tests.loadtest.fake_broker import FakeBroker, Mischief
 
 NOWHERE = Target("127.0.0.1", 1)
@@ -216,3 +218,45 @@ def test_several_processes_share_the_work() -> None:
     assert report.processes == 2
     assert report.deliveries == 800
     assert not report.problems()
+    assert report.timeline is not None
+    assert delivered_by(report.timeline) == pytest.approx(800, rel=0.01)
+
+
+def delivered_by(timeline: Timeline) -> float:
+    """The sum of all steps; rounding leaves an error of some messages."""
+    begins = [0.0, *(sample.at_seconds for sample in timeline.samples)]
+    return sum(
+        sample.per_second["delivered"] * (sample.at_seconds - begin)
+        for begin, sample in zip(begins, timeline.samples, strict=False)
+    )
+
+
+def test_the_timeline_tells_what_came_when() -> None:
+    plan = replace(PAIR, qos=0, count=None, rate_per_second=400, duration_seconds=0.6, warm_up_seconds=0.2)
+    report = run(replace(plan, sample_seconds=0.2), losing_each_tenth)
+    timeline = report.timeline
+    assert timeline is not None
+    assert timeline.warm_up_seconds == 0.2
+    assert 3 <= len(timeline.samples) <= 6
+    assert delivered_by(timeline) == pytest.approx(report.deliveries, abs=10)
+    assert all(sample.latency_ms is not None for sample in timeline.samples[:3])
+    missing = [sample.so_far["missing"] for sample in timeline.samples]
+    assert missing == sorted(missing)
+    assert report.lost - 2 <= missing[-1] <= report.lost  # nobody jumps over the last ones
+    assert missing[0] < missing[-1]
+
+
+def losing_each_tenth(message: Publish) -> list[Publish]:
+    return [] if STAMP.unpack_from(message.payload)[1] % 10 == 9 else [message]
+
+
+def test_order_and_duplicates_are_told_in_the_timeline() -> None:
+    for mischief, name in ((swapping(), "order_errors"), (at(20, 2), "duplicates")):
+        timeline = run(replace(PAIR, qos=2), mischief).timeline
+        assert timeline is not None
+        last = timeline.samples[-1].so_far
+        assert (last[name], last["missing"], last["corrupt"]) == (1, 0, 0)
+
+
+def test_no_timeline_without_a_step() -> None:
+    assert run(replace(PAIR, sample_seconds=0.0)).timeline is None

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from loadtest.cost import CostError, Pids, Usage, measure_usage
+from loadtest.cost import CostError, Pids, Usage, glance_at_usage, measure_usage
 
 _CHILD = "import time\nwhile time.process_time() < 0.3: pass\ninput()"
 _PARENT = """
@@ -31,6 +32,36 @@ def test_children_count_too() -> None:
         assert set(usage.cpu_seconds) == {parent.pid, child}
         assert usage.rss_bytes > 2 * 2**20
         parent.communicate("\n")
+
+
+def test_redis_is_told_apart_by_its_name_or_because_it_was_named(tmp_path: Path) -> None:
+    server = tmp_path / "valkey-server"
+    server.symlink_to("/bin/sleep")
+    with subprocess.Popen([server, "10"]) as redis, subprocess.Popen(["/bin/sleep", "10"]) as other:
+        pids = (os.getpid(), redis.pid, other.pid)
+        for measure in (measure_usage, glance_at_usage):
+            usage = measure(Pids.of(pids))
+            assert usage is not None
+            assert usage.redis is not None
+            assert set(usage.redis.cpu_seconds) == {redis.pid}
+            assert os.getpid() in usage.broker.cpu_seconds
+            assert redis.pid not in usage.broker.cpu_seconds
+            assert usage.broker.rss_bytes + usage.redis.rss_bytes == usage.rss_bytes
+            named = measure(Pids.of([os.getpid()], [other.pid]))
+            assert named is not None
+            assert named.redis is not None
+            assert set(named.redis.cpu_seconds) == {redis.pid, other.pid}  # the other is our child
+        redis.kill()
+        other.kill()
+
+
+def test_a_glance_sees_children_and_no_missing_process() -> None:
+    with subprocess.Popen(["/bin/sleep", "10"]) as child:
+        glance = glance_at_usage(Pids.of([os.getpid()]))
+        assert glance is not None
+        assert {os.getpid(), child.pid} <= set(glance.cpu_seconds)
+        child.kill()
+    assert glance_at_usage(Pids.of([os.getpid(), child.pid])) is None
 
 
 def test_a_process_that_started_in_between_counts_from_its_start() -> None:

@@ -59,6 +59,13 @@ def test_two_histograms_add_up() -> None:
     assert (one.total, one.maximum, one.percentile(50)) == (3, 7, 7)
 
 
+def test_several_percentiles_are_found_at_once() -> None:
+    histogram = Histogram()
+    for value in range(1, 101):
+        histogram.record(value)
+    assert histogram.percentiles(0, 50, 99, 100) == [1, 50, 99, 100]
+
+
 def test_nothing_counted_has_no_latency() -> None:
     assert Histogram().percentile(50) == 0
     assert Latency.of(Histogram()) is None
