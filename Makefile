@@ -6,7 +6,8 @@
 #   make conformance    every statement of MQTT 5.0 and 3.1.1, on one node and on two
 #   make lint           ruff, mypy --strict, import contracts
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
-#   make bench          Moorline beside mosquitto on this machine
+#   make bench          Moorline beside mosquitto on this machine, docs/benchmarks.md
+#                       (make bench ARGS="--broker moorline --broker mosquitto --broker aedes-redis": aedes, too)
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
 #   make scale          a million retained messages, and what others feel when they are read, docs/scale.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
@@ -80,8 +81,10 @@ coverage: .venv/stamp
 	  --cov=broker.mqtt --cov=broker.session --cov-branch --cov-fail-under=100 \
 	  --cov-report=term-missing:skip-covered
 
+# aedes, which is compared on demand, is installed beside the sources (.ci/deps).
 bench: build
-	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.compare $(ARGS)
+	NODE_PATH=$(CURDIR)/loadtest/aedes/node_modules $(IN_BUILD):$(CURDIR) \
+	  $(BIN)/python -m tests.bench.compare $(ARGS)
 
 chaos: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.chaos $(ARGS) --write docs/failover.md

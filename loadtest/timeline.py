@@ -129,8 +129,11 @@ class _Step:
     usage_at: float = 0.0
 
     def take(self, worker: int, lap: Lap) -> None:
+        if self.laps:
+            self.latency.add(lap.latency)
+        else:
+            self.latency = lap.latency
         self.laps[worker] = lap
-        self.latency.add(lap.latency)
 
     def followed_by(self, later: "_Step") -> "_Step":
         """Both as one."""
