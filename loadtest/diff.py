@@ -64,11 +64,11 @@ class Difference:
 def compare_results(before: Result, after: Result) -> Difference:
     """Set two results beside each other."""
     settings = [dict(_settings(result)) for result in (before, after)]
-    names = dict.fromkeys([*settings[0], *settings[1]])
+    # One that a result has not was not there yet in its release.
     loads = [
-        f"{name}: {settings[0].get(name, '-')} and {settings[1].get(name, '-')}"
-        for name in names
-        if settings[0].get(name, "-") != settings[1].get(name, "-")
+        f"{name}: {value} and {settings[1][name]}"
+        for name, value in settings[0].items()
+        if settings[1].get(name, value) != value
     ]
     figures = [dict(_figures(result.report)) for result in (before, after)]
     pairs = [
@@ -147,10 +147,8 @@ def render_html(difference: Difference) -> str:
         table(("", "load"), [("A", difference.before.title), ("B", difference.after.title)]),
         table_of_cells(("figure", "A", "B", "B / A"), rows),
         charts(_charts(difference)),
-        "<h2>A</h2>",
-        facts(difference.before.facts),
-        "<h2>B</h2>",
-        facts(difference.after.facts),
+        facts(difference.before.facts, "How A was measured"),
+        facts(difference.after.facts, "How B was measured"),
     )
 
 

@@ -35,7 +35,7 @@ svg text{font:12px system-ui,sans-serif;fill:var(--faint)}.end{text-anchor:end}.
 .bar.s0{fill:var(--s0)}.bar.s1{fill:var(--s1)}.bar.s2{fill:var(--s2)}.bar.s3{fill:var(--s3)}.bars{width:7.5rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
-td.number,th.number{text-align:right}thead th{color:var(--faint);font-weight:500}
+td.number{text-align:right;white-space:nowrap}.wide{margin-bottom:1rem}thead th{color:var(--faint);font-weight:500}
 td.bad{color:var(--bad);font-weight:600}td.good{color:var(--good)}
 pre,code{font:.85rem/1.4 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}
 summary{cursor:pointer}
@@ -97,13 +97,13 @@ def charts(drawn: Iterable[Chart]) -> str:
     return f'<h2>Over time</h2><div class="charts">{figures}</div>' if figures else ""
 
 
-def facts(found: dict[str, str]) -> str:
+def facts(found: dict[str, str], title: str = "How it was measured") -> str:
     """Command, versions, machine."""
     rows = [
         (f"<td>{escape(name)}</td>", f"<td><code>{escape(value)}</code></td>")
         for name, value in found.items()
     ]
-    return "<h2>How it was measured</h2>" + table_of_cells((), rows)
+    return f"<h2>{escape(title)}</h2>" + table_of_cells((), rows)
 
 
 # A timeline is read as JSON: a result may be of another release.

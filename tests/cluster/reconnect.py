@@ -24,12 +24,12 @@ from typing import Final
 import uvloop
 
 from loadtest.client import ConnectFailed
+from loadtest.machine import describe_machine
 from loadtest.pacer import Schedule, Ticker
+from loadtest.peers import moorline_version
 from loadtest.plan import CONNECTING_AT_ONCE
 from loadtest.target import Target
 from loadtest.worker import run_all
-from loadtest.peers import moorline_version
-from loadtest.machine import describe_machine
 from tests.cluster.fleet import Publisher, ReturningClient, Shore, Subscriber
 from tests.cluster.haproxy import NODES, Cluster, running_cluster
 from tests.cluster.ledger import Ledger

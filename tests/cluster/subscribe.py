@@ -31,8 +31,8 @@ from broker.mqtt import (
     Unsuback,
     Unsubscribe,
 )
-from tests.bench.across import two_nodes
 from loadtest.peers import moorline_version
+from tests.bench.across import two_nodes
 from tests.cluster.wire import Wire, connack_of, open_wire
 
 ARRIVAL_SECONDS: Final = 10.0
