@@ -35,7 +35,8 @@ svg text{font:12px system-ui,sans-serif;fill:var(--faint)}.end{text-anchor:end}.
 .bar.s0{fill:var(--s0)}.bar.s1{fill:var(--s1)}.bar.s2{fill:var(--s2)}.bar.s3{fill:var(--s3)}.bars{width:7.5rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
-td.number{text-align:right;white-space:nowrap}.wide{margin-bottom:1rem}thead th{color:var(--faint);font-weight:500}
+td.number{text-align:right;white-space:nowrap}
+.wide{margin-bottom:1rem}thead th{color:var(--faint);font-weight:500}
 td.bad{color:var(--bad);font-weight:600}td.good{color:var(--good)}
 pre,code{font:.85rem/1.4 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}
 summary{cursor:pointer}

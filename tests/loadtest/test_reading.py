@@ -75,7 +75,7 @@ def test_a_password_is_not_kept(arguments: list[str]) -> None:
     assert re.fullmatch(r"moorline loadtest pairs '?--password[ =].*\*\*\*' -n 2", told)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_brokers_are_compared(tmp_path: Path) -> None:
     require_tool("mosquitto")
     require_aedes()

@@ -84,7 +84,8 @@ def test_every_setting_that_is_named_exists(page: Path) -> None:
 
 def test_every_option_of_the_load_generator_is_named() -> None:
     """The options as they stand in the source: the help text wraps."""
-    options = set(re.findall(r'"(?:--[a-z-]+/)?(--[a-z-]+)"', (ROOT / "loadtest/cli.py").read_text()))
+    sources = "".join(path.read_text() for path in sorted((ROOT / "loadtest").glob("*.py")))
+    options = set(re.findall(r'typer\.Option\(\s*"(?:--[a-z-]+/)?(--[a-z-]+)"', sources))
     assert len(options) > 15
     page = _page("loadtest.md")
     assert not [option for option in options if f"`{option}" not in page and f" {option}" not in page]
