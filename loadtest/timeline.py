@@ -1,12 +1,13 @@
 """What happened when: at each step of a run the workers tell their counts, and the broker's cost is noted.
 
 The counts grow from the beginning of the run; a Lap carries them as they are, and rates are made of two laps
-of the same worker: nothing is lost when a lap comes late. When there are too many steps, two become one.
+of each worker: nothing is lost when a lap comes late. When there are too many steps, two become one.
 """
 
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -135,6 +136,11 @@ class _Step:
             self.latency = lap.latency
         self.laps[worker] = lap
 
+    @property
+    def end_ns(self) -> int:
+        """When the last worker told: what all have done was done by then."""
+        return max(lap.at_ns for lap in self.laps.values())
+
     def followed_by(self, later: "_Step") -> "_Step":
         """Both as one."""
         latency = Histogram()
@@ -194,26 +200,24 @@ class Recorder:
 
     def _sample(self, before: _Step, after: _Step) -> Sample:
         begin_ns = min(lap.at_ns for lap in self._begin.laps.values())
-        end_ns = max(lap.at_ns for lap in after.laps.values())
-        flow: dict[str, float] = {}
-        so_far: dict[str, int] = {}
-        cores = 0.0
+        seconds = (after.end_ns - before.end_ns) / 1e9
+        flow: Counter[str] = Counter()
+        so_far: Counter[str] = Counter()
+        cpu_seconds = 0.0
         for worker, lap in after.laps.items():
             earlier = before.laps.get(worker, lap)
-            seconds = (lap.at_ns - earlier.at_ns) / 1e9
             for name, count in lap.flow.items():
-                rate = (count - earlier.flow[name]) / seconds if seconds else 0.0
-                flow[name] = flow.get(name, 0.0) + rate
+                flow[name] += count - earlier.flow[name]
             for name, count in lap.so_far.items():
-                so_far[name] = so_far.get(name, 0) + count
-            cores += (lap.cpu_seconds - earlier.cpu_seconds) / seconds if seconds else 0.0
+                so_far[name] += count
+            cpu_seconds += lap.cpu_seconds - earlier.cpu_seconds
         broker, redis = _loads(before, after)
         return Sample(
-            at_seconds=round((end_ns - begin_ns) / 1e9, 3),
-            per_second={name: round(rate, 1) for name, rate in flow.items()},
+            at_seconds=round((after.end_ns - begin_ns) / 1e9, 3),
+            per_second={name: round(count / seconds, 1) if seconds else 0.0 for name, count in flow.items()},
             latency_ms=Latency.of(after.latency),
-            so_far=so_far,
-            generator_cores=round(cores, 3),
+            so_far=dict(so_far),
+            generator_cores=round(cpu_seconds / seconds, 3) if seconds else 0.0,
             broker=broker,
             redis=redis,
         )

@@ -65,6 +65,13 @@ def test_a_worker_that_has_ended_stays_as_it_was() -> None:
     assert samples[1].so_far == {"missing": 5}
 
 
+def test_nothing_counts_twice_when_workers_end_at_different_times() -> None:
+    (sample,) = timeline_of(
+        *((0, lap(0, 0)), (1, lap(0, 0))), *((0, lap(1, 400, at=0.1)), (1, lap(1, 400, at=0.5)))
+    ).samples
+    assert sample.at_seconds * sample.per_second["sent"] == 800.0
+
+
 def test_a_rest_belongs_to_the_step_before() -> None:
     (sample,) = timeline_of((0, lap(0, 0)), (0, lap(1, 100)), (0, lap(1, 100, missing=1, at=1.25))).samples
     assert sample.per_second == {"sent": 80.0}
