@@ -70,6 +70,7 @@ def test_only_a_whole_run_replaces_the_documentation() -> None:
     assert parse_options(["--quick", "--output", "x"]).write_to == Path("x")
 
 
+@pytest.mark.timeout(60)  # two runs
 def test_a_run_with_mosquitto(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     require_tool("mosquitto")
     arguments = ["--broker", "mosquitto", "--only", "qos1", "--runs", "2", "--duration", "0.2"]

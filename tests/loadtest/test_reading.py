@@ -28,6 +28,7 @@ def require_aedes() -> None:
         missing(str(error))
 
 
+@pytest.mark.timeout(60)  # two runs
 def test_a_kept_result_is_shown_and_set_beside_another(mosquitto: RunningBroker, tmp_path: Path) -> None:
     limits = ("--duration", "0.5", "--warm-up", "0.1", "--sample", "0.2", "--pid", str(mosquitto.pid))
     for name, qos in (("a", "1"), ("b", "0")):
@@ -75,7 +76,7 @@ def test_a_password_is_not_kept(arguments: list[str]) -> None:
     assert re.fullmatch(r"moorline loadtest pairs '?--password[ =].*\*\*\*' -n 2", told)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120)  # three brokers and their runs
 def test_brokers_are_compared(tmp_path: Path) -> None:
     require_tool("mosquitto")
     require_aedes()
