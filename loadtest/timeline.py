@@ -6,6 +6,7 @@ of each worker: nothing is lost when a lap comes late. When there are too many s
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -142,7 +143,9 @@ class _Step:
         return max(lap.at_ns for lap in self.laps.values())
 
     def followed_by(self, later: "_Step") -> "_Step":
-        """Both as one."""
+        """Both as one. In either there may be nothing, when all workers were too busy."""
+        if not later.laps:
+            return self
         latency = Histogram()
         latency.add(self.latency)
         latency.add(later.latency)
@@ -179,7 +182,7 @@ class Recorder:
         return self._steps[place]
 
     def _halve(self) -> None:
-        pairs = zip(self._steps[::2], self._steps[1::2], strict=True)
+        pairs = itertools.zip_longest(self._steps[::2], self._steps[1::2], fillvalue=_Step())
         self._steps = [one.followed_by(other) for one, other in pairs]
         self._laps_per_step *= 2
 
@@ -188,7 +191,7 @@ class Recorder:
         samples = []
         before = self._begin
         for step in self._steps:
-            if not step.laps:  # all workers were late at once
+            if not step.laps:
                 continue
             # A worker that has ended before the others is as it was then.
             known = _Step({**before.laps, **step.laps}, step.latency, step.usage, step.usage_at)

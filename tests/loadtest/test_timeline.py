@@ -88,6 +88,14 @@ def test_many_steps_become_fewer_and_keep_everything(monkeypatch: pytest.MonkeyP
     assert timeline.samples[-1].at_seconds == count
 
 
+def test_steps_that_nobody_told_of_do_not_harm_those_that_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.timeline.STEPS_LIMIT", 4)
+    told = [lap(number, 10 * number) for number in (0, 1, 3, 7, 8)]
+    samples = timeline_of(*((0, each) for each in told)).samples
+    assert [sample.at_seconds for sample in samples] == [1.0, 3.0, 8.0]
+    assert {sample.per_second["sent"] for sample in samples} == {10.0}
+
+
 def test_nothing_told_is_no_timeline() -> None:
     assert Recorder(1.0, 0.0, Pids()).timeline() is None
 
