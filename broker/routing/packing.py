@@ -190,9 +190,8 @@ class Packing:
             if publication.is_lost():
                 entries.append(False)
             else:
-                entries.append(
-                    records.pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
-                )
+                identifiers = delivery.subscription_identifiers
+                entries.append(records.pack_head(delivery.qos, delivery.retain, identifiers, message.retain))
             entries.append(publication.body_index)
             entries.append(message.token or False)
             entries.append(message.token_ttl_ms)

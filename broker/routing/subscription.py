@@ -38,7 +38,6 @@ class Subscriber:
         "filters",
         "group",
         "handed",
-        "heard",
         "interest",
         "is_direct",
         "key",
@@ -62,7 +61,6 @@ class Subscriber:
         self.session: Session | None = None
         self.share: Share | None = None
         self.filters: dict[str, Subscription] = {}
-        self.heard: set[str] | None = None
         self.stamp = 0
         self.batch = 0
         self.group = 0

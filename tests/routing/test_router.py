@@ -564,8 +564,7 @@ def test_a_replay_hears_which_retained_messages_came_live(qos: int) -> None:
     node = Node()
     direct = node.connect("direct")
     direct.subscribe("#")
-    heard: set[str] = set()
-    direct.subscriber.heard = heard
+    heard = direct.session.outbound.listen()
     node.publish(message(topic="kept", qos=qos, retain=True))
     node.publish(message(topic="plain", qos=1))
     node.exchange(1)
@@ -573,14 +572,25 @@ def test_a_replay_hears_which_retained_messages_came_live(qos: int) -> None:
     assert len(direct.got()) == 2
 
 
-def test_a_persistent_subscriber_at_qos_0_hears_them_too() -> None:
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_persistent_subscriber_hears_them_too(qos: int) -> None:
     node = Node()
     queued = node.connect("queued", queue=new_queue())
-    queued.subscribe("#", 0)
-    queued.subscriber.heard = set()
+    queued.subscribe("#", qos)
+    heard = queued.session.outbound.listen()
     node.publish(message(topic="kept", qos=1, retain=True))
-    node.exchange(1)
-    assert queued.subscriber.heard == {"kept"}
+    node.publish(message(topic="plain", qos=1))
+    node.exchange(*[appended(0)] * qos, 1)
+    assert heard == {"kept"}
+    assert len(queued.got()) == 2
+
+
+def test_an_entry_says_that_it_was_retained_whatever_its_receiver_is_told() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message(retain=True))
+    enqueue, _ = node.exchange(appended(0, False), 1)
+    assert heads_of(enqueue) == [records.pack_head(1, False, (), True)]
 
 
 @pytest.mark.parametrize(("version", "code"), [(MQTT_5, 0x97), (MQTT_3_1_1, 0)])

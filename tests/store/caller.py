@@ -132,11 +132,12 @@ class Caller:
         limit: int = 1000,
         drop_oldest: bool = True,
         token: bytes | bool = False,
+        head: bytes = HEAD,
         body: bytes = BODY,
         known: int | None = None,
     ) -> list[object]:
         """By the filter `f`, or by what is `known`."""
-        entries = ["f" if known is None else False, HEAD, 0, token, 60_000] * amount
+        entries = ["f" if known is None else False, head, 0, token, 60_000] * amount
         bucket = keys.bucket_of(client_id)
         reply = self.ask(queues.enqueue(bucket, client_id, limit, drop_oldest, entries, known), [body])
         assert isinstance(reply, list)
