@@ -110,7 +110,11 @@ def test_a_session_that_was_made_anew_is_not_the_one_that_is_known(caller: Calle
 
 def test_of_a_session_that_does_not_exist_nothing_is_known(caller: Caller) -> None:
     assert caller.enqueue(2, known=7) == [0, 0, False, [1, 1], 0, 0, []]
-    assert caller.session_keys() == set()
+    known = caller.subscribe(caller.claim(), "f")
+    ended = caller.claim(clean_start=True)
+    caller.detach(ended, expiry=0)
+    assert caller.enqueue(1, known=known) == [0, 0, False, [1], 0, ended.epoch, []]  # no row can be newer
+    assert caller.session_keys() <= {"ended"}
 
 
 def test_a_session_of_an_older_release_is_told_once(caller: Caller) -> None:

@@ -155,7 +155,10 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known)
   local gen, n, owner = found[1], tonumber(found[2]), found[4]
   local accepted, statuses, dropped = #entries / 5, false, 0
   if not gen then
-    return { 0, 0, false, all_refused(entries), 0, known and 0, known and {} }
+    if not known then
+      return { 0, 0, false, all_refused(entries), 0 }
+    end
+    return { 0, 0, false, all_refused(entries), 0, tonumber(call("GET", key(b, "ctr")) or 0), {} }
   end
   local newer = known and newer_stamp(b, session, found[5], known)
   if newer then
