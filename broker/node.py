@@ -210,6 +210,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
     ):
         services.start_soon(service)
     await node.broadcast.is_listening.wait()
+    await hub.committer.follow_now()  # what has changed while the rows were read
 
 
 async def _listen(node: Node) -> list[Listener]:

@@ -85,7 +85,6 @@ class Client:
         "mount_point",
         "outbox",
         "peer",
-        "replays",
         "room",
         "session",
         "subscriber",
@@ -115,7 +114,6 @@ class Client:
         self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
         self.expiry_seconds: int | None = None  # as changed by DISCONNECT
         self.fires_will = True
-        self.replays = 0  # tasks that send retained messages
         self.is_closed = False
         self.is_reading = True
         self.is_taken_over = False

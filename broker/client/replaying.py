@@ -14,8 +14,7 @@ from typing import Final
 from broker.client.client import Client
 from broker.mqtt import without_exclusive
 from broker.observability.logs import get_logger
-from broker.routing import Subscriber
-from broker.session import Delivery, Message
+from broker.session import Delivery, Message, Outbound
 from cluster.store import records, retained
 from cluster.store.errors import StoreError
 
@@ -35,15 +34,13 @@ class Replay:
     cursor: str = ""
 
 
-def start_replays(client: Client, replays: Sequence[Replay]) -> None:
-    """Sends retained messages for new subscriptions; to be called after SUBACK has been queued."""
-    subscriber = client.subscriber
-    if not replays or subscriber is None:
-        return
-    if subscriber.heard is None:
-        subscriber.heard = set()
-    client.replays += 1
-    client.hub.spawn(_run(client, subscriber, replays))
+def start_replays(client: Client, replays: Sequence[Replay], heard: set[str] | None = None) -> None:
+    """Sends retained messages for new subscriptions; to be called after SUBACK has been queued. `heard`: the
+    topics of those that have come live since the session has these subscriptions, if that is not now."""
+    if replays and client.session is not None:
+        if heard is None:
+            heard = client.session.outbound.listen()
+        client.hub.spawn(_run(client, client.session.outbound, replays, heard))
 
 
 def resume_replays(client: Client, cursors: Sequence[tuple[str, str]]) -> None:
@@ -60,19 +57,17 @@ def resume_replays(client: Client, cursors: Sequence[tuple[str, str]]) -> None:
     start_replays(client, replays)
 
 
-async def _run(client: Client, subscriber: Subscriber, replays: Sequence[Replay]) -> None:
+async def _run(client: Client, outbound: Outbound, replays: Sequence[Replay], heard: set[str]) -> None:
     try:
         for replay in replays:
-            await _replay(client, subscriber, replay)
+            await _replay(client, replay, heard)
     except StoreError as error:
         logger.error("retained messages not sent: %s", error, extra={"client_id": client.client_id})
     finally:
-        client.replays -= 1
-        if not client.replays:
-            subscriber.heard = None
+        outbound.stop_listening(heard)
 
 
-async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> None:
+async def _replay(client: Client, replay: Replay, heard: set[str]) -> None:
     matched = without_exclusive(replay.filter)
     buckets = retained.retained_buckets(matched)
     first, cursor = _parse_cursor(replay.cursor)
@@ -94,7 +89,7 @@ async def _replay(client: Client, subscriber: Subscriber, replay: Replay) -> Non
                 following = f"{buckets[position + 1]}:"
             else:
                 following = f"{bucket}:{page.cursor}"
-            goes_on = await _deliver(client, subscriber, replay, page.items, before, following, is_last)
+            goes_on = await _deliver(client, replay, heard, page.items, before, following, is_last)
             client.hub.after_input()
             if not goes_on:
                 return
@@ -134,8 +129,8 @@ def _last_queued(client: Client) -> int:
 
 async def _deliver(
     client: Client,
-    subscriber: Subscriber,
     replay: Replay,
+    heard: set[str],
     items: Sequence[tuple[str, bytes]],
     before: int,
     following: str | None,
@@ -144,7 +139,8 @@ async def _deliver(
     """Hands a page to the session. False if the replay ends here."""
     session = client.session
     assert session is not None
-    deliveries = [_delivery(replay, topic, record) for topic, record in items]
+    # Of the others, the client has a newer one already.
+    deliveries = [_delivery(replay, topic, record) for topic, record in items if topic not in heard]
     if session.queued is not None:
         queued = [delivery for delivery in deliveries if delivery.qos > 0]
         if queued or following is None or not following.endswith(":"):
@@ -155,10 +151,9 @@ async def _deliver(
                 session.queued.take(delivery)
     if client.is_closed:
         return False
-    heard = subscriber.heard or ()
     for delivery in deliveries:
-        if delivery.message.topic in heard:
-            continue  # it has a newer one already
+        if delivery.message.topic in heard:  # while we asked
+            continue
         if delivery.qos == 0:
             session.outbound.deliver_at_most_once(delivery.message, True, delivery.subscription_identifiers)
         elif session.direct is not None:
@@ -200,7 +195,8 @@ async def _append(
 
 def _delivery(replay: Replay, topic: str, record: bytes) -> Delivery:
     stored = records.unpack_retained(record)
-    message = Message(topic, stored.payload, stored.qos, True, stored.properties, stored.deadline_ms)
+    # RETAIN of a message says that it came live in place of the retained one.
+    message = Message(topic, stored.payload, stored.qos, False, stored.properties, stored.deadline_ms)
     identifiers = (replay.subscription_identifier,) if replay.subscription_identifier else ()
     return Delivery(message, min(replay.qos, stored.qos), True, identifiers)  # 3.1.1: [MQTT-3.3.1-8]
 

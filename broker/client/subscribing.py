@@ -286,7 +286,8 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
             if outcome.replay_started
         ]
         rows = [(client.client_id, each.request.filter, each.options, answer.stamp) for each in asked]
-        done = join(2, lambda: complete(replays))
+        heard = session.outbound.listen() if replays else set()
+        done = join(2, lambda: complete(replays, heard))
         want(
             client,
             fields,
@@ -294,7 +295,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
         )
         _write_rows(client, rows, [], lambda: done(None))
 
-    def complete(replays: list[Replay]) -> None:
+    def complete(replays: list[Replay], heard: set[str]) -> None:
         if client.is_closed:
             return
         _bind(client, session)
@@ -302,7 +303,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
             want_only(client, each.request.filter, field)
         if not _answer(client, suback):
             return
-        start_replays(client, replays)
+        start_replays(client, replays, heard)
         _join_groups(client, asked)
 
     fields = [field_of(each.request.filter, each.request.qos, False) for each in asked]

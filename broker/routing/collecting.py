@@ -1,6 +1,6 @@
 """What a batch has for the store, until it is sent: one part is one request."""
 
-from broker.routing.packing import ENTRIES_PER_CALL, Group, Part, ShareGroup
+from broker.routing.packing import BY_FILTER, ENTRIES_PER_CALL, Group, Part, ShareGroup
 from broker.routing.publication import Publication
 from broker.routing.subscription import Share, Subscriber, Subscription
 from broker.routing.transit import NodeMessages
@@ -10,10 +10,10 @@ from broker.session import Delivery
 class Collecting:
     """Parts of the batch under way, each kind in the order in which it came."""
 
-    __slots__ = ("_batch", "_groups", "_retains", "_sends", "_sends_of", "_shares", "_shares_of")
+    __slots__ = ("_groups", "_retains", "_sends", "_sends_of", "_shares", "_shares_of", "batch")
 
     def __init__(self) -> None:
-        self._batch = 0
+        self.batch = 0
         self._groups: list[Group] = []
         self._retains: list[Publication] = []
         self._sends: list[NodeMessages] = []
@@ -23,7 +23,7 @@ class Collecting:
 
     def begin(self) -> None:
         """Another batch."""
-        self._batch += 1
+        self.batch += 1
 
     def is_empty(self) -> bool:
         """Whether there is nothing to send."""
@@ -55,16 +55,23 @@ class Collecting:
         """A message that changes a retained one."""
         self._retains.append(publication)
 
-    def enqueue(self, publication: Publication, target: Subscription, delivery: Delivery) -> None:
-        """A message for the queue of a persistent session."""
+    def enqueue(
+        self, publication: Publication, target: Subscription, delivery: Delivery, is_by_filter: bool
+    ) -> None:
+        """A message for the queue of a persistent session. `is_by_filter`: what it was matched by need not be
+        the newest, but must still be there."""
         subscriber = target.subscriber
         groups = self._groups
-        if subscriber.batch != self._batch or subscriber.group >= len(groups):
-            group = self._new_group(subscriber)
+        if subscriber.batch != self.batch or subscriber.group >= len(groups):
+            group = self._new_group(subscriber, is_by_filter)
         else:
             group = groups[subscriber.group]
-            if group.subscriber is not subscriber or len(group.deliveries) >= ENTRIES_PER_CALL:
-                group = self._new_group(subscriber)
+            if (
+                group.subscriber is not subscriber
+                or len(group.deliveries) >= ENTRIES_PER_CALL
+                or (group.known == BY_FILTER) != is_by_filter
+            ):
+                group = self._new_group(subscriber, is_by_filter)
         group.publications.append(publication)
         group.deliveries.append(delivery)
         group.targets.append(target)
@@ -85,9 +92,9 @@ class Collecting:
             self._sends.append(messages)
         messages.add(publication)
 
-    def _new_group(self, subscriber: Subscriber) -> Group:
-        group = Group(subscriber)
-        subscriber.batch = self._batch
+    def _new_group(self, subscriber: Subscriber, is_by_filter: bool) -> Group:
+        group = Group(subscriber, BY_FILTER if is_by_filter else subscriber.stamp)
+        subscriber.batch = self.batch
         subscriber.group = len(self._groups)
         self._groups.append(group)
         return group

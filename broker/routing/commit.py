@@ -162,6 +162,13 @@ class Committer:
         self._must_follow = True
         self.wake()
 
+    async def follow_now(self) -> None:
+        """Waits until the index has followed the change log up to now."""
+        has_followed = asyncio.Event()
+        self.after_log(has_followed.set)
+        self.wake()
+        await has_followed.wait()
+
     def read_tail(self) -> None:
         """Asks, after all requests of this moment, how far the inbox goes; for `after_tail`."""
         self._wants_tail = True

@@ -99,6 +99,7 @@ class SubscriptionIndex:
         old = subscriber.filters.get(filter)
         if old is not None and old.stamp > stamp:
             return False
+        subscriber.stamp = max(subscriber.stamp, stamp)
         identifiers = (subscription_identifier,) if subscription_identifier else NO_IDENTIFIERS
         subscription = Subscription(
             subscriber, filter, qos, no_local, retain_as_published, identifiers, options, stamp

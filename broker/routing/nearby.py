@@ -77,8 +77,8 @@ class Nearby:
             return
         self.delivered += 1
         retain = message.retain and target.retain_as_published  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
-        if message.retain and subscriber.heard is not None:
-            subscriber.heard.add(message.topic)
+        if message.retain:
+            receiver.outbound.hear(message.topic)
         if qos == 0:
             receiver.outbound.deliver_at_most_once(message, retain, target.subscription_identifiers)
         elif receiver.direct is not None:

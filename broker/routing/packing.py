@@ -13,17 +13,21 @@ from cluster.store.lane import Call
 
 ENTRIES_PER_CALL: Final = 200
 """About a millisecond of Redis."""
+BY_FILTER: Final = -1
+"""In place of a stamp."""
 NO_ROOM: Final = -1
 """What the inbox of a node answers that has to read first."""
 
 
 class Group:
-    """What one persistent session gets in this batch: parallel lists."""
+    """What one persistent session gets in this batch: parallel lists. `known`: how far the index had followed
+    its subscriptions when they were matched; BY_FILTER if each entry says by which of them it was."""
 
-    __slots__ = ("deliveries", "publications", "subscriber", "targets")
+    __slots__ = ("deliveries", "known", "publications", "subscriber", "targets")
 
-    def __init__(self, subscriber: Subscriber) -> None:
+    def __init__(self, subscriber: Subscriber, known: int) -> None:
         self.subscriber = subscriber
+        self.known = known
         self.publications: list[Publication] = []
         self.deliveries: list[Delivery] = []
         self.targets: list[Subscription] = []
@@ -175,25 +179,30 @@ class Packing:
     def _group(self, group: Group, call: Call) -> list[object]:
         bodies = call.bodies
         entries: list[object] = []
+        is_by_filter = group.known == BY_FILTER
         for i in range(len(group.deliveries)):
             delivery = group.deliveries[i]
             publication = group.publications[i]
             message = delivery.message
             self._add_body(publication, bodies)
-            entries.append(group.targets[i].filter)
+            entries.append(group.targets[i].filter if is_by_filter else False)
             self._guard(publication)
             if publication.is_lost():
                 entries.append(False)
             else:
-                entries.append(
-                    records.pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
-                )
+                identifiers = delivery.subscription_identifiers
+                entries.append(records.pack_head(delivery.qos, delivery.retain, identifiers, message.retain))
             entries.append(publication.body_index)
             entries.append(message.token or False)
             entries.append(message.token_ttl_ms)
         subscriber = group.subscriber
         return queues.enqueue(
-            subscriber.bucket, subscriber.client_id, self._queue_limit, self._drop_oldest, entries
+            subscriber.bucket,
+            subscriber.client_id,
+            self._queue_limit,
+            self._drop_oldest,
+            entries,
+            None if is_by_filter else group.known,
         )
 
     def _share(self, group: ShareGroup, call: Call) -> list[object]:

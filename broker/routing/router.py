@@ -6,10 +6,11 @@ message that changes a retained one, becomes a Publication, and all Publications
 1. `next_calls` matches the batch, delivers to the direct sessions of this node and answers with the calls
 that put the rest into the queues of the persistent sessions, and into the inboxes of nodes with direct ones.
 2. `take_replies` sees which entries are stored, and hands them to the sessions that are connected here, or to
-the node that owns them (`transit`). 3. If the subscriptions have changed meanwhile (`is_outdated`), the
-caller brings the index up to date and calls `match_again`: whoever was added is served as well. A
-subscription so counts from its SUBACK, on any node. 4. Only when nothing is left to do is each message
-acknowledged, in the order of arrival.
+the node that owns them (`transit`). Entries for a session that has changed its subscriptions are refused;
+then the store tells these, and the router routes once more by what they match. 3. If the subscriptions have
+changed meanwhile (`is_outdated`), the caller brings the index up to date and calls `match_again`: whoever was
+added is served as well. A subscription so counts from its SUBACK, on any node. 4. Only when nothing is left
+to do is each message acknowledged, in the order of arrival.
 
 One batch is worked on at a time, and the next one collects while it is: so a client's messages are matched
 only when all its earlier ones are settled, which keeps their order. A batch whose outcome is unknown is sent
@@ -33,6 +34,7 @@ from broker.routing.packing import (
     buckets_of,
 )
 from broker.routing.publication import Publication
+from broker.routing.rows import learn
 from broker.routing.subscription import (
     AT_MOST_ONCE_INTEREST,
     DIRECT_INTEREST,
@@ -40,19 +42,20 @@ from broker.routing.subscription import (
     Share,
     Subscriber,
     Subscription,
-    without_no_local,
 )
 from broker.routing.transit import NodeMessages, Transit
-from broker.session import Clock, Delivery, Session
+from broker.session import Clock, Delivery, Message, Session
 from cluster.store import retained, shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
+from cluster.store.reply import as_int, as_ints
 from cluster.store.shares import Given, Policy
 
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 _QUOTA_EXCEEDED: Final = 0x97
 
+_OUTDATED: Final = 5  # where an answer says that more than the entries was refused
 _APPENDED: Final = 0
 _REFUSED: Final = 1
 _HAD: Final = 2
@@ -64,6 +67,7 @@ class Router:
     the new one is dropped. `incarnation` is this node as the store knows it."""
 
     __slots__ = (
+        "_again",
         "_collecting",
         "_current",
         "_generation",
@@ -116,6 +120,7 @@ class Router:
         self._current: list[Publication] = []
         self._unkept: list[tuple[Publication, Share]] = []  # of this batch, for groups that nobody keeps yet
         self._sent: list[Part] = []
+        self._again: list[tuple[Publication, str]] = []  # refused; with the subscriber's key
 
     # What comes in
 
@@ -184,6 +189,7 @@ class Router:
                 elif not self._take_reply(part, answer[i]):
                     self._collecting.hold(part)
                     has_room = False
+        self._route_again()
         return has_room
 
     def _take_reply(self, part: Part, reply: object) -> bool:
@@ -225,19 +231,9 @@ class Router:
         self._share_again()
         for publication in self._current:
             targets = self.index.match(publication.message.topic)
-            known = publication.targets
-            if targets is known or publication.refusal or publication.is_lost():
+            if targets is publication.targets or publication.refusal or publication.is_lost():
                 continue
-            publication.targets = targets
-            had = {target.subscriber.key for target in known}
-            if publication.is_delivered:  # at QoS 0 a node has it, whatever it wanted it for
-                had_nodes = {target.subscriber.node for target in known}
-                had |= {
-                    target.subscriber.key
-                    for target in targets
-                    if target.subscriber.node and target.subscriber.node in had_nodes
-                }
-            added = [target for target in targets if target.subscriber.key not in had]
+            added = publication.match_again(targets, self._collecting.batch)
             if added:
                 self._route(publication, added)
 
@@ -304,10 +300,12 @@ class Router:
             publication.targets = self.index.match(message.topic)
             self._route(publication, publication.targets)
 
-    def _route(self, publication: Publication, targets: Sequence[Subscription]) -> None:
+    def _route(
+        self, publication: Publication, targets: Sequence[Subscription], is_by_filter: bool = False
+    ) -> None:
         message = publication.message
         session = publication.session
-        client_id = session.client_id if session is not None else message.publisher
+        client_id = publication.publisher_id()
         # A client whose session ends with its connection never sends anything again.
         may_repeat = message.token != b"" and (session is None or session.queued is not None)
         for target in targets:
@@ -317,8 +315,7 @@ class Router:
                 continue
             qos = min(target.qos, message.qos)  # [MQTT-3.8.4-8]
             if qos > 0 and not subscriber.is_direct:
-                publication.is_matched = True
-                self._enqueue(publication, target, qos, client_id)
+                self._enqueue(publication, target, client_id, is_by_filter)
                 continue
             if subscriber.node:
                 self._route_to_node(publication, subscriber)
@@ -327,7 +324,7 @@ class Router:
             if subscriber.session is not None and not (
                 may_repeat and self.nearby.had(message.token, subscriber.key)
             ):
-                self.nearby.hand_to(subscriber, target, message, qos, client_id)
+                self._hand_to(subscriber, target, message, qos, client_id)
 
     def _share(self, publication: Publication, share: Share) -> None:
         """One copy, for whichever member the group gives it to."""
@@ -377,51 +374,79 @@ class Router:
         publication.is_matched = True
         self._collecting.send(publication, node)
 
-    def _enqueue(self, publication: Publication, target: Subscription, qos: int, client_id: str) -> None:
-        subscriber = target.subscriber
+    def _enqueue(
+        self, publication: Publication, target: Subscription, client_id: str, is_by_filter: bool
+    ) -> None:
         message = publication.message
+        subscriber = target.subscriber
         if target.no_local and subscriber.client_id == client_id:
-            own = without_no_local(target)
-            if own is None:
+            own = publication.queued_part(target)
+            if own is None:  # nothing is left, or something at QoS 0
+                self._hand_to(subscriber, target, message, 0, client_id)
                 return
             target = own
-            qos = min(target.qos, message.qos)
-            if qos == 0:
-                self.nearby.hand_to(subscriber, target, message, 0, client_id)
-                return
         retain = message.retain and target.retain_as_published
+        qos = min(target.qos, message.qos)  # [MQTT-3.8.4-8]
         delivery = Delivery(message, qos, retain, target.subscription_identifiers)
-        self._collecting.enqueue(publication, target, delivery)
+        self._collecting.enqueue(publication, target, delivery, is_by_filter)
+
+    def _hand_to(
+        self, subscriber: Subscriber, target: Subscription, message: Message, qos: int, client_id: str
+    ) -> None:
+        if subscriber.session is not None:
+            subscriber.handed = self._collecting.batch
+            self.nearby.hand_to(subscriber, target, message, qos, client_id)
 
     def _take_group_reply_safely(self, group: Group, reply: object) -> None:
         """A session whose keys in Redis are damaged goes without; the others of the batch don't."""
         if isinstance(reply, ItemError):
-            self.damaged.append((group.subscriber.client_id, str(reply)))
+            self._note_damage(group, str(reply))
             return
         try:
-            self._take_group_reply(group, reply)
+            if not isinstance(reply, list):
+                raise TypeError(f"enqueue answered {reply!r}")
+            if len(reply) > _OUTDATED and reply[_OUTDATED] is not False:
+                self._take_outdated(group, reply[_OUTDATED], reply[_OUTDATED + 1])
+            else:
+                self._take_group_reply(group, reply)
         except (TypeError, ValueError, IndexError) as error:  # what an answer of another shape leads to
-            self.damaged.append((group.subscriber.client_id, f"{type(error).__name__}: {error}"))
+            self._note_damage(group, f"{type(error).__name__}: {error}")
 
-    def _take_group_reply(self, group: Group, reply: object) -> None:
+    def _note_damage(self, group: Group, reason: str) -> None:
+        self.damaged.append((group.subscriber.client_id, reason))
+        for publication in group.publications:
+            publication.is_matched = True
+
+    def _take_outdated(self, group: Group, stamp: int, told: list[object]) -> None:
+        """The session's subscriptions were changed behind our back, perhaps long before the message came.
+        What the store tells of them counts for this message, whatever they become meanwhile."""
+        self.statistics.refused += len(group.publications)
         subscriber = group.subscriber
-        if not isinstance(reply, list):
-            raise TypeError(f"enqueue answered {reply!r}")
-        gen: int = reply[0]
-        n: int = reply[1]
-        owner: object = reply[2]  # False while nobody has the session
-        statuses: Sequence[int] | bool = reply[3]
-        self.statistics.dropped_oldest += reply[4]
+        self.stale_rows += learn(self.index, subscriber.client_id, stamp, told)
+        self._again += [(publication, subscriber.key) for publication in group.publications]
+
+    def _take_group_reply(self, group: Group, reply: list[object]) -> None:
+        subscriber = group.subscriber
+        gen = as_int(reply[0])
+        n = as_int(reply[1])
+        owner = reply[2]  # False while nobody has the session
+        statuses: Sequence[int] = () if reply[3] is False else as_ints(reply[3])
+        are_appended = reply[3] is False  # all of them
+        self.statistics.dropped_oldest += as_int(reply[4])
         session = subscriber.session
         queued = session.queued if session is not None and owner == self._incarnation else None
         is_elsewhere = isinstance(owner, bytes) and owner != self._incarnation
-        if queued is not None and not isinstance(statuses, bool) and _HAD in statuses:
+        if queued is not None and _HAD in statuses:
             # Appended by a call whose answer got lost, perhaps: nobody has handed it over.
             queued.look(n)
         numbers: list[int] = []
         places: list[int] = []
         for i in range(len(group.deliveries)):
-            status = _APPENDED if isinstance(statuses, bool) else statuses[i]
+            status = _APPENDED if are_appended else statuses[i]
+            if status == _REFUSED:
+                self._take_refusal(group, i)
+                continue
+            group.publications[i].is_matched = True
             if status == _APPENDED:
                 n += 1
                 self.statistics.appended += 1
@@ -433,8 +458,6 @@ class Router:
                 elif is_elsewhere:
                     numbers.append(n)
                     places.append(i)
-            elif status == _REFUSED:
-                self._take_refusal(group, i)
             elif status == _DROPPED_NEW:
                 self.statistics.dropped_new += 1
         if numbers and isinstance(owner, bytes):
@@ -455,7 +478,21 @@ class Router:
         stale = group.targets[i]  # with the stamp that it was matched by
         if self.index.remove(subscriber, stale.filter, stale.stamp):
             self.stale_rows.append(stale)
-        publication = group.publications[i]
-        # The publication's own targets stay as they are: `match_again` has to see who came since.
-        targets = self.index.match(publication.message.topic)
-        self._route(publication, [target for target in targets if target.subscriber is subscriber])
+        self._again.append((group.publications[i], subscriber.key))
+
+    def _route_again(self) -> None:
+        """Routes what was refused by what the index knows now, once all of the replies have told it. The
+        publications' own targets stay as they are: `match_again` has to see who came since."""
+        if not self._again:
+            return
+        again, self._again = self._again, []
+        matches: dict[str, dict[str, Subscription]] = {}  # by topic, by the subscriber's key
+        for publication, key in again:
+            topic = publication.message.topic
+            targets = matches.get(topic)
+            if targets is None:
+                targets = {target.subscriber.key: target for target in self.index.match(topic)}
+                matches[topic] = targets
+            target = targets.get(key)
+            if target is not None and not publication.is_lost():
+                self._route(publication, [target], True)

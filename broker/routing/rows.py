@@ -5,8 +5,14 @@ import logging
 from collections.abc import Collection, Sequence
 
 from broker.routing.index import SubscriptionIndex
-from broker.routing.subscription import AT_MOST_ONCE_INTEREST, DIRECT_INTEREST, PERSISTENT_INTEREST
+from broker.routing.subscription import (
+    AT_MOST_ONCE_INTEREST,
+    DIRECT_INTEREST,
+    PERSISTENT_INTEREST,
+    Subscription,
+)
 from cluster.store import keys, records
+from cluster.store.reply import as_bytes, as_int, as_text
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
 
@@ -21,6 +27,7 @@ def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: 
         elif change.kind == "sub-":
             subscriber = index.subscribers.get(change.who)
             if subscriber is not None:
+                subscriber.stamp = max(subscriber.stamp, change.stamp)
                 index.remove(subscriber, change.filter, change.stamp)
         elif change.kind == "int+":
             index.add_interest(change.who, f"{DIRECT_INTEREST}:{change.filter}")
@@ -31,6 +38,30 @@ def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: 
         else:
             index.unknown_changes += 1
     index.version = version
+
+
+def learn(index: SubscriptionIndex, client_id: str, stamp: int, told: Sequence[object]) -> list[Subscription]:
+    """Takes over the subscriptions of a persistent session as the store has told them (filter, options,
+    stamp, ...), all that there are at `stamp`. Answer: the rows that no session has. Raises what a damaged
+    answer leads to."""
+    subscriber = index.subscriber(client_id, keys.bucket_of(client_id))
+    held = set()
+    for i in range(0, len(told), 3):
+        filter, options, told_stamp = as_text(told[i]), as_bytes(told[i + 1]), as_int(told[i + 2])
+        held.add(filter)
+        known = subscriber.filters.get(filter)
+        if known is None or known.stamp < told_stamp:
+            _add(index, client_id, filter, options, told_stamp)
+    stale = [
+        subscription
+        for filter, subscription in subscriber.filters.items()
+        if filter not in held and subscription.stamp <= stamp
+    ]
+    for subscription in stale:
+        index.remove(subscriber, subscription.filter, subscription.stamp)
+    subscriber.stamp = max(subscriber.stamp, stamp)
+    index.forget_if_unused(subscriber)
+    return stale
 
 
 async def load_index(index: SubscriptionIndex, store: Store) -> None:

@@ -22,7 +22,10 @@ class Subscriber:
 
     A direct session and a persistent one may have the same Client Identifier for a moment, when one has just
     replaced the other (perhaps on another node): `key` tells them apart. `batch` and `group` belong to the
-    router: the group that collects what this subscriber gets in the current batch.
+    router: the group that collects what this subscriber gets in the current batch; and so does `handed`, the
+    last batch of which it got something at QoS 0, past its queue.
+
+    `stamp` is of a persistent session: every change of its subscriptions up to this one is in the index.
 
     If `node` is not empty, this is another node and not a client: `interest` says for which of its clients.
     If `share` is there, this is a shared subscription, whose members are subscribers.
@@ -34,13 +37,14 @@ class Subscriber:
         "client_id",
         "filters",
         "group",
-        "heard",
+        "handed",
         "interest",
         "is_direct",
         "key",
         "node",
         "session",
         "share",
+        "stamp",
     )
 
     def __init__(
@@ -57,9 +61,10 @@ class Subscriber:
         self.session: Session | None = None
         self.share: Share | None = None
         self.filters: dict[str, Subscription] = {}
-        self.heard: set[str] | None = None
+        self.stamp = 0
         self.batch = 0
         self.group = 0
+        self.handed = 0
 
     def __repr__(self) -> str:
         where = self.node or ("here" if self.session is not None else "away")

@@ -23,6 +23,7 @@ from cluster.store import inbox_records, inboxes
 from cluster.store.reply import as_int, as_ints
 
 _ENTRY_FIELDS: Final = 5
+_RETAINED: Final = 4  # of a body
 _RECORD_BYTES: Final = 262_144
 _RECORD_MESSAGES: Final = 500
 
@@ -78,7 +79,9 @@ class _Handover:
             message = publication.message
             publication.transit_record = self.number
             publication.transit_index = len(self.bodies)
-            self.bodies.append((message.topic, message.payload, message.properties, message.deadline_ms))
+            self.bodies.append(
+                (message.topic, message.payload, message.properties, message.deadline_ms, message.retain)
+            )
             self.size_bytes += len(message.payload)
         return publication.transit_index
 
@@ -182,7 +185,7 @@ def take_handover(index: SubscriptionIndex, bodies: Sequence[object], sessions: 
             place = as_int(entries[i + 4])
             message = messages[place]
             if message is None:
-                message = messages[place] = body_of(bodies[place], 0, False)
+                message = messages[place] = _handed_over(bodies[place])
             session.queued.take(
                 Delivery(
                     message,
@@ -193,6 +196,11 @@ def take_handover(index: SubscriptionIndex, bodies: Sequence[object], sessions: 
                     as_int(entries[i]),
                 )
             )
+
+
+def _handed_over(body: object) -> Message:
+    # A node of an older release does not say whether the message was retained.
+    return body_of(body, 0, isinstance(body, list) and len(body) > _RETAINED and bool(body[_RETAINED]))
 
 
 def _token_of(publication: Publication) -> bytes:

@@ -330,6 +330,6 @@ def entry_delivery(gen: object, n: object, packed: object) -> Delivery:
     if entry.qos not in (1, 2):
         raise ValueError(f"queue entry at QoS {entry.qos}")
     message = Message(
-        entry.topic, entry.payload, entry.qos, entry.retain, entry.properties, entry.deadline_ms
+        entry.topic, entry.payload, entry.qos, entry.was_retained, entry.properties, entry.deadline_ms
     )
     return Delivery(message, entry.qos, entry.retain, entry.subscription_identifiers, as_int(gen), as_int(n))

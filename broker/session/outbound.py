@@ -52,15 +52,17 @@ class Outbound(ABC):
     """Window, Packet Identifiers and handshakes, common to direct and queued sessions.
 
     `window` is the client's Receive Maximum or our own limit, whichever is smaller.
-    `stored` says whose messages these are. `maximum_packet_size` is what the client accepts, 0 for anything,
-    `topic_aliases` how many Topic Aliases we may set. `mount_point`: all that it can see is below, "" for
-    everything.
+    `hearing`: for each SUBSCRIBE whose retained messages are still being sent, the topics of those that have
+    come live meanwhile. `stored` says whose messages these are. `maximum_packet_size` is what the client
+    accepts, 0 for anything, `topic_aliases` how many Topic Aliases we may set. `mount_point`: all that it can
+    see is below, "" for everything.
     """
 
     __slots__ = (
         "aliases",
         "clock",
         "drops",
+        "hearing",
         "inflight",
         "maximum_packet_size",
         "mount_point",
@@ -98,6 +100,7 @@ class Outbound(ABC):
         self.inflight: dict[int, int] = {}  # Packet Identifier -> n << 2 | state
         # Packet Identifier -> n, negative if it holds no place in the window, 0 if its end is being stored
         self.released: dict[int, int] = {}
+        self.hearing: tuple[set[str], ...] = ()
         self.shared: SharedWork | None = None  # of a member of shared subscriptions
 
     def __repr__(self) -> str:
@@ -105,6 +108,21 @@ class Outbound(ABC):
             f"{type(self).__name__}(quota={self.quota}/{self.window}, in flight={sorted(self.inflight)}, "
             f"released={sorted(self.released)})"
         )
+
+    def listen(self) -> set[str]:
+        """The topics of retained messages that come live from now on."""
+        heard: set[str] = set()
+        self.hearing = (*self.hearing, heard)
+        return heard
+
+    def stop_listening(self, heard: set[str]) -> None:
+        """Ends what `listen` has begun."""
+        self.hearing = tuple([each for each in self.hearing if each is not heard])
+
+    def hear(self, topic: str) -> None:
+        """A message that has become the retained one of this topic goes to the client."""
+        for heard in self.hearing:
+            heard.add(topic)
 
     # What comes in from the router
 

@@ -244,6 +244,8 @@ class QueuedOutbound(Outbound):
         self.next_n = n + 1
         if entry.gen != self.gen:
             self.gens[n] = entry.gen
+        if self.hearing and entry.message.retain:
+            self.hear(entry.message.topic)
         if self._transmit(entry, n, dup):
             self.last_sent = max(self.last_sent, n)
         else:

@@ -17,18 +17,30 @@ def fence(publishers: Sequence[object]) -> list[object]:
 
 
 def enqueue(
-    bucket: int, client_id: str, limit: int, drop_oldest: bool, entries: Sequence[object]
+    bucket: int,
+    client_id: str,
+    limit: int,
+    drop_oldest: bool,
+    entries: Sequence[object],
+    known: int | None = None,
 ) -> list[object]:
-    """Appends entries, five items each: filter, head (`records.pack_head`; False: this one was struck and is
-    none), index of the body in the call's bodies (-1: the head is all of the entry), token or False, TTL of
-    the token in ms.
+    """Appends entries, five items each: filter or False, head (`records.pack_head`; False: this one was
+    struck and is none), index of the body in the call's bodies (-1: the head is all of the entry), token or
+    False, TTL of the token in ms.
+
+    Entries that name their filters are refused if the session has no such subscription. Those that don't are
+    all refused if the session's subscriptions have changed since the stamp `known`.
 
     Answer: [gen, n0, owner or False, statuses or False, dropped]. Statuses, one each: 0 appended (they get
-    n0 + 1, n0 + 2, ... in order), 1 refused as there is no such session or subscription, 2 had it already by
-    its token, 3 dropped, as `limit` entries were there and none could go; False: all were appended. `dropped`
-    counts older entries which had to go.
+    n0 + 1, n0 + 2, ... in order), 1 refused, 2 had it already by its token, 3 dropped, as `limit` entries
+    were there and none could go; False: all were appended. `dropped` counts older entries which had to go.
+    If what was `known` is outdated, there are two more: the stamp that is to be known, and the session's
+    subscriptions (filter, options, stamp, ...).
     """
-    return ["enqueue", bucket, client_id, limit, drop_oldest, entries]
+    request: list[object] = ["enqueue", bucket, client_id, limit, drop_oldest, entries]
+    if known is not None:
+        request.append(known)
+    return request
 
 
 def ack(bucket: int, client_id: str, entries: Sequence[int]) -> list[object]:

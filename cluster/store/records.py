@@ -14,6 +14,7 @@ import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a mar
 _VERSION: Final = 1
 _QOS: Final = 0b11
 _RETAIN: Final = 0b100
+_WAS_RETAINED: Final = 0b1000
 _NO_LOCAL: Final = 0b100
 _RETAIN_AS_PUBLISHED: Final = 0b1000
 _RETAIN_HANDLING_SHIFT: Final = 4
@@ -30,7 +31,9 @@ class UnknownRecord(ValueError):
 
 @dataclass(slots=True)
 class Entry:
-    """A message in a queue. `deadline_ms`: Redis time after which it has expired, 0 for never."""
+    """A message in a queue. `deadline_ms`: Redis time after which it has expired, 0 for never.
+    `was_retained`: it was published with RETAIN, whatever its receiver is told, and so came in place of the
+    retained message."""
 
     qos: int
     retain: bool
@@ -39,6 +42,7 @@ class Entry:
     payload: bytes
     properties: bytes
     deadline_ms: int
+    was_retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,11 @@ class Retained:
 
 
 @lru_cache(maxsize=4096)
-def pack_head(qos: int, retain: bool, subscription_identifiers: tuple[int, ...]) -> bytes:
+def pack_head(
+    qos: int, retain: bool, subscription_identifiers: tuple[int, ...], was_retained: bool = False
+) -> bytes:
     """The first part of an entry: what differs between the receivers of a message. `pack_body` follows."""
-    flags = qos | (_RETAIN if retain else 0)
+    flags = qos | (_RETAIN if retain else 0) | (_WAS_RETAINED if was_retained else 0)
     fields = b"".join(
         cast(bytes, _pack(field)) for field in (_VERSION, flags, subscription_identifiers or None)
     )
@@ -104,6 +110,7 @@ def unpack_entry(packed: bytes) -> Entry:
         payload,
         properties,
         deadline_ms,
+        flags & _WAS_RETAINED != 0,
     )
 
 

@@ -41,11 +41,6 @@ def v3(*numbers: str) -> pytest.MarkDecorator:
     return pytest.mark.clause("3.1.1", *[f"MQTT-{number}" for number in numbers])
 
 
-def open_on_two(reason: str) -> pytest.MarkDecorator:
-    """The test is expected to fail where the halves of its flow are on two nodes."""
-    return pytest.mark.open_on_two(reason)
-
-
 def statements() -> list[Statement]:
     """All of them, in the order of the list."""
     return [Statement(*row) for row in _rows("demands.tsv")]

@@ -103,15 +103,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`-k MQTT-3.1.0-1` finds the tests of a statement. What holds on one node only has to fail on two."""
+    """`-k MQTT-3.1.0-1` finds the tests of a statement."""
     for item in items:
-        is_open = item.get_closest_marker("open_on_two")
-        if (
-            is_open is not None
-            and isinstance(item, pytest.Function)
-            and item.callspec.params["cluster"] == "two"
-        ):
-            item.add_marker(pytest.mark.xfail(reason=is_open.args[0]))
         for mark in item.iter_markers("clause"):
             item.extra_keyword_matches.update(mark.args[1:])
 

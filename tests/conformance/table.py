@@ -41,8 +41,7 @@ class Reference:
 
     name: str
     is_on_nodes: bool
-    is_open_on_one: bool = False
-    is_open_on_two: bool = False
+    is_open: bool = False
 
 
 def references() -> dict[tuple[str, str], list[Reference]]:
@@ -72,7 +71,7 @@ def page() -> str:
 
 def _summary(rows: list[Statement], found: dict[tuple[str, str], list[Reference]]) -> str:
     bound = [row for row in rows if row.needs_tests]
-    is_open = [row for row in bound if any(each.is_open_on_two for each in found.get((row.mqtt, row.id), []))]
+    is_open = [row for row in bound if any(each.is_open for each in found.get((row.mqtt, row.id), []))]
     return (
         f"{len(rows)} statements; {len(bound)} bind the server: {len(bound) - len(is_open)} pass,"
         f" {len(is_open)} open."
@@ -83,16 +82,16 @@ def _row(statement: Statement, tests: list[Reference]) -> str:
     cells = [test.name if test.name.endswith(("input", "inputs")) else f"`{test.name}`" for test in tests]
     if not statement.needs_tests:
         cells.insert(0, _reason(statement))
-    on_one = _status(tests, [test.is_open_on_one for test in tests])
-    on_two = _status(tests, [test.is_open_on_two for test in tests])
+    status = _status(tests)
     demand = statement.demand.replace("|", "\\|").replace("#", "\\#")
-    return f"| {statement.id} | {demand} | {', '.join(cells)} | {on_one} | {on_two} |\n"
+    return f"| {statement.id} | {demand} | {', '.join(cells)} | {status} | {status} |\n"
 
 
-def _status(tests: list[Reference], is_open: list[bool]) -> str:
+def _status(tests: list[Reference]) -> str:
+    """On one node and on two, as each test runs on both."""
     if not any(test.is_on_nodes for test in tests):
         return ""
-    return "open" if any(is_open) else "passes"
+    return "open" if any(test.is_open for test in tests) else "passes"
 
 
 def _reason(statement: Statement) -> str:
@@ -130,7 +129,6 @@ def _reference(module: str, function: Callable[..., object]) -> Reference:
         f"{module.removeprefix('test_')}.{function.__name__.removeprefix('test_')}",
         bool(ON_NODES & set(inspect.signature(function).parameters)),
         "xfail" in names,
-        bool({"xfail", "open_on_two"} & names),
     )
 
 

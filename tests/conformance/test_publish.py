@@ -137,6 +137,32 @@ def test_overlapping_subscriptions(flow: Flow) -> None:
     assert flow.until_mark(publisher, subscriber) == []
 
 
+@v5("3.3.4-2", "3.3.4-3", "3.3.4-4")
+@pytest.mark.parametrize("keeps", [False, True])
+def test_overlapping_subscriptions_count_from_their_subacks(flow: Flow, keeps: bool) -> None:
+    subscriber = flow.far("subscriber", keeps=keeps)
+    publisher = flow.near("publisher")
+    identifiers: dict[str, int] = {}
+    for filter, qos, identifier, highest in (
+        ("t", 1, 3, 1),
+        ("+", 2, 200, 2),
+        ("#", 1, 7, 2),
+        ("+", 1, 4, 1),
+    ):
+        subscriber.subscribe(flow.name(filter), qos=qos, identifier=identifier)
+        identifiers[filter] = identifier
+        publisher.publish(flow.name("t"), b"x", 2)
+        message = subscriber.message()
+        assert message.qos == highest
+        assert message.properties is not None
+        assert sorted(message.properties.subscription_identifier) == sorted(identifiers.values())
+    subscriber.unsubscribe(flow.name("+"))
+    publisher.publish(flow.name("t"), b"x", 2)
+    message = subscriber.message()
+    assert message.properties is not None
+    assert sorted(message.properties.subscription_identifier) == [3, 7]
+
+
 @v3("3.3.5-1")
 def test_overlapping_subscriptions_before_mqtt_5(flow: Flow) -> None:
     subscriber = flow.far("subscriber")

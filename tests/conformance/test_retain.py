@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.mqtt import Puback, Publish, Suback, Subscribe, SubscriptionRequest
+from broker.mqtt import Properties, Puback, Publish, Suback, Subscribe, SubscriptionRequest
 from tests.conformance.clauses import v3, v5
 from tests.conformance.flow import Flow
 from tests.node.wire import WireClient
@@ -138,3 +138,29 @@ def _subscribe_again(subscriber: WireClient, filter: str, got: list[bytes]) -> N
         assert isinstance(packet, Publish)
         subscriber.send(Puback(packet.packet_id))
         got.append(packet.payload)
+
+
+@v5("3.8.4-4")
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("qos", [1, 2])
+def test_retained_and_live_messages_meet(flow: Flow, keeps: bool, qos: int) -> None:
+    """What has come live does not come again as retained; what was not retained takes nothing's place."""
+    publisher = flow.near("publisher")
+    for each in ("a", "b", "z"):
+        publisher.publish(flow.name(each), b"kept", 1, retain=True)
+    properties = Properties(receive_maximum=1)
+    subscriber = flow.far("subscriber", keeps=keeps, properties=properties)
+    subscriber.subscribe(flow.name("#"), qos=2)
+    first = subscriber.expect(Publish)
+    publisher.publish(flow.name("b"), b"event", qos)
+    publisher.publish(flow.name("y"), b"kept", qos, retain=True)
+    subscriber.send(Puback(first.packet_id))
+    received = [first, *(subscriber.message() for _ in range(4))]
+    assert sorted((each.topic, each.payload, each.retain) for each in received) == [
+        (flow.name("a"), b"kept", True),
+        (flow.name("b"), b"event", False),
+        (flow.name("b"), b"kept", True),
+        (flow.name("y"), b"kept", False),
+        (flow.name("z"), b"kept", True),
+    ]
+    assert flow.until_mark(publisher, subscriber) == []

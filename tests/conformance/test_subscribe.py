@@ -13,7 +13,7 @@ from broker.mqtt import (
     Unsuback,
     Unsubscribe,
 )
-from tests.conformance.clauses import open_on_two, v3, v5
+from tests.conformance.clauses import v3, v5
 from tests.conformance.flow import Flow
 from tests.node.wire import WireClient
 
@@ -89,13 +89,27 @@ def test_same_filter_replaces_the_subscription(flow: Flow, keeps: bool) -> None:
         assert flow.until_mark(publisher, subscriber) == []
 
 
-@open_on_two("another node may use the options of before for what is published right after SUBACK")
 @v5("3.8.4-3")
 @v3("3.8.4-3")
 def test_replacement_counts_from_its_suback(flow: Flow) -> None:
     subscriber = flow.far("subscriber", keeps=True)
     publisher = flow.near("publisher")
     for qos in (2, 1) * 5:
+        subscriber.subscribe(flow.name("t"), qos=qos)
+        publisher.publish(flow.name("t"), b"x", 2)
+        assert subscriber.message().qos == qos
+
+
+@v5("3.8.4-3")
+@v3("3.8.4-3")
+def test_replacement_of_qos_0_counts_from_its_suback(flow: Flow) -> None:
+    """Where it had no queue before."""
+    subscriber = flow.far("subscriber", keeps=True)
+    subscriber.subscribe(flow.name("mark"), qos=1)
+    publisher = flow.near("publisher")
+    for qos in (1, 2):
+        subscriber.subscribe(flow.name("t"), qos=0)
+        flow.until_mark(publisher, subscriber)
         subscriber.subscribe(flow.name("t"), qos=qos)
         publisher.publish(flow.name("t"), b"x", 2)
         assert subscriber.message().qos == qos

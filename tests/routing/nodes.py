@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from broker.mqtt import MQTT_5, Packet, Publish
 from broker.routing import Publication, Subscriber
 from broker.session import Message, QueueState, Session
+from cluster.store import records
 from cluster.store.call import Call, Request
 from tests.routing.room import NODE, Room, bucket_of
 from tests.session.wire import Wire
@@ -23,6 +25,29 @@ def appended(n: int = 0, owner: bytes | bool = HERE, *, dropped: int = 0) -> lis
 def mixed(*statuses: int, n: int = 0, owner: bytes | bool = HERE) -> list[object]:
     """What `enqueue` answers with a status for each entry."""
     return [1, n, owner, list(statuses), 0]
+
+
+def outdated(
+    stamp: int, *subscriptions: tuple[str, bytes, int], n: int = 0, owner: bytes | bool = HERE
+) -> list[object]:
+    """What `enqueue` answers if the session has other subscriptions by now (filter, options, stamp)."""
+    told = [item for filter, *rest in subscriptions for item in (filter.encode(), *rest)]
+    return [1, n, owner, [1], 0, stamp, told]
+
+
+def options(qos: int, identifier: int = 0) -> bytes:
+    """Of a subscription, packed."""
+    return records.pack_options(qos, False, False, 0, identifier)
+
+
+def filters_of(request: Request) -> list[object]:
+    """The filters that the entries of an enqueue name, if they do."""
+    return cast(list[object], request[5])[::5]
+
+
+def heads_of(request: Request) -> list[object]:
+    """The heads of its entries."""
+    return cast(list[object], request[5])[1::5]
 
 
 @dataclass

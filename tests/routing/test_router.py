@@ -1,22 +1,23 @@
 """The router with the replies of the store made by hand."""
 
-from typing import cast
-
 import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Puback, Publish, Pubrec
 from broker.routing import Publication
 from broker.routing.packing import RetainedRoom
 from cluster.store import keys, records, retained
-from cluster.store.call import Request
 from cluster.store.errors import CallFailed, ItemError, RedisFull
 from tests.routing.nodes import (
     QUEUE_LIMIT,
     TOKEN_TTL_MS,
     Node,
     appended,
+    filters_of,
+    heads_of,
     message,
     mixed,
+    options,
+    outdated,
     requests_of,
     spread,
 )
@@ -27,11 +28,6 @@ APPENDED = 0
 REFUSED = 1
 HAD_IT = 2
 DROPPED_NEW = 3
-
-
-def filters_of(request: Request) -> list[object]:
-    """The filters that the entries of an enqueue name."""
-    return cast(list[object], request[5])[::5]
 
 
 # QoS 0
@@ -137,10 +133,11 @@ def test_an_entry_for_nobody_here_is_only_stored() -> None:
 def test_entries_are_packed_with_what_the_store_needs() -> None:
     node = Node(drop_oldest=False)
     queued = node.connect("queued", queue=new_queue())
-    queued.subscribe("a/+", 2, identifier=7, retain_as_published=True)
+    queued.subscribe("b", 2, stamp=4)
+    queued.subscribe("a/+", 2, identifier=7, retain_as_published=True, stamp=3)
     node.publish(message(b"1", topic="a/1", deadline_ms=77))
     node.publish(message(b"2", topic="a/2", qos=2, token=b"token"))
-    node.away("away", "a/2", 1)
+    node.away("away", "a/2", 1, stamp=7)
     calls = node.router.next_calls()
     (call,) = calls
     assert call.function == "write"
@@ -151,11 +148,11 @@ def test_entries_are_packed_with_what_the_store_needs() -> None:
     one_qos_1 = records.pack_head(1, False, (7,))
     two_qos_2 = records.pack_head(2, False, (7,))
     plain = records.pack_head(1, False, ())
-    first = ["a/+", one_qos_1, 0, False, 0, "a/+", two_qos_2, 1, b"token", TOKEN_TTL_MS]
+    first = [False, one_qos_1, 0, False, 0, False, two_qos_2, 1, b"token", TOKEN_TTL_MS]
     bucket = node.index.subscribers["away"].bucket
     assert call.requests[1:] == [
-        ["enqueue", queued.session.bucket, "queued", QUEUE_LIMIT, False, first],
-        ["enqueue", bucket, "away", QUEUE_LIMIT, False, ["a/2", plain, 1, b"token", TOKEN_TTL_MS]],
+        ["enqueue", queued.session.bucket, "queued", QUEUE_LIMIT, False, first, 4],
+        ["enqueue", bucket, "away", QUEUE_LIMIT, False, [False, plain, 1, b"token", TOKEN_TTL_MS], 7],
     ]
 
 
@@ -243,28 +240,16 @@ def test_what_comes_while_a_batch_is_under_way_waits() -> None:
 # Statuses
 
 
-def test_a_refused_entry_names_a_stale_row() -> None:
-    node = Node()
-    publisher = node.connect("publisher")
-    node.away("away", "t", stamp=4)
-    node.publish(message(), publisher, 5)
-    node.exchange(mixed(REFUSED, owner=False))
-    (row,) = node.router.stale_rows
-    assert (row.subscriber.client_id, row.filter, row.stamp) == ("away", "t", 4)
-    assert node.index.subscribers == {}
-    assert node.router.statistics.refused == 1
-    node.settle()
-    assert publisher.take() == [Puback(5)]
-
-
 def test_after_a_refusal_another_filter_of_the_session_is_tried() -> None:
     node = Node()
     queued = node.connect("queued", queue=new_queue())
     queued.subscribe("t", 2, identifier=1, stamp=4)
     queued.subscribe("+", 1, identifier=2, stamp=5)
     node.publish(message(b"hello", qos=2))
+    node.exchange(outdated(6, ("t", options(2, 1), 4), ("+", options(1, 2), 5)))
     (first,) = node.exchange(mixed(REFUSED))
     assert filters_of(first) == ["t"]
+    assert node.router.statistics.refused == 2
     assert not node.router.is_settled()
     (second,) = node.exchange(appended(0))
     assert filters_of(second) == ["+"]
@@ -579,8 +564,7 @@ def test_a_replay_hears_which_retained_messages_came_live(qos: int) -> None:
     node = Node()
     direct = node.connect("direct")
     direct.subscribe("#")
-    heard: set[str] = set()
-    direct.subscriber.heard = heard
+    heard = direct.session.outbound.listen()
     node.publish(message(topic="kept", qos=qos, retain=True))
     node.publish(message(topic="plain", qos=1))
     node.exchange(1)
@@ -588,14 +572,25 @@ def test_a_replay_hears_which_retained_messages_came_live(qos: int) -> None:
     assert len(direct.got()) == 2
 
 
-def test_a_persistent_subscriber_at_qos_0_hears_them_too() -> None:
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_persistent_subscriber_hears_them_too(qos: int) -> None:
     node = Node()
     queued = node.connect("queued", queue=new_queue())
-    queued.subscribe("#", 0)
-    queued.subscriber.heard = set()
+    queued.subscribe("#", qos)
+    heard = queued.session.outbound.listen()
     node.publish(message(topic="kept", qos=1, retain=True))
-    node.exchange(1)
-    assert queued.subscriber.heard == {"kept"}
+    node.publish(message(topic="plain", qos=1))
+    node.exchange(*[appended(0)] * qos, 1)
+    assert heard == {"kept"}
+    assert len(queued.got()) == 2
+
+
+def test_an_entry_says_that_it_was_retained_whatever_its_receiver_is_told() -> None:
+    node = Node()
+    node.away("away", "t")
+    node.publish(message(retain=True))
+    enqueue, _ = node.exchange(appended(0, False), 1)
+    assert heads_of(enqueue) == [records.pack_head(1, False, (), True)]
 
 
 @pytest.mark.parametrize(("version", "code"), [(MQTT_5, 0x97), (MQTT_3_1_1, 0)])
@@ -698,11 +693,11 @@ def test_no_local_is_heeded_on_the_way_to_a_queue() -> None:
     node = Node()
     own = node.connect("own", queue=new_queue())
     own.subscribe("t", 2, no_local=True, stamp=1)
-    own.subscribe("+", 1, stamp=2)
+    own.subscribe("+", 1, identifier=8, stamp=2)
     own.subscribe("alone", 2, no_local=True, stamp=3)
     node.publish(message(), own, 1)
     (request,) = node.exchange(appended(0))
-    assert filters_of(request) == ["+"]
+    assert heads_of(request) == [records.pack_head(1, False, (8,))]
     node.settle()
     node.index.remove(own.subscriber, "+", 2)
     node.publish(message(topic="alone"), own, 2)

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from broker.routing.index import SubscriptionIndex
-from broker.routing.rows import apply_changes, load_unversioned
+from broker.routing.rows import apply_changes, learn, load_unversioned
 from cluster.store import keys, records
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
@@ -108,3 +108,16 @@ async def test_what_the_channel_may_have_missed_is_read() -> None:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def test_the_log_says_how_far_a_session_is_known() -> None:
+    index = SubscriptionIndex()
+    changes = [
+        Change("sub+", "c", "a", _options(1), 4),
+        Change("sub+", "c", "b", _options(1), 6),
+        Change("sub-", "c", "b", b"", 9),
+    ]
+    apply_changes(index, changes, "1.3")
+    assert index.subscribers["c"].stamp == 9
+    assert learn(index, "c", 8, [b"a", _options(1), 4]) == []  # that is older
+    assert index.subscribers["c"].stamp == 9

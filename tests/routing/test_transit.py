@@ -362,6 +362,31 @@ def test_entries_are_handed_over_to_the_owner() -> None:
     assert client.got() == [(b"0", 1), (b"1", 2), (b"2", 1)]
 
 
+def test_a_hand_over_says_what_was_retained() -> None:
+    far = Node()
+    far.away("c", "#", 2)
+    for topic in ("plain", "kept"):
+        far.publish(message(topic=topic, retain=topic == "kept"))
+    far.exchange(appended(0, THERE.encode()), 1)
+    ((_, packed),) = far.router.transit.take_handovers()
+    record = inbox_records.unpack(packed)
+    assert isinstance(record, Handover)
+    node = Node()
+    client = node.connect("c", queue=new_queue())
+    heard = client.session.outbound.listen()
+    take_handover(node.index, record.bodies, record.sessions)
+    assert (len(client.got()), heard) == (2, {"kept"})
+
+
+def test_bodies_of_an_older_release_do_not_say_it() -> None:
+    node = Node()
+    client = node.connect("c", queue=new_queue())
+    record = handed_over()
+    bodies = [cast(list[object], body)[:4] for body in record.bodies]
+    take_handover(node.index, bodies, record.sessions)
+    assert len(client.got()) == 3
+
+
 def test_a_gap_is_left_to_the_queue() -> None:
     node = Node()
     client = node.connect("c", queue=new_queue())

@@ -151,14 +151,15 @@ def test_a_page_is_sent() -> None:
     assert not session.queued.behind
 
 
-def test_a_queue_entry_as_a_delivery() -> None:
-    packed = records.pack_head(2, True, (4, 5)) + records.pack_body("a/b", b"x", b"\x01\x01", 77)
+@pytest.mark.parametrize("is_retained", [False, True])
+def test_a_queue_entry_as_a_delivery(is_retained: bool) -> None:
+    packed = records.pack_head(2, True, (4, 5), is_retained) + records.pack_body("a/b", b"x", b"\x01\x01", 77)
     delivery = entry_delivery(9, 8, packed)
     message = delivery.message
     assert (delivery.gen, delivery.n, delivery.qos, delivery.retain) == (9, 8, 2, True)
     assert delivery.subscription_identifiers == (4, 5)
     assert (message.topic, message.payload, message.properties) == ("a/b", b"x", b"\x01\x01")
-    assert (message.qos, message.retain, message.deadline_ms) == (2, True, 77)
+    assert (message.qos, message.retain, message.deadline_ms) == (2, is_retained, 77)
 
 
 # QoS 2 from the client

@@ -25,6 +25,19 @@ def test_the_next_entry_is_sent_at_once() -> None:
     assert link.changed.sessions == []
 
 
+def test_those_who_listen_hear_which_retained_messages_came_live() -> None:
+    link = Link()
+    outbound = link.queued(window=8)
+    first = outbound.listen()
+    outbound.take(entry(1, topic="plain"))
+    outbound.take(entry(2, topic="kept", retain=True))
+    second = outbound.listen()
+    outbound.take(entry(3, topic="later", retain=True))
+    outbound.stop_listening(first)
+    outbound.take(entry(4, topic="last", retain=True))
+    assert (first, second) == ({"kept", "later"}, {"later", "last"})
+
+
 def test_an_entry_it_has_sent_already_is_ignored() -> None:
     link = Link()
     outbound = link.queued()

@@ -155,13 +155,23 @@ class Link:
         return len(self.changed.take())
 
 
-def message(payload: bytes = b"payload", *, qos: int = 1, deadline_ms: int = 0, topic: str = "t") -> Message:
-    return Message(topic, payload, qos, False, b"", deadline_ms)
+def message(
+    payload: bytes = b"payload",
+    *,
+    qos: int = 1,
+    deadline_ms: int = 0,
+    topic: str = "t",
+    retain: bool = False,
+) -> Message:
+    return Message(topic, payload, qos, retain, b"", deadline_ms)
 
 
-def entry(n: int, qos: int = 1, *, gen: int = 1, deadline_ms: int = 0) -> Delivery:
-    """A queue entry; its payload is its number."""
-    return Delivery(message(b"%d" % n, qos=qos, deadline_ms=deadline_ms), qos, False, (), gen, n)
+def entry(
+    n: int, qos: int = 1, *, gen: int = 1, deadline_ms: int = 0, topic: str = "t", retain: bool = False
+) -> Delivery:
+    """A queue entry; its payload is its number. `retain`: it was published with RETAIN."""
+    body = message(b"%d" % n, qos=qos, deadline_ms=deadline_ms, topic=topic, retain=retain)
+    return Delivery(body, qos, False, (), gen, n)
 
 
 def published(packets: list[Packet]) -> list[tuple[int, bytes, bool]]:

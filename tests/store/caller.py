@@ -105,12 +105,13 @@ class Caller:
         )
         return sessions.parse_detach(self.ask(request, function="free"))
 
-    def subscribe(self, claim: Claim, *filters: str, client_id: str = "c", replay: int = 0) -> int:
+    def subscribe(
+        self, claim: Claim, *filters: str, client_id: str = "c", replay: int = 0, options: bytes = OPTIONS
+    ) -> int:
         """The stamp."""
+        rows = [(each, options, replay) for each in filters]
         answer = subscriptions.parse_subscribe(
-            self.ask(
-                subscriptions.subscribe(client_id, claim.epoch, [(each, OPTIONS, replay) for each in filters])
-            )
+            self.ask(subscriptions.subscribe(client_id, claim.epoch, rows))
         )
         assert answer is not None
         return answer.stamp
@@ -131,11 +132,14 @@ class Caller:
         limit: int = 1000,
         drop_oldest: bool = True,
         token: bytes | bool = False,
+        head: bytes = HEAD,
         body: bytes = BODY,
+        known: int | None = None,
     ) -> list[object]:
-        entries = ["f", HEAD, 0, token, 60_000] * amount
+        """By the filter `f`, or by what is `known`."""
+        entries = ["f" if known is None else False, head, 0, token, 60_000] * amount
         bucket = keys.bucket_of(client_id)
-        reply = self.ask(queues.enqueue(bucket, client_id, limit, drop_oldest, entries), [body])
+        reply = self.ask(queues.enqueue(bucket, client_id, limit, drop_oldest, entries, known), [body])
         assert isinstance(reply, list)
         return reply
 

@@ -63,7 +63,7 @@ def test_a_bad_request_harms_no_other(caller: Caller) -> None:
         [
             ["no_such_thing", 1],
             queues.raise_hi(BUCKET, "c", 1, 1),
-            ["enqueue", 3, "x", 10, True, "no list"],
+            ["enqueue", 3, "x", 10, True, 5],
             letters.letter("c", "t", "test"),
         ]
     )

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.store import keys, queues, records
+from cluster.store import keys, queues, records, subscriptions
 from cluster.store.errors import ItemError
 from cluster.store.records import pack_body, pack_head
-from tests.store.caller import BODY, HEAD, Caller
+from cluster.store.reply import as_text, in_triples
+from tests.store.caller import BODY, HEAD, OPTIONS, Caller
 
 BUCKET = keys.bucket_of("c")
+OTHER = records.pack_options(2, False, False, 0, 7)
 
 
 def letters(caller: Caller) -> list[tuple[bytes, bytes, bytes]]:
@@ -54,6 +56,77 @@ def test_entries_without_a_subscription_are_refused_one_by_one(caller: Caller) -
     reply = caller.ask(queues.enqueue(BUCKET, "c", 100, True, entries), body)
     assert reply == [claim.gen, 0, b"node-1", [0, 1, 0, 1], 0]
     assert caller.ids() == [1, 2]
+
+
+def test_what_was_matched_by_what_is_known_names_no_filter(caller: Caller) -> None:
+    claim = caller.claim()
+    stamp = caller.subscribe(claim, "f", "g")
+    assert caller.enqueue(2, known=stamp) == [claim.gen, 0, b"node-1", False, 0]
+    assert caller.enqueue(1, known=stamp + 1) == [claim.gen, 2, b"node-1", False, 0]
+    assert caller.enqueue(3, known=stamp, limit=5, drop_oldest=False)[3] == [0, 0, 3]
+
+
+@pytest.mark.parametrize("change", ["add", "replace", "unsubscribe"])
+def test_a_change_of_the_subscriptions_is_told_to_who_does_not_know_it(caller: Caller, change: str) -> None:
+    claim = caller.subscribed()
+    known = caller.subscribe(claim, "g")
+    if change == "unsubscribe":
+        request = subscriptions.unsubscribe("c", claim.epoch, ["g", "none"])
+        answer = subscriptions.parse_unsubscribe(caller.ask(request))
+        assert answer is not None
+        stamp = answer.stamp
+    else:
+        stamp = caller.subscribe(claim, "g" if change == "replace" else "h", options=OTHER)
+    gen, n, owner, statuses, dropped, told_stamp, told = caller.enqueue(2, known=known, token=b"t")
+    assert (gen, n, owner, statuses, dropped, told_stamp) == (claim.gen, 0, b"node-1", [1, 1], 0, stamp)
+    expected = {"f": (OPTIONS, known - 1), "g": (OPTIONS, known)}
+    expected |= {"add": {"h": (OTHER, stamp)}, "replace": {"g": (OTHER, stamp)}}.get(change, {})
+    if change == "unsubscribe":
+        del expected["g"]
+    assert {as_text(name): (options, of) for name, options, of in in_triples(told)} == expected
+    assert caller.ids() == []
+    assert caller.enqueue(1, known=stamp, token=b"t")[3] is False  # the token was not taken
+
+
+def test_what_changes_nothing_outdates_nobody(caller: Caller) -> None:
+    claim = caller.subscribed()
+    known = caller.subscribe(claim, "g")
+    caller.subscribe(claim, "f", "g")
+    caller.ask(subscriptions.unsubscribe("c", claim.epoch, ["none"]))
+    assert caller.enqueue(1, known=known)[3:] == [False, 0]
+
+
+def test_a_session_that_was_made_anew_is_not_the_one_that_is_known(caller: Caller) -> None:
+    claim = caller.claim()
+    known = caller.subscribe(claim, "f")
+    caller.claim(clean_start=True)
+    first = caller.enqueue(1, known=known)
+    assert first[3:5] + first[6:] == [[1], 0, []]
+    assert caller.enqueue(1, known=known) == first  # a call that is sent again
+    stamp = first[5]
+    assert isinstance(stamp, int)
+    assert stamp > known
+
+
+def test_of_a_session_that_does_not_exist_nothing_is_known(caller: Caller) -> None:
+    assert caller.enqueue(2, known=7) == [0, 0, False, [1, 1], 0, 0, []]
+    known = caller.subscribe(caller.claim(), "f")
+    ended = caller.claim(clean_start=True)
+    caller.detach(ended, expiry=0)
+    assert caller.enqueue(1, known=known) == [0, 0, False, [1], 0, ended.epoch, []]  # no row can be newer
+    assert caller.session_keys() <= {"ended"}
+
+
+def test_a_session_of_an_older_release_is_told_once(caller: Caller) -> None:
+    """It has no stamp: what rows there are of it may be more than it has."""
+    claim = caller.claim()
+    known = caller.subscribe(claim, "f")
+    caller.redis.hdel(keys.session(caller.prefix, BUCKET, "c"), "stamp")
+    outdated = caller.enqueue(1, known=known)
+    assert outdated[6] == [b"f", OPTIONS, known]
+    stamp = outdated[5]
+    assert isinstance(stamp, int)
+    assert caller.enqueue(1, known=stamp)[3] is False
 
 
 def test_a_token_is_taken_once(caller: Caller) -> None:

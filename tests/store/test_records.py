@@ -19,6 +19,7 @@ DEADLINES = st.integers(0, 2**43)
     payload=st.binary(max_size=300),
     properties=st.binary(max_size=300),
     deadline_ms=DEADLINES,
+    was_retained=st.booleans(),
 )
 def test_entries(
     qos: int,
@@ -28,12 +29,13 @@ def test_entries(
     payload: bytes,
     properties: bytes,
     deadline_ms: int,
+    was_retained: bool,
 ) -> None:
-    packed = records.pack_head(qos, retain, identifiers) + records.pack_body(
+    packed = records.pack_head(qos, retain, identifiers, was_retained) + records.pack_body(
         topic, payload, properties, deadline_ms
     )
     assert records.unpack_entry(packed) == records.Entry(
-        qos, retain, identifiers, topic, payload, properties, deadline_ms
+        qos, retain, identifiers, topic, payload, properties, deadline_ms, was_retained
     )
 
 

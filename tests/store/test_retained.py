@@ -190,14 +190,15 @@ def test_a_repeated_page_gets_the_same_answer(caller: Caller, cursor: str | None
     assert caller.ids() == [1, 2]
 
 
-def test_a_topic_that_was_queued_since_is_skipped(caller: Caller) -> None:
+def test_a_topic_whose_retained_message_was_queued_since_is_skipped(caller: Caller) -> None:
     claim = caller.claim()
     caller.subscribe(claim, "f", replay=2)
-    caller.enqueue(1, body=records.pack_body("before", b"live", b"", 0))
-    caller.enqueue(2, body=records.pack_body("live", b"live", b"", 0))
-    answer = replay(caller, claim.epoch, 1, None, "before", "live", "other")
-    assert answer == retained.Replayed(claim.gen, 3, [0, 2])
-    assert caller.ids() == [1, 2, 3, 4, 5]
+    live = records.pack_head(1, False, (), True)
+    for topic, head in (("before", live), ("live", live), ("live", HEAD), ("event", HEAD)):
+        caller.enqueue(1, head=head, body=records.pack_body(topic, b"live", b"", 0))
+    answer = replay(caller, claim.epoch, 1, None, "before", "live", "event", "other")
+    assert answer == retained.Replayed(claim.gen, 4, [0, 2, 3])
+    assert caller.ids() == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_replay_is_exempt_from_the_bound(caller: Caller) -> None:

@@ -1,13 +1,35 @@
 -- enqueue: appends messages to a session's queue.
--- Request: bucket, client, limit, drop_oldest, entries (filter, head or false, index of its body, -1 if the head is all
--- of it, token or false, TTL of the token in ms, ...). Without a head it is none: it was struck from a call that is sent again.
--- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped.
--- Status: 0 appended, 1 refused (no such session or subscription), 2 had it before, 3 dropped. What was
--- appended got n + 1, n + 2, ...
+-- Request: bucket, client, limit, drop_oldest, entries (filter or false, head or false, index of its body, -1 if the head
+-- is all of it, token or false, TTL of the token in ms, ...), known. Without a head it is none: it was struck from a call
+-- that is sent again. What was matched is said in one of two ways. By `known`, how far the caller has followed this
+-- session's subscriptions (a stamp): if they have changed since, all is refused. Or, without it, by the filter of each
+-- entry: if the session has no such subscription, that entry is refused.
+-- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped. Status: 0
+-- appended, 1 refused, 2 had it before, 3 dropped. What was appended got n + 1, n + 2, ... If what the caller knew is
+-- outdated, two more: the stamp of the session, and its subscriptions (filter, options, stamp, ...).
 -- Atomic, as the number of an entry, the entry, its subscription and its token must agree whatever else
 -- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full.
 
 local REFUSED, HAD, DROPPED = 1, 2, 3
+
+local function all_refused(entries)
+  local statuses = {}
+  for i = 1, #entries / 5 do
+    statuses[i] = REFUSED
+  end
+  return statuses
+end
+
+-- The stamp of a session if its subscriptions have changed beyond what is known of them. One without a stamp has had none
+-- yet, or only from an older release: it gets one, so that whoever knows something of it is told.
+local function newer_stamp(b, session, stamp, known)
+  if not stamp then
+    stamp = call("INCR", key(b, "ctr"))
+    call("HSET", session, "stamp", stamp)
+  end
+  stamp = tonumber(stamp)
+  return stamp > known and stamp
+end
 
 -- The statuses of the entries whose subscription is there and whose token is new are 0.
 local function judge_entries(b, client, entries, found, places)
@@ -18,7 +40,7 @@ local function judge_entries(b, client, entries, found, places)
     local status = 0
     if not entries[i + 1] then
       status = HAD
-    elseif not found[places[entries[i]]] then
+    elseif entries[i] and not found[places[entries[i]]] then
       status = REFUSED
     elseif entries[i + 3] and not is_first(b, entries[i + 3], "s:" .. client, entries[i + 4]) then
       status = HAD
@@ -107,38 +129,41 @@ local function append_entries(queue, gen, n, entries, statuses)
   return n
 end
 
--- The session's numbers and owner, and whether each distinct filter of the entries is one of it.
+-- The session's numbers, owner and stamp, and whether each distinct filter of the entries is one of it.
 local function look_up(session, entries)
-  local filter = entries[1]
-  local places = { [filter] = 5 }
-  local names = { "gen", "n", "hi", "owner", "f:" .. filter }
-  local is_plain = not entries[4] and entries[2] -- no tokens, nothing struck
-  for i = 6, #entries, 5 do
-    local other = entries[i]
-    if other ~= filter and not places[other] then
-      places[other] = #names + 1
-      names[#names + 1] = "f:" .. other
+  local places = {}
+  local names = { "gen", "n", "hi", "owner", "stamp" }
+  local is_plain = true -- no tokens, nothing struck
+  for i = 1, #entries, 5 do
+    local filter = entries[i]
+    if filter and not places[filter] then
+      places[filter] = #names + 1
+      names[#names + 1] = "f:" .. filter
     end
     is_plain = is_plain and not entries[i + 3] and entries[i + 1]
   end
   local found = call("HMGET", session, unpack(names))
-  for i = 5, #names do
+  for i = 6, #names do
     is_plain = is_plain and found[i]
   end
   return found, places, is_plain
 end
 
-function operations.enqueue(b, client, limit, drop_oldest, entries)
+function operations.enqueue(b, client, limit, drop_oldest, entries, known)
   local session = key(b, "s:", client)
   local found, places, is_plain = look_up(session, entries)
   local gen, n, owner = found[1], tonumber(found[2]), found[4]
   local accepted, statuses, dropped = #entries / 5, false, 0
   if not gen then
-    statuses = {}
-    for i = 1, accepted do
-      statuses[i] = REFUSED
+    if not known then
+      return { 0, 0, false, all_refused(entries), 0 }
     end
-    return { 0, 0, false, statuses, 0 }
+    return { 0, 0, false, all_refused(entries), 0, tonumber(call("GET", key(b, "ctr")) or 0), {} }
+  end
+  local newer = known and newer_stamp(b, session, found[5], known)
+  if newer then
+    local _, subscriptions = read_session(session)
+    return { tonumber(gen), n, owner, all_refused(entries), 0, newer, subscriptions }
   end
   if not is_plain then
     local refused

@@ -6,12 +6,17 @@
 -- last page, and none comes twice. Exempt from the queue's policy: the client asked for it, and a page is as
 -- long as its window.
 
--- Topics that were queued after the page had been read; the session has newer messages of those.
+local WAS_RETAINED = 8 -- flag of an entry: see records.py
+
+-- Topics whose retained message was queued after the page had been read; the session has a newer one of those.
 local function topics_since(queue, n_before, n)
   local topics = {}
   if n > n_before then
     for _, entry in ipairs(entries_beyond(queue, n_before, n - n_before)) do
-      topics[cmsgpack.unpack(entry[2][2])[4]] = true
+      local fields = cmsgpack.unpack(entry[2][2])
+      if bit.band(fields[2], WAS_RETAINED) ~= 0 then
+        topics[fields[4]] = true
+      end
     end
   end
   return topics
