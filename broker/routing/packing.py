@@ -90,10 +90,11 @@ class RetainedRoom:
         self._counts = list(counts)
         self._total = sum(counts)
 
-    def of(self, bucket: int) -> int | bool:
-        """How many messages this bucket may hold; False if any number."""
+    def of(self, bucket: int) -> int | None:
+        """How many messages this bucket may hold; None if any number. Not False: mypyc makes 0 of it, as an
+        `int | bool` is an int."""
         if not self._maximum:
-            return False
+            return None
         others = self._total - self._counts[bucket] if self._counts else 0
         return max(0, self._maximum - others)
 
@@ -230,7 +231,7 @@ class Packing:
             message.token or False,
             message.token_ttl_ms,
             # What nodes tell of themselves always finds room.
-            not message.topic.startswith(SYS_PREFIX) and self._retained_room.of(bucket),
+            None if message.topic.startswith(SYS_PREFIX) else self._retained_room.of(bucket),
         )
 
     def _add_body(self, publication: Publication, bodies: list[bytes]) -> None:

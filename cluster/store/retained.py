@@ -50,10 +50,10 @@ def retain(
     deadline_ms: int,
     token: bytes | bool,
     token_ttl_ms: int,
-    maximum: int | bool = False,
+    maximum: int | None = None,
 ) -> list[object]:
     """Sets (`records.pack_retained`) or removes (None) the retained message of a topic. `deadline_ms` 0: it
-    never expires. `token` False: no need to do it only once. `maximum`: how many the bucket may hold, False
+    never expires. `token` False: no need to do it only once. `maximum`: how many the bucket may hold, None
     if any number. Answer: 1, 0 if the token had done it, or NOT_RETAINED if there is no room for another
     topic."""
     return [
@@ -64,7 +64,7 @@ def retain(
         deadline_ms,
         token,
         token_ttl_ms,
-        maximum,
+        False if maximum is None else maximum,
     ]
 
 

@@ -515,6 +515,7 @@ def test_a_retained_message_at_qos_0_is_delivered_at_once_and_stored() -> None:
     (request,) = node.exchange(1)
     record = records.pack_retained(b"hello", 0, b"", 77)
     assert request == ["retain", retained.bucket_of_topic("t"), "t", record, 77, False, 0, False]
+    assert request[-1] is False  # any number: 0 would be none at all
     node.settle()
     assert direct.got() == []  # not twice
     assert publisher.take() == []
@@ -627,7 +628,7 @@ def test_a_bucket_may_hold_what_the_others_leave() -> None:
     counts[1:4] = [3, 4, 0]
     room.look(counts)
     assert (room.of(0), room.of(1), room.of(2)) == (3, 6, 7)
-    assert RetainedRoom(0).of(1) is False
+    assert RetainedRoom(0).of(1) is None
 
 
 # Tokens, acknowledgements, origins
