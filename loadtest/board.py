@@ -31,6 +31,9 @@ class Board:
     acknowledged: int = 0
     last_delivery_ns: int = 0
     latency: Histogram = field(default_factory=Histogram)  # since `lap`, `begin_measuring` or `measured`
+    stored: Histogram = field(default_factory=Histogram)
+    """Of what was sent while its subscriber was away: from the moment it came (back)."""
+    away: int = 0  # subscribers that are not connected
     faults: list[str] = field(default_factory=list)  # connections that were lost, in words
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _wanted: tuple[int, int, int] | None = None
@@ -86,6 +89,10 @@ class Board:
         self._wanted = (sent, acknowledged, received)
         self.changed.clear()
         self.check()
+
+    def expect_more(self, received: int) -> None:
+        """From now on `changed` is set once `received` different messages more have come."""
+        self.expect(received=self.delivered - self.duplicates + received)
 
     def check(self) -> None:
         """Called by the clients after each chunk that changed a count."""

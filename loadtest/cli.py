@@ -8,7 +8,8 @@ import contextlib
 import resource
 import secrets
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -23,6 +24,34 @@ from loadtest.failover import FailOver, FailOverReport
 from loadtest.idle import IdleLoad, IdlePlan, IdleReport
 from loadtest.machine import facts_of
 from loadtest.offline import OfflineLoad, OfflineReport, Pause
+from loadtest.options import (
+    BrokerOption,
+    BrokersOption,
+    CaOption,
+    CertOption,
+    CountOption,
+    DrainOption,
+    DurationOption,
+    InsecureOption,
+    KeyOption,
+    OwnOption,
+    PasswordOption,
+    PayloadOption,
+    PersistentOption,
+    PersistentPublishersOption,
+    PidOption,
+    ProcessesOption,
+    PublishersOption,
+    QosOption,
+    RateOption,
+    RedisPidOption,
+    SubscribeAtOption,
+    SubscribersOption,
+    UserOption,
+    VersionOption,
+    WarmUpOption,
+    WindowOption,
+)
 from loadtest.output import HtmlOption, JsonOption, SampleOption, put_out
 from loadtest.payload import MINIMUM_SIZE
 from loadtest.plan import Account, Plan, PlanError, Shape, check_plan, share_out
@@ -31,7 +60,16 @@ from loadtest.progress import ProgressLine
 from loadtest.reading import add_commands
 from loadtest.report import Report
 from loadtest.result import Result
-from loadtest.target import Target, TargetError, resolve_target
+from loadtest.scenario import (
+    ScenarioError,
+    builtin_names,
+    check_draft,
+    description_of,
+    find_source,
+    make_draft,
+    make_plan,
+)
+from loadtest.target import Security, Target, TargetError, resolve_target
 
 app = typer.Typer(help="Load an MQTT broker and verify what it delivers.", no_args_is_help=True)
 add_commands(app)
@@ -41,74 +79,13 @@ _OTHER_FILES: Final = 64
 _LOCAL: Final = "127.0.0.1:1883"
 _MESSAGES_HELP: Final = "Verifies each message; reports rates, latencies, loss, duplicates and order."
 
-BrokerOption = Annotated[str, typer.Option("--broker", metavar="HOST:PORT", help="The broker's address.")]
-SubscribeAtOption = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="Another node of the broker, where the subscribers are."),
-]
-OwnOption = Annotated[
-    bool, typer.Option("--i-own-this-target", help="Allow a broker that isn't on this machine.")
-]
-VersionOption = Annotated[
-    int, typer.Option("--mqtt-version", min=3, max=5, help="3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.0.")
-]
-UserOption = Annotated[str | None, typer.Option("--username", help="User name in CONNECT.")]
-PasswordOption = Annotated[
-    str | None,
-    typer.Option(
-        "--password", envvar="MOORLINE_LOADTEST_PASSWORD", help="Password in CONNECT.", show_envvar=True
-    ),
-]
-PidOption = Annotated[
-    list[int] | None,
-    typer.Option("--pid", help="A process of the broker, measured with its children. Repeatable."),
-]
-RedisPidOption = Annotated[
-    list[int] | None,
-    typer.Option("--redis-pid", help="The same, of its Redis; one that is a child is found. Repeatable."),
-]
-QosOption = Annotated[int, typer.Option("--qos", min=0, max=2, help="Of publishers and subscribers.")]
-PersistentOption = Annotated[
-    bool, typer.Option("--persistent/--clean", help="Subscribers' sessions outlive their connections.")
-]
-PersistentPublishersOption = Annotated[
-    bool, typer.Option("--persistent-publishers", help="Publishers' sessions outlive their connections, too.")
-]
-PayloadOption = Annotated[int, typer.Option("--payload", help="Bytes per message, at least 16.")]
-WindowOption = Annotated[
-    int,
-    typer.Option(
-        "--window",
-        help="Closed loop: messages outstanding per publisher, until delivered (QoS 0) or acknowledged.",
-    ),
-]
-RateOption = Annotated[
-    float | None,
-    typer.Option(
-        "--rate", help="Open loop: messages per second of all publishers; latency from the intended time."
-    ),
-]
-DurationOption = Annotated[float, typer.Option("--duration", help="Seconds to measure.")]
-CountOption = Annotated[
-    int | None, typer.Option("--count", help="Messages per publisher, instead of a duration and a warm-up.")
-]
-WarmUpOption = Annotated[float, typer.Option("--warm-up", help="Seconds before measuring begins.")]
-DrainOption = Annotated[
-    float, typer.Option("--drain-timeout", help="Seconds without news after which the rest counts as lost.")
-]
-ProcessesOption = Annotated[int, typer.Option("--processes", help="Worker processes of the generator.")]
-PublishersOption = Annotated[int | None, typer.Option("--publishers", "-n", min=1, help="How many publish.")]
-SubscribersOption = Annotated[
-    int | None, typer.Option("--subscribers", "-m", min=1, help="How many subscribe.")
-]
-
 
 @contextlib.contextmanager
 def _explaining() -> Iterator[None]:
     """Turn what can go wrong before or during a run into one line and exit code 2."""
     try:
         yield
-    except (TargetError, PlanError, CostError, LoadFailed, ConnectFailed, PodsError) as error:
+    except (TargetError, PlanError, CostError, LoadFailed, ConnectFailed, PodsError, ScenarioError) as error:
         typer.echo(f"loadtest: {error}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
@@ -147,6 +124,12 @@ def _new_run_id() -> str:
     return secrets.token_hex(3)
 
 
+def _targets(
+    addresses: Sequence[str] | None, owned: bool, security: Security, default: str = _LOCAL
+) -> tuple[Target, ...]:
+    return tuple(resolve_target(text, owned=owned, security=security) for text in addresses or [default])
+
+
 def _clients(shape: Shape, publishers: int | None, subscribers: int | None) -> tuple[int, int]:
     """How many of each: what a shape leaves open has a small default."""
     match shape:
@@ -155,7 +138,7 @@ def _clients(shape: Shape, publishers: int | None, subscribers: int | None) -> t
             return publishers or either, subscribers or either
         case Shape.FAN_IN:
             return publishers or 10, subscribers or 1
-        case Shape.FAN_OUT:
+        case _:
             return publishers or 1, subscribers or 10
 
 
@@ -163,9 +146,13 @@ def messages(
     context: typer.Context,
     publishers: PublishersOption = None,
     subscribers: SubscribersOption = None,
-    broker: BrokerOption = _LOCAL,
+    brokers: BrokersOption = None,
     subscribe_at: SubscribeAtOption = None,
     own: OwnOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
     version: VersionOption = 4,
     username: UserOption = None,
     password: PasswordOption = None,
@@ -190,9 +177,12 @@ def messages(
     shape = Shape(context.info_name or "")
     with _explaining():
         many = _clients(shape, publishers, subscribers)
+        security = Security(ca, cert, key, insecure)
+        targets = _targets(brokers, own, security)
         plan = Plan(
-            target=resolve_target(broker, owned=own),
-            subscribers_target=resolve_target(subscribe_at, owned=own) if subscribe_at else None,
+            target=targets[0],
+            further_targets=targets[1:],
+            subscribers_targets=_targets(subscribe_at, own, security) if subscribe_at else (),
             run_id=_new_run_id(),
             account=Account(version, username, password),
             shape=shape,
@@ -223,10 +213,74 @@ app.command("fan-out", help="One publisher to all subscribers. " + _MESSAGES_HEL
 
 
 @app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(metavar="NAME|FILE", help="One of `scenarios`, or a TOML file.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the file's. Repeatable."),
+    ] = None,
+    brokers: BrokersOption = None,
+    subscribe_at: SubscribeAtOption = None,
+    own: OwnOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="Believe any certificate.")] = None,
+    version: Annotated[int | None, typer.Option("--mqtt-version", help="3, 4 (MQTT 3.1.1) or 5.")] = None,
+    username: UserOption = None,
+    password: PasswordOption = None,
+    pids: PidOption = None,
+    redis_pids: RedisPidOption = None,
+    sample: SampleOption = 1.0,
+    json_to: JsonOption = None,
+    html_to: HtmlOption = None,
+) -> None:
+    """Run a scenario: one that comes with the program, or your own."""
+    with _explaining():
+        draft = make_draft(find_source(scenario), settings or [])
+        draft.put_flags(
+            {
+                "target.brokers": ("--broker", brokers or None),
+                "target.subscribe_at": ("--subscribe-at", subscribe_at or None),
+                "target.ca_file": ("--ca-file", ca),
+                "target.cert_file": ("--cert-file", cert),
+                "target.key_file": ("--key-file", key),
+                "target.insecure": ("--insecure", insecure),
+                "mqtt_version": ("--mqtt-version", version),
+                "username": ("--username", username),
+            }
+        )
+        made = make_plan(check_draft(draft), draft, owned=own, run_id=_new_run_id(), password=password)
+        plan = replace(made, sample_seconds=sample)
+        _allow_connections(max(share.connections for share in share_out(plan)))
+        report = _run(lambda line: run_plan(plan, Pids.of(pids, redis_pids), line.messages))
+        _show(draft.source.name, report, json_to, html_to)
+
+
+@app.command()
+def scenarios(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one, to be changed.")] = None,
+) -> None:
+    """List the scenarios that come with the program, or print one."""
+    with _explaining():
+        if name is not None:
+            typer.echo(find_source(name).text, nl=False)
+            return
+        names = builtin_names()
+        width = max(map(len, names))
+        for each in names:
+            typer.echo(f"{each:<{width}}  {description_of(find_source(each))}")
+
+
+@app.command()
 def connect(
     at_once: Annotated[int, typer.Option("--at-once", "-k", min=1, help="Clients connecting at once.")] = 50,
-    broker: BrokerOption = _LOCAL,
+    brokers: BrokersOption = None,
     own: OwnOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
     version: VersionOption = 4,
     username: UserOption = None,
     password: PasswordOption = None,
@@ -241,7 +295,7 @@ def connect(
     """Connect and disconnect over and over: connects per second."""
     with _explaining():
         plan = ConnectPlan(
-            target=resolve_target(broker, owned=own),
+            targets=_targets(brokers, own, Security(ca, cert, key, insecure)),
             run_id=_new_run_id(),
             account=Account(version, username, password),
             at_once=at_once,
@@ -263,8 +317,12 @@ def connect(
 def idle(
     connections: Annotated[int, typer.Option("--connections", "-n", min=1, help="How many.")] = 1000,
     hold: Annotated[float, typer.Option("--hold", min=0.1, help="Seconds to hold them.")] = 10.0,
-    broker: BrokerOption = _LOCAL,
+    brokers: BrokersOption = None,
     own: OwnOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
     version: VersionOption = 4,
     username: UserOption = None,
     password: PasswordOption = None,
@@ -277,7 +335,7 @@ def idle(
     """Hold connections that do nothing: memory and processor time they cost (with --pid)."""
     with _explaining():
         plan = IdlePlan(
-            target=resolve_target(broker, owned=own),
+            targets=_targets(brokers, own, Security(ca, cert, key, insecure)),
             run_id=_new_run_id(),
             account=Account(version, username, password),
             connections=connections,
@@ -306,6 +364,10 @@ def offline(
     ] = False,
     broker: BrokerOption = _LOCAL,
     own: OwnOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
     version: VersionOption = 4,
     username: UserOption = None,
     password: PasswordOption = None,
@@ -321,8 +383,9 @@ def offline(
 ) -> None:
     """Store messages for sessions that are away, drain them, and verify that all came, once and in order."""
     with _explaining():
+        security = Security(ca, cert, key, insecure)
         plan = Plan(
-            target=resolve_target(broker, owned=own),
+            target=resolve_target(broker, owned=own, security=security),
             run_id=_new_run_id(),
             account=Account(version, username, password),
             publishers=sessions,
@@ -340,7 +403,7 @@ def offline(
 
         async def main(line: ProgressLine) -> OfflineReport:
             load = OfflineLoad(
-                plan, Pids.of(pids, redis_pids), line.show, _pause_for(line, own) if pause else None
+                plan, Pids.of(pids, redis_pids), line.show, _pause_for(line, own, security) if pause else None
             )
             with halting_on_interrupt(load.halt):
                 return await load.run()
@@ -355,6 +418,10 @@ def fail_over(
     ],
     broker: BrokerOption = _LOCAL,
     own: OwnOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
     version: VersionOption = 4,
     username: UserOption = None,
     password: PasswordOption = None,
@@ -371,7 +438,7 @@ def fail_over(
     """In a pod on Kubernetes: kill a pod of the broker under its subscriber; verify that all came, once."""
     with _explaining():
         plan = Plan(
-            target=resolve_target(broker, owned=own),
+            target=resolve_target(broker, owned=own, security=Security(ca, cert, key, insecure)),
             run_id=_new_run_id(),
             account=Account(version, username, password),
             qos=2,
@@ -388,11 +455,11 @@ def fail_over(
         _show("fail-over", _run(main), json_to, html_to)
 
 
-def _pause_for(line: ProgressLine, own: bool) -> Pause:
+def _pause_for(line: ProgressLine, own: bool, security: Security) -> Pause:
     async def wait_for_operator() -> Target | None:
         line.clear()
         typer.echo("stored; press Enter to drain, or name another HOST:PORT to drain from", err=True)
         answer = (await asyncio.to_thread(sys.stdin.readline)).strip()
-        return resolve_target(answer, owned=own) if answer else None
+        return resolve_target(answer, owned=own, security=security) if answer else None
 
     return wait_for_operator

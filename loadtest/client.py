@@ -18,6 +18,7 @@ from broker.mqtt import (
 )
 from loadtest.plan import SESSION_EXPIRY_SECONDS, Account
 from loadtest.target import Target
+from loadtest.transport import Transport, open_transport
 
 MAXIMUM_PACKET_SIZE: Final = 268_435_460
 ANSWER_SECONDS: Final = 15.0
@@ -56,7 +57,7 @@ class Client(asyncio.Protocol):
         self._faults = faults
         self._leaving = False
         self._decoder = Decoder(False, MAXIMUM_PACKET_SIZE, account.version)
-        self._transport: asyncio.Transport | None = None
+        self._transport: Transport | None = None
         self._answer: asyncio.Future[Packet] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -74,16 +75,17 @@ class Client(asyncio.Protocol):
 
     async def connect(self, target: Target, packet: Connect) -> Connack:
         """Open the connection and send CONNECT. Raises ConnectFailed."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await loop.create_connection(lambda: self, target.host, target.port)
+                await open_transport(self, target)
                 answer = await self._ask(encode(packet, self.version))
         except TimeoutError as error:
             self.abort()
             raise ConnectFailed(f"no answer from {target} within {ANSWER_SECONDS:.0f} s") from error
         except OSError as error:
-            raise ConnectFailed(f"{target}: {error.strerror or error}") from error
+            raise ConnectFailed(
+                f"{target}: {error.strerror or str(error) or type(error).__name__}"
+            ) from error
         if not isinstance(answer, Connack):
             raise ConnectFailed(f"{target} answered CONNECT with {answer!r}")
         if answer.reason_code != 0:
@@ -91,9 +93,14 @@ class Client(asyncio.Protocol):
             raise ConnectFailed(f"{target} refused the connection: code {int(answer.reason_code):#04x}")
         return answer
 
-    async def subscribe(self, topic_filter: str, qos: int) -> None:
-        """Subscribe and wait for SUBACK. Raises ConnectFailed if it is refused or granted at a lower QoS."""
-        request = Subscribe(1, [SubscriptionRequest(topic_filter, qos, False, False, 2)], None)
+    async def subscribe(self, topic_filter: str, qos: int, *, retained: bool = False) -> None:
+        """Subscribe and wait for SUBACK. Raises ConnectFailed if it is refused or granted at a lower QoS.
+
+        Before MQTT 5 retained messages come whether they are wanted or not.
+        """
+        request = Subscribe(
+            1, [SubscriptionRequest(topic_filter, qos, False, False, 0 if retained else 2)], None
+        )
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await self._ask(encode(request, self.version))
@@ -176,7 +183,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.BaseProtocol."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's isn't a subclass
+        self._transport = cast(Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.BaseProtocol."""

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from loadtest.cost import Pids, Usage, measure_usage
+from loadtest.dashboard import ViewReport
+from loadtest.group import add_up_group
 from loadtest.histogram import Histogram, Latency
 from loadtest.link import (
     Assign,
@@ -30,11 +32,12 @@ from loadtest.link import (
 )
 from loadtest.plan import Plan, Share, share_out
 from loadtest.report import BrokerCost, GeneratorCost, MessageReport
+from loadtest.returns import ReturnReport
 from loadtest.timeline import Lap, Recorder
 from loadtest.worker import Worker
 
-Watcher = Callable[[float, int, int], None]
-"""Told (seconds since the start, messages sent, deliveries) now and then."""
+Watcher = Callable[[float, int, int, int], None]
+"""Told (seconds since the start, messages sent, deliveries, subscribers not connected) now and then."""
 
 _LEAD_NS: Final = 50_000_000
 """Between the order to begin and the beginning: time for it to reach all workers."""
@@ -82,7 +85,7 @@ class Conductor:
             sent = {number: count for part in published for number, count in part.sent.items()}
             owed = {number: count for part in published for number, count in part.owed.items()}
             self._tell(Expect(sent, owed))
-            outcomes = await self._from_each(Outcome)
+            outcomes = _with_group_account(await self._from_each(Outcome), owed)
             after = measure_usage(self._pids)
         report = add_up(
             self._plan, outcomes, sum(sent.values()), (before, after, peak), interrupted=self.interrupted
@@ -120,7 +123,9 @@ class Conductor:
     def _note(self, number: int, progress: Progress) -> None:
         self._progress[number] = progress
         sent = sum(part.sent for part in self._progress)
-        self._watch(time.monotonic() - self._started, sent, sum(part.delivered for part in self._progress))
+        delivered = sum(part.delivered for part in self._progress)
+        away = sum(part.away for part in self._progress)
+        self._watch(time.monotonic() - self._started, sent, delivered, away)
 
 
 @contextlib.asynccontextmanager
@@ -171,6 +176,15 @@ async def _start_process(share: Share) -> AsyncIterator[Endpoint]:
             await process.wait()
 
 
+def _with_group_account(outcomes: list[Outcome], owed: dict[int, int]) -> list[Outcome]:
+    """What members of a shared group in several processes got tells only together what is missing."""
+    parts = [outcome.extra.group for outcome in outcomes if outcome.extra.group is not None]
+    if not parts:
+        return outcomes
+    account = add_up_group(parts, owed)
+    return [replace(outcomes[0], missing=account.lost, duplicates=account.duplicates), *outcomes[1:]]
+
+
 def add_up(
     plan: Plan,
     outcomes: Sequence[Outcome],
@@ -190,6 +204,11 @@ def add_up(
     sent = sum(o.ended.sent - o.begun.sent for o in outcomes)
     generator_cpu = [o.finished.cpu_seconds - o.begun.cpu_seconds for o in outcomes]
     before, after, rss_bytes = usage
+    stored = Histogram()
+    for outcome in outcomes:
+        stored.add(outcome.extra.stored)
+    returns = [o.extra.returns for o in outcomes if o.extra.returns is not None]
+    views = [o.extra.views for o in outcomes if o.extra.views is not None]
     return MessageReport(
         shape=str(plan.shape),
         qos=plan.qos,
@@ -223,6 +242,9 @@ def add_up(
         ),
         interrupted=interrupted,
         persistent_publishers=plan.persistent_publishers,
+        stored_ms=Latency.of(stored),
+        returns=ReturnReport.of(returns) if returns else None,
+        views=ViewReport.of(plan.source_count, views) if views else None,
     )
 
 

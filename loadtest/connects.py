@@ -21,7 +21,7 @@ _FAILURES_LIMIT = 100
 class ConnectPlan:
     """How to connect: `at_once` clients in turn, each until its time is over."""
 
-    target: Target
+    targets: tuple[Target, ...]  # clients are spread over them
     run_id: str
     account: Account
     at_once: int
@@ -163,7 +163,7 @@ class ConnectLoad:
             plan.account, client_id, persistent=plan.persistent and not clean, clean=clean
         )
         begun = time.monotonic_ns()
-        await client.connect(plan.target, packet)
+        await client.connect(plan.targets[number % len(plan.targets)], packet)
         microseconds = (time.monotonic_ns() - begun) // 1000
         self._latency.record(microseconds)
         self._lap.record(microseconds)

@@ -19,7 +19,7 @@ from loadtest.worker import run_all
 class IdlePlan:
     """How many connections, and for how long."""
 
-    target: Target
+    targets: tuple[Target, ...]  # clients are spread over them
     run_id: str
     account: Account
     connections: int
@@ -101,7 +101,7 @@ class IdleLoad:
         before = measure_usage(self._pids)
         begun = time.monotonic()
         try:
-            await run_all((self._connect(client) for client in self._clients), CONNECTING_AT_ONCE)
+            await run_all((self._connect(n, c) for n, c in enumerate(self._clients)), CONNECTING_AT_ONCE)
             connected = time.monotonic()
             usage_connected = measure_usage(self._pids)
             await self._hold()
@@ -139,8 +139,9 @@ class IdleLoad:
         """See timeline.Counted: nothing is timed here."""
         return Histogram()
 
-    async def _connect(self, client: Client) -> None:
-        await client.connect(self._plan.target, connect_packet(self._plan.account, client.name))
+    async def _connect(self, number: int, client: Client) -> None:
+        target = self._plan.targets[number % len(self._plan.targets)]
+        await client.connect(target, connect_packet(self._plan.account, client.name))
         self._connected += 1
         if self._connected % 100 == 0:
             self._watch(f"{self._connected:,} of {self._plan.connections:,} connected")

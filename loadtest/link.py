@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from loadtest.board import Snapshot
+from loadtest.dashboard import Views
+from loadtest.group import GroupPart
 from loadtest.histogram import Histogram
 from loadtest.plan import Share
+from loadtest.returns import Returns
 from loadtest.timeline import Lap
 
 _LENGTH: Final = struct.Struct(">I")
@@ -45,11 +48,12 @@ class Progress:
 
     sent: int
     delivered: int
+    away: int = 0  # subscribers that are not connected
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Nothing more will be published. Per publisher: messages sent, and those the broker answers for."""
+    """Nothing more will be published. Per source: messages sent, and those the broker answers for."""
 
     sent: dict[int, int]
     owed: dict[int, int]
@@ -57,7 +61,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """What all publishers of all workers have sent: wait for it."""
+    """What was sent from all sources, by all workers: wait for it."""
 
     sent: dict[int, int]
     owed: dict[int, int]
@@ -76,6 +80,16 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Extra:
+    """What some shapes have to tell beside the rest."""
+
+    stored: Histogram = field(default_factory=Histogram)
+    returns: Returns | None = None
+    views: Views | None = None
+    group: GroupPart | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a worker has seen."""
 
@@ -91,6 +105,7 @@ class Outcome:
     written_off: int
     latency: Histogram
     faults: list[str] = field(default_factory=list)
+    extra: Extra = field(default_factory=Extra)
 
 
 Message = Assign | Ready | Begin | Progress | Published | Expect | Halt | Failed | Outcome | Lap

@@ -13,7 +13,7 @@ class ProgressLine:
         self._width = 0
         self._before = (0.0, 0, 0)
 
-    def messages(self, seconds: float, sent: int, delivered: int) -> None:
+    def messages(self, seconds: float, sent: int, delivered: int, away: int = 0) -> None:
         """Show the counts, and the rates since the line before."""
         then, sent_then, delivered_then = self._before
         if seconds - then < 0.2:  # several workers report in turn
@@ -23,6 +23,7 @@ class ProgressLine:
         self.show(
             f"{seconds:6.1f} s  sent {sent:,} ({(sent - sent_then) / step:,.0f}/s)"
             f"  delivered {delivered:,} ({(delivered - delivered_then) / step:,.0f}/s)"
+            + (f"  {away:,} subscribers away" if away else "")
         )
 
     def connects(self, seconds: float, connects: int) -> None:

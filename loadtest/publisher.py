@@ -19,9 +19,10 @@ from broker.mqtt import (
 from loadtest.board import Board
 from loadtest.client import Client
 from loadtest.payload import STAMP, padding
-from loadtest.plan import Plan
+from loadtest.plan import ROTATING, Plan, Shape
 from loadtest.target import Target
 
+PACKET_IDS: Final = 65_535
 _FAILED: Final = 0x80
 
 
@@ -31,6 +32,11 @@ class Publisher(Client):
     Outstanding is, at QoS 0, what the subscribers haven't got; at QoS 1 and 2, what isn't acknowledged.
     """
 
+    @classmethod
+    def of(cls, number: int, plan: Plan, board: Board) -> "Publisher":
+        """The publisher of this number, as the shape wants it."""
+        return RotatingPublisher(number, plan, board) if plan.shape in ROTATING else cls(number, plan, board)
+
     def __init__(self, number: int, plan: Plan, board: Board) -> None:
         super().__init__(f"publisher {number}", plan.account, board.faults)
         self.number = number
@@ -39,10 +45,11 @@ class Publisher(Client):
         self.settled = 0
         self.active = False
         self.window = plan.window if plan.rate_per_second is None else 1 << 15
-        self._limit = plan.count if plan.count is not None else 1 << 32
+        self.limit = plan.count if plan.count is not None else 1 << 32
         self._board = board
         self._qos = plan.qos
         self._fan = plan.fan
+        self._is_ordered = plan.shape is not Shape.SHARED and plan.fan == 1
         self._deliveries = 0
         self._open_loop = plan.rate_per_second is not None
         self._late: deque[int] = deque()  # intended times of what the window or the transport holds back
@@ -50,12 +57,7 @@ class Publisher(Client):
 
     def _template(self, plan: Plan) -> None:
         """Encode one PUBLISH by the codec, and keep what is the same in all of them."""
-        blank = bytes(plan.payload_bytes)
-        head, tail = publish_parts(
-            plan.account.version, plan.topic(self.number), blank, plan.qos, False, False, b""
-        )
-        self._head = head
-        self._before_stamp = tail[: len(tail) - len(blank)]
+        self._head, self._before_stamp = _encode_once(plan, self.number, retain=False)
         self._padding = padding(plan.payload_bytes)
 
     async def open(self, target: Target, packet: Connect) -> None:
@@ -72,7 +74,7 @@ class Publisher(Client):
     @property
     def finished(self) -> bool:
         """Whether it has sent all that it will ever send."""
-        return not self.active or self.sent >= self._limit or not self.is_open
+        return not self.active or self.sent >= self.limit or not self.is_open
 
     def start(self) -> None:
         """Begin to publish."""
@@ -95,7 +97,7 @@ class Publisher(Client):
 
     def delivered(self, run: int, expected: int) -> None:
         """QoS 0: a subscriber got `run` messages more and now expects `expected`. Call `pump` next."""
-        if self._fan == 1:
+        if self._is_ordered:
             self.settled = expected  # what it jumped over won't come any more: it doesn't hold the window
         else:
             self._deliveries += run
@@ -106,6 +108,14 @@ class Publisher(Client):
         self.settled = self.sent
         self._deliveries = self.sent * self._fan
         self.pump()
+
+    def sent_by_source(self) -> dict[int, int]:
+        """How many messages of each source were sent."""
+        return {self.number: self.sent}
+
+    def owed_by_source(self) -> dict[int, int]:
+        """How many of them the broker is answerable for: neither refused nor, at QoS 1 and 2, outstanding."""
+        return {self.number: self.sent - self.refused - (self.outstanding if self._qos else 0)}
 
     def writable(self) -> None:
         """See Client."""
@@ -119,13 +129,13 @@ class Publisher(Client):
             if isinstance(packet, (Puback, Pubcomp)):
                 settled += 1
                 if packet.reason_code >= _FAILED:
-                    self._refuse()
+                    self._refuse(packet.packet_id)
             elif isinstance(packet, Pubrec):
                 if packet.reason_code < _FAILED:
                     answers.append(encode_ack(Pubrel.packet_type, packet.packet_id, 0, self.version))
                 else:  # it ends the handshake [MQTT-4.3.3-4]
                     settled += 1
-                    self._refuse()
+                    self._refuse(packet.packet_id)
             else:
                 self.handle_control(packet)
         if settled:
@@ -134,14 +144,14 @@ class Publisher(Client):
             self._board.check()
         self._flush(answers)
 
-    def _refuse(self) -> None:
+    def _refuse(self, packet_id: int) -> None:
         self.refused += 1
         self._board.refused += 1
 
     def _flush(self, parts: list[bytes]) -> None:
         """Write `parts` and the messages that may go now, at once."""
         if self.active and not self.paused and self.is_open:
-            room = min(self.window - self.sent + self.settled, self._limit - self.sent)
+            room = min(self.window - self.sent + self.settled, self.limit - self.sent)
             if room > 0:
                 self._append_messages(parts, self._stamps(room))
         if parts:
@@ -168,12 +178,87 @@ class Publisher(Client):
         else:
             for stamp in stamps:
                 parts.append(head)
-                parts.append(PACKET_ID_BYTES[sequence % 65535 + 1])
+                parts.append(PACKET_ID_BYTES[sequence % PACKET_IDS + 1])
                 parts.append(before_stamp)
                 parts.append(pack(number, sequence, stamp))
                 parts.append(padding_bytes)
                 sequence += 1
+        self._count_sent(sequence)
+
+    def _count_sent(self, sequence: int) -> None:
         self._board.sent += sequence - self.sent
         self.sent = sequence
-        if sequence >= self._limit:
+        if sequence >= self.limit:
             self._board.check()
+
+
+class RotatingPublisher(Publisher):
+    """Sends its messages to several topics in turn: the first of each, the second of each, ..."""
+
+    def _template(self, plan: Plan) -> None:
+        self._sources = plan.sources_of(self.number)
+        retain = plan.shape is Shape.DASHBOARD
+        self._templates = [(source, *_encode_once(plan, source, retain=retain)) for source in self._sources]
+        self._padding = padding(plan.payload_bytes)
+        self._refused_at = [0] * len(self._sources)
+
+    def seed(self) -> None:
+        """Publish the first message of each topic. Call `stop` when they are acknowledged."""
+        self._limit_afterwards = self.limit + len(self._sources)
+        self.limit = len(self._sources)
+        if self._open_loop:
+            self._late.extend([time.monotonic_ns()] * len(self._sources))
+        self.active = True
+        self.pump()
+
+    def stop_seeding(self) -> None:
+        """From now on `limit` is what the plan says, beside what was seeded."""
+        self.stop()
+        self.limit = self._limit_afterwards
+
+    def sent_by_source(self) -> dict[int, int]:
+        """See Publisher."""
+        return self._by_source(self.sent)
+
+    def owed_by_source(self) -> dict[int, int]:
+        """See Publisher. What is outstanding are the last ones: brokers acknowledge in order [MQTT-4.6]."""
+        accepted = self._by_source(self.settled if self._qos else self.sent)
+        refused = dict(zip(self._sources, self._refused_at, strict=True))
+        return {source: count - refused[source] for source, count in accepted.items()}
+
+    def _by_source(self, messages: int) -> dict[int, int]:
+        turns, rest = divmod(messages, len(self._sources))
+        return {source: turns + (place < rest) for place, source in enumerate(self._sources)}
+
+    def _refuse(self, packet_id: int) -> None:
+        super()._refuse(packet_id)
+        back = (self.sent - packet_id) % PACKET_IDS  # how many messages ago that was
+        self._refused_at[(self.sent - 1 - back) % len(self._sources)] += 1
+
+    def _append_messages(self, parts: list[bytes], stamps: Sequence[int]) -> None:
+        """As Publisher has it; the topic makes it slower by a third."""
+        templates, padding_bytes, has_id = self._templates, self._padding, self._qos > 0
+        sequence, pack = self.sent, STAMP.pack
+        turn, place = divmod(sequence, len(templates))
+        for stamp in stamps:
+            source, head, before_stamp = templates[place]
+            parts.append(head)
+            if has_id:
+                parts.append(PACKET_ID_BYTES[sequence % PACKET_IDS + 1])
+            parts.append(before_stamp)
+            parts.append(pack(source, turn, stamp))
+            parts.append(padding_bytes)
+            sequence += 1
+            place += 1
+            if place == len(templates):
+                turn, place = turn + 1, 0
+        self._count_sent(sequence)
+
+
+def _encode_once(plan: Plan, source: int, *, retain: bool) -> tuple[bytes, bytes]:
+    """A PUBLISH of this source by the codec: what stands before its Packet Identifier, and from there on to
+    the payload.
+    """
+    blank = bytes(plan.payload_bytes)
+    head, tail = publish_parts(plan.account.version, plan.topic(source), blank, plan.qos, retain, False, b"")
+    return head, tail[: len(tail) - len(blank)]

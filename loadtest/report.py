@@ -30,6 +30,16 @@ class Report(Protocol):
         """What the reader should know before using the figures."""
 
 
+class Part(Protocol):
+    """What only some shapes have to tell."""
+
+    def rows(self) -> list[Row]:
+        """See Report."""
+
+    def problems(self) -> list[str]:
+        """See Report."""
+
+
 @dataclass(frozen=True, slots=True)
 class RedisCost:
     """The part of it that Redis used."""
@@ -139,7 +149,7 @@ def latency_rows(latency: Latency | None) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class MessageReport:
-    """The report of pairs, fan-in and fan-out. Rates and latencies are of the time after the warm-up."""
+    """The report of all that publish. Rates and latencies are of the time after the warm-up."""
 
     shape: str
     qos: int
@@ -170,6 +180,9 @@ class MessageReport:
     interrupted: bool
     persistent_publishers: bool = False
     timeline: Timeline | None = None
+    stored_ms: Latency | None = None  # what was sent while its subscriber was away: from its return
+    returns: Part | None = None
+    views: Part | None = None
 
     @property
     def title(self) -> str:
@@ -194,6 +207,10 @@ class MessageReport:
             ("order errors", f"{self.order_errors:,}"),
             *latency_rows(self.latency_ms),
         ]
+        if self.stored_ms is not None:
+            rows += [("stored messages, " + name, value) for name, value in latency_rows(self.stored_ms)]
+        for part in self._parts():
+            rows += part.rows()
         rows += [
             (name, f"{count:,}")
             for name, count in (
@@ -216,7 +233,10 @@ class MessageReport:
         accounts = Accounts(
             self.qos, self.lost, self.duplicates, self.order_errors, self.corrupt, self.faults
         )
-        return accounts.problems()
+        return accounts.problems() + [problem for part in self._parts() for problem in part.problems()]
+
+    def _parts(self) -> list[Part]:
+        return [part for part in (self.returns, self.views) if part is not None]
 
     def remarks(self) -> list[str]:
         """See Report."""

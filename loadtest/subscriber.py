@@ -21,13 +21,21 @@ class Subscriber(Client):
     def __init__(self, number: int, plan: Plan, board: Board, credit: Credit | None = None) -> None:
         super().__init__(f"subscriber {number}", plan.account, board.faults)
         self.number = number
-        self.streams: dict[int, Stream] = {source: Stream() for source in plan.sources(number)}
+        self.since_ns = 0  # when it came (back); what was sent before that was stored for it
+        self.streams = self._known_streams(plan)
         self._plan = plan
         self._board = board
         self._credit = credit
         self._size = plan.payload_bytes
         self._padding = padding(plan.payload_bytes)
         self._unreleased: set[int] = set()  # QoS 2 packet identifiers between PUBLISH and PUBREL
+
+    def _known_streams(self, plan: Plan) -> dict[int, Stream]:
+        return {source: Stream() for source in plan.sources(self.number)}
+
+    def missing(self, owed: dict[int, int]) -> int:
+        """How many messages haven't come, if `owed[i]` of source i were accepted."""
+        return sum(stream.missing(owed.get(source, 0)) for source, stream in self.streams.items())
 
     def successor(self) -> "Subscriber":
         """The same client for its next connection: it knows what has come and is not released [MQTT-4.1]."""
@@ -60,10 +68,12 @@ class Subscriber(Client):
             publisher, number, stamp = unpack(payload)
             if stamp != sent_ns or publisher != source:
                 if run:
-                    self._end_run(source, stream, run, now - sent_ns)
+                    self._end_run(source, stream, run, now, sent_ns)
                 run = 0
                 source, sent_ns = publisher, stamp
                 found = self.streams.get(publisher)
+                if found is None:
+                    found = self._discover(publisher, number)
                 if found is None:
                     self._board.corrupt += 1
                     source = -1
@@ -74,9 +84,9 @@ class Subscriber(Client):
             if number == stream.expected:
                 stream.expected = number + 1
             else:
-                self._take_irregular(stream, number)
+                self._take_irregular(stream, number, packet)
         if run:
-            self._end_run(source, stream, run, now - sent_ns)
+            self._end_run(source, stream, run, now, sent_ns)
         if answers:
             self.write(b"".join(answers))
         if total:
@@ -85,12 +95,19 @@ class Subscriber(Client):
             board.last_delivery_ns = now
             board.check()
 
-    def _end_run(self, source: int, stream: Stream, run: int, latency_ns: int) -> None:
-        self._board.latency.record(latency_ns // 1000, run)
+    def _discover(self, source: int, number: int) -> Stream | None:
+        """The stream of a source of which nothing has come before; None if none is to be expected."""
+        return None
+
+    def _end_run(self, source: int, stream: Stream, run: int, now: int, sent_ns: int) -> None:
+        if sent_ns >= self.since_ns:
+            self._board.latency.record((now - sent_ns) // 1000, run)
+        else:
+            self._board.stored.record((now - self.since_ns) // 1000, run)
         if self._credit is not None:
             self._credit(source, run, stream.expected)
 
-    def _take_irregular(self, stream: Stream, number: int) -> None:
+    def _take_irregular(self, stream: Stream, number: int, packet: Publish) -> None:
         board = self._board
         before = (stream.duplicates, stream.jumped_over, stream.order_errors)
         stream.take_irregular(number)
@@ -118,7 +135,7 @@ class Subscriber(Client):
 
 
 def total_expected(subscribers: Iterable[Subscriber], owed: dict[int, int]) -> int:
-    """How many different messages these subscribers should get, if `owed[i]` of publisher i were accepted."""
+    """How many different messages these subscribers should get, if `owed[i]` of source i were accepted."""
     return sum(owed.get(source, 0) for subscriber in subscribers for source in subscriber.streams)
 
 

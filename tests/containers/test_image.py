@@ -38,6 +38,8 @@ for package in (broker, cluster, loadtest):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+from loadtest.scenario import builtin_names
+assert builtin_names()
 """
 WRITABLE = "find / -xdev ( -type f -o -type d ) -writable -not -path /proc* -not -path /sys*"
 

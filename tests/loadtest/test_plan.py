@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.plan import Account, Plan, PlanError, Shape, check_plan, share_out
+from broker.mqtt import matches
+from loadtest.plan import Account, Plan, PlanError, Shape, Sleep, Storm, Viewing, check_plan, share_out
 from loadtest.target import Target
 
 PLAN = Plan(target=Target("127.0.0.1", 1883), run_id="abc123", publishers=5, subscribers=5)
@@ -23,6 +24,11 @@ PLAN = Plan(target=Target("127.0.0.1", 1883), run_id="abc123", publishers=5, sub
         (replace(PLAN, duration_seconds=0), "duration"),
         (replace(PLAN, qos=3), "QoS"),
         (replace(PLAN, processes=0), "processes"),
+        (replace(PLAN, shape=Shape.COMMANDS, habit=Sleep(50, 1)), "QoS 1 or 2"),
+        (replace(PLAN, shape=Shape.DASHBOARD, habit=Viewing(9, 1)), "QoS 1 or 2"),
+        (replace(PLAN, shape=Shape.DASHBOARD, qos=1, habit=Viewing(2, 1)), "only 2 topics"),
+        (replace(PLAN, shape=Shape.STORM, qos=1, habit=Storm(1, 0, 1)), "persistent at QoS 1"),
+        (replace(PLAN, shape=Shape.STORM, habit=Storm(1, 0, 1)), "use a rate"),
         (replace(PLAN, account=Account(version=6)), "version"),
         (replace(PLAN, shape=Shape.FAN_OUT, publishers=1, processes=2), "--processes 1"),
     ],
@@ -65,6 +71,31 @@ def test_topics_and_filters_of_the_shapes() -> None:
     assert (PLAN.topic_filter(3), PLAN.sources(3), PLAN.fan) == (PLAN.topic(3), range(3, 4), 1)
     assert (fan_in.topic_filter(0), fan_in.sources(0), fan_in.fan) == ("lt/abc123/+", range(5), 1)
     assert (fan_out.topic_filter(3), fan_out.sources(3), fan_out.fan) == (fan_out.topic(0), range(1), 5)
+
+
+def test_topics_and_filters_of_those_that_are_like_a_fleet() -> None:
+    shared = replace(PLAN, shape=Shape.SHARED)
+    telemetry = replace(PLAN, shape=Shape.TELEMETRY, publishers=150)
+    commands = replace(PLAN, shape=Shape.COMMANDS, publishers=2, habit=Sleep(50, 1))
+    dashboard = replace(PLAN, shape=Shape.DASHBOARD, publishers=2, habit=Viewing(150, 1))
+    assert (shared.topic_filter(0), shared.fan) == ("$share/ltabc123/lt/abc123/+", 1)
+    assert (telemetry.topic(120), telemetry.fan) == ("lt/abc123/site1/120/state", 5)
+    assert telemetry.sources(3) == range(150)
+    assert (commands.topic_filter(3), commands.sources(3)) == (commands.topic(3), range(3, 4))
+    assert list(commands.sources_of(1)) == [1, 3]
+    assert dashboard.sources(0) == range(150)
+    assert [len(dashboard.sources_of(number)) for number in (0, 1)] == [75, 75]
+    for plan in (telemetry, commands, dashboard):
+        assert all(matches(plan.topic_filter(4), plan.topic(source)) for source in plan.sources(4))
+
+
+def test_clients_are_spread_over_the_addresses_and_come_back_to_the_next() -> None:
+    one, two, three = (Target("127.0.0.1", port) for port in (1, 2, 3))
+    spread = replace(PLAN, target=one, further_targets=(two,))
+    assert [spread.publisher_target(number) for number in range(3)] == [one, two, one]
+    assert [spread.subscriber_target(0, returns) for returns in range(3)] == [one, two, one]
+    apart = replace(spread, subscribers_targets=(three,))
+    assert (apart.publisher_target(1), apart.subscriber_target(1)) == (two, three)
 
 
 def test_client_identifiers_suit_the_oldest_brokers() -> None:

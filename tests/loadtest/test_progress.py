@@ -24,6 +24,12 @@ def test_rates_are_those_since_the_line_before() -> None:
     assert len(shown) == 3
 
 
+def test_who_is_away_is_told() -> None:
+    stream = Terminal()
+    ProgressLine(stream).messages(1.0, 100, 50, 1200)
+    assert stream.getvalue().rstrip().endswith("delivered 50 (50/s)  1,200 subscribers away")
+
+
 def test_a_shorter_line_covers_the_longer_one_and_clear_leaves_nothing() -> None:
     stream = Terminal()
     line = ProgressLine(stream)
