@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from broker.mqtt import MQTT_3_1
 from loadtest.board import Board
 from loadtest.client import Client, connect_packet
 from loadtest.cost import Pids, measure_usage
@@ -196,7 +197,8 @@ class OfflineLoad:
         plan = self._plan
         packet = connect_packet(plan.account, plan.client_id("s", client.number), persistent=True)
         answer = await client.connect(plan.target, packet)
-        self._resumed += answer.session_present
+        # The CONNACK of MQTT 3.1 doesn't say.
+        self._resumed += answer.session_present or plan.account.version == MQTT_3_1
 
     def _report(
         self,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from broker.mqtt import MQTT_3_1
 from loadtest.board import Board
 from loadtest.client import ConnectFailed, connect_packet
 from loadtest.histogram import Histogram, Latency
@@ -128,7 +129,7 @@ class _Roamer:
         answer = await client.connect(target, packet)
         returns.connect.record((time.monotonic_ns() - begun) // 1000)
         self._clients[self._place] = client
-        if plan.persistent:
+        if plan.persistent and plan.account.version != MQTT_3_1:  # whose CONNACK doesn't say
             returns.sessions_gone += not answer.session_present
         if not answer.session_present:
             await client.subscribe(plan.topic_filter(number), plan.qos)

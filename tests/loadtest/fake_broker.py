@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -121,10 +122,10 @@ class FakeBroker:
                 connection.transport.abort()
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Target]:
-        """Listen on a free port of the loopback."""
+    async def serving(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Target]:
+        """Listen on a free port of the loopback; with a context, for TLS."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=context)
         try:
             port: int = server.sockets[0].getsockname()[1]
             yield Target("127.0.0.1", port)

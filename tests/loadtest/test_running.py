@@ -1,7 +1,9 @@
 """Each scenario for a moment against a node, over each way to it; and what scenarios find at a bad broker."""
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
@@ -15,7 +17,7 @@ from loadtest.plan import Plan, Shape, Sleep, Storm, Viewing
 from loadtest.report import MessageReport
 from loadtest.returns import ReturnReport
 from loadtest.scenario import check_draft, find_source, make_draft, make_plan
-from loadtest.target import Target
+from loadtest.target import Scheme, Security, Target
 from tests.listeners.conftest import Listening, listener_environment, listening
 from tests.loadtest.fake_broker import FakeBroker
 from tests.node.harness import NodeProcess, running_node
@@ -67,6 +69,13 @@ def test_a_scenario(at: Listening, name: str) -> None:
     assert report.deliveries > 20
     assert (report.returns is not None) is (name in ("commands", "reconnect-storm"))
     assert (report.views is not None) is (name == "retained-dashboard")
+
+
+def test_mqtt_3_1_does_not_say_whether_there_was_a_session(at: Listening) -> None:
+    report = run("commands", f"127.0.0.1:{at.node.port}", "mqtt_version=3")
+    assert report.problems() == []
+    assert isinstance(report.returns, ReturnReport)
+    assert report.returns.count > 0
 
 
 @pytest.mark.parametrize("kind", ["mqtts", "ws", "wss"])
@@ -130,6 +139,24 @@ def test_a_mistake_ends_it_with_2() -> None:
         result.stderr
         == "loadtest: pairs can't be run:\n  --set pears: pears: no such key, did you mean pairs?\n"
     )
+
+
+async def _at_strict_broker(plan: Plan, context: ssl.SSLContext, security: Security) -> MessageReport:
+    async with FakeBroker().serving(context) as at:
+        target = Target(at.host, at.port, Scheme.MQTTS, name="localhost", security=security)
+        return await Conductor(replace(plan, target=target), Pids(), lambda *_: None).run()
+
+
+def test_a_broker_that_asks_for_a_certificate(tmp_path: Path) -> None:
+    own = make_certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(own.file))
+    context.load_cert_chain(own.file, own.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    plan = replace(FORGETFUL, persistent=False)
+    shown = Security(str(own.file), str(own.file), str(own.key))
+    assert uvloop.run(_at_strict_broker(plan, context, shown)).deliveries > 20
+    with pytest.raises(LoadFailed):
+        uvloop.run(_at_strict_broker(plan, context, Security(str(own.file))))
 
 
 FORGETFUL = Plan(

@@ -5,12 +5,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from loadtest.plan import Plan, Shape, Sleep, Storm, Viewing
 from loadtest.scenario import (
     MODELS,
     ScenarioError,
     Source,
+    TargetTable,
     builtin_names,
     check_draft,
     description_of,
@@ -52,6 +54,23 @@ def test_there_is_a_scenario_for_each_shape_and_it_is_in_the_wheel() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["loadtest"]
     assert all(any(fnmatch(f"scenarios/{name}.toml", each) for each in patterns) for name in builtin_names())
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    page = (ROOT / "docs/loadtest.md").read_text()
+    models: list[type[BaseModel]] = [TargetTable, *MODELS.values()]
+    keys = {key for model in models for key in model.model_fields}
+    assert len(keys) > 30
+    assert [key for key in sorted(keys) if f"`{key}`" not in page and f"{key} = " not in page] == ["target"]
+    assert "[target]" in page
+
+
+def test_the_example_of_the_documentation_has_no_mistake() -> None:
+    page = (ROOT / "docs/loadtest.md").read_text()
+    example = page.split("```toml\n")[1].split("```")[0]
+    scenario = check_draft(make_draft(Source("mine", "mine.toml", example), []))
+    assert scenario.rate == 1000
+    assert len(scenario.target.brokers) == 2
 
 
 def test_values_arrive_in_the_plan() -> None:
