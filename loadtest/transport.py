@@ -51,9 +51,10 @@ async def open_transport(client: asyncio.Protocol, target: Target) -> None:
 
 async def _open_websocket(client: asyncio.Protocol, target: Target) -> None:
     name = f"[{target.name}]" if ":" in target.name else target.name
+    framed = _Framed(client)
     try:
         await ws_connect(
-            lambda: _Framed(client),
+            lambda: framed,
             f"{target.scheme}://{name}:{target.port}{target.path}",
             ssl_context=ssl_context(target.security) if target.scheme.is_secure else None,
             websocket_handshake_timeout=HANDSHAKE_SECONDS,
@@ -62,10 +63,13 @@ async def _open_websocket(client: asyncio.Protocol, target: Target) -> None:
             extra_headers={"Sec-WebSocket-Protocol": "mqtt"},  # [MQTT-6.0.0-3]
             max_redirects=0,
             socket_factory=lambda _: _connected_socket(target),  # to the address that was checked
+            use_aiofastnet=False,  # it has noisy ends of TLS handshakes that fail
             server_hostname=target.name if target.scheme.is_secure else None,
         )
     except WSError as error:
         raise ConnectionError(str(error)) from error
+    if framed.is_closing():  # which picows takes for an end like any other
+        raise ConnectionResetError("closed before it answered the request for WebSocket")
 
 
 async def _connected_socket(target: Target) -> socket.socket:

@@ -95,12 +95,16 @@ def test_a_certificate_that_nobody_vouches_for(at: Listening) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("ws", "received 404"), ("mqtts", r"mqtts://127\.0\.0\.1:\d+: \w+")]
+    ("address", "message"),
+    [
+        ("ws://127.0.0.1:{ws}/other", "received 404"),
+        ("ws://127.0.0.1:{tcp}", "closed before it answered the request"),
+        ("mqtts://127.0.0.1:{tcp}", r"mqtts://127\.0\.0\.1:\d+: \w+"),
+    ],
 )
-def test_what_does_not_listen_there(at: Listening, kind: str, message: str) -> None:
-    port = {"ws": f"{at.ws}/other", "mqtts": str(at.node.port)}[kind]
+def test_what_does_not_listen_there(at: Listening, address: str, message: str) -> None:
     with pytest.raises(LoadFailed, match=message):
-        run("pairs", f"{kind}://127.0.0.1:{port}", "target.insecure=true")
+        run("pairs", address.format(ws=at.ws, tcp=at.node.port), "target.insecure=true")
 
 
 def test_members_of_a_group_in_several_processes(at: Listening) -> None:
