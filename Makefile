@@ -8,6 +8,8 @@
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
 #   make bench          Moorline beside mosquitto on this machine, docs/benchmarks.md
 #                       (make bench ARGS="--broker moorline --broker mosquitto --broker aedes-redis": aedes, too)
+#   make micro          instructions of the hot path beside its baseline, by valgrind, docs/micro-benchmarks.md
+#   make micro-time     the same pieces in time, by pyperf
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
 #   make scale          a million retained messages, and what others feel when they are read, docs/scale.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
@@ -48,8 +50,8 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test conformance test-compiled lint coverage bench bench-across scale subscribe chaos shared reconnect upgrade \
-  fuzz image containers rolling build docs golden lock ci clean
+.PHONY: run test conformance test-compiled lint coverage bench micro micro-time bench-across scale subscribe chaos shared \
+  reconnect upgrade fuzz image containers rolling build docs golden lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -85,6 +87,14 @@ coverage: .venv/stamp
 bench: build
 	NODE_PATH=$(CURDIR)/loadtest/aedes/node_modules $(IN_BUILD):$(CURDIR) \
 	  $(BIN)/python -m tests.bench.compare $(ARGS)
+
+# Both builds: compiled, and from the sources.
+micro: build
+	$(IN_BUILD):$(CURDIR) MOORLINE_PURE=0 $(BIN)/python -m tests.bench.micro $(ARGS)
+	MOORLINE_PURE=1 $(BIN)/python -m tests.bench.micro $(ARGS)
+
+micro-time: build
+	$(IN_BUILD):$(CURDIR) MOORLINE_PURE=0 $(BIN)/python -m tests.bench.timing $(ARGS)
 
 chaos: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.chaos $(ARGS) --write docs/failover.md
