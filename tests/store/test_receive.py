@@ -24,6 +24,19 @@ def test_no_more_than_the_limit_are_open(caller: Caller) -> None:
     assert repeated == [[b"a", False], [b"b", False], -1]
 
 
+def test_a_request_holds_any_number_of_messages(caller: Caller) -> None:
+    epoch = caller.claim().epoch
+    ids = list(range(1, 10_001))  # more than Lua has places on its stack
+    messages: list[object] = [value for id in ids for value in (id, b"%d" % id)]
+    assert caller.ask(receive.receive(BUCKET, "c", epoch, messages, 20_000)) == [0] * len(ids)
+    assert caller.ask(receive.routed(BUCKET, "c", epoch, ids)) == 1
+    repeated = caller.ask(receive.receive(BUCKET, "c", epoch, messages, 20_000))
+    assert repeated == [[b"%d" % id, True] for id in ids]
+    release = receive.release_received(BUCKET, "c", epoch, ids)
+    assert caller.ask(release, function="free") == [b"%d" % id for id in ids]
+    assert caller.session_keys() == {"s"}
+
+
 def test_pubrel_frees_the_identifier(caller: Caller) -> None:
     epoch = caller.claim().epoch
     caller.ask(receive.receive(BUCKET, "c", epoch, [1, b"a\x00:", 2, b"b"], 10))

@@ -116,14 +116,34 @@ local function make_room(b, client, queue, entries, statuses, accepted, numbers,
   return dropped, excess
 end
 
+-- The id of entry n, given that of the hundred before it. To make text of a number costs as much as to find the end of
+-- the queue, so it is done once in a hundred times; the last two digits come from a table.
+local DIGITS = {}
+
+local function digits(number)
+  local text = DIGITS[number]
+  if not text then
+    text = string.format("%02d", number)
+    DIGITS[number] = text
+  end
+  return text
+end
+
 local function append_entries(queue, gen, n, entries, statuses)
-  local id = gen .. "-"
+  local start = gen .. "-"
+  local hundred, of_hundred = 0, false
   local place = 0
   for i = 1, #entries, 5 do
     place = place + 1
     if not statuses or statuses[place] == 0 then
       n = n + 1
-      call("XADD", queue, id .. n, "p", whole(entries[i + 1], entries[i + 2]))
+      local rest = n % 100
+      if n - rest ~= hundred then
+        hundred = n - rest
+        of_hundred = start .. hundred / 100
+      end
+      local id = of_hundred and of_hundred .. digits(rest) or start .. n
+      call("XADD", queue, id, "p", whole(entries[i + 1], entries[i + 2]))
     end
   end
   return n

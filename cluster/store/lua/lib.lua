@@ -63,6 +63,21 @@ local function call_many(command, name, arguments)
   return answer
 end
 
+-- HMGET of any number of fields.
+local function fields_of(name, fields)
+  if #fields <= 4000 then
+    return call("HMGET", name, unpack(fields))
+  end
+  local found = {}
+  for first = 1, #fields, 4000 do
+    local some = call("HMGET", name, unpack(fields, first, math.min(first + 3999, #fields)))
+    for i = 1, #some do
+      found[first + i - 1] = some[i]
+    end
+  end
+  return found
+end
+
 -- Whether the token's message is new to `member`; from now on it is not. A TTL is only given to a new set:
 -- the end of the handshake cuts it, and a late repeat must not prolong it again.
 local function is_first(b, token, member, ttl_ms)

@@ -2,27 +2,36 @@
 -- Request: bucket, client, epoch, messages (packet id, token, ...), limit. Answer: one per message: 0 new;
 -- token and whether it was routed, if the identifier was in use; -1 too many. 0 in place of the list: stale.
 -- Atomic, as the token that was stored first counts, and as a stale owner must not store any.
--- A value is "<routed><time ms>:<token>".
+-- A value is "<routed><time ms>:<token>". Cost: HGET, HLEN, one HMGET, one HSET.
 
 function operations.receive(b, client, epoch, messages, limit)
   if is_fenced(key(b, "s:", client), epoch) then
     return 0
   end
   local rx = key(b, "rx:", client)
-  local open = call("HLEN", rx)
-  local answers = {}
+  local ids, count = {}, 0
   for i = 1, #messages, 2 do
-    local id, answer = messages[i], -1
-    local held = call("HGET", rx, id)
-    if held then
-      local flag, token = string.match(held, "^(%d)%d*:(.*)$")
-      answer = { token, flag == "1" }
+    count = count + 1
+    ids[count] = messages[i]
+  end
+  local held = fields_of(rx, ids)
+  local open = call("HLEN", rx)
+  local answers, values, size = {}, {}, 0
+  local flag = "0" .. now .. ":"
+  for i = 1, count do
+    local answer = -1
+    if held[i] then
+      local routed, token = string.match(held[i], "^(%d)%d*:(.*)$")
+      answer = { token, routed == "1" }
     elseif open < limit then
-      call("HSET", rx, id, "0" .. now .. ":" .. messages[i + 1])
+      values[size + 1] = ids[i]
+      values[size + 2] = flag .. messages[2 * i]
+      size = size + 2
       open = open + 1
       answer = 0
     end
-    answers[#answers + 1] = answer
+    answers[i] = answer
   end
+  call_many("HSET", rx, values)
   return answers
 end

@@ -8,10 +8,10 @@ function operations.release_received(b, client, epoch, ids)
     return 0
   end
   local rx = key(b, "rx:", client)
-  local tokens = call("HMGET", rx, unpack(ids))
+  local tokens = fields_of(rx, ids)
   for i = 1, #ids do
     tokens[i] = tokens[i] and string.match(tokens[i], "^%d+:(.*)$")
   end
-  call("HDEL", rx, unpack(ids))
+  call_many("HDEL", rx, ids)
   return tokens
 end

@@ -7,7 +7,7 @@ function operations.routed(b, client, epoch, ids)
     return 0
   end
   local rx = key(b, "rx:", client)
-  local held = call("HMGET", rx, unpack(ids))
+  local held = fields_of(rx, ids)
   local values = {}
   for i, id in ipairs(ids) do
     if held[i] then
@@ -15,8 +15,6 @@ function operations.routed(b, client, epoch, ids)
       values[#values + 1] = "1" .. string.sub(held[i], 2)
     end
   end
-  if #values > 0 then
-    call("HSET", rx, unpack(values))
-  end
+  call_many("HSET", rx, values)
   return 1
 end
