@@ -42,7 +42,7 @@ BIN := .venv/bin
 TESTERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
-COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py)
+COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py) cluster/store/entry.py
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILDER ?= docker build

@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-PACKAGES = ("broker/mqtt", "broker/session", "broker/routing")
+SOURCES = ("broker/mqtt/*.py", "broker/session/*.py", "broker/routing/*.py", "cluster/store/entry.py")
 INTERPRETED = {
     "broker/routing/commit.py",
 }  # asynchronous glue: nothing to gain, and mypyc's coroutines differ
@@ -25,7 +25,7 @@ MYPY_FLAGS = (
 
 def sources() -> list[str]:
     """The modules to compile. Packages' __init__ only re-export, so they stay as they are."""
-    files = sorted(path.as_posix() for package in PACKAGES for path in Path(package).glob("*.py"))
+    files = sorted(path.as_posix() for pattern in SOURCES for path in Path().glob(pattern))
     return [file for file in files if not file.endswith("/__init__.py") and file not in INTERPRETED]
 
 

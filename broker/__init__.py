@@ -1,8 +1,8 @@
 """Moorline: a clustered MQTT broker on Redis or Valkey.
 
-`broker.mqtt`, `broker.session` and `broker.routing` may have been compiled by mypyc; then extension modules
-lie beside their sources, and Python would take those. With MOORLINE_PURE=1 in the environment a finder takes
-the sources all the same, so both can be measured and tested from one installation.
+`broker.mqtt`, `broker.session`, `broker.routing` and single modules may have been compiled by mypyc; then
+extension modules lie beside their sources, and Python would take those. With MOORLINE_PURE=1 in the
+environment a finder takes the sources all the same, so both can be measured and tested from one installation.
 """
 
 import os
@@ -17,17 +17,18 @@ from types import ModuleType
 __version__ = "0.1.0"
 
 COMPILED_PACKAGES = ("broker.mqtt", "broker.session", "broker.routing")
+COMPILED_MODULES = ("cluster.store.entry",)
 
 
 class SourceFinder(MetaPathFinder):
-    """Finds modules of the compiled packages as sources, whatever lies beside them."""
+    """Finds the compiled modules as sources, whatever lies beside them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of the .py file; None, so that the usual finders go on, for any other module."""
         package, _, name = fullname.rpartition(".")
-        if package not in COMPILED_PACKAGES:
+        if package not in COMPILED_PACKAGES and fullname not in COMPILED_MODULES:
             return None
         for directory in path or ():
             source = Path(directory, f"{name}.py")

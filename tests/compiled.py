@@ -3,21 +3,25 @@
 import importlib
 import pkgutil
 import sys
+from importlib.util import find_spec
 
-from broker import COMPILED_PACKAGES
+from broker import COMPILED_MODULES, COMPILED_PACKAGES
 
 INTERPRETED = frozenset({"broker.routing.commit"})
 
 
 def pure_modules() -> list[str]:
     """The modules of the compiled packages that Python would run from their source."""
-    found = []
+    names = list(COMPILED_MODULES)
     for package in COMPILED_PACKAGES:
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
-            spec = module.module_finder.find_spec(module.name, None)
-            if module.name not in INTERPRETED and (spec is None or str(spec.origin).endswith(".py")):
-                found.append(module.name)
-    return found
+        path = importlib.import_module(package).__path__
+        names += [module.name for module in pkgutil.iter_modules(path, f"{package}.")]
+    return [name for name in names if name not in INTERPRETED and _is_pure(name)]
+
+
+def _is_pure(name: str) -> bool:
+    spec = find_spec(name)
+    return spec is None or str(spec.origin).endswith(".py")
 
 
 if __name__ == "__main__":

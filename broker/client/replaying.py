@@ -16,6 +16,7 @@ from broker.mqtt import without_exclusive
 from broker.observability.logs import get_logger
 from broker.session import Delivery, Message, Outbound
 from cluster.store import records, retained
+from cluster.store.entry import pack_body, pack_head
 from cluster.store.errors import StoreError
 
 _PAGE: Final = 100
@@ -172,10 +173,8 @@ async def _append(
     for delivery in deliveries:
         message = delivery.message
         entries.append(message.topic)
-        entries.append(records.pack_head(delivery.qos, True, delivery.subscription_identifiers))
-        entries.append(
-            records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
-        )
+        entries.append(pack_head(delivery.qos, True, delivery.subscription_identifiers))
+        entries.append(pack_body(message.topic, message.payload, message.properties, message.deadline_ms))
     reply = await client.hub.committer.ask(
         retained.replay(
             session.bucket, client.client_id, session.epoch, replay.filter, before, following, entries

@@ -24,7 +24,8 @@ from broker.observability.logs import get_logger
 from broker.routing.asking import ReplyHandler
 from broker.routing.writes import entry_delivery
 from broker.session import Delivery, SharedDelivery
-from cluster.store import inbox_records, inboxes, keys, queues, receive, records, shares
+from cluster.store import inbox_records, inboxes, keys, queues, receive, shares
+from cluster.store.entry import pack_entry, pack_head
 from cluster.store.errors import RedisFull
 from cluster.store.lane import Reply, Request
 from cluster.store.records import Options
@@ -33,7 +34,6 @@ from cluster.store.shares import NOTHING_GIVEN, Given
 
 _LOOK_SECONDS = 1.0
 _LOOKS_AT_ONCE = 16  # groups in one call: about a millisecond of Redis
-_WHOLE = -1
 _APPENDED, _REFUSED = 0, 1
 
 logger = get_logger(__name__)
@@ -229,11 +229,11 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
     client_id = shares.client_of(member)
     bucket = keys.bucket_of(client_id)
     message = delivery.message
-    head = records.pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
-    body = records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
+    head = pack_head(delivery.qos, delivery.retain, delivery.subscription_identifiers)
+    entry = pack_entry(head, message.topic, message.payload, message.properties, message.deadline_ms)
     token = f"share:{name}:{id}".encode()
     ttl_ms = hub.settings.qos2_retry_limit_seconds * 1000
-    entries = [SHARE_PREFIX + name, head + body, _WHOLE, token, ttl_ms]
+    entries = [SHARE_PREFIX + name, entry, queues.WHOLE, token, ttl_ms]
 
     def queued(reply: Reply) -> None:
         if isinstance(reply, RedisFull) and here is not None:

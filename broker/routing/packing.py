@@ -9,6 +9,7 @@ from broker.routing.subscription import Share, Subscriber, Subscription
 from broker.routing.transit import NodeMessages
 from broker.session import Delivery, Message, Session
 from cluster.store import queues, receive, records, retained, shares
+from cluster.store.entry import pack_entry, pack_head
 from cluster.store.lane import Call
 
 ENTRIES_PER_CALL: Final = 200
@@ -185,15 +186,20 @@ class Packing:
             delivery = group.deliveries[i]
             publication = group.publications[i]
             message = delivery.message
-            self._add_body(publication, bodies)
             entries.append(group.targets[i].filter if is_by_filter else False)
             self._guard(publication)
+            identifiers = delivery.subscription_identifiers
+            head = pack_head(delivery.qos, delivery.retain, identifiers, message.retain)
             if publication.is_lost():
                 entries.append(False)
+                entries.append(queues.WHOLE)
+            elif len(publication.targets) == 1:  # nobody to share the body with
+                entries.append(_entry(head, message))
+                entries.append(queues.WHOLE)
             else:
-                identifiers = delivery.subscription_identifiers
-                entries.append(records.pack_head(delivery.qos, delivery.retain, identifiers, message.retain))
-            entries.append(publication.body_index)
+                self._add_body(publication, bodies)
+                entries.append(head)
+                entries.append(publication.body_index)
             entries.append(message.token or False)
             entries.append(message.token_ttl_ms)
         subscriber = group.subscriber
@@ -213,7 +219,7 @@ class Packing:
             self._add_body(publication, call.bodies)
             self._guard(publication)
             is_lost = publication.is_lost()
-            entries.append(False if is_lost else records.pack_head(message.qos, message.retain, ()))
+            entries.append(False if is_lost else pack_head(message.qos, message.retain, ()))
             entries.append(publication.body_index)
             entries.append(message.token or False)
             entries.append(message.token_ttl_ms)
@@ -240,9 +246,11 @@ class Packing:
             message = publication.message
             publication.body_call = self._call_number
             publication.body_index = len(bodies)
-            bodies.append(
-                records.pack_body(message.topic, message.payload, message.properties, message.deadline_ms)
-            )
+            bodies.append(_entry(b"", message))
+
+
+def _entry(head: bytes, message: Message) -> bytes:
+    return pack_entry(head, message.topic, message.payload, message.properties, message.deadline_ms)
 
 
 def _size_of(part: Part) -> int:

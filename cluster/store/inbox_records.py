@@ -42,7 +42,7 @@ class Runs:
 
 @dataclass(slots=True)
 class Handover:
-    """Entries that were put into queues of sessions which the node owns: `bodies` as in `records.pack_body`
+    """Entries that were put into queues of sessions which the node owns: `bodies` as in `entry.pack_body`
     but unpacked, and for each session its client id, gen and entries."""
 
     bodies: list[Fields]

@@ -58,7 +58,7 @@ def session(prefix: str, bucket: int, client_id: str) -> str:
 
 
 def queue(prefix: str, bucket: int, client_id: str) -> str:
-    """Stream, ids `<gen>-<n>`, one field `p` (`records.unpack_entry`). Deleted whenever it is empty."""
+    """Stream, ids `<gen>-<n>`, one field `p` (`entry.unpack_entry`). Deleted whenever it is empty."""
     return f"{prefix}{{{bucket}}}:q:{escape(client_id)}"
 
 

@@ -6,8 +6,12 @@ lists, as these requests are the hot ones.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from cluster.store.keys import META_SLOT
+
+WHOLE: Final = -1
+"""In place of the index of a body: the head is all of the entry."""
 
 
 def fence(publishers: Sequence[object]) -> list[object]:
@@ -24,9 +28,9 @@ def enqueue(
     entries: Sequence[object],
     known: int | None = None,
 ) -> list[object]:
-    """Appends entries, five items each: filter or False, head (`records.pack_head`; False: this one was
-    struck and is none), index of the body in the call's bodies (-1: the head is all of the entry), token or
-    False, TTL of the token in ms.
+    """Appends entries, five items each: filter or False, head (`entry.pack_head`; False: this one was
+    struck and is none), index of the body in the call's bodies or WHOLE, token or False, TTL of the token in
+    ms.
 
     Entries that name their filters are refused if the session has no such subscription. Those that don't are
     all refused if the session's subscriptions have changed since the stamp `known`.

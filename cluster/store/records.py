@@ -14,12 +14,9 @@ import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a mar
 _VERSION: Final = 1
 _QOS: Final = 0b11
 _RETAIN: Final = 0b100
-_WAS_RETAINED: Final = 0b1000
 _NO_LOCAL: Final = 0b100
 _RETAIN_AS_PUBLISHED: Final = 0b1000
 _RETAIN_HANDLING_SHIFT: Final = 4
-
-_ENTRY_FIELDS: Final = 7
 
 _pack = msgpack.Packer(use_bin_type=False).pack
 _unpack = msgpack.unpackb
@@ -27,22 +24,6 @@ _unpack = msgpack.unpackb
 
 class UnknownRecord(ValueError):
     """A record of a version that this release does not know."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """A message in a queue. `deadline_ms`: Redis time after which it has expired, 0 for never.
-    `was_retained`: it was published with RETAIN, whatever its receiver is told, and so came in place of the
-    retained message."""
-
-    qos: int
-    retain: bool
-    subscription_identifiers: tuple[int, ...]
-    topic: str
-    payload: bytes
-    properties: bytes
-    deadline_ms: int
-    was_retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,41 +58,6 @@ class Retained:
     qos: int
     properties: bytes
     deadline_ms: int
-
-
-@lru_cache(maxsize=4096)
-def pack_head(
-    qos: int, retain: bool, subscription_identifiers: tuple[int, ...], was_retained: bool = False
-) -> bytes:
-    """The first part of an entry: what differs between the receivers of a message. `pack_body` follows."""
-    flags = qos | (_RETAIN if retain else 0) | (_WAS_RETAINED if was_retained else 0)
-    fields = b"".join(
-        cast(bytes, _pack(field)) for field in (_VERSION, flags, subscription_identifiers or None)
-    )
-    return bytes([0x90 | _ENTRY_FIELDS]) + fields
-
-
-def pack_body(topic: str, payload: bytes, properties: bytes, deadline_ms: int) -> bytes:
-    """The second part of an entry: what all receivers have in common."""
-    return cast(bytes, _pack((topic, payload, properties, deadline_ms)))[1:]  # without its array header
-
-
-def unpack_entry(packed: bytes) -> Entry:
-    """Reads head and body. Raises UnknownRecord, ValueError."""
-    fields = _unpack(packed, raw=True)
-    if fields[0] != _VERSION:
-        raise UnknownRecord(f"queue entry of version {fields[0]}")
-    _, flags, identifiers, topic, payload, properties, deadline_ms = fields[:_ENTRY_FIELDS]
-    return Entry(
-        flags & _QOS,
-        flags & _RETAIN != 0,
-        tuple(identifiers) if identifiers else (),
-        topic.decode(),
-        payload,
-        properties,
-        deadline_ms,
-        flags & _WAS_RETAINED != 0,
-    )
 
 
 @lru_cache(maxsize=4096)

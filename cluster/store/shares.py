@@ -72,7 +72,7 @@ def client_of(member: str) -> str:
 def share(
     name: str, limit: int, drop_oldest: bool, policy: Policy, entries: Sequence[object]
 ) -> list[object]:
-    """Puts messages into a group, four items each: head (`records.pack_head`; False: it was struck), index of
+    """Puts messages into a group, four items each: head (`entry.pack_head`; False: it was struck), index of
     the body in the call's bodies, token or False, TTL of the token in ms. Answer: see `parse_share`."""
     return [
         "share",

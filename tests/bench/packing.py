@@ -6,14 +6,15 @@ from typing import Final, cast
 import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 
 from broker.routing.writes import entry_delivery
-from cluster.store import keys, records
+from cluster.store import keys
 from cluster.store.call import CallEncoder, unpack_replies
+from cluster.store.entry import pack_body, pack_head
 from tests.bench.case import Case, Work
 from tests.routing.room import NODE, Room, new_queue
 
 SESSIONS: Final = 10
 EACH: Final = 20
-_ENTRY: Final = records.pack_head(1, False, ()) + records.pack_body("bench/topic/1", bytes(256), b"", 0)
+_ENTRY: Final = pack_head(1, False, ()) + pack_body("bench/topic/1", bytes(256), b"", 0)
 
 
 def _room() -> Room:

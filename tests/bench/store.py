@@ -18,13 +18,14 @@ from typing import cast
 
 import redis
 
-from cluster.store import keys, queues, records, sessions
+from cluster.store import keys, queues, sessions
 from cluster.store.call import Request
+from cluster.store.entry import pack_body
 from cluster.store.library import library_source
 from tests.store.caller import HEAD, Caller
 from tests.store.servers import running_server
 
-BODY = records.pack_body("bench/topic/1", bytes(256), b"", 0)
+BODY = pack_body("bench/topic/1", bytes(256), b"", 0)
 PER_CALL = 200
 
 

@@ -7,8 +7,9 @@ from typing import cast
 from broker.mqtt import MQTT_5, Packet, Publish
 from broker.routing import Publication, Subscriber
 from broker.session import Message, QueueState, Session
-from cluster.store import records
+from cluster.store import queues, records
 from cluster.store.call import Call, Request
+from cluster.store.entry import pack_head, unpack_entry
 from tests.routing.room import NODE, Room, bucket_of
 from tests.session.wire import Wire
 
@@ -46,8 +47,16 @@ def filters_of(request: Request) -> list[object]:
 
 
 def heads_of(request: Request) -> list[object]:
-    """The heads of its entries."""
-    return cast(list[object], request[5])[1::5]
+    """The heads of its entries, without the bodies of those that are whole."""
+    entries = cast(list[object], request[5])
+    return [_head_of(entries[i], entries[i + 1]) for i in range(1, len(entries), 5)]
+
+
+def _head_of(head: object, index: object) -> object:
+    if index != queues.WHOLE or not isinstance(head, bytes):
+        return head
+    entry = unpack_entry(head)
+    return pack_head(entry.qos, entry.retain, entry.subscription_identifiers, entry.was_retained)
 
 
 @dataclass

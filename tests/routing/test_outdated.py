@@ -1,7 +1,7 @@
 """Sessions whose subscriptions have changed behind the router's back."""
 
 from broker.mqtt import Puback
-from cluster.store import records
+from cluster.store.entry import pack_head
 from tests.routing.nodes import Node, appended, filters_of, heads_of, message, options, outdated
 from tests.routing.room import new_queue
 
@@ -14,7 +14,7 @@ def test_a_session_that_has_other_options_is_served_by_those() -> None:
     (first,) = node.exchange(outdated(9, ("t", options(1, 3), 8), owner=False))
     assert (filters_of(first), first[6]) == ([False], 4)
     (second,) = node.exchange(appended(0, False))
-    assert heads_of(second) == [records.pack_head(1, False, (3,))]
+    assert heads_of(second) == [pack_head(1, False, (3,))]
     assert filters_of(second) == ["t"]  # the session may have still other ones, if it has any
     assert len(second) == 6
     node.settle()
@@ -46,7 +46,7 @@ def test_overlapping_subscriptions_that_came_behind_our_back_count() -> None:
     node.exchange(outdated(6, ("+", options(1, 1), 4), ("t", options(2, 2), 6)))
     assert queued.got() == []
     (again,) = node.exchange(appended(0))
-    assert heads_of(again) == [records.pack_head(2, False, (2, 1))] * 2
+    assert heads_of(again) == [pack_head(2, False, (2, 1))] * 2
     assert queued.got() == [(b"1", 2), (b"2", 2)]
     node.settle()
 
@@ -82,7 +82,7 @@ def test_who_gets_a_queued_copy_only_by_its_new_options_is_added() -> None:
     node.away("away", "t", 1, stamp=7)
     node.router.match_again()
     (request,) = node.exchange(appended(0, False))
-    assert (request[2], heads_of(request)) == ("away", [records.pack_head(1, False, ())])
+    assert (request[2], heads_of(request)) == ("away", [pack_head(1, False, ())])
     node.settle()
     assert here.got() == [(b"hello", 0)]
 

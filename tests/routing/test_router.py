@@ -5,7 +5,9 @@ import pytest
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Puback, Publish, Pubrec
 from broker.routing import Publication
 from broker.routing.packing import RetainedRoom
-from cluster.store import keys, records, retained
+from cluster.store import keys, queues, records, retained
+from cluster.store.call import Call
+from cluster.store.entry import pack_body, pack_head
 from cluster.store.errors import CallFailed, ItemError, RedisFull
 from tests.routing.nodes import (
     QUEUE_LIMIT,
@@ -121,6 +123,13 @@ def test_an_entry_is_not_handed_to_a_session_that_another_node_owns(owner: bytes
     node.settle()
 
 
+def entries_of(call: Call) -> list[object]:
+    """Of the first queue in a call: five items each."""
+    entries = call.requests[1][5]
+    assert isinstance(entries, list)
+    return entries
+
+
 def test_an_entry_for_nobody_here_is_only_stored() -> None:
     node = Node()
     node.away("away", "t")
@@ -141,18 +150,15 @@ def test_entries_are_packed_with_what_the_store_needs() -> None:
     calls = node.router.next_calls()
     (call,) = calls
     assert call.function == "write"
-    assert call.bodies == [
-        records.pack_body("a/1", b"1", b"", 77),
-        records.pack_body("a/2", b"2", b"", 0),
-    ]
-    one_qos_1 = records.pack_head(1, False, (7,))
-    two_qos_2 = records.pack_head(2, False, (7,))
-    plain = records.pack_head(1, False, ())
-    first = [False, one_qos_1, 0, False, 0, False, two_qos_2, 1, b"token", TOKEN_TTL_MS]
+    assert call.bodies == [pack_body("a/2", b"2", b"", 0)], "what only one gets is whole"
+    one_qos_1 = pack_head(1, False, (7,)) + pack_body("a/1", b"1", b"", 77)
+    two_qos_2 = pack_head(2, False, (7,))
+    plain = pack_head(1, False, ())
+    first = [False, one_qos_1, queues.WHOLE, False, 0, False, two_qos_2, 0, b"token", TOKEN_TTL_MS]
     bucket = node.index.subscribers["away"].bucket
     assert call.requests[1:] == [
         ["enqueue", queued.session.bucket, "queued", QUEUE_LIMIT, False, first, 4],
-        ["enqueue", bucket, "away", QUEUE_LIMIT, False, [False, plain, 1, b"token", TOKEN_TTL_MS], 7],
+        ["enqueue", bucket, "away", QUEUE_LIMIT, False, [False, plain, 0, b"token", TOKEN_TTL_MS], 7],
     ]
 
 
@@ -234,7 +240,7 @@ def test_what_comes_while_a_batch_is_under_way_waits() -> None:
     assert node.router.next_calls() == []  # nothing more to do for this batch, and it is not settled
     node.settle()
     (second,) = node.router.next_calls()
-    assert second.bodies == [records.pack_body("t", b"2", b"", 0)]
+    assert entries_of(second)[1] == pack_head(1, False, ()) + pack_body("t", b"2", b"", 0)
 
 
 # Statuses
@@ -354,8 +360,8 @@ def test_what_is_held_keeps_its_order() -> None:
     calls = node.router.next_calls()
     assert not node.router.take_replies(calls, [RedisFull("full")] * 3)
     again = node.router.next_calls()
-    assert [call.bodies for call in again] == [call.bodies for call in calls]
-    assert [len(call.bodies) for call in again] == [200, 200, 50]
+    assert [call.requests for call in again] == [call.requests for call in calls]
+    assert [len(entries_of(call)) // 5 for call in again] == [200, 200, 50]
 
 
 def test_redis_full_holds_back_retained_messages() -> None:
@@ -591,7 +597,7 @@ def test_an_entry_says_that_it_was_retained_whatever_its_receiver_is_told() -> N
     node.away("away", "t")
     node.publish(message(retain=True))
     enqueue, _ = node.exchange(appended(0, False), 1)
-    assert heads_of(enqueue) == [records.pack_head(1, False, (), True)]
+    assert heads_of(enqueue) == [pack_head(1, False, (), True)]
 
 
 @pytest.mark.parametrize(("version", "code"), [(MQTT_5, 0x97), (MQTT_3_1_1, 0)])
@@ -698,7 +704,7 @@ def test_no_local_is_heeded_on_the_way_to_a_queue() -> None:
     own.subscribe("alone", 2, no_local=True, stamp=3)
     node.publish(message(), own, 1)
     (request,) = node.exchange(appended(0))
-    assert heads_of(request) == [records.pack_head(1, False, (8,))]
+    assert heads_of(request) == [pack_head(1, False, (8,))]
     node.settle()
     node.index.remove(own.subscriber, "+", 2)
     node.publish(message(topic="alone"), own, 2)

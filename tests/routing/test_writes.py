@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Capabilities, Properties, Pubcomp, Publish, Pubrec, Pubrel
 from broker.routing.writes import entry_delivery
 from broker.session import Delivery, Message, QueueState, Session, StoredSession
-from cluster.store import queues, receive, records
+from cluster.store import queues, receive
+from cluster.store.entry import pack_body, pack_head
 from cluster.store.errors import ItemError, NodeGone, RedisFull
 from tests.routing.room import Room, bucket_of, new_queue
 
@@ -23,8 +24,8 @@ def _entry(n: int, qos: int = 1) -> Delivery:
 
 def _packed(n: int, qos: int = 1) -> list[object]:
     """An entry as a page has it."""
-    body = records.pack_body("t", b"%d" % n, b"", 0)
-    return [1, n, records.pack_head(qos, False, (4,)) + body]
+    body = pack_body("t", b"%d" % n, b"", 0)
+    return [1, n, pack_head(qos, False, (4,)) + body]
 
 
 def _requests(room: Room, function: str) -> list[object]:
@@ -153,7 +154,7 @@ def test_a_page_is_sent() -> None:
 
 @pytest.mark.parametrize("is_retained", [False, True])
 def test_a_queue_entry_as_a_delivery(is_retained: bool) -> None:
-    packed = records.pack_head(2, True, (4, 5), is_retained) + records.pack_body("a/b", b"x", b"\x01\x01", 77)
+    packed = pack_head(2, True, (4, 5), is_retained) + pack_body("a/b", b"x", b"\x01\x01", 77)
     delivery = entry_delivery(9, 8, packed)
     message = delivery.message
     assert (delivery.gen, delivery.n, delivery.qos, delivery.retain) == (9, 8, 2, True)
@@ -280,7 +281,7 @@ def test_a_damaged_session_stalls_nobody() -> None:
     assert len(room.got("client")) == 1
 
 
-RECORD = records.pack_head(1, False, ()) + records.pack_body("t", b"1", b"", 0)
+RECORD = pack_head(1, False, ()) + pack_body("t", b"1", b"", 0)
 
 
 @given(st.one_of(st.binary(max_size=20), st.tuples(st.integers(0, len(RECORD) - 1), st.integers(0, 255))))

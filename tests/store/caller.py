@@ -11,13 +11,14 @@ from redis import Redis
 from cluster.store import deadlines, keys, queues, records, sessions, subscriptions
 from cluster.store.call import Call, CallEncoder, Reply, Request, unpack_replies
 from cluster.store.deadlines import Due
+from cluster.store.entry import Entry, pack_body, pack_head
 from cluster.store.errors import ItemError
 from cluster.store.sessions import Claim, Detached
 
 _numbers = count()
 
-BODY = records.pack_body("t", b"payload", b"", 0)
-HEAD = records.pack_head(1, False, ())
+BODY = pack_body("t", b"payload", b"", 0)
+HEAD = pack_head(1, False, ())
 OPTIONS = records.pack_options(1, False, False, 0, 0)
 LEASE_MS = 10_000
 
@@ -201,3 +202,17 @@ class Caller:
 
     def due_members(self, client_id: str = "c") -> list[str]:
         return list(self.scores(keys.due(self.prefix, keys.bucket_of(client_id))))
+
+
+def fields_of(entry: Entry) -> tuple[object, ...]:
+    """All that is in an entry, in the order in which it is made."""
+    return (
+        entry.qos,
+        entry.retain,
+        entry.subscription_identifiers,
+        entry.topic,
+        entry.payload,
+        entry.properties,
+        entry.deadline_ms,
+        entry.was_retained,
+    )

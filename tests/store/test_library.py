@@ -16,8 +16,8 @@ from cluster.store import (
     sessions,
     subscriptions,
 )
+from cluster.store.entry import pack_body
 from cluster.store.errors import ItemError
-from cluster.store.records import pack_body
 from tests.store.caller import HEAD, Caller
 
 BUCKET = keys.bucket_of("c")

@@ -5,10 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.store import keys, queues, records, subscriptions
+from cluster.store.entry import pack_body, pack_head, unpack_entry
 from cluster.store.errors import ItemError
-from cluster.store.records import pack_body, pack_head
 from cluster.store.reply import as_text, in_triples
-from tests.store.caller import BODY, HEAD, OPTIONS, Caller
+from tests.store.caller import BODY, HEAD, OPTIONS, Caller, fields_of
 
 BUCKET = keys.bucket_of("c")
 OTHER = records.pack_options(2, False, False, 0, 7)
@@ -27,6 +27,15 @@ def test_entries_get_consecutive_numbers(caller: Caller) -> None:
     assert caller.field("n") == "5"
 
 
+@pytest.mark.parametrize("before", [0, 95, 199, 999_998])
+def test_numbers_are_consecutive_from_one_hundred_to_the_next(caller: Caller, before: int) -> None:
+    caller.subscribed()
+    caller.redis.hset(keys.session(caller.prefix, BUCKET, "c"), "n", before)
+    caller.enqueue(3)
+    caller.enqueue(250, limit=10_000_000)
+    assert caller.ids() == list(range(before + 1, before + 254))
+
+
 def test_an_entry_is_head_and_body_in_one(caller: Caller) -> None:
     claim = caller.subscribed()
     payload = bytes(range(256)) * 2
@@ -36,10 +45,9 @@ def test_an_entry_is_head_and_body_in_one(caller: Caller) -> None:
     flat = caller.page(claim, 0, 10)[3]
     assert isinstance(flat, list)
     assert flat[0::3] == [claim.gen, claim.gen]
-    assert records.unpack_entry(flat[2]) == records.Entry(
-        2, True, (5, 300), "ä/b", payload, b"\x01\x01", 1_700_000_000_123
-    )
-    assert records.unpack_entry(flat[5]) == records.Entry(1, False, (), "a/b", b"", b"", 0)
+    whole = (2, True, (5, 300), "ä/b", payload, b"\x01\x01", 1_700_000_000_123, False)
+    assert fields_of(unpack_entry(flat[2])) == whole
+    assert fields_of(unpack_entry(flat[5])) == (1, False, (), "a/b", b"", b"", 0, False)
 
 
 def test_a_session_that_does_not_exist_refuses(caller: Caller) -> None:
@@ -307,7 +315,7 @@ def test_a_small_page_keeps_hi_over_what_was_sent(caller: Caller) -> None:
 def test_a_page_is_cut_when_it_is_large(caller: Caller) -> None:
     """A window of large messages would be a reply of any size."""
     claim = caller.subscribed(window=100)
-    caller.enqueue(60, body=records.pack_body("t", b"x" * 50_000, b"", 0))
+    caller.enqueue(60, body=pack_body("t", b"x" * 50_000, b"", 0))
     seen: list[int] = []
     for _ in range(10):
         after = seen[-1] if seen else 0

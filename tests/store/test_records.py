@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.store import records
+from cluster.store.entry import pack_body, pack_head, unpack_entry
+from tests.store.caller import fields_of
 
 TEXT = st.text(max_size=100)
 DEADLINES = st.integers(0, 2**43)
@@ -31,12 +33,21 @@ def test_entries(
     deadline_ms: int,
     was_retained: bool,
 ) -> None:
-    packed = records.pack_head(qos, retain, identifiers, was_retained) + records.pack_body(
-        topic, payload, properties, deadline_ms
-    )
-    assert records.unpack_entry(packed) == records.Entry(
-        qos, retain, identifiers, topic, payload, properties, deadline_ms, was_retained
-    )
+    packed = pack_head(qos, retain, identifiers, was_retained)
+    packed += pack_body(topic, payload, properties, deadline_ms)
+    wanted = (qos, retain, identifiers, topic, payload, properties, deadline_ms, was_retained)
+    assert fields_of(unpack_entry(packed)) == wanted
+
+
+@pytest.mark.parametrize("size", [0, 31, 32, 255, 256, 1023, 1024, 65_535, 65_536])
+def test_entries_are_what_msgpack_makes_of_them(size: int) -> None:
+    for topic, payload, properties in (
+        ("t" * size, b"", b""),
+        ("", bytes(size), b""),
+        ("", b"", bytes(size)),
+    ):
+        packed = pack_head(1, True, ()) + pack_body(topic, payload, properties, 0)
+        assert packed == msgpack.packb((1, 5, None, topic, payload, properties, 0), use_bin_type=False)
 
 
 @given(
@@ -69,7 +80,7 @@ def test_retained(payload: bytes, deadline_ms: int) -> None:
 
 def test_a_record_of_another_version_is_refused() -> None:
     with pytest.raises(records.UnknownRecord):
-        records.unpack_entry(msgpack.packb([2, 0, None, "t", b"", b"", 0], use_bin_type=False))
+        unpack_entry(msgpack.packb([2, 0, None, "t", b"", b"", 0], use_bin_type=False))
     with pytest.raises(records.UnknownRecord):
         records.unpack_options(msgpack.packb([2, 0, 0]))
     with pytest.raises(records.UnknownRecord):
@@ -80,7 +91,7 @@ def test_a_record_of_another_version_is_refused() -> None:
 
 def test_what_a_newer_node_adds_is_ignored() -> None:
     newer = msgpack.packb([1, 1, None, "t", b"p", b"", 5, "more", 7], use_bin_type=False)
-    assert records.unpack_entry(newer) == records.Entry(1, False, (), "t", b"p", b"", 5)
+    assert fields_of(unpack_entry(newer)) == (1, False, (), "t", b"p", b"", 5, False)
     assert records.unpack_options(msgpack.packb([1, 1, 0, 9])).qos == 1
     will = msgpack.packb([1, "t", b"", 0, b"", None, "c", 9], use_bin_type=False)
     assert records.unpack_will(will).client_id == "c"

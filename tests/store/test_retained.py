@@ -5,7 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.mqtt.topic import matches
-from cluster.store import keys, queues, records, retained
+from cluster.store import keys, queues, retained
+from cluster.store.entry import pack_body, pack_head
 from tests.store.caller import HEAD, Caller
 
 BUCKET = keys.bucket_of("c")
@@ -159,7 +160,7 @@ def test_pages_find_what_a_plain_matcher_finds(
 def page_of(*topics: str) -> list[object]:
     entries: list[object] = []
     for topic in topics:
-        entries += [topic, HEAD, records.pack_body(topic, b"retained", b"", 0)]
+        entries += [topic, HEAD, pack_body(topic, b"retained", b"", 0)]
     return entries
 
 
@@ -193,9 +194,9 @@ def test_a_repeated_page_gets_the_same_answer(caller: Caller, cursor: str | None
 def test_a_topic_whose_retained_message_was_queued_since_is_skipped(caller: Caller) -> None:
     claim = caller.claim()
     caller.subscribe(claim, "f", replay=2)
-    live = records.pack_head(1, False, (), True)
+    live = pack_head(1, False, (), True)
     for topic, head in (("before", live), ("live", live), ("live", HEAD), ("event", HEAD)):
-        caller.enqueue(1, head=head, body=records.pack_body(topic, b"live", b"", 0))
+        caller.enqueue(1, head=head, body=pack_body(topic, b"live", b"", 0))
     answer = replay(caller, claim.epoch, 1, None, "before", "live", "event", "other")
     assert answer == retained.Replayed(claim.gen, 4, [0, 2, 3])
     assert caller.ids() == [1, 2, 3, 4, 5, 6, 7]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cluster.store import keys, queues, receive, records, sessions
+from cluster.store import keys, queues, receive, sessions
+from cluster.store.entry import unpack_entry
 from tests.store.caller import OPTIONS, Caller
 
 BUCKET = keys.bucket_of("c")
@@ -249,7 +250,7 @@ def test_entries_before_a_claim_are_read_from_the_head(caller: Caller) -> None:
     assert isinstance(flat, list)
     assert flat[1::3] == [1, 2, 3]  # DUP for n <= sent, i.e. the first two
     assert second.sent == 2
-    assert records.unpack_entry(flat[2]).payload == b"payload"
+    assert unpack_entry(flat[2]).payload == b"payload"
 
 
 # How many there are

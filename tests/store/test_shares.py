@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from cluster.store import keys, shares
-from cluster.store.records import pack_body, pack_head, unpack_entry
+from cluster.store.entry import pack_body, pack_head, unpack_entry
 from cluster.store.shares import Given, Look, Policy
 from tests.store.caller import Caller
 
