@@ -1,7 +1,7 @@
 """What the hot path costs in instructions, and whether that has changed: `make micro`.
 
 All cases run in one process under valgrind (`--tool=callgrind`), which counts every instruction of the
-interpreter and of compiled code. Times differ from run to run by 10 %, these counts by less than 0.3 %,
+interpreter and of compiled code. Times differ from run to run by 10 %, these counts by 1 % at most,
 however busy the machine is; they don't see caches, branches and the kernel.
 
 Each case is done OPERATIONS times to warm up, then as often again, then three times as often. The difference
