@@ -14,11 +14,12 @@ import anyio
 
 GAP_SECONDS: Final = 0.25
 _INTERVAL_SECONDS: Final = 0.1
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def running_time() -> float:
     """Seconds; goes on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_CLOCK)
 
 
 class Pulse:

@@ -9,7 +9,7 @@ from broker.client.sharing import end_memberships, leave_groups
 from broker.client.wanting import want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
-from broker.observability.logs import get_logger
+from broker.observability.logs import get_logger, note
 from broker.session import Session
 from cluster.store import sessions, subscriptions
 from cluster.store.lane import Reply
@@ -47,7 +47,7 @@ def on_lost(client: Client, reason: str) -> None:
         return
     hub.direct_sessions -= session.direct is not None
     hub.counters.disconnects.add(reason.split(":", 1)[0])
-    logger.info("disconnected", extra={"client_id": client.client_id, "peer": client.peer, "reason": reason})
+    note(logger, "disconnected", {"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)
     want_nothing(client)
     leave_groups(client)

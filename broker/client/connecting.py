@@ -37,7 +37,7 @@ from broker.mqtt import (
     is_shared,
     parse_filter,
 )
-from broker.observability.logs import get_logger
+from broker.observability.logs import get_logger, note
 from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
 from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
 from cluster.store.errors import ItemError, RedisFull
@@ -204,9 +204,10 @@ class Handshake:
                 client.subscriber = known
         client.send(encode(self.connack(claim.present), self.packet.version))
         hub.counters.connects.add("success")
-        logger.info(
+        note(
+            logger,
             "connected",
-            extra={
+            {
                 "client_id": self.client_id,
                 "peer": client.peer,
                 "protocol": self.packet.version,

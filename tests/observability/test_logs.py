@@ -1,5 +1,6 @@
 """Log lines: JSON and text, fields, what is never written, and what clients can't forge."""
 
+import asyncio
 import io
 import logging
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from broker.observability.logs import configure, get_logger
+from broker.observability.logs import configure, get_logger, note
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +118,71 @@ def test_levels_below_the_chosen_one_are_not_written() -> None:
     get_logger("x").info("no")
     get_logger("uvicorn.error").info("no")
     assert stream.getvalue() == ""
+
+
+def _noted(stream: io.StringIO) -> list[str]:
+    return [str(orjson.loads(line)["message"]) for line in stream.getvalue().splitlines()]
+
+
+def test_a_noted_line_is_the_same_as_a_logged_one() -> None:
+    stream = io.StringIO()
+    configure(node_id="node-1", stream=stream)
+    fields = {"client_id": "c", "version": 5}
+    note(get_logger("broker.client"), "Client connected", fields)
+    get_logger("broker.client").info("Client connected", extra=fields)
+    first, second = (orjson.loads(line) for line in stream.getvalue().splitlines())
+    assert list(first) == list(second)
+    assert first.pop("time") <= second.pop("time")
+    assert first == second
+
+
+@pytest.mark.anyio
+async def test_noted_lines_are_written_at_the_end_of_the_tick_and_in_order() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    logger = get_logger("x")
+    note(logger, "1", {})
+    note(logger, "2", {})
+    assert stream.getvalue() == ""
+    logger.info("3")
+    assert _noted(stream) == ["1", "2", "3"]
+    note(logger, "4", {})
+    await asyncio.sleep(0)
+    assert _noted(stream) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.anyio
+async def test_only_so_many_noted_lines_wait() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    for number in range(256):
+        assert stream.getvalue() == ""
+        note(get_logger("x"), str(number), {})
+    assert _noted(stream) == [str(number) for number in range(256)]
+
+
+def test_noted_lines_respect_level_and_secrets() -> None:
+    stream = io.StringIO()
+    configure("warning", stream=stream)
+    note(get_logger("x"), "no", {})
+    assert stream.getvalue() == ""
+    configure(stream=stream)
+    note(get_logger("x"), "yes", {"password": "secret"})
+    assert _noted(stream) == ["yes"]
+    assert "secret" not in stream.getvalue()
+
+
+@pytest.mark.anyio
+async def test_a_log_that_nobody_reads_any_more_does_no_harm() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    note(get_logger("x"), "y", {})
+    stream.close()
+    await asyncio.sleep(0)
+
+
+def test_whoever_collects_records_gets_noted_ones(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        note(get_logger("x"), "y", {"client_id": "c"})
+    (record,) = caplog.records
+    assert record.__dict__["client_id"] == "c"
