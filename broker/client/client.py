@@ -8,6 +8,7 @@ Whatever goes wrong in here closes this connection and no other.
 """
 
 import asyncio
+import time
 from functools import partial
 from typing import Final, Protocol
 
@@ -65,7 +66,7 @@ class Client:
     """
 
     __slots__ = (
-        "__weakref__",
+        "abort_at",
         "authentication",
         "client_id",
         "connected_at",
@@ -73,6 +74,7 @@ class Client:
         "epoch",
         "expiry_seconds",
         "fires_will",
+        "has_will",
         "hub",
         "intake",
         "interests",
@@ -111,9 +113,11 @@ class Client:
         self.peer = ""
         self.connected_at = 0.0
         self.last_activity = 0.0
+        self.abort_at = 0.0  # if the socket isn't closed by then, once we close
         self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
         self.expiry_seconds: int | None = None  # as changed by DISCONNECT
         self.fires_will = True
+        self.has_will = False
         self.is_closed = False
         self.is_reading = True
         self.is_taken_over = False
@@ -137,7 +141,7 @@ class Client:
             hub.counters.refused.add("connections_maximum")
             self.close(ReasonCode.SERVER_BUSY, "too many connections")
             return
-        hub.wheel.watch(self, self.last_activity + hub.settings.connection.connect_timeout_seconds)
+        hub.wheel.watch_by(self, self.last_activity + hub.settings.connection.connect_timeout_seconds)
 
     def data_received(self, data: bytes) -> None:
         hub = self.hub
@@ -310,7 +314,8 @@ class Client:
     def limit_closing(self) -> None:
         """A socket that isn't closed in time is aborted."""
         if self.transport is not None:
-            self.hub.wheel.watch(self, self.hub.tick() + CLOSE_TIMEOUT_SECONDS)
+            self.abort_at = time.monotonic() + CLOSE_TIMEOUT_SECONDS
+            self.hub.wheel.watch_by(self, self.abort_at)
 
     def abort(self) -> None:
         """Closes the socket at once: this node has no right to the session any more."""
@@ -350,6 +355,8 @@ class Client:
         """Connect timeout [3.1.4], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be
         closed."""
         if self.is_closed:
+            if now < self.abort_at:
+                return self.abort_at
             if self.transport is not None:
                 self.transport.abort()
             return 0.0

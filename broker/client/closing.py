@@ -49,15 +49,18 @@ def on_lost(client: Client, reason: str) -> None:
     hub.counters.disconnects.add(reason.split(":", 1)[0])
     note(logger, "disconnected", {"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)
-    want_nothing(client)
-    leave_groups(client)
+    if client.interests:
+        want_nothing(client)
+    if client.memberships:
+        leave_groups(client)
     if not client.is_taken_over:
-        give_back(hub, client, session.epoch, session.queued.last_sent if session.queued is not None else 0)
+        sent = session.queued.last_sent if session.queued is not None else 0
+        give_back(hub, client, session.epoch, sent, session.direct is not None and not client.has_will)
 
 
-def give_back(hub: Hub, client: Client, epoch: int, sent: int) -> None:
+def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = False) -> None:
     """Detaches a session: the next claim, on any node, finds it free. Its will is due, or waits, or is
-    dropped."""
+    dropped. `is_plain`: it is direct, and there is none."""
 
     def detached(reply: Reply) -> None:
         client.close_socket()
@@ -75,6 +78,7 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int) -> None:
         sent=sent,
         expiry_seconds=client.expiry_seconds,
         fire_will=client.fires_will,
+        is_plain=is_plain,
     )
     hub.committer.request(request, detached, frees_memory=True)
 

@@ -8,10 +8,10 @@ the one that had it has been told. Then CONNACK, what the client has sent meanwh
 and the queue from its head."""
 
 import asyncio
+import random
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from broker.auth import Failure, Success
@@ -49,19 +49,39 @@ NEVER = 0xFFFFFFFF
 logger = get_logger(__name__)
 
 
-@dataclass(slots=True)
 class Handshake:
     """What a CONNECT asks for, kept until the claim is answered."""
 
-    client: Client
-    packet: Connect
-    client_id: str
-    is_assigned: bool
-    expiry_seconds: int
-    server_keep_alive_seconds: int | None
-    window: int
-    nonce: bytes
-    success: Success | None
+    __slots__ = (
+        "client",
+        "client_id",
+        "expiry_seconds",
+        "is_assigned",
+        "nonce",
+        "packet",
+        "server_keep_alive_seconds",
+        "success",
+        "window",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        packet: Connect,
+        expiry_seconds: int,
+        server_keep_alive_seconds: int | None,
+        window: int,
+        success: Success | None,
+    ) -> None:
+        self.client = client
+        self.packet = packet
+        self.client_id = client.client_id
+        self.is_assigned = not packet.client_id
+        self.expiry_seconds = expiry_seconds
+        self.server_keep_alive_seconds = server_keep_alive_seconds
+        self.window = window
+        self.nonce = random.randbytes(8)  # has to differ from that of any other claim of this client
+        self.success = success
 
     def ask(self) -> None:
         """Asks for the session.
@@ -136,7 +156,10 @@ class Handshake:
         hub = client.hub
         adds, deletes = self._rows_to_repair(claim)
         must_repair = bool(adds or deletes)
-        must_kick = claim.previous_owner not in (None, hub.incarnation)
+        must_kick = claim.previous_owner is not None and claim.previous_owner != hub.incarnation
+        if not (must_repair or must_kick or claim.subscriptions):  # as most of those who come and go
+            self._accept(claim)
+            return
         done = join(1 + must_repair + must_kick, lambda: self._accept(claim))
         if must_repair:
             self._repair(adds, deletes, done)
@@ -171,6 +194,8 @@ class Handshake:
         self, claim: Claim
     ) -> tuple[list[tuple[str, str, bytes, int]], list[tuple[str, str, int]]]:
         known = self.client.hub.index.subscribers.get(self.client_id)
+        if known is None and not claim.subscriptions:
+            return [], []
         filters = known.filters if known is not None else {}
         adds = [
             (self.client_id, filter, options, stamp)
@@ -225,9 +250,7 @@ class Handshake:
         if not client.release_waiting(self.server_keep_alive_seconds):
             return
         if client.connection.keep_alive_timeout:
-            hub.wheel.watch(client, client.last_activity + client.connection.keep_alive_timeout)
-        else:
-            hub.wheel.unwatch(client)
+            hub.wheel.watch_by(client, client.last_activity + client.connection.keep_alive_timeout)
         hub.after_input()
 
     def _session(self, claim: Claim) -> Session:
@@ -313,6 +336,7 @@ def on_connect(client: Client, packet: Packet) -> None:
     hub = client.hub
     client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
     client.username = packet.username or ""
+    client.has_will = packet.will is not None
     if packet.will is not None:
         refusal = refusal_of_topic(packet.will.topic, client.mount_point)
         if refusal is not None:
@@ -374,17 +398,7 @@ def _handshake(client: Client, packet: Connect, success: Success | None) -> Hand
     is_too_long = maximum > 0 and not 0 < packet.keep_alive <= maximum
     server_keep_alive = maximum if is_too_long and packet.version == MQTT_5 else None  # [MQTT-3.2.2-21]
     window = min(client.connection.client_receive_maximum, settings.inflight_limit)
-    return Handshake(
-        client,
-        packet,
-        client.client_id,
-        not packet.client_id,
-        expiry,
-        server_keep_alive,
-        window,
-        secrets.token_bytes(8),
-        success,
-    )
+    return Handshake(client, packet, expiry, server_keep_alive, window, success)
 
 
 def _can_see(client: Client, shared_filter: str) -> bool:

@@ -2,7 +2,8 @@
 
 A timer per connection would cost a heap operation per packet. Here a connection sits in the slot of the
 second at which its deadline may have passed; when the sweep comes to it, it says whether it really has or
-when to look again.
+when to look again. So who has a place need not leave it for a later deadline: most connections that come and
+go again take one place, once.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ class Watched(Protocol):
 
 
 class DeadlineWheel:
-    """Watches connections with a resolution of one second, never early."""
+    """Watches connections with a resolution of one second. It may ask early; who is asked has to look."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -32,11 +33,19 @@ class DeadlineWheel:
     def __len__(self) -> int:
         return len(self._slot_of)
 
-    def watch(self, watched: Watched, deadline: float) -> None:
-        """Asks `watched` soon after `deadline`, unless it is watched or unwatched again before."""
-        self.unwatch(watched)
+    def watch_by(self, watched: Watched, deadline: float) -> None:
+        """Asks `watched` soon after `deadline`, or before."""
         slot = max(int(deadline) + 1, self._swept + 1)
-        self._slots.setdefault(slot, set()).add(watched)
+        place = self._slot_of.get(watched)
+        if place is not None:
+            if place <= slot:
+                return
+            self.unwatch(watched)
+        members = self._slots.get(slot)
+        if members is None:
+            self._slots[slot] = {watched}
+        else:
+            members.add(watched)
         self._slot_of[watched] = slot
 
     def unwatch(self, watched: Watched) -> None:
@@ -67,4 +76,4 @@ class DeadlineWheel:
             logger.exception("deadline of %r", watched)
             return
         if next_deadline:
-            self.watch(watched, next_deadline)
+            self.watch_by(watched, next_deadline)

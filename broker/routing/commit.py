@@ -104,8 +104,9 @@ class Committer:
 
     def wake(self) -> None:
         """There may be something to do."""
-        self._idle.clear()
-        self._wake.set()
+        if not self._wake.is_set():  # else it isn't idle, either
+            self._idle.clear()
+            self._wake.set()
 
     def linger(self) -> None:
         """There is something to store that nobody waits for, as acknowledgements of what was delivered: it

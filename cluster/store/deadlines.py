@@ -94,6 +94,8 @@ def done(bucket: int, members: Sequence[bytes]) -> list[object]:
 
 def parse_wills(flat: object) -> list[DueWill]:
     """Member, token, record, and so on."""
+    if not flat:  # as for nearly all connections
+        return []
     return [
         DueWill(as_bytes(member), as_bytes(token), as_bytes(record))
         for member, token, record in in_triples(flat)
@@ -107,4 +109,6 @@ def parse_ended(flat: object) -> list[EndedSession]:
 
 def parse_rows(flat: object) -> list[tuple[str, int]]:
     """Filter, stamp, and so on."""
+    if not flat:  # as for nearly all connections
+        return []
     return [(as_text(topic_filter), as_int(stamp)) for topic_filter, stamp in in_pairs(flat)]

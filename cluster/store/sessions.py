@@ -1,6 +1,6 @@
 """Claiming a session for a connection, and giving it back."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.store.call import Reply
 from cluster.store.deadlines import DueWill, parse_rows, parse_wills
@@ -11,8 +11,7 @@ NEVER: int = 0xFFFFFFFF
 """Session Expiry Interval of a session that does not expire."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The session as its new owner finds it.
 
     `present`: it was there before. `gen` and `n` name the last queue entry, `sent` is the last that may have
@@ -38,8 +37,7 @@ class Claim:
     replays: list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Detached:
+class Detached(NamedTuple):
     """`stale`: another owner has the session, nothing was done. `ended_rows`: it has ended with its
     connection, for the caller to delete. `will`: to be published now."""
 
@@ -77,12 +75,16 @@ def claim(
         False if will is None else will,
         will_delay_seconds,
         is_repeat,
+        True,  # a brief answer will do
     ]
 
 
 def parse_claim(reply: Reply) -> Claim:
     """The answer to `claim`."""
     fields = as_list(reply)
+    if len(fields) == 2:  # a direct session, as of nearly all that come and go: there was nothing to find
+        taken = as_int(fields[1])
+        return Claim(False, taken, taken, 0, 0, 0, None, 0, [], [], [], [], [], [])
     present, epoch, gen, n, sent, hi, owner, owner_epoch = fields[:8]
     filters, receiving, released, wills, rows, replays = fields[8:14]
     return Claim(
@@ -94,22 +96,40 @@ def parse_claim(reply: Reply) -> Claim:
         as_int(hi),
         as_text(owner) if owner else None,
         as_int(owner_epoch),
-        [(as_text(name), as_bytes(options), as_int(stamp)) for name, options, stamp in in_triples(filters)],
-        [(as_int(key), as_bytes(token), bool(routed)) for key, token, routed in in_triples(receiving)],
+        _parse_subscriptions(filters) if filters else [],
+        _parse_receiving(receiving) if receiving else [],
         list(as_ints(released)),
         parse_wills(wills),
         parse_rows(rows),
-        [(as_text(name), as_text(cursor)) for name, cursor in in_pairs(replays)],
+        _parse_replays(replays) if replays else [],
     )
 
 
+def _parse_subscriptions(flat: object) -> list[tuple[str, bytes, int]]:
+    return [(as_text(name), as_bytes(options), as_int(stamp)) for name, options, stamp in in_triples(flat)]
+
+
+def _parse_receiving(flat: object) -> list[tuple[int, bytes, bool]]:
+    return [(as_int(key), as_bytes(token), bool(routed)) for key, token, routed in in_triples(flat)]
+
+
+def _parse_replays(flat: object) -> list[tuple[str, str]]:
+    return [(as_text(name), as_text(cursor)) for name, cursor in in_pairs(flat)]
+
+
 def detach(
-    client_id: str, epoch: int, *, sent: int, expiry_seconds: int | None, fire_will: bool
+    client_id: str,
+    epoch: int,
+    *,
+    sent: int,
+    expiry_seconds: int | None,
+    fire_will: bool,
+    is_plain: bool = False,
 ) -> list[object]:
     """Gives a session back. `sent`: the last number sent over this connection, 0 for none.
 
     `expiry_seconds`: what DISCONNECT changed it to, None for no change. `fire_will` False: the will is
-    deleted [MQTT-3.1.2-10].
+    deleted [MQTT-3.1.2-10]. `is_plain`: the session is direct, and its connection had no will.
     """
     return [
         "detach",
@@ -119,6 +139,7 @@ def detach(
         sent,
         False if expiry_seconds is None else expiry_seconds,
         fire_will,
+        is_plain,
     ]
 
 

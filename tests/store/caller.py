@@ -100,9 +100,15 @@ class Caller:
         sent: int = 0,
         expiry: int | None = None,
         fire_will: bool = True,
+        is_plain: bool = False,
     ) -> Detached:
         request = sessions.detach(
-            client_id, claim.epoch, sent=sent, expiry_seconds=expiry, fire_will=fire_will
+            client_id,
+            claim.epoch,
+            sent=sent,
+            expiry_seconds=expiry,
+            fire_will=fire_will,
+            is_plain=is_plain,
         )
         return sessions.parse_detach(self.ask(request, function="free"))
 

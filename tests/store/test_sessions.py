@@ -159,6 +159,47 @@ def test_a_session_with_expiry_zero_ends_with_its_connection(caller: Caller) -> 
     assert caller.due_members() == []
 
 
+def test_a_plain_session_ends_with_its_connection(caller: Caller) -> None:
+    claim = caller.claim(expiry=0)
+    assert not caller.detach(claim, is_plain=True).stale
+    assert caller.session_keys() == set()
+    assert owned(caller) == set()
+    assert caller.detach(claim, is_plain=True).stale  # a repeat
+
+
+def test_a_plain_session_that_was_taken_over_stays(caller: Caller) -> None:
+    first = caller.claim(expiry=0)
+    caller.other().claim(expiry=0)
+    assert caller.detach(first, is_plain=True).stale
+    assert caller.field("owner") == "node-2"
+    assert owned(caller.other()) == {b"c"}
+
+
+def test_a_brief_answer_says_what_a_whole_one_does(caller: Caller) -> None:
+    def answer(client_id: str, **arguments: object) -> object:
+        request = sessions.claim(
+            client_id, nonce=b"12345678", clean_start=True, expiry_seconds=0, protocol=4, window=10,
+            will=None, will_delay_seconds=0,
+        )  # fmt: skip
+        return caller.ask(request[:11] if arguments else request)
+
+    brief = answer("c")
+    assert brief == [False, int(caller.field("epoch") or 0)]
+    whole = sessions.parse_claim(answer("c", is_repeated=True))
+    # `hi` is of a queue, and a direct session has none.
+    assert sessions.parse_claim(brief) == whole._replace(hi=0)
+
+
+def test_an_answer_is_whole_if_there_was_something_to_find(caller: Caller) -> None:
+    first = caller.claim(expiry=0, will=b"will")
+    assert caller.claim(expiry=0).previous_epoch == first.epoch
+    second = caller.claim(expiry=0, will=b"will")
+    caller.detach(second)
+    third = caller.claim(expiry=0)
+    assert third.previous_owner is None
+    assert [will.record for will in third.wills] == [b"will", b"will"]
+
+
 def test_a_session_with_expiry_zero_is_never_resumed(caller: Caller) -> None:
     first = caller.claim(expiry=0)
     second = caller.claim(expiry=0)

@@ -1,10 +1,12 @@
 -- claim: a node takes a session for a connection that has said CONNECT.
 -- Request: bucket, client, nonce, clean_start, expiry seconds, protocol, window, will record or false, will
 -- delay seconds, is_repeat: the connection has ended meanwhile, it is only asked what became of the claim that may
--- have been made before; false if it was not, or somebody else has claimed since.
+-- have been made before; false if it was not, or somebody else has claimed since. is_brief: the caller takes a
+-- brief answer.
 -- Answer: present, epoch, gen, n, sent, hi, previous owner or false, previous epoch, subscriptions (filter,
 -- options, stamp), receiving (packet id, token, is routed), released (n), wills (member, token, record), rows
--- of the session that was ended (filter, stamp), replays (filter, cursor).
+-- of the session that was ended (filter, stamp), replays (filter, cursor). Brief: false, epoch; of a direct
+-- session, when there was nothing to find.
 -- Atomic, as the epoch fences the previous owner from the moment the new one has the session's state; and as
 -- a will is either cancelled or published.
 
@@ -56,24 +58,23 @@ end
 
 local function write_claim(b, client, fields, claim, present)
   local session = key(b, "s:", client)
+  local epoch = integer(fields.epoch)
   local values = {
-    "epoch", fields.epoch, "owner", incarnation, "n", fields.n, "hi", fields.hi, "protocol", fields.protocol,
-    "expiry", fields.expiry, "claim", cmsgpack.pack(claim),
+    "epoch", epoch, "owner", incarnation, "n", integer(fields.n), "hi", integer(fields.hi),
+    "protocol", integer(fields.protocol), "expiry", integer(fields.expiry), "claim", cmsgpack.pack(claim),
   }
-  if not present then
-    values[#values + 1] = "gen"
-    values[#values + 1] = fields.gen
-    if fields.expiry == 0 then
-      values[#values + 1] = "direct"
-      values[#values + 1] = 1
-    end
-  else
+  if present then
     call("HDEL", session, "deadline", "will_delay")
     call("ZREM", key(b, "due"), "s:" .. client)
+  else
+    values[15], values[16] = "gen", epoch
+    if fields.expiry == 0 then
+      values[17], values[18] = "direct", "1"
+    end
   end
   if fields.will_delay then
     values[#values + 1] = "will_delay"
-    values[#values + 1] = fields.will_delay
+    values[#values + 1] = integer(fields.will_delay)
   end
   call("HSET", session, unpack(values))
   -- A persistent one counts once; an older library has not counted it.
@@ -82,7 +83,9 @@ local function write_claim(b, client, fields, claim, present)
   end
 end
 
-function operations.claim(b, client, nonce, clean_start, expiry, protocol, window, will, will_delay, is_repeat)
+function operations.claim(
+  b, client, nonce, clean_start, expiry, protocol, window, will, will_delay, is_repeat, is_brief
+)
   local old, subscriptions, replays = read_session(key(b, "s:", client))
   if old.claim then
     local claim = cmsgpack.unpack(old.claim)
@@ -96,7 +99,7 @@ function operations.claim(b, client, nonce, clean_start, expiry, protocol, windo
   local present = old.gen ~= nil and not clean_start and not has_ended(old)
   local rows = {}
   local epoch = call("INCR", key(b, "ctr"))
-  local fields = { epoch = epoch, gen = epoch, n = 0, protocol = protocol, expiry = expiry }
+  local fields = { epoch = epoch, gen = epoch, n = 0, hi = window, protocol = protocol, expiry = expiry }
   local sent = 0
   if present then
     settle_will(b, client, old, false)
@@ -109,7 +112,6 @@ function operations.claim(b, client, nonce, clean_start, expiry, protocol, windo
       rows = end_session(b, client, old, subscriptions)
     end
     subscriptions, replays = {}, {}
-    fields.hi = window
   end
   if will then
     call("SET", will_key(b, client, epoch), will)
@@ -120,6 +122,9 @@ function operations.claim(b, client, nonce, clean_start, expiry, protocol, windo
   change_owner(b, client, old.owner)
   if old.owner and old.owner ~= incarnation then
     call("SADD", key(b, "bell:", old.owner), "kick:" .. old.epoch .. ":" .. client)
+  end
+  if is_brief and expiry == 0 and not old.gen and call("EXISTS", key(b, "wills:", client)) == 0 then
+    return { false, epoch }
   end
   return claim_answer(b, client, fields, subscriptions, replays, claim, rows)
 end

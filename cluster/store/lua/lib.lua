@@ -18,11 +18,16 @@ local LOG = 100000 -- entries kept of the change log
 
 local ESCAPES = { ["{"] = "%7B", ["}"] = "%7D", ["%"] = "%25" }
 
+local plain, escaped = "", "" -- the last name: most calls of `key` are for the one before
+
 local function escape(name)
-  if string.find(name, "[{}%%]") then
-    name = string.gsub(name, "[{}%%]", ESCAPES)
+  if name ~= plain then
+    plain, escaped = name, name
+    if string.find(name, "[{}%%]") then
+      escaped = string.gsub(name, "[{}%%]", ESCAPES)
+    end
   end
-  return name
+  return escaped
 end
 
 -- The one place that builds keys: bucket, kind of key with its colon, name.
@@ -36,6 +41,11 @@ local function key(b, kind, name)
     return base .. kind .. escape(name)
   end
   return base .. kind
+end
+
+-- A number as an argument of a command. Redis writes those it is given as numbers with 17 digits.
+local function integer(number)
+  return string.format("%d", number)
 end
 
 -- A will's key, and its member in `due`; the epoch comes last, so that a client id may hold colons.

@@ -49,6 +49,9 @@ end
 -- All wills of a client that are to be published, oldest first, leased to the caller: member, token, record.
 local function lease_wills(b, client)
   local epochs = call("SMEMBERS", key(b, "wills:", client))
+  if not epochs[1] then
+    return {}
+  end
   table.sort(epochs, function(a, c) return tonumber(a) < tonumber(c) end)
   local wills = {}
   for _, epoch in ipairs(epochs) do
