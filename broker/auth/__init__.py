@@ -1,5 +1,45 @@
-"""Who may connect. What is there: the framework of enhanced authentication; no method yet."""
+"""Who may connect, publish and subscribe: mechanisms and rules. What connections make of the answers is the
+business of `broker.client`."""
 
+from broker.auth.access import (
+    ANONYMOUS,
+    Access,
+    Action,
+    Authenticator,
+    Authorizer,
+    Credentials,
+    Decider,
+    Decision,
+    Denied,
+    Identity,
+    Verdict,
+)
+from broker.auth.audit import Audit
+from broker.auth.authorization import Authorization, Rights
+from broker.auth.chain import AuthenticatorChain, Link
 from broker.auth.enhanced import Continue, EnhancedAuthenticator, Exchange, Failure, Outcome, Success
 
-__all__ = ["Continue", "EnhancedAuthenticator", "Exchange", "Failure", "Outcome", "Success"]
+__all__ = [
+    "ANONYMOUS",
+    "Access",
+    "Action",
+    "Audit",
+    "Authenticator",
+    "AuthenticatorChain",
+    "Authorization",
+    "Authorizer",
+    "Continue",
+    "Credentials",
+    "Decider",
+    "Decision",
+    "Denied",
+    "EnhancedAuthenticator",
+    "Exchange",
+    "Failure",
+    "Identity",
+    "Link",
+    "Outcome",
+    "Rights",
+    "Success",
+    "Verdict",
+]

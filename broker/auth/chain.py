@@ -1,0 +1,82 @@
+"""Authenticators in order: the first that has an opinion decides. If none has, a client that names itself is
+denied, and one that doesn't is let in only if anonymous clients are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+from broker.auth.access import ANONYMOUS, Authenticator, Credentials, Denied, Identity, Verdict
+from broker.auth.cache import VerdictCache
+from broker.mqtt import ReasonCode
+from broker.observability.logs import get_logger
+
+_FAILED: Final = Denied(ReasonCode.SERVER_UNAVAILABLE)
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One authenticator. `cache`: of one that does not remember by itself, and whose answers may be kept."""
+
+    name: str
+    authenticator: Authenticator
+    cache: VerdictCache | None = None
+
+
+class AuthenticatorChain:
+    """All authenticators of a node. One that fails or takes too long denies, or is skipped."""
+
+    def __init__(
+        self, links: Sequence[Link], *, timeout_seconds: float, skips_failures: bool, allows_anonymous: bool
+    ) -> None:
+        self._links = links
+        self._timeout_seconds = timeout_seconds
+        self._skips_failures = skips_failures
+        self._allows_anonymous = allows_anonymous
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is anybody to ask."""
+        return bool(self._links)
+
+    async def authenticate(self, credentials: Credentials) -> Identity | Denied:
+        """Who the client is, or why it is not let in."""
+        for link in self._links:
+            verdict = await self._ask(link, credentials)
+            if verdict is not None:
+                return verdict
+        if credentials.are_given:
+            return Denied()
+        return ANONYMOUS if self._allows_anonymous else Denied(ReasonCode.NOT_AUTHORIZED)
+
+    async def _ask(self, link: Link, credentials: Credentials) -> Verdict:
+        cache = link.cache
+        if cache is None:
+            return await self._ask_itself(link, credentials)
+        key = cache.key(
+            credentials.client_id,
+            credentials.username,
+            credentials.password,
+            credentials.address,
+            credentials.listener,
+            credentials.certificate_subject,
+        )
+        verdict: Verdict = cache.find(key)
+        if verdict is None:
+            verdict = await self._ask_itself(link, credentials)
+            if verdict is not None and verdict is not _FAILED:
+                cache.keep(key, verdict)
+        return verdict
+
+    async def _ask_itself(self, link: Link, credentials: Credentials) -> Verdict:
+        try:
+            with anyio.fail_after(self._timeout_seconds):
+                return await link.authenticator.authenticate(credentials)
+        except TimeoutError:
+            logger.error("authenticator did not answer in time", extra={"authenticator": link.name})
+        except Exception:  # not our code
+            logger.exception("authenticator failed", extra={"authenticator": link.name})
+        return None if self._skips_failures else _FAILED

@@ -1,0 +1,155 @@
+"""The password file, and the authenticator that asks it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+
+from broker.auth import Credentials, Denied, Identity
+from broker.auth.cache import VerdictCache
+from broker.auth.password_file import (
+    SOURCE,
+    PasswordFile,
+    hash_password,
+    is_user_name,
+    load_passwords,
+    read_passwords,
+)
+from broker.mqtt import ReasonCode
+
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+ANN = Identity("ann", source=SOURCE)
+
+
+def _credentials(name: str | None, password: bytes | None, address: str = "10.0.0.1") -> Credentials:
+    return Credentials("c", name, password, address, "tcp")
+
+
+def _file(path: Path, **passwords: str) -> Path:
+    file = path / "passwords"
+    file.write_text(
+        "# users\n\n" + "".join(f"{name}:{CHEAP.hash(text)}\n" for name, text in passwords.items())
+    )
+    return file
+
+
+def _authenticator(file: Path, queue: int = 100, cache_seconds: float = 60) -> PasswordFile:
+    return PasswordFile(load_passwords(file), 1, queue, VerdictCache(cache_seconds, 100))
+
+
+def test_what_is_hashed_is_in_no_way_the_password() -> None:
+    hashed = hash_password("pässword")
+    assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert hashed != hash_password("pässword")
+
+
+def test_verdicts(tmp_path: Path) -> None:
+    async def run() -> None:
+        asked = _authenticator(_file(tmp_path, ann="pässword", bob="x"))
+        for _ in range(2):  # the second time remembered
+            assert await asked.authenticate(_credentials("ann", "pässword".encode())) == ANN
+            assert await asked.authenticate(_credentials("ann", b"x")) == Denied()
+            assert await asked.authenticate(_credentials("nobody", b"x")) is None
+        assert await asked.authenticate(_credentials("ann", None)) == Denied()
+        assert await asked.authenticate(_credentials("nobody", None)) is None
+        assert await asked.authenticate(_credentials(None, b"x")) is None
+
+    asyncio.run(run())
+
+
+def test_an_unknown_user_costs_as_much_as_a_wrong_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        asked = _authenticator(_file(tmp_path, ann="x"))
+        hashed: list[str] = []
+        real = PasswordFile._verify
+
+        async def count(self: PasswordFile, text: str, password: bytes) -> bool:
+            hashed.append(text.rpartition("$")[0].rpartition("$")[0])
+            return await real(self, text, password)
+
+        monkeypatch.setattr(PasswordFile, "_verify", count)
+        for name in ("ann", "nobody"):
+            for _ in range(2):
+                await asked.authenticate(_credentials(name, b"wrong"))
+        assert hashed == ["$argon2id$v=19$m=8,t=1,p=1"] * 2  # each once, with the same parameters
+
+    asyncio.run(run())
+
+
+def test_a_flood_does_not_keep_others_out(tmp_path: Path) -> None:
+    """500 guesses at once from one address: they get in each other's way only."""
+
+    async def run() -> None:
+        asked = _authenticator(_file(tmp_path, ann="x", bob="y"), queue=10)
+        flood = [
+            asyncio.ensure_future(asked.authenticate(_credentials("ann", b"%d" % number, "10.6.6.6")))
+            for number in range(500)
+        ]
+        await asyncio.sleep(0)
+        assert await asked.authenticate(_credentials("bob", b"y")) == Identity("bob", source=SOURCE)
+        assert asked.gate.waiting > 0  # it did not have to wait for them
+        verdicts = await asyncio.gather(*flood)
+        assert verdicts.count(Denied(ReasonCode.SERVER_BUSY)) >= 480
+        assert all(isinstance(verdict, Denied) for verdict in verdicts)
+
+    asyncio.run(run())
+
+
+def test_another_file_counts_at_once(tmp_path: Path) -> None:
+    async def run() -> None:
+        asked = _authenticator(_file(tmp_path, ann="x", bob="y", carol="z"))
+        assert await asked.authenticate(_credentials("ann", b"x")) == ANN
+        before = read_passwords(tmp_path / "passwords")
+        (tmp_path / "passwords").write_text(f"carol:{before['carol']}\nbob:{CHEAP.hash('new')}\n")
+        assert asked.replace(load_passwords(tmp_path / "passwords")) == {"ann", "bob"}
+        assert await asked.authenticate(_credentials("ann", b"x")) is None
+        assert await asked.authenticate(_credentials("bob", b"y")) == Denied()
+
+    asyncio.run(run())
+
+
+def test_the_place_is_given_back_by_who_gives_up(tmp_path: Path) -> None:
+    async def run() -> None:
+        asked = _authenticator(_file(tmp_path, ann="x"))
+        given_up = asyncio.ensure_future(asked.authenticate(_credentials("ann", b"1")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert await asyncio.wait_for(asked.authenticate(_credentials("ann", b"x")), 5) == ANN
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("ann", "line 2: no argon2id hash"),
+        ("ann:open sesame", "line 2: no argon2id hash"),
+        (":$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA", "line 2: no user name"),
+        ("ann:$argon2i$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA", "line 2: the hash is not by argon2id"),
+        ("ann:$argon2id$v=19$m=9999999,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA", "line 2: over 1048576 KiB"),
+        ("bob:$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA", "line 2: this user was there before"),
+    ],
+)
+def test_mistakes(tmp_path: Path, line: str, reason: str) -> None:
+    file = tmp_path / "passwords"
+    file.write_text(f"bob:{CHEAP.hash('x')}\n{line}\n")
+    with pytest.raises(ValueError, match="line 2") as caught:
+        read_passwords(file)
+    assert reason in str(caught.value)
+    assert "sesame" not in str(caught.value).rpartition("/")[2]
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read_passwords(tmp_path / "passwords")
+    with pytest.raises(ValueError, match="No such file"):
+        read_passwords(tmp_path / "nothing")
+
+
+def test_names() -> None:
+    assert is_user_name("ann@example.org")
+    assert not any(is_user_name(name) for name in ("", "#a", "a:b", "a\nb", "a" * 256))

@@ -1,0 +1,51 @@
+"""A file that is read again when it changes."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from broker.auth import watched
+from broker.auth.watched import WatchedFile
+from broker.observability.metrics import Tally
+
+
+def _read(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except OSError as error:
+        raise ValueError(str(error)) from None
+
+
+def test_changes_are_taken_and_mistakes_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "_LOOK_SECONDS", 0.005)
+    file = tmp_path / "file"
+    reloads = Tally()
+    seen: list[int] = []
+
+    async def until(name: str, count: int) -> None:
+        with anyio.fail_after(5):
+            while reloads[name] < count:  # noqa: ASYNC110 - a counter tells nobody
+                await anyio.sleep(0.005)
+
+    async def run() -> None:
+        file.write_text("1")
+        content = WatchedFile("x", file, _read, reloads)
+        assert content.load() == 1
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(content.run, seen.append)
+            file.write_text("22")
+            await until("x", 1)
+            file.write_text("three")
+            await until("x_refused", 1)
+            file.unlink()
+            await until("x_refused", 2)
+            (tmp_path / "other").write_text("4")
+            (tmp_path / "other").replace(file)
+            await until("x", 2)
+            await anyio.sleep(0.05)
+            tasks.cancel_scope.cancel()
+        assert seen == [22, 4]
+        assert reloads["x_refused"] == 2
+
+    anyio.run(run)
