@@ -55,12 +55,14 @@ def main() -> None:
 
 
 def add_groups(to: typer.Typer) -> None:
-    """Adds `ctl` and `loadtest`."""
+    """Adds `ctl`, `passwd` and `loadtest`."""
     # Not above: nodes start without them (0.15 s less).
     from broker.ctl import app as ctl_app
+    from broker.passwd import passwd
     from loadtest.cli import app as loadtest_app
 
     to.add_typer(ctl_app, name="ctl")
+    to.command()(passwd)
     to.add_typer(loadtest_app, name="loadtest")
 
 
