@@ -39,6 +39,7 @@ from broker.client import (
     on_stale,
     route_wills,
 )
+from broker.guarding import Guarding
 from broker.mqtt import Capabilities, ConnectionLimits
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
@@ -136,6 +137,7 @@ class Surroundings:
     place: Whereabouts
     authenticators: Mapping[str, EnhancedAuthenticator]
     """Authentication Methods by name."""
+    guarding: Guarding
     listeners: list[ListenerSettings]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
 
@@ -397,6 +399,7 @@ def _hub(
         transmit=transmit,
         on_command=on_command,
         authenticators=around.authenticators,
+        guard=around.guarding.guard,
         rewriting=Rewriting(settings.topics.rewrite) if settings.topics.rewrite else None,
     )
 

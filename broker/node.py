@@ -26,6 +26,7 @@ from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
 from broker.chores import plan
 from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
+from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
 from broker.observability.health import Health
@@ -94,6 +95,7 @@ async def run(
                 desk,
                 place,
                 authenticators or {},
+                make_guarding(settings, counters),
                 listeners,
             )
             if chores is not None:  # else the parent's
@@ -209,6 +211,8 @@ async def _join(node: Node, services: TaskGroup) -> None:
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
+    for watch in node.surroundings.guarding.watches:
+        services.start_soon(watch, hub)
     await node.broadcast.is_listening.wait()
     await hub.committer.follow_now()  # what has changed while the rows were read
 
@@ -300,6 +304,8 @@ def _count(counters: Counters, node: Node) -> None:
     counters.fights_delayed = hub.fights.delayed
     counters.subscriptions = hub.index.count
     counters.shared = dict(islice(hub.members.waiting.items(), _GROUPS_SHOWN))
+    gate = node.surroundings.guarding.gate
+    counters.passwords_waiting = gate.waiting if gate is not None else 0
     counters.sessions = len(hub.clients)
     counters.sent_qos0, counters.sent_qos1, counters.sent_qos2 = hub.drops.sent
     for reason, count in hub.dropped().items():

@@ -6,11 +6,14 @@ from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost,
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
+from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
+from broker.client.permitting import disconnect_users, review_all
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
+from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
 from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
@@ -21,12 +24,14 @@ __all__ = [
     "ClientSettings",
     "DeadlineWheel",
     "Fights",
+    "Guard",
     "Hub",
     "MountPoint",
     "Rewriting",
     "Shedder",
     "SysTopics",
     "disconnect_all",
+    "disconnect_users",
     "drop_rows",
     "look_now_and_then",
     "on_failed",
@@ -39,6 +44,8 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
+    "review_all",
+    "revoke",
     "route_wills",
     "withdraw_unused",
 ]

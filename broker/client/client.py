@@ -9,9 +9,12 @@ Whatever goes wrong in here closes this connection and no other.
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
+from broker.auth import Rights
 from broker.client.authentication import Authentication
 from broker.client.hub import Hub
 from broker.client.members import Membership
@@ -58,6 +61,16 @@ class Transport(Protocol):
         """Ends the pause."""
 
 
+@dataclass(slots=True)
+class _Pause:
+    """What a client has sent while an earlier packet of it waits for somebody's word; bounded, as nothing is
+    read meanwhile. `failure`: of the bytes after them. `loss`: the connection has ended behind all that."""
+
+    packets: list[Packet] = field(default_factory=list)
+    failure: MqttError | None = None
+    loss: Callable[[], None] | None = None
+
+
 class Client:
     """A connection, and the session that it serves once it has been accepted.
 
@@ -66,12 +79,14 @@ class Client:
     """
 
     __slots__ = (
+        "_pause",
         "abort_at",
         "authentication",
         "client_id",
         "connected_at",
         "connection",
         "epoch",
+        "expiry",
         "expiry_seconds",
         "fires_will",
         "has_will",
@@ -87,6 +102,7 @@ class Client:
         "mount_point",
         "outbox",
         "peer",
+        "rights",
         "room",
         "session",
         "subscriber",
@@ -105,6 +121,9 @@ class Client:
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
         self.authentication: Authentication | None = None  # if the CONNECT names a method
+        self.rights: Rights | None = None  # if the node asks anything of its clients
+        self.expiry: asyncio.TimerHandle | None = None  # of what it was authenticated by
+        self._pause: _Pause | None = None
         self.client_id = ""
         self.username = ""
         self.epoch = 0  # of our claim, 0 before it is answered
@@ -187,7 +206,10 @@ class Client:
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.hub.pulse.in_doubt:  # behind what it has sent
-            self.hub.hold(partial(self._lose, error))
+            self.hub.hold(partial(self.connection_lost, error))
+        elif self._pause is not None and not self.is_closed:
+            self.transport = None
+            self._pause.loss = partial(self._lose, error)
         else:
             self._lose(error)
 
@@ -216,7 +238,9 @@ class Client:
         """There is room again, for what it sends and for what we send."""
         if self.is_reading or self.transport is None or self.is_closed:
             return
-        if self.outbox.is_full() or (self.intake is not None and self.intake.must_hold()):
+        if self._pause is not None or self.outbox.is_full():
+            return
+        if self.intake is not None and self.intake.must_hold():
             return
         self.is_reading = True
         self.hub.counters.reading_paused -= 1
@@ -236,11 +260,45 @@ class Client:
         self._process(packets, failure)
         return not self.is_closed
 
-    def _process(self, packets: list[Packet], failure: MqttError | None) -> None:
-        """Handles packets in order, then fails if the bytes after them were bad."""
+    def pause(self) -> None:
+        """Somebody has to be asked about the packet that is being handled: all behind it waits for
+        `go_on`."""
+        if self._pause is None:
+            self._pause = _Pause()
+            self._pause_reading()
+
+    def go_on(self, action: Callable[[], None]) -> None:
+        """Ends the pause: first `action`, then what has waited."""
+        pause = self._take_pause()
+        if pause is None:
+            return
+        if not self.is_closed:
+            self._process(pause.packets, pause.failure, action)
+        if self._pause is not None and not self.is_closed:  # again
+            self._pause.loss = pause.loss
+        elif pause.loss is not None:
+            pause.loss()
+        else:
+            self.resume_reading()
+
+    def _take_pause(self) -> _Pause | None:
+        pause, self._pause = self._pause, None
+        return pause
+
+    def _process(
+        self, packets: list[Packet], failure: MqttError | None, before: Callable[[], None] | None = None
+    ) -> None:
+        """Handles packets in order, then fails if the bytes after them were bad. After a pause they were
+        looked at already, and `before` comes first."""
         try:
-            self._handle(packets)
-            if failure is not None and not self.is_closed:
+            if before is None:
+                self._handle(packets)
+            else:
+                before()
+                self._dispatch(packets)
+            if self._pause is not None:
+                self._pause.failure = failure or self._pause.failure
+            elif failure is not None and not self.is_closed:
                 self.fail(failure)
         except MqttError as error:
             self.fail(error)
@@ -253,14 +311,21 @@ class Client:
 
     def _handle(self, packets: list[Packet]) -> None:
         hub = self.hub
-        position = 0
-        end = len(packets)
-        hub.counters.packets_received += end
+        hub.counters.packets_received += len(packets)
         if hub.rewriting is not None:
             packets = hub.rewriting.packets(packets, self.client_id, self.username)
         if self.mount_point is not None:
             packets = renamed(packets, self.mount_point)
+        self._dispatch(packets)
+
+    def _dispatch(self, packets: Sequence[Packet]) -> None:
+        hub = self.hub
+        position = 0
+        end = len(packets)
         while position < end and not self.is_closed:
+            if self._pause is not None:
+                self._pause.packets.extend(packets[position:])
+                return
             if self.session is not None:
                 position = hub.ingress.receive(self.session, packets, position)
                 if position >= end:
@@ -329,6 +394,8 @@ class Client:
         if self.is_closed:
             return
         self.is_closed = True
+        if self.expiry is not None:
+            self.expiry.cancel()
         self.connection.closed()
         self.outbox.close()
         if self.room is not None:

@@ -70,7 +70,7 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = 
         answer = sessions.parse_detach(reply)
         drop_rows(hub, client.client_id, answer.ended_rows)
         if answer.will is not None:
-            route_wills(hub, [answer.will], _nothing)
+            route_wills(hub, [answer.will], _nothing, client.rights)
 
     request = sessions.detach(
         client.client_id,

@@ -14,14 +14,16 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from broker.auth import Failure, Success
+from broker.auth import Failure, Identity, Success
+from broker.client.admitting import admit, admit_as
 from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
+from broker.client.permitting import allowed_topics
 from broker.client.publishing import refusal_of_topic
 from broker.client.replaying import resume_replays
 from broker.client.sharing import join_group
-from broker.client.subscribing import subscribe_on_connect
+from broker.client.subscribing import review_on_connect, subscribe_on_connect
 from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import (
@@ -240,6 +242,7 @@ class Handshake:
                 "epoch": claim.epoch,
             },
         )
+        review_on_connect(client)
         subscribe_on_connect(client)
         if session.queued is not None:
             session.queued.resend_pubrels()
@@ -297,6 +300,7 @@ class Handshake:
             queue,
             ttl_seconds * 1000,
             hub.changed,
+            allowed_topics(client),
         )
 
     def connack(self, session_present: bool) -> Connack:
@@ -349,7 +353,7 @@ def on_connect(client: Client, packet: Packet) -> None:
             return
     method = client.connection.authentication_method
     if method is None:
-        _accept(client, packet, None)
+        admit(client, packet, partial(_accept, client, packet, None), partial(refuse, client))
         return
     authenticator = hub.authenticators.get(method)
     if authenticator is None:  # [MQTT-4.12.0-1]
@@ -359,13 +363,19 @@ def on_connect(client: Client, packet: Packet) -> None:
         client,
         packet,
         authenticator,
-        partial(_accept, client, packet),
+        partial(_authenticated, client, packet, method),
         partial(_refuse_unauthenticated, client),
     )
 
 
 def _refuse_unauthenticated(client: Client, failure: Failure) -> None:
     refuse(client, failure.reason_code, failure.reason)
+
+
+def _authenticated(client: Client, packet: Connect, method: str, success: Success) -> None:
+    client.username = success.username or ""
+    identity = Identity(success.username, source=method)
+    admit_as(identity, client, packet, partial(_accept, client, packet, success), partial(refuse, client))
 
 
 def _accept(client: Client, packet: Connect, success: Success | None) -> None:

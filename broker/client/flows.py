@@ -1,13 +1,15 @@
 """Which flow a packet belongs to. The acknowledgements of PUBLISH are not here: `Ingress` takes them,
-and each PUBLISH whose topic does not begin with `$`."""
+and each PUBLISH whose topic does not begin with `$`, if it is known that the client may publish there."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from broker.client.authenticating import on_auth
 from broker.client.client import Client
 from broker.client.closing import on_disconnect
 from broker.client.connecting import on_connect
 from broker.client.delaying import delay
+from broker.client.permitting import ask_to_publish
 from broker.client.publishing import DELAYED_PREFIX, begin, refusal_of_topic, refuse
 from broker.client.subscribing import on_subscribe, on_unsubscribe
 from broker.mqtt import (
@@ -18,6 +20,7 @@ from broker.mqtt import (
     Pingreq,
     Pingresp,
     Publish,
+    ReasonCode,
     Subscribe,
     Unsubscribe,
     encode,
@@ -30,20 +33,31 @@ def on_pingreq(client: Client, packet: Packet) -> None:
 
 
 def on_publish(client: Client, packet: Packet) -> None:
-    """To a topic that begins with `$`: perhaps to one that means something."""
+    """To a topic that begins with `$`: perhaps to one that means something. Or to one of which it isn't known
+    whether this client may publish there."""
     assert isinstance(packet, Publish)
+    ask_to_publish(client, packet, partial(_publish, client, packet))
+
+
+def _publish(client: Client, packet: Publish, is_allowed: bool) -> None:
     session = client.session
     assert session is not None
     hub = client.hub
-    refusal = refusal_of_topic(packet.topic, client.mount_point)
+    refusal = (
+        ReasonCode.NOT_AUTHORIZED if not is_allowed else refusal_of_topic(packet.topic, client.mount_point)
+    )
     if refusal is None:
         hub.ingress.publish(session, packet)
+        return
+    if not is_allowed and hub.guard is not None and hub.guard.disconnects(session.version):
+        client.close(refusal, "the client may not publish there")
         return
     hub.ingress.received[packet.qos] += 1
     hub.settings.capabilities.check_publish(packet.qos, packet.retain)
     if packet.qos and not begin(session, packet):
         return
-    if packet.topic.startswith(DELAYED_PREFIX) and hub.settings.topics.delayed_maximum_seconds:
+    is_delayed = is_allowed and packet.topic.startswith(DELAYED_PREFIX)
+    if is_delayed and hub.settings.topics.delayed_maximum_seconds:
         delay(client, session, packet)
     else:
         refuse(client, session, packet, refusal)

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from broker.auth import EnhancedAuthenticator
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
+from broker.client.guard import Guard
 from broker.client.members import Members
 from broker.client.rewriting import Rewriting
 from broker.mqtt import (
@@ -92,6 +94,7 @@ class Hub:
     connections: "set[Client]" = field(default_factory=set)
     direct_sessions: int = 0
     rewriting: Rewriting | None = None
+    guard: Guard | None = None
     is_stopping: bool = False
     flush_scheduled: bool = False
     members: Members = field(default_factory=Members)
@@ -139,6 +142,15 @@ class Hub:
     def hold(self, action: Callable[[], None]) -> None:
         """Something has come in while the node is in doubt."""
         self.held.append(action)
+
+    def when_sure(self, action: Callable[[], None]) -> None:
+        """Does what somebody has been asked about: when the node is not in doubt."""
+        self.tick()
+        if self.pulse.in_doubt:
+            self.hold(partial(self.when_sure, action))
+            return
+        action()
+        self.after_input()
 
     def go_on(self) -> None:
         """The doubt is settled: does what was held, in order."""

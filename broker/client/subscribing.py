@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from broker.client.client import Client
 from broker.client.excluding import free_exclusive, take_exclusive
+from broker.client.permitting import ask_to_subscribe, review
 from broker.client.replaying import Replay, start_replays
 from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_unsubscribed
@@ -58,6 +59,8 @@ class _Asked:
     request: SubscriptionRequest
     identifier: int
     options: bytes
+    revision: int
+    """Of the rules that allow it."""
 
 
 def on_subscribe(client: Client, packet: Packet) -> None:
@@ -121,17 +124,35 @@ def _subscribe(
     packet_id: int,
 ) -> None:
     """Subscribes to what is acceptable, then answers; `packet_id` 0: nobody is answered."""
+
+    def decided(denied: set[str]) -> None:
+        if not client.is_closed:
+            _subscribe_where_allowed(client, session, requests, denied, identifier, packet_id)
+
+    ask_to_subscribe(client, requests, decided)
+
+
+def _subscribe_where_allowed(
+    client: Client,
+    session: Session,
+    requests: Sequence[SubscriptionRequest],
+    denied: set[str],
+    identifier: int,
+    packet_id: int,
+) -> None:
     reason_codes: list[int] = []
     asked: list[_Asked] = []
     reason: str | None = None  # of the first that is refused
     for request in requests:
         refusal = _refusal(client, request.filter, len(asked))
+        if refusal is None and request.filter in denied:
+            refusal = ReasonCode.NOT_AUTHORIZED, "not authorized"
         if refusal is not None:
             reason_codes.append(refusal[0])
             reason = reason or refusal[1]
         else:
             reason_codes.append(request.qos)
-            asked.append(_Asked(request, identifier, _pack(request, identifier)))
+            asked.append(_Asked(request, identifier, _pack(request, identifier), _revision(client)))
 
     def taken(refused: set[str]) -> None:
         """What is exclusive is ours, but for these."""
@@ -168,6 +189,28 @@ def on_unsubscribe(client: Client, packet: Packet) -> None:
         _unsubscribe_direct(client, packet)
     else:
         _unsubscribe_stored(client, session, packet)
+
+
+def revoke(client: Client, filters: Sequence[str]) -> None:
+    """Ends subscriptions that the client may not have any more; it is told nothing."""
+    if client.session is not None and not client.is_closed:
+        on_unsubscribe(client, Unsubscribe(0, list(filters), None))
+
+
+def _revision(client: Client) -> int:
+    return client.rights.revision if client.rights is not None else 0
+
+
+def _review_if_revised(client: Client, asked: Sequence[_Asked]) -> None:
+    """The rules have changed while the subscriptions were made: others have been looked at meanwhile."""
+    if any(each.revision != _revision(client) for each in asked):
+        review_on_connect(client)
+
+
+def review_on_connect(client: Client) -> None:
+    """A session may have subscriptions that its client may not have any more."""
+    if client.rights is not None and client.subscriber is not None:
+        client.hub.spawn(review(client, revoke))
 
 
 def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] | None:
@@ -221,6 +264,7 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
                 return
             start_replays(client, [replay for replay in replays if replay is not None])
             _join_groups(client, asked)
+            _review_if_revised(client, asked)
             hub.after_input()
 
     want(client, [field_of(each.request.filter, each.request.qos, True) for each in asked], complete)
@@ -305,6 +349,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
             return
         start_replays(client, replays, heard)
         _join_groups(client, asked)
+        _review_if_revised(client, asked)
 
     fields = [field_of(each.request.filter, each.request.qos, False) for each in asked]
     session.intake.hold(_WAITING_BYTES * len(asked))
@@ -348,7 +393,8 @@ def _leave_unsubscribed(client: Client, filters: Sequence[str], unsuback: Unsuba
 
 def _finish(client: Client, unsuback: Unsuback) -> None:
     if not client.is_closed:
-        client.answer(unsuback)
+        if unsuback.packet_id:
+            client.answer(unsuback)
         client.hub.after_input()
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from broker.auth import Rights
 from broker.client.hub import Hub
+from broker.client.permitting import may_still_publish
 from broker.observability.logs import get_logger
 from broker.routing import Publication
 from broker.session import WillMessage
@@ -38,12 +40,22 @@ class _Routing:
         self._then()
 
 
-def route_wills(hub: Hub, due: Sequence[DueWill], then: Callable[[], None]) -> None:
-    """Publishes wills that this node has leased, then tells the store, then calls `then`."""
+def route_wills(
+    hub: Hub, due: Sequence[DueWill], then: Callable[[], None], rights: Rights | None = None
+) -> None:
+    """Publishes wills that this node has leased, then tells the store, then calls `then`. `rights` are those
+    of the client, where they are known."""
     if not due:
         then()
         return
     wills = [(will, _unpack(will.record)) for will in due]
+    if rights is not None:
+        denied = [pair for pair in wills if not may_still_publish(hub, rights, pair[1])]
+        _give_up(hub, denied)
+        wills = [pair for pair in wills if pair not in denied]
+        if not wills:
+            then()
+            return
     routing = _Routing(hub, wills, then)
     ttl_ms = hub.settings.qos2_retry_limit_seconds * 1000
     for will, message in wills:
@@ -54,6 +66,14 @@ def route_wills(hub: Hub, due: Sequence[DueWill], then: Callable[[], None]) -> N
         publication = Publication(message.message(hub.clock.now_ms, will.token, ttl_ms), None, origin=routing)
         hub.router.publish(publication)
     hub.after_input()
+
+
+def _give_up(hub: Hub, wills: Sequence[tuple[DueWill, WillMessage]]) -> None:
+    """The client may not publish them any more."""
+    for due, will in wills:
+        bucket = keys.bucket_of(will.client_id)
+        hub.drops.add(bucket, will.client_id, will.topic, "not_authorized")
+        hub.committer.request(deadlines.done(bucket, [due.member]), _log_failure, frees_memory=True)
 
 
 def _unpack(record: bytes) -> WillMessage:

@@ -39,6 +39,8 @@ DROP_REASONS = (
     "packet_too_large",
 )
 
+AUTHENTICATIONS = ("accepted", "anonymous", "bad_user_name_or_password", "not_authorized", "server_busy")
+DENIED = ("publish", "subscribe", "will", "revoked")
 
 UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")
 
@@ -104,6 +106,8 @@ class Counters:
     """Everything that one node counts. The hot path writes `counters.received_qos1 += 1`, nothing else."""
 
     __slots__ = (
+        "auth_reloads",
+        "authentications",
         "bytes_received",
         "bytes_sent",
         "channel_lost",
@@ -113,6 +117,7 @@ class Counters:
         "connections_maximum",
         "connects",
         "delayed_published",
+        "denied",
         "disconnects",
         "doubts",
         "fights",
@@ -126,6 +131,7 @@ class Counters:
         "messages_dropped",
         "node_name",
         "packets_received",
+        "passwords_waiting",
         "reading_paused",
         "received_qos0",
         "received_qos1",
@@ -163,9 +169,13 @@ class Counters:
         self.shared: dict[str, tuple[int, int]] = {}  # group -> messages that wait, and that members have
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
         self.fights = 0  # Client Identifiers that several connections fight for
+        self.passwords_waiting = 0  # to be hashed
         self.redis_away = 0  # 1 while Redis doesn't answer
         # Counters: only ever grow.
         self.connects = Tally(["success"])  # by result: success, or the reason of the refusal
+        self.authentications = Tally(AUTHENTICATIONS)  # by result, of clients that were asked who they are
+        self.denied = Tally(DENIED)  # by what clients wanted to do
+        self.auth_reloads = Tally()  # by file, and whether its mistakes were refused
         self.disconnects = Tally(["normal_disconnection"])
         self.malformed = Tally(["malformed_packet", "protocol_error"])
         self.messages_dropped = Tally(DROP_REASONS)
@@ -247,6 +257,9 @@ class NodeCollector:
         yield GaugeMetricFamily(
             "moorline_client_id_fights", "Client Identifiers that several connections fight for.", c.fights
         )
+        yield GaugeMetricFamily(
+            "moorline_passwords_waiting", "Passwords that wait to be hashed.", c.passwords_waiting
+        )
         yield GaugeMetricFamily("moorline_redis_away", "1 while Redis doesn't answer.", c.redis_away)
 
     def _shared(self) -> Iterator[Metric]:
@@ -313,6 +326,19 @@ class NodeCollector:
     def _tallies(self) -> Iterator[Metric]:
         c = self._counters
         yield _by_label("moorline_connects", "CONNECT packets answered.", "result", c.connects.items())
+        yield _by_label(
+            "moorline_authentications",
+            "Clients that were asked who they are.",
+            "result",
+            c.authentications.items(),
+        )
+        yield _by_label("moorline_denied", "What clients were not allowed.", "action", c.denied.items())
+        yield _by_label(
+            "moorline_auth_reloads",
+            "Files of users, rules and keys read again.",
+            "file",
+            c.auth_reloads.items(),
+        )
         yield _by_label("moorline_disconnects", "Connections that ended.", "reason", c.disconnects.items())
         yield _by_label(
             "moorline_malformed", "Connections closed for bad bytes.", "reason", c.malformed.items()

@@ -71,10 +71,13 @@ class Ingress:
         """
         position = start
         end = len(packets)
+        allowed = session.allowed
         while position < end:
             packet = packets[position]
             if isinstance(packet, Publish):
                 if packet.topic.startswith("$"):  # may be of those that mean something to the broker
+                    return position
+                if allowed is not None and packet.topic not in allowed:  # somebody has to be asked
                     return position
                 self.publish(session, packet)
             elif isinstance(packet, Puback):

@@ -184,10 +184,12 @@ class Session(StoredSession):
 
     A session created with Session Expiry Interval 0 is direct for good: it has no `queue`. `token_ttl_ms` is
     how long the store remembers who got a QoS 2 message of this client. `is_lost`: another connection has
-    claimed it. `fenced_in` is the router's: the last call in which it asked whether that is so.
+    claimed it. `fenced_in` is the router's: the last call in which it asked whether that is so. `allowed` are
+    the topics of which it is known that the client may publish there; None: all. Others come to be known.
     """
 
     __slots__ = (
+        "allowed",
         "direct",
         "fenced_in",
         "inbound",
@@ -215,8 +217,10 @@ class Session(StoredSession):
         queue: QueueState | None,
         token_ttl_ms: int,
         changed: Changes,
+        allowed: set[str] | None = None,
     ) -> None:
         super().__init__(client_id, bucket, epoch, changed)
+        self.allowed = allowed
         self.version = version
         self.outbox = outbox
         self.intake = intake

@@ -6,6 +6,7 @@ result: rooms get plain values, never the whole settings.
 """
 
 from broker.settings.address import Address, advertised, parse_address
+from broker.settings.auth import AuthSettings
 from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
 from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
@@ -25,6 +26,7 @@ from broker.settings.values import worker_name
 
 __all__ = [
     "Address",
+    "AuthSettings",
     "AutoSubscription",
     "ClusterSettings",
     "Group",

@@ -1,8 +1,12 @@
 """What the groups of settings have in common."""
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
 
 DAY_SECONDS = 86_400
+RESTORING: Final = "restoring"
+"""The context in which files and addresses were looked at before, by another process."""
 
 
 class Group(BaseModel):

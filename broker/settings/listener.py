@@ -24,11 +24,10 @@ from pydantic_settings import NoDecode
 
 from broker.settings.address import Address, parse_address
 from broker.settings.certificate import check_readable, load_certificate
+from broker.settings.group import RESTORING
 
 DEFAULT_PATH: Final = "/mqtt"
 MOUNT_POINT_MAXIMUM_BYTES: Final = 1000
-RESTORING: Final = "restoring"
-"""The context in which files were looked at before, by another process."""
 
 _PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 
@@ -112,7 +111,7 @@ class ListenerSettings(BaseModel):
         description="`mqtts://HOST:PORT` for MQTT over TLS (8883 by convention), `ws://HOST:PORT/PATH` for"
         " WebSocket (8083), `wss://HOST:PORT/PATH` for WebSocket over TLS (8084), `mqtt://HOST:PORT` for MQTT"
         " over TCP. The path is `/mqtt` if none is given. Port 0 picks a free port and prints it. An address"
-        " that other machines can reach also needs `node.allow_anonymous`.",
+        " that other machines can reach also needs users (`auth`) or `node.allow_anonymous`.",
     )
     certificate: Path | None = Field(
         default=None,

@@ -4,13 +4,14 @@ One frozen model per group. `docs/configuration.md` is generated from the descri
 """
 
 from collections.abc import Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.address import Address
-from broker.settings.group import DAY_SECONDS, Group
+from broker.settings.group import DAY_SECONDS, RESTORING, Group
 from broker.settings.values import (
     WORKERS_MAXIMUM,
     AutoOrBool,
@@ -25,13 +26,20 @@ from broker.settings.values import (
 NAME_MAXIMUM = 128
 
 
+clients_are_asked: ContextVar[bool] = ContextVar("clients_are_asked", default=False)
+"""While settings are made: whether those of another group make clients say who they are."""
+
+
 def refuse_public(addresses: Iterable[Address]) -> None:
-    """ValueError if other machines can reach one of them."""
+    """ValueError if other machines can reach one of them, and nobody would be asked."""
+    if clients_are_asked.get():
+        return
     public = [str(address) for address in addresses if not address.is_loopback]
     if public:
         raise ValueError(
             f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
-            " use a loopback address, or let everybody in with --allow-anonymous"
+            " name users (auth.password_file), use a loopback address, or let everybody in with"
+            " --allow-anonymous"
         )
 
 
@@ -40,14 +48,14 @@ class NodeSettings(Group):
 
     allow_anonymous: bool = Field(
         default=False,
-        description="Let clients without credentials in on addresses that other machines can reach too. On"
-        " loopback addresses they always may.",
+        description="Let clients in that do not say who they are. Without it they may come in on loopback"
+        " addresses only, and only if nothing is there to ask who they are (`auth`).",
     )
     listen: ListenOrOff = Field(
         default=(Address("127.0.0.1", 1883),),
         description="Addresses HOST:PORT for MQTT over TCP, or `off`; in a variable several are separated by"
         " commas. Port 0 picks a free port and prints it. An address that other machines can reach also"
-        " needs `allow_anonymous`. TLS and WebSocket: `[listeners.NAME]`.",
+        " needs users (`auth`) or `allow_anonymous`. TLS and WebSocket: `[listeners.NAME]`.",
     )
     admin: ListenOrOff = Field(
         default=(Address("127.0.0.1", 8080),),
@@ -110,7 +118,7 @@ class NodeSettings(Group):
     @field_validator("listen")
     @classmethod
     def _no_open_door(cls, listen: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
-        if not info.data.get("allow_anonymous", True):
+        if not info.data.get("allow_anonymous", True) and info.context != RESTORING:
             refuse_public(listen)
         return listen
 

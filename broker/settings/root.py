@@ -1,9 +1,9 @@
 """All groups of settings, and the listeners that have tables of their own."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -11,6 +11,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.settings.auth import AuthSettings, asks
 from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
 from broker.settings.model import (
     ClusterSettings,
@@ -19,6 +20,7 @@ from broker.settings.model import (
     NodeSettings,
     RedisSettings,
     SessionSettings,
+    clients_are_asked,
     refuse_public,
 )
 from broker.settings.mqtt import MqttSettings
@@ -46,9 +48,20 @@ class Settings(BaseSettings):
     session: SessionSettings = Field(default_factory=SessionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     topics: TopicSettings = Field(default_factory=TopicSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_whether_clients_are_asked(cls, given: Any, make: ModelWrapValidatorHandler[Self]) -> Self:
+        """Whoever looks at addresses has to know, and not only when all groups are right."""
+        token = clients_are_asked.set(isinstance(given, dict) and asks(given.get("auth")))
+        try:
+            return make(given)
+        finally:
+            clients_are_asked.reset(token)
 
     @field_validator("listeners")
     @classmethod

@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as SourceError
 
 from broker.errors import SettingsError
-from broker.settings.group import Group
-from broker.settings.listener import RESTORING, ListenerSettings
+from broker.settings.group import RESTORING, Group
+from broker.settings.listener import ListenerSettings
 from broker.settings.root import ENVIRONMENT_PREFIX, Settings
 
 NOT_SETTINGS = frozenset(
@@ -109,7 +109,9 @@ def restore(dumped: Mapping[str, object]) -> Settings:
     """The settings that were dumped; neither environment nor file is read. ValueError if it is no dump."""
     if missing := [name for name in Settings.model_fields if name not in dumped]:
         raise ValueError(f"no settings of {', '.join(missing)}")
-    restored: dict[str, Any] = {name: model.model_validate(dumped[name]) for name, model in groups()}
+    restored: dict[str, Any] = {
+        name: model.model_validate(dumped[name], context=RESTORING) for name, model in groups()
+    }
     listeners = TypeAdapter(dict[str, ListenerSettings])
     restored[LISTENERS] = listeners.validate_python(dumped[LISTENERS], context=RESTORING)
     return Settings.model_construct(None, **restored)

@@ -404,3 +404,14 @@ def _wait_for_metrics(node: NodeProcess, *expected: str) -> None:
     while missing := set(expected) - set(node.get("/metrics").text.splitlines()):
         assert time.monotonic() < deadline, missing
         time.sleep(0.1)
+
+
+def test_a_file_of_users_with_mistakes(tmp_path: Path) -> None:
+    """All of them, before Redis is looked for, and nothing of what is in there."""
+    file = tmp_path / "file"
+    file.write_text("ann:open-sesame\nbob\n")
+    code, output = refused_start(tmp_path / "node", environment={"MOORLINE_AUTH__PASSWORD_FILE": str(file)})
+    assert code == REFUSED, output
+    assert all(f"line {number}: no argon2id hash" in output for number in (1, 2))
+    assert "sesame" not in output
+    assert "Traceback" not in output

@@ -299,3 +299,13 @@ def test_a_payload_that_may_be_retained_or_need_not() -> None:
     room.run_batch([[], 1])
     assert room.got("publisher") == [Puback(1), Puback(2)]
     assert room.ingress.refused_retained == 0
+
+
+def test_where_it_is_not_known_that_a_client_may_publish_the_caller_is_asked() -> None:
+    room = Room()
+    publisher = room.connect("publisher")
+    publisher.allowed = {"t"}
+    other = Publish("other", b"", 1, False, False, 2)
+    assert _receive(room, publisher, _publish(1, 1), other, _publish(1, 3)) == 1
+    publisher.allowed.add("other")
+    assert _receive(room, publisher, other) == 1

@@ -1,0 +1,145 @@
+"""CONNECT: who the client is, and whether its will may be published; before anything is claimed for it.
+
+Where there is somebody to ask that is a task of its own. Nobody but this client waits for it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from broker.auth import ANONYMOUS, Access, Action, Credentials, Denied, Identity, Rights
+from broker.client.client import Client
+from broker.client.guard import Guard
+from broker.mqtt import Connect, ReasonCode
+
+_LONGEST_SECONDS: Final = 366 * 86_400.0  # what a timer can be set to has a limit
+
+
+class Refuse(Protocol):
+    """Answers the CONNECT: Reason Code, and what people are told."""
+
+    def __call__(self, reason_code: ReasonCode, reason: str) -> None: ...
+
+
+def admit(client: Client, packet: Connect, accept: Callable[[], None], refuse: Refuse) -> None:
+    """Calls one of the two, for a client that names no Authentication Method."""
+    guard = client.hub.guard
+    if guard is None:
+        accept()
+    elif guard.chain.is_asked:
+        client.hub.spawn(_authenticate(client, packet, guard, accept, refuse))
+    else:
+        admit_as(ANONYMOUS, client, packet, accept, refuse)
+
+
+def admit_as(
+    identity: Identity, client: Client, packet: Connect, accept: Callable[[], None], refuse: Refuse
+) -> None:
+    """The same for one that is known to be who it says."""
+    guard = client.hub.guard
+    if guard is None:
+        accept()
+        return
+    rights = Rights(guard.authorization, identity, client.client_id, address_of(client))
+    client.rights = rights
+    will = packet.will
+    if will is None:
+        accept()
+        return
+    access = rights.access(Action.PUBLISH, will.topic, will.qos, will.retain)
+    is_allowed = rights.decide_now(access)
+    if is_allowed is None:
+        client.hub.spawn(_ask_about_will(client, guard, rights, access, accept, refuse))
+    else:
+        _judge_will(guard, access, is_allowed, accept, refuse)
+
+
+def address_of(client: Client) -> str:
+    """Where the client is, without the port; empty if it isn't on the internet."""
+    peer = client.transport.get_extra_info("peername") if client.transport is not None else None
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def subject_of(certificate: object) -> str | None:
+    """The common name in a certificate, as the ssl module tells it; None if there is none."""
+    if not isinstance(certificate, dict):
+        return None
+    names = (pair for part in certificate.get("subject", ()) for pair in part)
+    return next((value for key, value in names if key == "commonName"), None)
+
+
+async def _authenticate(
+    client: Client, packet: Connect, guard: Guard, accept: Callable[[], None], refuse: Refuse
+) -> None:
+    transport = client.transport
+    credentials = Credentials(
+        client.client_id,
+        packet.username,
+        packet.password,
+        address_of(client),
+        client.kind,
+        subject_of(transport.get_extra_info("peercert")) if transport is not None else None,
+    )
+    verdict = await guard.chain.authenticate(credentials)
+
+    def judge() -> None:
+        guard.counters.authentications.add(_result(verdict))
+        if isinstance(verdict, Denied):
+            guard.audit.denied(
+                "connect",
+                client_id=client.client_id,
+                username=packet.username,
+                address=credentials.address,
+                listener=client.kind,
+                reason_code=verdict.reason_code.name.lower(),
+            )
+            refuse(verdict.reason_code, "not authorized")
+            return
+        client.username = verdict.username or ""
+        _end_in_time(client, verdict)
+        admit_as(verdict, client, packet, accept, refuse)
+
+    _go_on(client, judge)
+
+
+def _result(verdict: Identity | Denied) -> str:
+    if isinstance(verdict, Denied):
+        return verdict.reason_code.name.lower()
+    return "anonymous" if verdict.username is None else "accepted"
+
+
+def _end_in_time(client: Client, identity: Identity) -> None:
+    """Nobody stays longer than what let them in is valid."""
+    if identity.deadline is not None:
+        left_seconds = min(max(0.0, identity.deadline - time.time()), _LONGEST_SECONDS)
+        client.expiry = asyncio.get_running_loop().call_later(left_seconds, _expire, client)
+
+
+def _expire(client: Client) -> None:
+    # "The maximum connection time authorized for this connection has been exceeded" [MQTT 5: 3.14.2.1]
+    client.close(ReasonCode.MAXIMUM_CONNECT_TIME, "what authenticated the client is not valid any more")
+    client.hub.after_input()
+
+
+async def _ask_about_will(
+    client: Client, guard: Guard, rights: Rights, access: Access, accept: Callable[[], None], refuse: Refuse
+) -> None:
+    is_allowed = await rights.decide(access)
+    _go_on(client, partial(_judge_will, guard, access, is_allowed, accept, refuse))
+
+
+def _judge_will(
+    guard: Guard, access: Access, is_allowed: bool, accept: Callable[[], None], refuse: Refuse
+) -> None:
+    if is_allowed:
+        accept()
+    else:
+        guard.note_denied("will", [access])
+        refuse(ReasonCode.NOT_AUTHORIZED, "the will may not be published")
+
+
+def _go_on(client: Client, then: Callable[[], None]) -> None:
+    """After something was asked, with a client that is still there."""
+    client.hub.when_sure(lambda: None if client.is_closed else then())

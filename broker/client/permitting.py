@@ -1,0 +1,185 @@
+"""May the client do that? Asked for PUBLISH and SUBSCRIBE, and for what a session brings along.
+
+What the rules decide is known at once. Where a plug-in has to be asked the client is paused: what it has sent
+after that waits, so its order stays as it is.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+
+from broker.auth import Access, Action, Rights
+from broker.client.client import Client
+from broker.client.hub import Hub
+from broker.client.publishing import DELAYED_PREFIX
+from broker.mqtt import (
+    InvalidTopicFilter,
+    Publish,
+    ReasonCode,
+    SubscriptionRequest,
+    parse_filter,
+    without_exclusive,
+)
+from broker.session import WillMessage
+
+_CLIENTS_AT_A_TIME: Final = 50
+
+
+def allowed_topics(client: Client) -> set[str] | None:
+    """Where the client may publish without a question, as far as is known; None: everywhere."""
+    rights = client.rights
+    return rights.allowed if rights is not None and rights.governs_publishing else None
+
+
+def may_still_publish(hub: Hub, rights: Rights, will: WillMessage) -> bool:
+    """Whether a will may be published now that it is due. Plug-ins were asked at CONNECT, and are not asked
+    again."""
+    rights.forget()
+    access = rights.access(Action.PUBLISH, will.topic, will.qos, will.retain)
+    if rights.decide_now(access) is not False:
+        return True
+    if hub.guard is not None:
+        hub.guard.note_denied("will", [access])
+    return False
+
+
+def ask_to_publish(client: Client, packet: Publish, then: Callable[[bool], None]) -> None:
+    """Calls `then`, at once or later, with whether the client may publish this."""
+    rights = client.rights
+    if rights is None or not rights.governs_publishing:
+        then(True)
+        return
+    topic = packet.topic
+    if topic.startswith(DELAYED_PREFIX):
+        topic = topic.split("/", 2)[-1]  # where it goes in the end
+    access = rights.access(Action.PUBLISH, topic, packet.qos, packet.retain)
+
+    def decided(decisions: Sequence[bool]) -> None:
+        if not decisions[0]:
+            _note_denied(client, "publish", [access])
+        then(decisions[0])
+
+    _ask(client, [access], decided)
+
+
+def ask_to_subscribe(
+    client: Client, requests: Sequence[SubscriptionRequest], then: Callable[[set[str]], None]
+) -> None:
+    """Calls `then`, at once or later, with the filters that the client may not have. One that is no filter is
+    not looked at."""
+    rights = client.rights
+    if rights is None:
+        then(set())
+        return
+    accesses: dict[str, Access] = {}
+    for request in requests:
+        filter = _matched(request.filter)
+        if filter is not None:
+            accesses[request.filter] = rights.access(Action.SUBSCRIBE, filter, request.qos, False)
+
+    def decided(decisions: Sequence[bool]) -> None:
+        denied = _denied(accesses, decisions)
+        if denied:
+            _note_denied(client, "subscribe", [accesses[filter] for filter in denied])
+        then(set(denied))
+
+    _ask(client, list(accesses.values()), decided)
+
+
+async def review_all(hub: Hub, revoke: Callable[[Client, Sequence[str]], None]) -> None:
+    """The rules have changed: looks at all subscriptions of all clients, with pauses for what else there is
+    to do. `revoke` takes away those which a client may not have any more."""
+    for client in hub.connections:
+        if client.rights is not None:
+            client.rights.forget()
+    clients = list(hub.clients.values())
+    for number, client in enumerate(clients, 1):
+        if not client.is_closed:
+            await review(client, revoke)
+        if number % _CLIENTS_AT_A_TIME == 0:
+            await anyio.lowlevel.checkpoint()
+    hub.after_input()
+
+
+async def review(client: Client, revoke: Callable[[Client, Sequence[str]], None]) -> None:
+    """Looks at the subscriptions of one client."""
+    rights, subscriber = client.rights, client.subscriber
+    if rights is None or subscriber is None:
+        return
+    accesses: dict[str, Access] = {}
+    for filter, held in list(subscriber.filters.items()):
+        matched = _matched(filter)
+        if matched is not None:
+            accesses[filter] = rights.access(Action.SUBSCRIBE, matched, held.qos, False)
+    decisions = [rights.decide_now(access) for access in accesses.values()]
+    decided = [
+        await rights.decide(access) if decision is None else decision
+        for access, decision in zip(accesses.values(), decisions, strict=True)
+    ]
+    denied = _denied(accesses, decided)
+    if denied:
+        client.hub.when_sure(partial(_revoke, client, accesses, denied, revoke))
+
+
+def _revoke(
+    client: Client,
+    accesses: dict[str, Access],
+    denied: Sequence[str],
+    revoke: Callable[[Client, Sequence[str]], None],
+) -> None:
+    _note_denied(client, "revoked", [accesses[filter] for filter in denied])
+    revoke(client, denied)
+    guard = client.hub.guard
+    if guard is not None and guard.disconnects_revoked:
+        client.close(ReasonCode.NOT_AUTHORIZED, "a subscription is not allowed any more")
+
+
+def disconnect_users(hub: Hub, usernames: Collection[str], source: str) -> None:
+    """Those that got in by something that does not hold any more."""
+    for client in list(hub.connections):
+        identity = client.rights.identity if client.rights is not None else None
+        if identity is not None and identity.source == source and identity.username in usernames:
+            client.close(ReasonCode.NOT_AUTHORIZED, "the user name or password is not valid any more")
+    hub.after_input()
+
+
+def _matched(filter: str) -> str | None:
+    """What topics are matched with; None if it is no filter."""
+    try:
+        _, matched = parse_filter(filter)
+    except InvalidTopicFilter:
+        return None
+    return without_exclusive(matched)
+
+
+def _denied(accesses: dict[str, Access], decisions: Sequence[bool]) -> list[str]:
+    return [filter for filter, is_allowed in zip(accesses, decisions, strict=True) if not is_allowed]
+
+
+def _note_denied(client: Client, action: str, accesses: Sequence[Access]) -> None:
+    guard = client.hub.guard
+    assert guard is not None
+    guard.note_denied(action, accesses)
+
+
+def _ask(client: Client, accesses: Sequence[Access], then: Callable[[Sequence[bool]], None]) -> None:
+    rights = client.rights
+    assert rights is not None
+    decisions = [rights.decide_now(access) for access in accesses]
+    known = [decision for decision in decisions if decision is not None]
+    if len(known) == len(decisions):
+        then(known)
+        return
+
+    async def ask() -> None:
+        decided = [
+            await rights.decide(access) if decision is None else decision
+            for access, decision in zip(accesses, decisions, strict=True)
+        ]
+        client.hub.when_sure(lambda: client.go_on(lambda: then(decided)))
+
+    client.pause()
+    client.hub.spawn(ask())
