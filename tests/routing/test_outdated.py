@@ -90,7 +90,7 @@ def test_who_gets_a_queued_copy_only_by_its_new_options_is_added() -> None:
 def test_no_local_that_is_gone_counts_no_more() -> None:
     node = Node()
     subscriber = node.away("publisher", "t", 1, stamp=4)
-    node.index.add(subscriber, "t", 1, True, False, 0, b"options", 5)
+    node.index.add(subscriber, "t", records.pack_options(1, True, False, 0, 0), 5)
     node.publish(message())
     assert node.exchange() == []
     node.away("publisher", "t", 1, stamp=6)

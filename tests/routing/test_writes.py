@@ -11,7 +11,8 @@ from broker.routing.writes import entry_delivery
 from broker.session import Delivery, Message, QueueState, Session, StoredSession
 from cluster.store import queues, receive, records
 from cluster.store.errors import ItemError, NodeGone, RedisFull
-from tests.routing.room import Room, bucket_of, new_queue
+from cluster.store.keys import bucket_of
+from tests.routing.room import Room, new_queue
 
 EPOCH = 3
 BUCKET = bucket_of("client")
