@@ -192,7 +192,10 @@ async def _join(node: Node, services: TaskGroup) -> None:
     hub = node.hub
     await node.heartbeat.join()
     await node.inbox.open()
-    await load_index(hub.index, node.store)
+    async with anyio.create_task_group() as loading:
+        loading.start_soon(node.heartbeat.run_beside)
+        await load_index(hub.index, node.store)
+        loading.cancel_scope.cancel()
     node.surroundings.watch(StoreStatus(None))
     node.tasks.open(services)
     for service in (
@@ -283,6 +286,7 @@ async def _sweep(node: Node) -> None:
             withdraw_unused(hub)
         if around.watch.is_away_too_long():
             disconnect_all(hub, ReasonCode.SERVER_BUSY, "the session store is away")
+        hub.router.trim()
         _count(around.counters, node)
         hub.after_input()
 
