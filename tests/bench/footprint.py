@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 _GB: Final = 10**9
 _PER_CALL: Final = 200
+_ROWS_PER_CALL: Final = 2000
 _WINDOW: Final = 100
 _DAY: Final = 86_400
 _NEVER: Final = 0xFFFFFFFF
@@ -75,10 +76,10 @@ def client_id(number: int) -> str:
     return f"sensor-{number:08}"
 
 
-def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+def _parts(items: Iterable[T], size: int = _PER_CALL) -> Iterator[list[T]]:
     """As many as are in a call."""
     rest = iter(items)
-    while part := list(islice(rest, _PER_CALL)):
+    while part := list(islice(rest, size)):
         yield part
 
 
@@ -263,7 +264,7 @@ def fill_rows(caller: Caller, shape: Shape, count: int) -> None:
         for number, name in enumerate(names, 1)
         for filter in shape.filters(name)
     )
-    for part in _parts(rows):
+    for part in _parts(rows, _ROWS_PER_CALL):
         ask(caller, [subscriptions.rows(part, [])])
 
 
@@ -333,17 +334,17 @@ def page(head: str, count: int, sections: Sequence[tuple[str, Sequence[Line]]]) 
         "",
         f"Made by `make footprint`: {head}.",
         "",
-        "Client Identifiers have 15 characters (`sensor-00000042`), filters up to 34; each further one takes a",
-        "byte in every place that has it. Redis and Valkey have the options of a node's private server; for one",
-        "of your own see [operations](operations.md#memory-of-redis). A GB has 10^9 bytes.",
+        "Client Identifiers have 15 characters (`sensor-00000042`), filters up to 34; each further one takes",
+        "a byte in every place that has it. Redis and Valkey have the options of a node's private server;",
+        "for one of your own see [operations](operations.md#memory-of-redis). A GB has 10^9 bytes.",
         "",
         "Sessions expire after a day. Messages come from the topic `plant/7/line/3/state`. *Written*: bytes",
         "that a message adds to the append-only file until it is rewritten, without those of its PUBACK.",
         "",
         f"A node: its resident memory with {count:,} subscriptions of sessions that are away or on other",
         "nodes, less that of a node with none, for each; and the time from its start until it takes",
-        f"connections, both the best of {_STARTS} starts, as others use this machine, too. *The other client*",
-        "is one of a node that serves meanwhile: from PUBLISH at QoS 1 to delivery, 250 times per second.",
+        f"connections, both the best of {_STARTS} starts, as others use this machine, too. *The other",
+        "client* is one of a node that serves meanwhile: from PUBLISH at QoS 1 to delivery, 250 per second.",
     ]
     for title, lines in sections:
         text += [
