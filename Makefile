@@ -12,6 +12,7 @@
 #   make micro-time     the same pieces in time, by pyperf
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
 #   make scale          a million retained messages, and what others feel when they are read, docs/scale.md
+#   make footprint      bytes of a session, a queued message, a subscription; a million subscriptions: docs/footprint.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
@@ -50,8 +51,8 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test conformance test-compiled lint coverage bench micro micro-time bench-across scale subscribe chaos shared \
-  reconnect upgrade fuzz image containers rolling build docs golden lock ci clean
+.PHONY: run test conformance test-compiled lint coverage bench micro micro-time bench-across scale footprint \
+  subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -121,6 +122,9 @@ bench-across: build
 
 scale: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.scale --write docs/scale.md $(ARGS)
+
+footprint: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.footprint --write docs/footprint.md $(ARGS)
 
 # Its version and commit stand in its labels.
 image:

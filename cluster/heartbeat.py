@@ -14,7 +14,7 @@ import anyio
 
 from cluster.store import membership
 from cluster.store.call import Reply, Request
-from cluster.store.errors import ItemError, RedisFull
+from cluster.store.errors import ItemError, RedisFull, StoreUnavailable
 from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
@@ -60,6 +60,15 @@ class Heartbeat:
         """One life sign; waits while Redis is away. Raises StoreError."""
         before = time.monotonic()
         self._note_time(await self._ask(membership.beat(self._incarnation, self._info())), before)
+
+    async def run_beside(self) -> None:
+        """Beats while there are no batches yet, until cancelled. Raises NodeGone."""
+        while True:
+            await anyio.sleep(INTERVAL_SECONDS)
+            try:
+                await self._store.call([membership.beat(self._incarnation)], function="free")
+            except (StoreUnavailable, RedisFull) as error:
+                logger.debug("no life sign: %s", error)
 
     async def leave(self) -> None:
         """Takes the row away: nobody needs to wait until it looks dead. Waits while Redis is away."""

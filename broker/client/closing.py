@@ -91,10 +91,8 @@ def drop_rows(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -> None
     # Stamps are from the same counter as epochs: what a later session of the client has taken stays.
     for filter, stamp in rows:
         free_exclusive(hub, client_id, stamp, [filter], _nothing)
-    subscriber = hub.index.subscribers.get(client_id)
-    if subscriber is not None:
-        for filter, stamp in rows:
-            hub.index.remove(subscriber, filter, stamp)
+    for filter, stamp in rows:
+        hub.index.remove_row(client_id, filter, stamp)
     deletes = [(client_id, filter, stamp) for filter, stamp in rows]
     hub.committer.request(subscriptions.rows([], deletes), _log_failure, frees_memory=True)
 

@@ -195,21 +195,14 @@ class Handshake:
     def _rows_to_repair(
         self, claim: Claim
     ) -> tuple[list[tuple[str, str, bytes, int]], list[tuple[str, str, int]]]:
-        known = self.client.hub.index.subscribers.get(self.client_id)
-        if known is None and not claim.subscriptions:
-            return [], []
-        filters = known.filters if known is not None else {}
+        stamps = self.client.hub.index.stamps_of(self.client_id)
         adds = [
             (self.client_id, filter, options, stamp)
             for filter, options, stamp in claim.subscriptions
-            if filter not in filters or filters[filter].stamp < stamp
+            if filter not in stamps or stamps[filter] < stamp
         ]
         held = {filter for filter, _, _ in claim.subscriptions}
-        deletes = [
-            (self.client_id, filter, subscription.stamp)
-            for filter, subscription in filters.items()
-            if filter not in held
-        ]
+        deletes = [(self.client_id, filter, stamp) for filter, stamp in stamps.items() if filter not in held]
         return adds, deletes
 
     def _accept(self, claim: Claim) -> None:
@@ -225,7 +218,7 @@ class Handshake:
         client.connected_at = hub.tick()
         hub.direct_sessions += session.direct is not None
         if session.queued is not None:
-            known = hub.index.subscribers.get(self.client_id)
+            known = hub.index.known(self.client_id)
             if known is not None:
                 known.session = session
                 client.subscriber = known

@@ -51,7 +51,7 @@ def resume_replays(client: Client, cursors: Sequence[tuple[str, str]]) -> None:
         return
     replays = []
     for filter, cursor in cursors:
-        held = subscriber.filters.get(filter)
+        held = client.hub.index.subscription(subscriber, filter)
         if held is not None:
             identifier = held.subscription_identifiers[0] if held.subscription_identifiers else 0
             replays.append(Replay(filter, held.qos, identifier, cursor))

@@ -80,7 +80,7 @@ def subscribe_on_connect(client: Client) -> None:
     already. Nobody has asked for them, so nobody is answered."""
     session = client.session
     assert session is not None
-    held = client.subscriber.filters if client.subscriber is not None else {}
+    subscriber = client.subscriber
     requests = []
     for each in client.hub.settings.topics.auto_subscribe:
         filter = _for_client(client, each.filter)
@@ -95,7 +95,7 @@ def subscribe_on_connect(client: Client) -> None:
             each.retain_as_published,
             each.retain_handling,
         )
-        known = held.get(request.filter)
+        known = client.hub.index.subscription(subscriber, request.filter) if subscriber is not None else None
         if known is None or known.options != _pack(request, 0):
             requests.append(request)
     if requests:
@@ -229,10 +229,19 @@ def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] 
         return unavailable, "this kind of subscription is not available here"
     if name.count("/") >= settings.topic_levels_maximum:
         return ReasonCode.TOPIC_FILTER_INVALID, f"more than {settings.topic_levels_maximum} levels"
-    held = client.subscriber.filters if client.subscriber is not None else {}
-    if filter not in held and len(held) + asked >= settings.subscriptions_maximum:
+    if not _has_room(client, filter, asked):
         return ReasonCode.QUOTA_EXCEEDED, f"more than {settings.subscriptions_maximum} subscriptions"
     return None
+
+
+def _has_room(client: Client, filter: str, asked: int) -> bool:
+    """Whether the client may have this subscription beside those which it has, and has just asked for."""
+    index = client.hub.index
+    subscriber = client.subscriber
+    count = index.subscriptions_of(subscriber) if subscriber is not None else 0
+    if count + asked < client.hub.settings.subscriptions_maximum:
+        return True
+    return subscriber is not None and index.subscription(subscriber, filter) is not None
 
 
 def _may_be_exclusive(filter: str) -> bool:
@@ -274,16 +283,7 @@ def _add_direct(client: Client, subscriber: Subscriber, asked: _Asked) -> Replay
     request = asked.request
     hub = client.hub
     replaced = subscriber.filters.get(request.filter)
-    hub.index.add(
-        subscriber,
-        request.filter,
-        request.qos,
-        request.no_local,
-        request.retain_as_published,
-        asked.identifier,
-        asked.options,
-        0,
-    )
+    hub.index.add(subscriber, request.filter, asked.options, 0)
     want_only(client, request.filter, field_of(request.filter, request.qos, True))
     if not hub.settings.capabilities.retain_available or is_shared(request.filter):
         return None
@@ -418,7 +418,7 @@ def _write_rows(
 
 def _bind(client: Client, session: Session) -> None:
     """Ties the subscriber, which the log has just made known to the index, to the session connected here."""
-    known = client.hub.index.subscribers.get(client.client_id)
+    known = client.hub.index.known(client.client_id)
     if known is not None:
         known.session = session
         client.subscriber = known

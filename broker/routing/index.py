@@ -1,41 +1,47 @@
 """Who gets a message with a given topic: all subscriptions of the cluster, as this node knows them.
 
-Filters without wildcards are in one flat dictionary, the others in a trie by topic level. What a topic
-matches is remembered until a subscription changes that could alter it. The index holds the subscriptions of
-every persistent session, connected here or not, of the direct sessions connected here, and what the clients
-of each other node are interested in: such a node is a subscriber, too, one for each kind of interest."""
+The index holds the subscriptions of every persistent session, connected here or not, of the direct sessions
+connected here, and what the clients of each other node are interested in: such a node is a subscriber, too,
+one for each kind of interest.
+
+Theory of operation. Nearly all subscriptions are those of persistent sessions. Each is a row of bytes, by
+filter in `_rows` and by client in `_filters`, and becomes an object when it matches. The others, and shared
+subscriptions, are objects all the time (`_held`, `shares`). The tree knows which filters with wildcards there
+are. What a topic matches is remembered until a subscription changes that could alter it, and so are the
+objects of a filter with wildcards. The Subscriber of a persistent session is made when it is asked for. There
+is never a second one while anything may refer to the first: it stays while the session is connected here, and
+otherwise until `trim` lets it go, when the router has no batch under way."""
 
 from typing import Final
 
-from broker.mqtt import SHARE_PREFIX, is_exclusive, is_shared, without_exclusive
+from broker.mqtt import EXCLUSIVE_PREFIX, SHARE_PREFIX, is_exclusive, is_shared, without_exclusive
+from broker.routing.filter_tree import FilterTree
+from broker.routing.loading import Loaded
+from broker.routing.packed import PackedMap
 from broker.routing.subscription import (
     AT_MOST_ONCE_INTEREST,
     DIRECT_INTEREST,
-    NO_IDENTIFIERS,
+    EXCLUSIVE_MARK,
+    EXCLUSIVE_NAME,
     PERSISTENT_INTEREST,
     Share,
     Subscriber,
     Subscription,
     merge,
+    name_of,
+    pack_row,
+    stamp_of,
+    subscription_of,
+    unpack_row,
 )
+from cluster.store import records
+from cluster.store.keys import bucket_of
 
 _CACHE_LIMIT: Final = 65536
 _CACHED_TOPIC_LENGTH: Final = 128  # longer ones would make the cache as large as anybody likes
+_VISITORS_LIMIT: Final = 65536
 
-
-class _Level:
-    """A place in the trie: filters that end here, and those that go on."""
-
-    __slots__ = ("children", "multi", "single", "subscriptions")
-
-    def __init__(self) -> None:
-        self.children: dict[str, _Level] = {}
-        self.single: _Level | None = None  # '+'
-        self.multi: dict[str, Subscription] = {}  # '#', by subscriber
-        self.subscriptions: dict[str, Subscription] = {}  # ends here, by subscriber
-
-    def is_empty(self) -> bool:
-        return not (self.children or self.single is not None or self.multi or self.subscriptions)
+_INTEREST_OPTIONS: Final = records.pack_options(2, False, False, 0, 0)
 
 
 class SubscriptionIndex:
@@ -48,9 +54,14 @@ class SubscriptionIndex:
 
     __slots__ = (
         "_cache",
-        "_exact",
-        "_root",
-        "count",
+        "_filters",
+        "_held",
+        "_rows",
+        "_stamps",
+        "_visitors",
+        "_visitors_limit",
+        "_wildcard_cache",
+        "_wildcards",
         "direct_count",
         "generation",
         "incarnation",
@@ -61,86 +72,233 @@ class SubscriptionIndex:
         "version",
     )
 
-    def __init__(self, incarnation: str = "") -> None:
-        # Persistent ones; a direct one belongs to its connection.
+    def __init__(self, incarnation: str = "", visitors_limit: int = _VISITORS_LIMIT) -> None:
+        # Persistent ones: all that are connected here, and visitors; a direct one belongs to its connection.
         self.subscribers: dict[str, Subscriber] = {}
         self.nodes: dict[str, dict[str, Subscriber]] = {}  # incarnation -> kind of interest -> subscriber
         self.incarnation = incarnation
-        self.count = 0
         self.direct_count = 0
         self.generation = 0
         self.unknown_changes = 0
         self.version = ""
         self.shares: dict[str, Share] = {}
-        self._exact: dict[str, dict[str, Subscription]] = {}
-        self._root = _Level()
+        self._held: dict[str, dict[str, Subscription]] = {}  # filter -> key of the subscriber
+        self._rows = PackedMap()  # filter -> client -> "stamp:options"; no shared ones
+        self._filters = PackedMap()  # client -> filter -> stamp
+        self._stamps = PackedMap()  # client -> nothing -> stamp up to which changes are known
+        self._wildcards = FilterTree()
         self._cache: dict[str, list[Subscription]] = {}
+        self._wildcard_cache: dict[str, list[Subscription]] = {}  # of a filter
+        self._visitors_limit = visitors_limit
+        self._visitors = 0  # subscribers that were made for a match since the last trim
 
-    def subscriber(self, client_id: str, bucket: int) -> Subscriber:
-        """The persistent session with this Client Identifier as a subscriber; made if it isn't known yet."""
+    @property
+    def count(self) -> int:
+        return self._filters.count + self.direct_count
+
+    def subscriber(self, client_id: str) -> Subscriber:
+        """The persistent session with this Client Identifier as a subscriber."""
         known = self.subscribers.get(client_id)
         if known is None:
-            known = Subscriber(client_id, bucket, False)
-            self.subscribers[client_id] = known
+            known = self.subscribers[client_id] = Subscriber(client_id, bucket_of(client_id), False)
+            known.stamp = self._known_up_to(client_id.encode())
+            self._visitors += 1
         return known
 
-    def add(
-        self,
-        subscriber: Subscriber,
-        filter: str,
-        qos: int,
-        no_local: bool,
-        retain_as_published: bool,
-        subscription_identifier: int,
-        options: bytes,
-        stamp: int,
-    ) -> bool:
-        """Adds or replaces a subscription. False if a newer one is known already (higher stamp)."""
-        old = subscriber.filters.get(filter)
-        if old is not None and old.stamp > stamp:
-            return False
-        subscriber.stamp = max(subscriber.stamp, stamp)
-        identifiers = (subscription_identifier,) if subscription_identifier else NO_IDENTIFIERS
-        subscription = Subscription(
-            subscriber, filter, qos, no_local, retain_as_published, identifiers, options, stamp
-        )
-        if old is None and not subscriber.node:
-            self.count += 1
-            self.direct_count += subscriber.is_direct
-        subscriber.filters[filter] = subscription
+    def known(self, client_id: str) -> Subscriber | None:
+        """The same, if it subscribes to anything."""
+        return self.subscriber(client_id) if self._filters.has(client_id.encode()) else None
+
+    def trim(self) -> None:
+        """Lets go of subscribers that are not connected here, if there are many. Nobody may have one, or a
+        match, and count on finding the same again."""
+        if self._visitors < self._visitors_limit:
+            return
+        self._visitors = 0
+        self._cache = {}
+        self._wildcard_cache = {}
+        self.subscribers = {
+            client_id: subscriber
+            for client_id, subscriber in self.subscribers.items()
+            if subscriber.session is not None or subscriber.filters
+        }
+
+    # Single subscriptions
+
+    def add(self, subscriber: Subscriber, filter: str, options: bytes, stamp: int) -> bool:
+        """Adds or replaces a subscription. False if a newer one is known already (higher stamp). Raises
+        ValueError and others if the options are damaged."""
+        if not subscriber.is_direct:
+            return self.add_row(subscriber.client_id, filter, options, stamp)
+        if not subscriber.node:
+            self.direct_count += filter not in subscriber.filters
+        subscription = subscriber.filters[filter] = subscription_of(subscriber, filter, options, stamp)
         if is_shared(filter):
             self._join(filter[len(SHARE_PREFIX) :], subscription)
         else:
-            matched, key = _place_of(filter, subscriber.key)
-            self._place(matched)[key] = subscription
+            matched = without_exclusive(filter)
+            self._hold(matched, _key_of(filter, subscriber), subscription)
             self._changed(matched)
         return True
 
     def remove(self, subscriber: Subscriber, filter: str, stamp: int) -> bool:
-        """Removes a subscription that is not newer than `stamp`. The last one takes an unconnected subscriber
-        along."""
-        old = subscriber.filters.get(filter)
-        if old is None or old.stamp > stamp:
+        """Removes a subscription that is not newer than `stamp`."""
+        if not subscriber.is_direct:
+            return self.remove_row(subscriber.client_id, filter, stamp)
+        if subscriber.filters.pop(filter, None) is None:
             return False
         if not subscriber.node:
-            self.count -= 1
-            self.direct_count -= subscriber.is_direct
-        del subscriber.filters[filter]
+            self.direct_count -= 1
         if is_shared(filter):
             self._leave(filter[len(SHARE_PREFIX) :], subscriber.key)
         else:
-            matched, key = _place_of(filter, subscriber.key)
-            self._unplace(matched, key)
+            matched = without_exclusive(filter)
+            self._let_go(matched, _key_of(filter, subscriber))
             self._changed(matched)
-        self.forget_if_unused(subscriber)
+        return True
+
+    def add_row(self, client_id: str, filter: str, options: bytes, stamp: int) -> bool:
+        """`add` for a persistent session."""
+        client = client_id.encode()
+        if is_shared(filter):
+            return self._add_shared(client, client_id, filter, options, stamp)
+        matched = without_exclusive(filter)
+        key = matched.encode()
+        name = name_of(filter, client)
+        old = self._rows.get(key, name)
+        if old is not None and stamp_of(old) > stamp:
+            return False
+        records.unpack_options(options)  # if they are damaged, now is the time to say so
+        self._rows.put(key, name, pack_row(stamp, options))
+        self._filters.put(client, filter.encode(), b"%d" % stamp)
+        self._raise_stamp(client_id, stamp)
+        if old is None and _has_wildcards(matched):
+            self._wildcards.add(matched)
+        self._changed(matched)
+        return True
+
+    def _add_shared(self, client: bytes, client_id: str, filter: str, options: bytes, stamp: int) -> bool:
+        subscriber = self.subscriber(client_id)
+        old = subscriber.filters.get(filter)
+        if old is not None and old.stamp > stamp:
+            return False
+        subscription = subscriber.filters[filter] = subscription_of(subscriber, filter, options, stamp)
+        subscriber.stamp = max(subscriber.stamp, stamp)
+        self._filters.put(client, filter.encode(), b"%d" % stamp)
+        self._join(filter[len(SHARE_PREFIX) :], subscription)
+        return True
+
+    def remove_row(self, client_id: str, filter: str, stamp: int) -> bool:
+        """`remove` for a persistent session. The last one takes a subscriber along that is not connected."""
+        client = client_id.encode()
+        if is_shared(filter):
+            is_removed = self._remove_shared(client_id, filter, stamp)
+        else:
+            is_removed = self._remove_row(client, filter, stamp)
+        if is_removed:
+            self._filters.remove(client, filter.encode())
+            if not self._filters.has(client):
+                self._stamps.remove(client, b"")
+            subscriber = self.subscribers.get(client_id)
+            if subscriber is not None:
+                self.forget_if_unused(subscriber)
+        return is_removed
+
+    def _remove_row(self, client: bytes, filter: str, stamp: int) -> bool:
+        matched = without_exclusive(filter)
+        key = matched.encode()
+        name = name_of(filter, client)
+        old = self._rows.get(key, name)
+        if old is None or stamp_of(old) > stamp:
+            return False
+        self._rows.remove(key, name)
+        self._prune(matched)
+        self._changed(matched)
+        return True
+
+    def _remove_shared(self, client_id: str, filter: str, stamp: int) -> bool:
+        subscriber = self.subscribers.get(client_id)
+        old = subscriber.filters.get(filter) if subscriber is not None else None
+        if subscriber is None or old is None or old.stamp > stamp:
+            return False
+        del subscriber.filters[filter]
+        self._leave(filter[len(SHARE_PREFIX) :], subscriber.key)
         return True
 
     def forget_if_unused(self, subscriber: Subscriber) -> None:
-        """Drops a subscriber that is not connected here and subscribes to nothing."""
-        if not subscriber.filters and subscriber.session is None:
-            known = self.subscribers.get(subscriber.client_id)
-            if known is subscriber:
-                del self.subscribers[subscriber.client_id]
+        """Drops a persistent subscriber that is not connected here and subscribes to nothing. Another one
+        that is not connected is a visitor."""
+        client_id = subscriber.client_id
+        if subscriber.session is not None or self.subscribers.get(client_id) is not subscriber:
+            return
+        if self._filters.has(client_id.encode()):
+            self._visitors += 1
+        else:
+            del self.subscribers[client_id]
+
+    def note(self, client_id: str, stamp: int) -> None:
+        """Every change of a persistent session's subscriptions up to this one is in here now."""
+        client = client_id.encode()
+        self._raise_stamp(client_id, stamp)
+        if self._filters.has(client) and int(self._stamps.get(client, b"") or 0) < stamp:
+            self._stamps.put(client, b"", b"%d" % stamp)
+
+    def _raise_stamp(self, client_id: str, stamp: int) -> None:
+        subscriber = self.subscribers.get(client_id)
+        if subscriber is not None:
+            subscriber.stamp = max(subscriber.stamp, stamp)
+
+    def _known_up_to(self, client: bytes) -> int:
+        known = int(self._stamps.get(client, b"") or 0)
+        for _, stamp in self._filters.names(client):
+            known = max(known, int(stamp))
+        return known
+
+    # What a subscriber has
+
+    def subscription(self, subscriber: Subscriber, filter: str) -> Subscription | None:
+        """Its subscription to a filter."""
+        if subscriber.is_direct or is_shared(filter):
+            return subscriber.filters.get(filter)
+        matched = without_exclusive(filter)
+        row = self._rows.get(matched.encode(), name_of(filter, subscriber.client_id.encode()))
+        return None if row is None else unpack_row(subscriber, filter, row)
+
+    def subscriptions_of(self, subscriber: Subscriber) -> int:
+        """How many it has."""
+        if subscriber.is_direct:
+            return len(subscriber.filters)
+        return self._filters.count_of(subscriber.client_id.encode())
+
+    def stamps_of(self, client_id: str) -> dict[str, int]:
+        """The filters of a persistent session, with their stamps."""
+        return {name.decode(): int(stamp) for name, stamp in self._filters.names(client_id.encode())}
+
+    def replace(self, loaded: Loaded) -> None:
+        """From now on these are the rows, and what else was known of persistent sessions is not."""
+        self._rows = loaded.rows
+        self._filters = loaded.filters
+        self._stamps = PackedMap()
+        self._wildcards = loaded.wildcards
+        for filter in self._held:
+            if _has_wildcards(filter):
+                self._wildcards.add(filter)
+        self._replace_shared(loaded.shared)
+        self._cache = {}
+        self._wildcard_cache = {}
+        self.generation += 1
+        for subscriber in list(self.subscribers.values()):
+            self.forget_if_unused(subscriber)
+
+    def _replace_shared(self, rows: dict[tuple[str, str], tuple[bytes, int]]) -> None:
+        for subscriber in list(self.subscribers.values()):
+            for filter in list(subscriber.filters):
+                if (subscriber.client_id, filter) not in rows:
+                    self._remove_shared(subscriber.client_id, filter, subscriber.filters[filter].stamp)
+        for (client_id, filter), (options, stamp) in rows.items():
+            self._add_shared(client_id.encode(), client_id, filter, options, stamp)
+
+    # Other nodes
 
     def add_interest(self, node: str, field: str) -> bool:
         """Clients of another node want what matches a filter; `field` is `<kind>:<filter>`. False for an
@@ -155,7 +313,7 @@ class SubscriptionIndex:
         if subscriber is None:
             subscriber = kinds[kind] = Subscriber("", 0, True, node, kind)
         if filter not in subscriber.filters:
-            self.add(subscriber, filter, 2, False, False, 0, b"", 0)
+            self.add(subscriber, filter, _INTEREST_OPTIONS, 0)
         return True
 
     def remove_interest(self, node: str, field: str) -> None:
@@ -171,6 +329,8 @@ class SubscriptionIndex:
             for filter in list(subscriber.filters):
                 self.remove(subscriber, filter, 0)
 
+    # Matching
+
     def match(self, topic: str) -> list[Subscription]:
         """The subscriptions that match, one for each subscriber. The list is shared: don't change it."""
         found = self._cache.get(topic)
@@ -184,13 +344,15 @@ class SubscriptionIndex:
         return found
 
     def _match(self, topic: str) -> list[Subscription]:
-        single: list[Subscription] = []
-        exact = self._exact.get(topic)
-        if exact is not None:
-            single.extend(exact.values())
-        root = self._root
-        if root.children or root.single is not None or root.multi:
-            _collect(root, topic.split("/"), single)
+        single = self._subscriptions_to(topic)
+        for filter in self._wildcards.matching(topic):
+            subscriptions = self._wildcard_cache.get(filter)
+            if subscriptions is None:
+                subscriptions = self._subscriptions_to(filter)
+                if len(self._wildcard_cache) >= _CACHE_LIMIT:
+                    self._wildcard_cache.clear()
+                self._wildcard_cache[filter] = subscriptions
+            single.extend(subscriptions)
         if len(single) < 2:
             return single
         by_client: dict[str, list[Subscription]] = {}
@@ -200,12 +362,24 @@ class SubscriptionIndex:
             return single
         return [merge(overlapping) for overlapping in by_client.values()]
 
+    def _subscriptions_to(self, filter: str) -> list[Subscription]:
+        held = self._held.get(filter)
+        found = list(held.values()) if held is not None else []
+        if self._rows.count:
+            for name, row in self._rows.names(filter.encode()):
+                if name.startswith(EXCLUSIVE_NAME):
+                    subscriber = self.subscriber(name[len(EXCLUSIVE_NAME) :].decode())
+                    found.append(unpack_row(subscriber, EXCLUSIVE_PREFIX + filter, row))
+                else:
+                    found.append(unpack_row(self.subscriber(name.decode()), filter, row))
+        return found
+
     def _join(self, name: str, member: Subscription) -> None:
         share = self.shares.get(name)
         if share is None:
             share = self.shares[name] = Share(name)
             filter = _filter_of(name)
-            self._place(filter)[share.as_target.subscriber.key] = share.as_target
+            self._hold(filter, share.as_target.subscriber.key, share.as_target)
             self._changed(filter)
         else:
             self.generation += 1
@@ -217,43 +391,42 @@ class SubscriptionIndex:
         if not share.members:
             del self.shares[name]
             filter = _filter_of(name)
-            self._unplace(filter, share.as_target.subscriber.key)
+            self._let_go(filter, share.as_target.subscriber.key)
             self._changed(filter)
+
+    def _hold(self, filter: str, key: str, subscription: Subscription) -> None:
+        held = self._held.get(filter)
+        if held is None:
+            held = self._held[filter] = {}
+            if _has_wildcards(filter):
+                self._wildcards.add(filter)
+        held[key] = subscription
+
+    def _let_go(self, filter: str, key: str) -> None:
+        held = self._held[filter]
+        del held[key]
+        if not held:
+            del self._held[filter]
+            self._prune(filter)
+
+    def _prune(self, filter: str) -> None:
+        """Takes a filter that nobody has any more out of the tree."""
+        if _has_wildcards(filter) and filter not in self._held and not self._rows.has(filter.encode()):
+            self._wildcards.remove(filter)
 
     def _changed(self, filter: str) -> None:
         self.generation += 1
-        if "+" in filter or "#" in filter:
+        if not self._cache and not self._wildcard_cache:
+            return
+        if _has_wildcards(filter):
             self._cache.clear()
+            self._wildcard_cache.pop(filter, None)
         else:
             self._cache.pop(filter, None)
 
-    def _place(self, filter: str) -> dict[str, Subscription]:
-        if "+" not in filter and "#" not in filter:
-            return self._exact.setdefault(filter, {})
-        level = self._root
-        for name in filter.split("/"):
-            if name == "#":
-                return level.multi
-            if name == "+":
-                if level.single is None:
-                    level.single = _Level()
-                level = level.single
-                continue
-            child = level.children.get(name)
-            if child is None:
-                child = _Level()
-                level.children[name] = child
-            level = child
-        return level.subscriptions
 
-    def _unplace(self, filter: str, key: str) -> None:
-        if "+" not in filter and "#" not in filter:
-            subscriptions = self._exact[filter]
-            del subscriptions[key]
-            if not subscriptions:
-                del self._exact[filter]
-            return
-        _prune(self._root, filter.split("/"), key)
+def _has_wildcards(filter: str) -> bool:
+    return "+" in filter or "#" in filter
 
 
 def _filter_of(name: str) -> str:
@@ -261,54 +434,5 @@ def _filter_of(name: str) -> str:
     return name.partition("/")[2]
 
 
-def _place_of(filter: str, key: str) -> tuple[str, str]:
-    """What topics are matched with, and the subscriber's key there: it may have an exclusive subscription
-    beside an ordinary one to the same filter."""
-    return (without_exclusive(filter), "\0x" + key) if is_exclusive(filter) else (filter, key)
-
-
-# Both walk in loops, not by recursion: a filter has as many levels as the settings allow.
-
-
-def _collect(root: _Level, names: list[str], found: list[Subscription]) -> None:
-    # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
-    wildcards_count = not names[0].startswith("$")
-    levels = [root]
-    for name in names:
-        following: list[_Level] = []
-        for level in levels:
-            if level.multi and wildcards_count:
-                found.extend(level.multi.values())
-            child = level.children.get(name)
-            if child is not None:
-                following.append(child)
-            if level.single is not None and wildcards_count:
-                following.append(level.single)
-        if not following:
-            return
-        levels = following
-        wildcards_count = True
-    for level in levels:
-        if level.multi:
-            found.extend(level.multi.values())  # '#' matches the parent level too
-        if level.subscriptions:
-            found.extend(level.subscriptions.values())
-
-
-def _prune(root: _Level, names: list[str], key: str) -> None:
-    level = root
-    path: list[tuple[_Level, str]] = []
-    for name in names:
-        if name == "#":
-            break
-        path.append((level, name))
-        following = level.single if name == "+" else level.children[name]
-        assert following is not None  # the subscription is there
-        level = following
-    del (level.multi if names[-1] == "#" else level.subscriptions)[key]
-    while path and level.is_empty():
-        level, name = path.pop()
-        if name == "+":
-            level.single = None
-        else:
-            del level.children[name]
+def _key_of(filter: str, subscriber: Subscriber) -> str:
+    return EXCLUSIVE_MARK + subscriber.key if is_exclusive(filter) else subscriber.key

@@ -152,6 +152,12 @@ class Router:
         """Whether a batch is under way or waits to begin."""
         return bool(self.incoming or self._current)
 
+    def trim(self) -> None:
+        """Lets go of what the index remembers and has not to, if that is much. Not while a batch is under
+        way: it collects by subscriber."""
+        if not self._current:
+            self.index.trim()
+
     # The way of a batch
 
     def next_calls(self) -> list[Call]:
@@ -283,6 +289,7 @@ class Router:
                 self.spent.append((bucket, token))
 
     def _begin(self) -> None:
+        self.trim()
         self._current = self.incoming[:_PUBLICATIONS_PER_BATCH]
         self.incoming = self.incoming[_PUBLICATIONS_PER_BATCH:]
         self._collecting.begin()

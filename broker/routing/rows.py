@@ -4,14 +4,16 @@ the channel, for what isn't in the log."""
 import logging
 from collections.abc import Collection, Sequence
 
+from anyio.lowlevel import checkpoint
+
 from broker.routing.index import SubscriptionIndex
+from broker.routing.loading import DAMAGE, Loaded, give_back_memory
 from broker.routing.subscription import (
     AT_MOST_ONCE_INTEREST,
     DIRECT_INTEREST,
     PERSISTENT_INTEREST,
     Subscription,
 )
-from cluster.store import keys, records
 from cluster.store.reply import as_bytes, as_int, as_text
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
@@ -25,10 +27,8 @@ def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: 
         if change.kind == "sub+":
             _add(index, change.who, change.filter, change.options, change.stamp)
         elif change.kind == "sub-":
-            subscriber = index.subscribers.get(change.who)
-            if subscriber is not None:
-                subscriber.stamp = max(subscriber.stamp, change.stamp)
-                index.remove(subscriber, change.filter, change.stamp)
+            index.remove_row(change.who, change.filter, change.stamp)
+            index.note(change.who, change.stamp)
         elif change.kind == "int+":
             index.add_interest(change.who, f"{DIRECT_INTEREST}:{change.filter}")
         elif change.kind == "int-":
@@ -44,22 +44,21 @@ def learn(index: SubscriptionIndex, client_id: str, stamp: int, told: Sequence[o
     """Takes over the subscriptions of a persistent session as the store has told them (filter, options,
     stamp, ...), all that there are at `stamp`. Answer: the rows that no session has. Raises what a damaged
     answer leads to."""
-    subscriber = index.subscriber(client_id, keys.bucket_of(client_id))
+    stamps = index.stamps_of(client_id)
     held = set()
     for i in range(0, len(told), 3):
         filter, options, told_stamp = as_text(told[i]), as_bytes(told[i + 1]), as_int(told[i + 2])
         held.add(filter)
-        known = subscriber.filters.get(filter)
-        if known is None or known.stamp < told_stamp:
+        if stamps.get(filter, -1) < told_stamp:
             _add(index, client_id, filter, options, told_stamp)
-    stale = [
-        subscription
-        for filter, subscription in subscriber.filters.items()
-        if filter not in held and subscription.stamp <= stamp
-    ]
-    for subscription in stale:
-        index.remove(subscriber, subscription.filter, subscription.stamp)
-    subscriber.stamp = max(subscriber.stamp, stamp)
+    subscriber = index.subscriber(client_id)
+    stale = []
+    for filter, known_stamp in stamps.items():
+        subscription = index.subscription(subscriber, filter)
+        if filter not in held and known_stamp <= stamp and subscription is not None:
+            stale.append(subscription)
+            index.remove_row(client_id, filter, known_stamp)
+    index.note(client_id, stamp)
     index.forget_if_unused(subscriber)
     return stale
 
@@ -67,20 +66,14 @@ def learn(index: SubscriptionIndex, client_id: str, stamp: int, told: Sequence[o
 async def load_index(index: SubscriptionIndex, store: Store) -> None:
     """Reads all subscriptions of the cluster, and the interest of the other nodes, into the index; what it
     held and Redis doesn't is removed."""
-    stale = {
-        (client_id, filter)
-        for client_id, subscriber in index.subscribers.items()
-        for filter in subscriber.filters
-    }
     version, pages = await store.load_subscriptions()
+    loaded = Loaded()
     async for page in pages:
-        for row in page:
-            stale.discard((row.client_id, row.filter))
-            _add(index, row.client_id, row.filter, row.options, row.stamp)
-    for client_id, filter in stale:
-        subscriber = index.subscribers.get(client_id)
-        if subscriber is not None and filter in subscriber.filters:
-            index.remove(subscriber, filter, subscriber.filters[filter].stamp)
+        loaded.take(page)
+    for _ in loaded.pack():
+        await checkpoint()
+    index.replace(loaded)
+    give_back_memory()
     await _load_interest(index, store, (DIRECT_INTEREST,), frozenset())
     index.version = version
 
@@ -118,24 +111,8 @@ async def _load_interest(
     return members
 
 
-def _add(index: SubscriptionIndex, client_id: str, filter: str, packed: bytes, stamp: int) -> None:
+def _add(index: SubscriptionIndex, client_id: str, filter: str, options: bytes, stamp: int) -> None:
     try:
-        options = records.unpack_options(packed)
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # what damage, or a newer record, leads to
+        index.add_row(client_id, filter, options, stamp)
+    except DAMAGE as error:
         logger.error("subscription of %r to %r left out: %s", client_id, filter, error)
-        return
-    index.add(
-        index.subscriber(client_id, keys.bucket_of(client_id)),
-        filter,
-        options.qos,
-        options.no_local,
-        options.retain_as_published,
-        options.subscription_identifier,
-        packed,
-        stamp,
-    )

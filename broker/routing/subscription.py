@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from broker.mqtt import SHARE_PREFIX
+from broker.mqtt import SHARE_PREFIX, is_exclusive
 from broker.session import Session
+from cluster.store import records
 from cluster.store.keys import bucket_of
 
 NO_IDENTIFIERS: Final[tuple[int, ...]] = ()
@@ -15,6 +16,10 @@ AT_MOST_ONCE_INTEREST: Final = "0"
 """Of subscribers at QoS 0."""
 PERSISTENT_INTEREST: Final = "p"
 """Of persistent subscribers at QoS 1 and 2 that are connected: they have a queue, but not for QoS 0."""
+
+EXCLUSIVE_MARK: Final = "\0x"
+"""Before the key of a subscriber with an exclusive subscription: it may have an ordinary one beside it."""
+EXCLUSIVE_NAME: Final = EXCLUSIVE_MARK.encode()
 
 
 class Subscriber:
@@ -27,7 +32,9 @@ class Subscriber:
 
     `stamp` is of a persistent session: every change of its subscriptions up to this one is in the index.
 
-    If `node` is not empty, this is another node and not a client: `interest` says for which of its clients.
+    `filters` are its subscriptions as far as they are objects: of a direct session or a node all of them, of
+    a persistent session the shared ones. If `node` is not empty, this is another node and not a client:
+    `interest` says for which of its clients.
     If `share` is there, this is a shared subscription, whose members are subscribers.
     """
 
@@ -68,7 +75,7 @@ class Subscriber:
 
     def __repr__(self) -> str:
         where = self.node or ("here" if self.session is not None else "away")
-        return f"Subscriber({self.client_id!r}, {where}, {len(self.filters)} filters)"
+        return f"Subscriber({self.client_id!r}, {where})"
 
 
 class Subscription:
@@ -217,3 +224,45 @@ def without_no_local(subscription: Subscription) -> Subscription | None:
         return subscription
     rest = [single for single in subscription.overlapping if not single.no_local]
     return merge(rest) if rest else None
+
+
+def subscription_of(subscriber: Subscriber, filter: str, packed: bytes, stamp: int) -> Subscription:
+    """With options as they are stored. Raises ValueError and others if they are damaged."""
+    options = records.unpack_options(packed)
+    identifier = options.subscription_identifier
+    return Subscription(
+        subscriber,
+        filter,
+        options.qos,
+        options.no_local,
+        options.retain_as_published,
+        (identifier,) if identifier else NO_IDENTIFIERS,
+        packed,
+        stamp,
+    )
+
+
+# Rows of persistent sessions, as a PackedMap has them: filter, name, "stamp:options", where the options are
+# as if they had been Latin text, since it takes no other bytes than those of UTF-8.
+
+
+def name_of(filter: str, client: bytes) -> bytes:
+    """What stands for a client with this filter beside what topics are matched with."""
+    return EXCLUSIVE_NAME + client if is_exclusive(filter) else client
+
+
+def pack_options(options: bytes) -> bytes:
+    return options.decode("latin-1").encode()
+
+
+def pack_row(stamp: int, options: bytes) -> bytes:
+    return b"%d:%b" % (stamp, pack_options(options))
+
+
+def stamp_of(row: bytes) -> int:
+    return int(row[: row.index(b":")])
+
+
+def unpack_row(subscriber: Subscriber, filter: str, row: bytes) -> Subscription:
+    stamp, _, options = row.partition(b":")
+    return subscription_of(subscriber, filter, options.decode().encode("latin-1"), int(stamp))

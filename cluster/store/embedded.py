@@ -35,6 +35,16 @@ _FIRST_BACKOFF_SECONDS: Final = 0.1
 _MAXIMUM_BACKOFF_SECONDS: Final = 5.0
 _SLOW_START_SECONDS: Final = 5.0
 
+OPTIONS: Final = {
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",  # the append-only file is the data; snapshots beside it would only cost
+    "maxmemory-policy": "noeviction",
+    "stream-node-max-bytes": "512",  # a short queue takes 0.75 KB in place of 4.3
+    "hash-max-listpack-value": "512",  # a session with a filter of over 64 bytes takes half a KB less
+}
+"""How the server keeps its data; an external one should have the same (docs/operations.md)."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -207,7 +217,7 @@ async def _open_process(binary: Path, directory: DataDirectory) -> Process:
 
 
 def _options(directory: DataDirectory) -> list[str]:
-    options = {
+    place = {
         "dir": str(directory.path),
         "unixsocket": str(directory.socket),
         "unixsocketperm": "700",
@@ -215,10 +225,5 @@ def _options(directory: DataDirectory) -> list[str]:
         "databases": "1",
         "daemonize": "no",
         "loglevel": "notice",
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",  # the append-only file is the data; snapshots beside it would only cost
-        "maxmemory-policy": "noeviction",
-        "stream-node-max-bytes": "512",  # a short queue takes 0.75 KB in place of 4.3
     }
-    return [part for name, value in options.items() for part in (f"--{name}", value)]
+    return [part for name, value in (place | OPTIONS).items() for part in (f"--{name}", value)]

@@ -152,8 +152,9 @@ class Store:
         """Raises StoreUnavailable unless the server answers."""
         await self._command(b"PING")
 
-    async def load_subscriptions(self) -> tuple[str, AsyncIterator[list[SubscriptionRow]]]:
-        """The version of the change log, and pages of all rows: then follow the log from that version on.
+    async def load_subscriptions(self) -> tuple[str, AsyncIterator[dict[bytes, bytes]]]:
+        """The version of the change log, and pages of all rows as they are in Redis (`row_of` reads one):
+        then follow the log from that version on.
 
         A row may be in two pages, and one that changes meanwhile may be the old or the new.
         """
@@ -161,15 +162,15 @@ class Store:
             version = await self._client.get(keys.version(self._prefix))
         return version_of(version), self._rows()
 
-    async def _rows(self) -> AsyncIterator[list[SubscriptionRow]]:
+    async def _rows(self) -> AsyncIterator[dict[bytes, bytes]]:
         for shard in range(keys.SUBSCRIPTION_SHARDS):
-            async for page in self.rows_of(shard):
+            async for page in self._hash_pages(keys.subscriptions(self._prefix, shard)):
                 yield page
 
     async def rows_of(self, shard: int) -> AsyncIterator[list[SubscriptionRow]]:
         """Pages of the rows in one shard."""
         async for page in self._hash_pages(keys.subscriptions(self._prefix, shard)):
-            yield [_row(field, value) for field, value in page.items()]
+            yield [row_of(field, value) for field, value in page.items()]
 
     async def load_interest(self) -> AsyncIterator[tuple[str, list[str]]]:
         """Node and fields (`<kind>:<filter>`), page by page, of all nodes that are members."""
@@ -264,7 +265,8 @@ async def open_store(
     return Store(access, encoder, prefix, client, lane, server)
 
 
-def _row(field: bytes, value: bytes) -> SubscriptionRow:
+def row_of(field: bytes, value: bytes) -> SubscriptionRow:
+    """A row as it is in Redis (`keys.subscriptions`)."""
     topic_filter, _, client_id = field.decode().partition("\0")
     stamp, _, options = value.partition(b":")
     return SubscriptionRow(client_id, topic_filter, options, int(stamp))

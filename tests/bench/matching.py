@@ -34,7 +34,7 @@ def _match_again() -> Work:
 def _match_anew() -> Work:
     room = _room()
     index = room.index
-    newcomer = index.subscriber("newcomer", 1)
+    newcomer = index.subscriber("newcomer")
 
     def run() -> None:
         room.subscribe("newcomer", "elsewhere/#")  # whoever comes with a wildcard: nothing is remembered

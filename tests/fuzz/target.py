@@ -208,7 +208,7 @@ def _send(message: Message) -> None:
 def _index() -> SubscriptionIndex:
     """With one client that has a queue."""
     index = SubscriptionIndex("node")
-    subscriber = index.subscriber("c", 7)
+    subscriber = index.subscriber("c")
     subscriber.session = Link().session(QueueState(1, 0, 0, 8, (), (), True))
     return index
 

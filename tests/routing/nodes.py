@@ -10,7 +10,7 @@ from broker.session import Message, QueueState, Session
 from cluster.store import queues, records
 from cluster.store.call import Call, Request
 from cluster.store.entry import pack_head, unpack_entry
-from tests.routing.room import NODE, Room, bucket_of
+from tests.routing.room import NODE, Room
 from tests.session.wire import Wire
 
 HERE = NODE.encode()
@@ -78,9 +78,8 @@ class Peer:
         identifier: int = 0,
         stamp: int = 1,
     ) -> None:
-        self.node.index.add(
-            self.subscriber, filter, qos, no_local, retain_as_published, identifier, b"options", stamp
-        )
+        options = records.pack_options(qos, no_local, retain_as_published, 0, identifier)
+        self.node.index.add(self.subscriber, filter, options, stamp)
 
     def take(self) -> list[Packet]:
         self.session.outbox.flush()
@@ -117,14 +116,14 @@ class Node:
         if queue is None:
             subscriber = Subscriber(client_id, session.bucket, True)
         else:
-            subscriber = self.index.subscriber(client_id, session.bucket)
+            subscriber = self.index.subscriber(client_id)
         subscriber.session = session
         return Peer(self, session, self.room.wires[client_id], subscriber)
 
     def away(self, client_id: str, filter: str, qos: int = 1, stamp: int = 1) -> Subscriber:
         """A persistent session that is not connected here subscribes."""
-        subscriber = self.index.subscriber(client_id, bucket_of(client_id))
-        self.index.add(subscriber, filter, qos, False, False, 0, b"options", stamp)
+        subscriber = self.index.subscriber(client_id)
+        self.index.add(subscriber, filter, records.pack_options(qos, False, False, 0, 0), stamp)
         return subscriber
 
     def publish(self, message: Message, publisher: Peer | None = None, packet_id: int = 1) -> None:

@@ -21,7 +21,9 @@ from broker.session import (
     Session,
     TokenSource,
 )
+from cluster.store import records
 from cluster.store.call import Call
+from cluster.store.keys import bucket_of
 from cluster.store.shares import Policy
 from tests.session.wire import Silent, Wire
 
@@ -98,20 +100,12 @@ class Room:
         if isinstance(subscriber, Session) and subscriber.direct is not None:
             known = Subscriber(client_id, subscriber.bucket, True)
         else:
-            known = self.index.subscriber(client_id, bucket_of(client_id))
+            known = self.index.subscriber(client_id)
         if isinstance(subscriber, Session):
             known.session = subscriber
         self.stamp += 1
-        self.index.add(
-            known,
-            filter,
-            qos,
-            no_local,
-            retain_as_published,
-            identifier,
-            b"",
-            0 if known.is_direct else self.stamp,
-        )
+        options = records.pack_options(qos, no_local, retain_as_published, 0, identifier)
+        self.index.add(known, filter, options, 0 if known.is_direct else self.stamp)
         return known
 
     def publish(
@@ -152,10 +146,6 @@ class Room:
         if router.is_settled():
             router.settle()
         return calls
-
-
-def bucket_of(client_id: str) -> int:
-    return len(client_id)
 
 
 def new_queue(n: int = 0, window: int = 8) -> QueueState:

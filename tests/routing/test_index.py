@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from broker.mqtt import is_valid_topic_filter, matches
 from broker.routing.index import SubscriptionIndex
 from broker.routing.subscription import Subscriber, Subscription, merge, without_no_local
+from broker.session import QueueState
+from cluster.store import records
+from tests.session.wire import Link
 
+OPTIONS = records.pack_options(1, False, False, 0, 0)
 LEVELS = st.sampled_from(["a", "b", "", "$SYS", "ab"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
 FILTERS = (
@@ -29,6 +33,10 @@ class _Added:
     retain_as_published: bool
     identifier: int
 
+    @property
+    def options(self) -> bytes:
+        return records.pack_options(self.qos, self.no_local, self.retain_as_published, 0, self.identifier)
+
 
 SUBSCRIPTIONS = st.builds(
     _Added, CLIENTS, FILTERS, st.integers(0, 2), st.booleans(), st.booleans(), st.integers(0, 3)
@@ -46,8 +54,8 @@ def _add(
     retain_as_published: bool = False,
     identifier: int = 0,
 ) -> bool:
-    subscriber = index.subscriber(client_id, 7)
-    return index.add(subscriber, filter, qos, no_local, retain_as_published, identifier, b"options", stamp)
+    options = records.pack_options(qos, no_local, retain_as_published, 0, identifier)
+    return index.add_row(client_id, filter, options, stamp)
 
 
 def _matched(
@@ -89,19 +97,10 @@ def test_it_matches_as_the_reference_does(changes: list[tuple[bool, _Added]], to
     index = SubscriptionIndex()
     held: dict[tuple[str, str], _Added] = {}
     for stamp, (is_added, change) in enumerate(changes, 1):
-        subscriber = index.subscriber(change.client_id, 7)
+        subscriber = index.subscriber(change.client_id)
         place = (change.client_id, change.filter)
         if is_added:
-            assert index.add(
-                subscriber,
-                change.filter,
-                change.qos,
-                change.no_local,
-                change.retain_as_published,
-                change.identifier,
-                b"",
-                stamp,
-            )
+            assert index.add(subscriber, change.filter, change.options, stamp)
             held[place] = change
         else:
             assert index.remove(subscriber, change.filter, stamp) is (place in held)
@@ -119,14 +118,11 @@ def test_what_is_removed_leaves_nothing_behind(added: list[_Added]) -> None:
     for each in added:
         _add(index, each.client_id, each.filter)
     for each in added:
-        subscriber = index.subscribers.get(each.client_id)
-        if subscriber is not None:
-            index.remove(subscriber, each.filter, 1)
+        index.remove_row(each.client_id, each.filter, 1)
     assert index.subscribers == {}
     assert index.count == 0
-    root = index._root
-    assert root.is_empty()
-    assert index._exact == {}
+    assert index._wildcards.is_empty()
+    assert (index._rows.count, index._filters.keys) == (0, 0)
 
 
 def test_topics_of_the_server_are_not_matched_by_wildcards_at_the_start() -> None:  # [MQTT-4.7.2-1]
@@ -155,9 +151,9 @@ def test_a_filter_may_have_thousands_of_levels() -> None:
     _add(index, "deep", topic + "/#")
     _add(index, "plus", "/".join(["+"] * 20_000))
     assert set(_matched(index, topic)) == {"deep", "plus"}
-    assert index.remove(index.subscribers["deep"], topic + "/#", 1)
-    assert index.remove(index.subscribers["plus"], "/".join(["+"] * 20_000), 1)
-    assert index._root.is_empty()
+    assert index.remove_row("deep", topic + "/#", 1)
+    assert index.remove_row("plus", "/".join(["+"] * 20_000), 1)
+    assert index._wildcards.is_empty()
 
 
 def test_overlapping_subscriptions_are_one_copy() -> None:  # [MQTT-3.3.4-2], [MQTT-3.3.4-3]
@@ -204,11 +200,11 @@ def test_a_lower_stamp_changes_nothing() -> None:
     assert _add(index, "client", "a", 2, stamp=5)
     assert not _add(index, "client", "a", 0, stamp=4)
     assert _matched(index, "a") == {"client": (2, ())}
-    assert not index.remove(index.subscribers["client"], "a", 4)
+    assert not index.remove_row("client", "a", 4)
     assert _add(index, "client", "a", 1, stamp=5)
     assert _matched(index, "a") == {"client": (1, ())}
     assert index.count == 1
-    assert index.remove(index.subscribers["client"], "a", 5)
+    assert index.remove_row("client", "a", 5)
     assert _matched(index, "a") == {}
 
 
@@ -218,12 +214,11 @@ def test_every_change_is_a_new_generation() -> None:
     for filter in ("a", "b/+"):
         _add(index, "client", filter)
         generations.append(index.generation)
-    subscriber = index.subscribers["client"]
     for filter in ("a", "b/+"):
-        index.remove(subscriber, filter, 1)
+        index.remove_row("client", filter, 1)
         generations.append(index.generation)
     assert generations == sorted(set(generations))
-    index.remove(subscriber, "a", 9)
+    index.remove_row("client", "a", 9)
     assert index.generation == generations[-1]
 
 
@@ -256,27 +251,85 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_a_direct_and_a_persistent_session_of_one_client_are_two_subscribers() -> None:
     index = SubscriptionIndex()
-    persistent = index.subscriber("client", 7)
+    persistent = index.subscriber("client")
     direct = Subscriber("client", 7, True)
-    index.add(persistent, "a", 1, False, False, 0, b"", 3)
-    index.add(direct, "a", 2, False, False, 0, b"", 0)
+    index.add(persistent, "a", OPTIONS, 3)
+    index.add(direct, "a", OPTIONS, 0)
     assert {found.subscriber for found in index.match("a")} == {persistent, direct}
     index.remove(direct, "a", 0)
     assert [found.subscriber for found in index.match("a")] == [persistent]
     assert index.subscribers == {"client": persistent}  # the other one was never here
-    assert repr(direct) == "Subscriber('client', away, 0 filters)"
+    assert repr(direct) == "Subscriber('client', away)"
 
 
 def test_a_subscriber_is_known_by_its_client_identifier() -> None:
     index = SubscriptionIndex()
-    known = index.subscriber("client", 7)
-    assert index.subscriber("client", 7) is known
+    known = index.subscriber("client")
+    assert index.subscriber("client") is known
     index.forget_if_unused(known)
-    assert index.subscribers == {}
-    again = index.subscriber("client", 7)
+    assert index.subscribers == {}  # it has no subscription
+    again = index.subscriber("client")
     assert again is not known
     index.forget_if_unused(known)  # an older one: not the one that is known now
     assert index.subscribers == {"client": again}
+
+
+def test_there_is_one_subscriber_for_all_that_matches() -> None:
+    index = SubscriptionIndex()
+    _add(index, "client", "a")
+    _add(index, "client", "b/+")
+    (first,), (second,) = index.match("a"), index.match("b/c")
+    assert first.subscriber is second.subscriber is index.known("client")
+    assert index.known("stranger") is None
+
+
+def test_visitors_are_let_go_when_there_are_many() -> None:
+    """Whoever is connected here stays, and members of groups."""
+    index = SubscriptionIndex(visitors_limit=100)
+    for number in range(100):
+        _add(index, f"client-{number}", "a")
+    _add(index, "member", "$share/g/b")
+    here = index.subscriber("client-1")
+    here.session = Link().session(QueueState(1, 0, 0, 8, (), (), True))
+    before = index.match("a")
+    assert len(before) == len(index.subscribers) - 1 == 100
+    index.trim()
+    assert set(index.subscribers) == {"client-1", "member"}
+    after = index.match("a")
+    assert [each.subscriber.client_id for each in after] == [each.subscriber.client_id for each in before]
+    assert after[1].subscriber is not before[1].subscriber
+    assert index.subscriber("client-1") is here
+    here.session = None
+    index.forget_if_unused(here)
+    assert index.subscriber("client-1") is here  # the store may still name it in this batch
+    index.trim()
+    assert index.subscriber("client-1") is not here
+
+
+def test_few_visitors_stay() -> None:
+    index = SubscriptionIndex()
+    _add(index, "client", "a")
+    before = index.match("a")
+    index.trim()
+    assert index.match("a") is before
+
+
+def test_what_a_subscriber_has() -> None:
+    index = SubscriptionIndex()
+    direct, persistent = Subscriber("direct", 7, True), index.subscriber("persistent")
+    for subscriber, stamp in ((direct, 0), (persistent, 4)):
+        for filter in ("a", "+", "$exclusive/a", "$share/g/a"):
+            index.add(subscriber, filter, OPTIONS, stamp)
+            found = index.subscription(subscriber, filter)
+            assert found is not None
+            assert (found.subscriber, found.filter, found.stamp) == (subscriber, filter, stamp)
+        assert index.subscriptions_of(subscriber) == 4
+        assert index.subscription(subscriber, "b") is None
+        index.remove(subscriber, "a", stamp)
+        assert index.subscription(subscriber, "a") is None
+        assert index.subscription(subscriber, "$exclusive/a") is not None
+    assert index.stamps_of("persistent") == {"+": 4, "$exclusive/a": 4, "$share/g/a": 4}
+    assert index.stamps_of("direct") == {}
 
 
 # Other nodes
@@ -335,7 +388,7 @@ def test_interest_that_is_none_of_ours(node: str, field: str) -> None:
 def test_an_exclusive_subscription_stands_beside_an_ordinary_one(filter: str) -> None:
     """They add up like any that overlap, and each ends alone."""
     index = SubscriptionIndex()
-    subscriber = index.subscriber("one", 7)
+    subscriber = index.subscriber("one")
     assert index.match("a/b") == []
     _add(index, "one", filter, 0, identifier=1)
     _add(index, "one", f"$exclusive/{filter}", 2, identifier=2)
@@ -353,7 +406,7 @@ def test_subscriptions_that_end_with_their_connection_are_counted() -> None:
     direct = Subscriber("two", 7, True)
     _add(index, "one", "a")
     for filter in ("a", "b", "b"):
-        index.add(direct, filter, 1, False, False, 0, b"", 0)
+        index.add(direct, filter, OPTIONS, 0)
     index.add_interest("there", "1:a")
     assert (index.count, index.direct_count) == (3, 2)
     index.remove(direct, "a", 0)

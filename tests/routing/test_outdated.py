@@ -1,6 +1,7 @@
 """Sessions whose subscriptions have changed behind the router's back."""
 
 from broker.mqtt import Puback
+from cluster.store import records
 from cluster.store.entry import pack_head
 from tests.routing.nodes import Node, appended, filters_of, heads_of, message, options, outdated
 from tests.routing.room import new_queue
@@ -90,7 +91,7 @@ def test_who_gets_a_queued_copy_only_by_its_new_options_is_added() -> None:
 def test_no_local_that_is_gone_counts_no_more() -> None:
     node = Node()
     subscriber = node.away("publisher", "t", 1, stamp=4)
-    node.index.add(subscriber, "t", 1, True, False, 0, b"options", 5)
+    node.index.add(subscriber, "t", records.pack_options(1, True, False, 0, 0), 5)
     node.publish(message())
     assert node.exchange() == []
     node.away("publisher", "t", 1, stamp=6)

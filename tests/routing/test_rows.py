@@ -1,12 +1,14 @@
 """The change log, applied to the index; and interest, loaded."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
 from typing import cast
 
 import pytest
 
 from broker.routing.index import SubscriptionIndex
-from broker.routing.rows import apply_changes, learn, load_unversioned
+from broker.routing.rows import apply_changes, learn, load_index, load_unversioned
+from broker.routing.subscription import Subscriber
 from cluster.store import keys, records
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
@@ -88,6 +90,110 @@ class Interests:
             yield node, fields
 
 
+class Rows(Interests):
+    """A store with rows of subscriptions, too; each page is a few of them."""
+
+    def __init__(self, rows: dict[bytes, bytes], interest: dict[str, list[str]]) -> None:
+        super().__init__(interest)
+        self._pages = [dict(part) for part in batched(rows.items(), 3)]
+
+    async def load_subscriptions(self) -> tuple[str, AsyncIterator[dict[bytes, bytes]]]:
+        return "1.7", self._rows()
+
+    async def _rows(self) -> AsyncIterator[dict[bytes, bytes]]:
+        for page in self._pages:
+            yield page
+
+
+def batched(rows: Iterable[tuple[bytes, bytes]], count: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    rest = iter(rows)
+    while part := list(islice(rest, count)):
+        yield part
+
+
+def row(client_id: str, filter: str, stamp: int = 5, qos: int = 1) -> tuple[bytes, bytes]:
+    """As Redis has it."""
+    return f"{filter}\0{client_id}".encode(), b"%d:%b" % (stamp, _options(qos))
+
+
+def found_by(index: SubscriptionIndex, topic: str) -> dict[str, tuple[str, int, int]]:
+    """Client -> filter, QoS and stamp."""
+    return {
+        each.subscriber.client_id or each.subscriber.node: (each.filter, each.qos, each.stamp)
+        for each in index.match(topic)
+    }
+
+
+@pytest.mark.anyio
+async def test_all_kinds_of_rows_are_loaded() -> None:
+    rows = [
+        row("é", "a/b"),
+        row("two", "a/b", 6, 2),
+        row("two", "+/c"),
+        row("three", "a/#", 7, 0),
+        row("three", "$exclusive/a/b", 8, 2),
+        row("four", "$share/g/a/b", 9),
+        row("five", "$SYS/x"),
+    ]
+    index = SubscriptionIndex("here")
+    await load_index(index, cast(Store, Rows(dict(rows), {"there": ["1:a/+"]})))
+    assert (index.version, index.count) == ("1.7", 7)
+    assert found_by(index, "a/b") == {
+        "é": ("a/b", 1, 5),
+        "two": ("a/b", 2, 6),
+        "three": ("$exclusive/a/b", 2, 8),
+        "$share/g/a/b": ("$share/g/a/b", 2, 0),
+        "there": ("a/+", 2, 0),
+    }
+    assert found_by(index, "x/c") == {"two": ("+/c", 1, 5)}
+    assert found_by(index, "$SYS/x") == {"five": ("$SYS/x", 1, 5)}
+    assert set(index.shares["g/a/b"].members) == {"four"}
+    assert index.stamps_of("three") == {"a/#": 7, "$exclusive/a/b": 8}
+    assert index.stamps_of("four") == {"$share/g/a/b": 9}
+    for each in ("a/b", "+/c"):
+        assert index.remove_row("two", each, 9)
+    assert set(found_by(index, "a/b")) == {"é", "three", "$share/g/a/b", "there"}
+    assert found_by(index, "x/c") == {}
+
+
+@pytest.mark.anyio
+async def test_what_is_loaded_takes_the_place_of_what_was_known() -> None:
+    """Of persistent sessions; those that are connected here stay connected."""
+    index = SubscriptionIndex("here")
+    direct = Subscriber("direct", 7, True)
+    index.add(direct, "+/b", _options(1), 0)
+    for client_id, filter in (
+        ("kept", "a/b"), ("gone", "a/b"), ("gone", "x/+"), ("gone", "$share/g/t"), ("kept", "$share/g/t"),
+    ):  # fmt: skip
+        index.add_row(client_id, filter, _options(0), 4)
+    kept, gone = index.subscriber("kept"), index.subscriber("gone")
+    assert set(found_by(index, "a/b")) == {"kept", "gone", "direct"}
+    rows = [row("kept", "a/b", 6), row("kept", "$share/g/t", 6), row("new", "#", 7)]
+    await load_index(index, cast(Store, Rows(dict(rows), {})))
+    assert found_by(index, "a/b") == {"kept": ("a/b", 1, 6), "new": ("#", 1, 7), "direct": ("+/b", 1, 0)}
+    assert index.subscriber("kept") is kept
+    assert index.subscriber("gone") is not gone
+    assert set(index.shares["g/t"].members) == {"kept"}
+    assert found_by(index, "x/y") == {"new": ("#", 1, 7)}
+    assert index.count == 4
+
+
+@pytest.mark.anyio
+async def test_damaged_rows_are_not_loaded(caplog: pytest.LogCaptureFixture) -> None:
+    damaged = [
+        (b"a\xff\0c", b"5:" + _options(1)),
+        (b"a\0c", b"5"),
+        (b"a\0d", b"x:" + _options(1)),
+        (b"a\0e", b"5:\xc1"),
+        (b"$share/g/a\0f", b"-:" + _options(1)),
+    ]
+    index = SubscriptionIndex("here")
+    await load_index(index, cast(Store, Rows(dict([*damaged, row("good", "a")]), {})))
+    assert found_by(index, "a") == {"good": ("a", 1, 5)}
+    assert index.count == 1
+    assert len(caplog.records) == len(damaged)
+
+
 @pytest.mark.anyio
 async def test_what_the_channel_may_have_missed_is_read() -> None:
     """What it has said since is newer; kind 1 is the business of the log."""
@@ -118,6 +224,6 @@ def test_the_log_says_how_far_a_session_is_known() -> None:
         Change("sub-", "c", "b", b"", 9),
     ]
     apply_changes(index, changes, "1.3")
-    assert index.subscribers["c"].stamp == 9
+    assert index.subscriber("c").stamp == 9
     assert learn(index, "c", 8, [b"a", _options(1), 4]) == []  # that is older
-    assert index.subscribers["c"].stamp == 9
+    assert index.subscriber("c").stamp == 9

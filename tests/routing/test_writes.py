@@ -12,7 +12,8 @@ from broker.session import Delivery, Message, QueueState, Session, StoredSession
 from cluster.store import queues, receive
 from cluster.store.entry import pack_body, pack_head
 from cluster.store.errors import ItemError, NodeGone, RedisFull
-from tests.routing.room import Room, bucket_of, new_queue
+from cluster.store.keys import bucket_of
+from tests.routing.room import Room, new_queue
 
 EPOCH = 3
 BUCKET = bucket_of("client")

@@ -1,0 +1,171 @@
+"""Which of the filters with wildcards match a topic: a tree by topic level.
+
+A level that only one filter goes through is not made: the filter itself lies in its place, and the rest of
+it is compared with the topic. Of a million devices with a filter each only the level where they part is made.
+"""
+
+from typing import Final, TypeAlias
+
+_LEVELS: Final = "/"
+_MULTI: Final = "#"
+_SINGLE: Final = "+"
+
+
+class _Level:
+    """Filters that end here, and those that go on: further levels, or the one filter that would be there."""
+
+    __slots__ = ("children", "ending", "multi", "single")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Following] | None = None
+        self.single: _Following | None = None  # '+'
+        self.multi: str | None = None  # the filter that ends with '#' here
+        self.ending: str | None = None  # the filter that ends here
+
+    def following(self, name: str) -> "_Following | None":
+        if name == _SINGLE:
+            return self.single
+        return self.children.get(name) if self.children is not None else None
+
+    def follow(self, name: str, following: "_Following") -> None:
+        if name == _SINGLE:
+            self.single = following
+        elif self.children is None:
+            self.children = {name: following}
+        else:
+            self.children[name] = following
+
+    def end(self, name: str) -> None:
+        if name == _SINGLE:
+            self.single = None
+        elif self.children is not None:
+            del self.children[name]
+            if not self.children:
+                self.children = None
+
+    def is_empty(self) -> bool:
+        return self.children is None and self.single is None and self.multi is None and self.ending is None
+
+
+_Following: TypeAlias = _Level | str
+
+
+class FilterTree:
+    """A set of filters. All walk in loops, not by recursion: a filter has as many levels as the settings
+    allow."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self) -> None:
+        self._root = _Level()
+
+    def is_empty(self) -> bool:
+        """Whether there is no filter."""
+        return self._root.is_empty()
+
+    def add(self, filter: str) -> None:
+        """It may be there already."""
+        names = filter.split(_LEVELS)
+        level = self._root
+        for depth, name in enumerate(names):
+            if name == _MULTI:
+                level.multi = filter
+                return
+            following = level.following(name)
+            if following is None:
+                level.follow(name, filter)
+                return
+            if isinstance(following, str):
+                if following == filter:
+                    return
+                following = _level_with(following, depth + 1)
+                level.follow(name, following)
+            level = following
+        level.ending = filter
+
+    def remove(self, filter: str) -> None:
+        """It must be there."""
+        names = filter.split(_LEVELS)
+        level = self._root
+        path: list[tuple[_Level, str]] = []
+        for name in names:
+            if name == _MULTI:
+                level.multi = None
+                break
+            following = level.following(name)
+            if isinstance(following, str):
+                level.end(name)
+                break
+            assert following is not None  # the filter is there
+            path.append((level, name))
+            level = following
+        else:
+            level.ending = None
+        while path and level.is_empty():
+            level, name = path.pop()
+            level.end(name)
+
+    def matching(self, topic: str) -> list[str]:
+        """The filters that match it."""
+        found: list[str] = []
+        root = self._root
+        if root.children is None and root.single is None and root.multi is None:
+            return found
+        names = topic.split(_LEVELS)
+        # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
+        wildcards_count = not topic.startswith("$")
+        levels = [root]
+        for depth, name in enumerate(names, 1):
+            following: list[_Level] = []
+            for level in levels:
+                if level.multi is not None and wildcards_count:
+                    found.append(level.multi)
+                if level.children is not None:
+                    child = level.children.get(name)
+                    if child is not None:
+                        _go_on(child, names, depth, following, found)
+                if level.single is not None and wildcards_count:
+                    _go_on(level.single, names, depth, following, found)
+            if not following:
+                return found
+            levels = following
+            wildcards_count = True
+        for level in levels:
+            if level.multi is not None:
+                found.append(level.multi)  # '#' matches the parent level too
+            if level.ending is not None:
+                found.append(level.ending)
+        return found
+
+
+def _go_on(
+    following: _Following, names: list[str], depth: int, levels: list[_Level], found: list[str]
+) -> None:
+    if isinstance(following, _Level):
+        levels.append(following)
+    elif _rest_matches(following.split(_LEVELS), names, depth):
+        found.append(following)
+
+
+def _rest_matches(filter: list[str], names: list[str], depth: int) -> bool:
+    """Whether a filter matches a topic from this level on."""
+    for i in range(depth, len(filter)):
+        name = filter[i]
+        if name == _MULTI:
+            return True  # of the parent level, too
+        if i == len(names) or (name != _SINGLE and name != names[i]):
+            return False
+    return len(filter) == len(names)
+
+
+def _level_with(filter: str, depth: int) -> _Level:
+    """A level in which a filter has its place; `depth` levels are before it."""
+    level = _Level()
+    names = filter.split(_LEVELS)
+    if depth == len(names):
+        level.ending = filter
+    elif names[depth] == _MULTI:
+        level.multi = filter
+    else:
+        level.follow(names[depth], filter)
+    return level

@@ -1,0 +1,91 @@
+"""All rows of persistent sessions, on their way from Redis into the index.
+
+They are taken page by page, then packed at once: a million take a second or two, and the index serves with
+what it has until it gets the new ones.
+"""
+
+import logging
+from collections.abc import Iterator
+from ctypes import CDLL
+from typing import Final
+
+from broker.mqtt import is_shared, without_exclusive
+from broker.routing.filter_tree import FilterTree
+from broker.routing.packed import PackedMap, Unpacked
+from broker.routing.subscription import name_of, pack_options
+from cluster.store import records
+
+DAMAGE: Final = (AttributeError, KeyError, TypeError, ValueError)
+"""What unpacking a damaged row, or one of a newer release, leads to."""
+_OPTIONS_LIMIT: Final = 4096
+_KEYS_AT_ONCE: Final = 1000
+
+logger = logging.getLogger(__name__)
+
+
+def give_back_memory() -> None:
+    """Gives what was freed back to the system: what waited to be packed is as large as what came of it, and
+    the C library would keep that. Others than glibc have no such function."""
+    trim = getattr(CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+class Loaded:
+    """`rows`, `filters` and `wildcards` are for the index, when they have been packed."""
+
+    __slots__ = ("_by_client", "_by_filter", "_options", "filters", "rows", "shared", "wildcards")
+
+    def __init__(self) -> None:
+        self.rows = PackedMap()
+        self.filters = PackedMap()
+        self.wildcards = FilterTree()
+        self.shared: dict[tuple[str, str], tuple[bytes, int]] = {}  # client and filter -> options and stamp
+        self._by_filter = Unpacked()
+        self._by_client = Unpacked()
+        self._options: dict[bytes, bytes] = {}  # as they are -> as rows have them
+
+    def take(self, page: dict[bytes, bytes]) -> None:
+        """Rows as they are in Redis (`keys.subscriptions`)."""
+        for field, row in page.items():
+            try:
+                self._take(field, row)
+            except DAMAGE as error:
+                logger.error("subscription %r left out: %s", field, error)
+
+    def _take(self, field: bytes, row: bytes) -> None:
+        field.decode()  # raises if it is damaged
+        filter, _, client = field.partition(b"\0")
+        stamp, _, options = row.partition(b":")
+        packed = self._options.get(options)
+        if packed is None:
+            packed = self._pack(options)
+        if not stamp.isdigit():
+            raise ValueError(f"no stamp: {stamp!r}")
+        self._by_client.add(client, filter, stamp)
+        if not filter.startswith(b"$"):
+            self._by_filter.add(filter, client, stamp + b":" + packed)
+            return
+        text = filter.decode()
+        if is_shared(text):
+            self.shared[client.decode(), text] = options, int(stamp)
+        else:
+            key = without_exclusive(text).encode()
+            self._by_filter.add(key, name_of(text, client), stamp + b":" + packed)
+
+    def _pack(self, options: bytes) -> bytes:
+        records.unpack_options(options)
+        if len(self._options) >= _OPTIONS_LIMIT:
+            self._options.clear()
+        packed = self._options[options] = pack_options(options)
+        return packed
+
+    def pack(self) -> Iterator[None]:
+        """When all have been taken: makes them ready for the index, in some steps."""
+        yield from self.rows.pack(self._by_filter)
+        yield from self.filters.pack(self._by_client)
+        for count, key in enumerate(self.rows.each_key()):
+            if b"+" in key or b"#" in key:
+                self.wildcards.add(key.decode())
+            if count % _KEYS_AT_ONCE == 0:
+                yield

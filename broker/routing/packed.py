@@ -1,0 +1,290 @@
+"""A million rows without a million objects: key -> names, each with a value; all of them bytes.
+
+Theory of operation. Rows lie in *pages*, byte strings of some hundred bytes; the hash of its key says in
+which one a row is, and `bytes.find` finds it there. A page looks like this, where the marks are bytes that
+never occur in UTF-8:
+
+    FF key FE name FD value FE name FD value FF key FE name FD value ...
+
+A change makes a new page. When there are too many bytes for so many pages, one page is split in two (linear
+hashing), so no change takes longer than another. A key with very many names has a map of its own (`_crowds`).
+An object for each row, with a dictionary, would take five times as much, and time of the garbage collector.
+A map of many rows is made of `Unpacked` in a quarter of the time.
+
+Neither keys, names nor values may hold bytes from F8 on.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+_KEY: Final = b"\xff"
+_NAME: Final = b"\xfe"
+_VALUE: Final = b"\xfd"
+_PAGE_BYTES: Final = 320  # on average; what Python's allocator has no size for (over 512) costs more
+_PARTS: Final = 256
+_CROWD_ROWS: Final = 64  # of one key in a page; more take too long to copy with every change
+
+
+class PackedMap:
+    """`count` is how many rows there are, `keys` how many keys they have."""
+
+    __slots__ = ("_crowds", "_mask", "_next", "_pages", "_size_bytes", "count", "keys")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.keys = 0
+        self._pages: list[bytes] = [b""]
+        self._mask = 0  # pages up to the last power of two, less 1
+        self._next = 0  # the page that is split next: those before it are split already
+        self._size_bytes = 0
+        self._crowds: dict[bytes, PackedMap] = {}
+
+    def get(self, key: bytes, name: bytes) -> bytes | None:
+        """The value of a row."""
+        crowd = self._crowds.get(key)
+        if crowd is not None:
+            return crowd.get(name, b"")
+        page = self._pages[self._place(key)]
+        start, end = _find_key(page, key)
+        row = _NAME + name + _VALUE
+        at = page.find(row, start, end) if end else -1
+        if at < 0:
+            return None
+        return page[at + len(row) : _end_of_row(page, at, end)]
+
+    def names(self, key: bytes) -> list[tuple[bytes, bytes]]:
+        """The rows of a key: name and value."""
+        crowd = self._crowds.get(key)
+        if crowd is not None:
+            return [(name, value) for name, _, value in crowd.rows()]
+        page = self._pages[self._place(key)]
+        start, end = _find_key(page, key)
+        return _rows_of(page[start + 1 : end])[1] if end else []
+
+    def has(self, key: bytes) -> bool:
+        """Whether it has rows."""
+        return key in self._crowds or _find_key(self._pages[self._place(key)], key)[1] > 0
+
+    def count_of(self, key: bytes) -> int:
+        """How many rows a key has."""
+        crowd = self._crowds.get(key)
+        if crowd is not None:
+            return crowd.count
+        page = self._pages[self._place(key)]
+        start, end = _find_key(page, key)
+        return page.count(_NAME, start, end) if end else 0
+
+    def put(self, key: bytes, name: bytes, value: bytes) -> None:
+        """Adds a row, or gives it another value."""
+        crowd = self._crowds.get(key)
+        if crowd is not None:
+            self.count -= crowd.count
+            crowd.put(name, b"", value)
+            self.count += crowd.count
+            return
+        place = self._place(key)
+        page = self._pages[place]
+        start, end = _find_key(page, key)
+        row = _NAME + name + _VALUE
+        if not end:
+            self.keys += 1
+            self.count += 1
+            self._write(place, page + _KEY + key + row + value)
+            return
+        at = page.find(row, start, end)
+        if at >= 0:
+            self._write(place, page[:at] + row + value + page[_end_of_row(page, at, end) :])
+            return
+        self.count += 1
+        self._write(place, page[:end] + row + value + page[end:])
+        if page.count(_NAME, start, end) >= _CROWD_ROWS:
+            self._part(key)
+
+    def remove(self, key: bytes, name: bytes) -> bool:
+        """Whether there was such a row."""
+        crowd = self._crowds.get(key)
+        if crowd is not None:
+            existed = crowd.remove(name, b"")
+            self.count -= existed
+            if not crowd.count:
+                del self._crowds[key]
+                self.keys -= 1
+            return existed
+        place = self._place(key)
+        page = self._pages[place]
+        start, end = _find_key(page, key)
+        at = page.find(_NAME + name + _VALUE, start, end) if end else -1
+        if at < 0:
+            return False
+        self.count -= 1
+        following = _end_of_row(page, at, end)
+        if following == end and at == start + len(_KEY) + len(key):  # it was the only one
+            self.keys -= 1
+            at = start
+        self._write(place, page[:at] + page[following:])
+        return True
+
+    def pack(self, rows: "Unpacked") -> Iterator[None]:
+        """Takes all rows into a map that is empty, in some steps; until the last one it is not to be used."""
+        pages = 1
+        while pages < _PARTS or rows.size_bytes > _PAGE_BYTES * pages:
+            pages *= 2
+        self._mask = pages - 1
+        self._pages = [b""] * pages
+        for part in range(_PARTS):
+            for key, group in self._pack_part(rows.take(part), part):
+                crowd = self._crowds[key] = PackedMap()
+                yield from crowd.pack(_unpacked(group))
+                self.count += crowd.count
+            yield
+
+    def _pack_part(self, rows: list[bytes], part: int) -> list[tuple[bytes, list[bytes]]]:
+        """The keys that get maps of their own, with their rows."""
+        groups: dict[bytes, list[bytes]] = {}
+        for row in rows:
+            key, _, rest = row.partition(_NAME)
+            group = groups.get(key)
+            if group is None:
+                groups[key] = [rest]
+            else:
+                group.append(rest)
+        pages: list[list[bytes]] = [[] for _ in range(part, len(self._pages), _PARTS)]
+        crowds: list[tuple[bytes, list[bytes]]] = []
+        for key, group in groups.items():
+            self.keys += 1
+            if len(group) > _CROWD_ROWS:
+                crowds.append((key, group))
+                continue
+            if len(group) > 1:
+                group = _distinct(group)
+            self.count += len(group)
+            pages[(hash(key) & self._mask) // _PARTS] += (_KEY, key, _NAME, _NAME.join(group))
+        for number, pieces in enumerate(pages):
+            if pieces:
+                page = b"".join(pieces)
+                self._size_bytes += len(page)
+                self._pages[number * _PARTS + part] = page
+        return crowds
+
+    def each_key(self) -> Iterator[bytes]:
+        """Every key; the map must not change meanwhile."""
+        for page in self._pages:
+            for rows in page.split(_KEY)[1:]:
+                yield rows[: rows.find(_NAME)]
+        yield from self._crowds
+
+    def rows(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Key, name and value of every row as they are now: later changes don't show."""
+        return _each_row(list(self._pages), [(key, crowd.rows()) for key, crowd in self._crowds.items()])
+
+    def _place(self, key: bytes) -> int:
+        number = hash(key)
+        place = number & self._mask
+        return number & (2 * self._mask + 1) if place < self._next else place
+
+    def _write(self, place: int, page: bytes) -> None:
+        self._size_bytes += len(page) - len(self._pages[place])
+        self._pages[place] = page
+        if self._size_bytes > _PAGE_BYTES * len(self._pages):
+            self._split()
+
+    def _split(self) -> None:
+        """Moves half of the rows of a page to a new one."""
+        bit = self._mask + 1
+        stay: list[bytes] = [b""]
+        go: list[bytes] = [b""]
+        for rows in self._pages[self._next].split(_KEY)[1:]:
+            key = rows[: rows.find(_NAME)]
+            (go if hash(key) & bit else stay).append(rows)
+        self._pages[self._next] = _KEY.join(stay)
+        self._pages.append(_KEY.join(go))
+        self._next += 1
+        if self._next == bit:
+            self._mask = 2 * bit - 1
+            self._next = 0
+
+    def _part(self, key: bytes) -> None:
+        """Gives a key a map of its own."""
+        place = self._place(key)
+        page = self._pages[place]
+        start, end = _find_key(page, key)
+        crowd = PackedMap()
+        for name, value in _rows_of(page[start + 1 : end])[1]:
+            crowd.put(name, b"", value)
+        self._crowds[key] = crowd
+        self._write(place, page[:start] + page[end:])
+
+
+class Unpacked:
+    """Rows on their way into an empty map. Those whose pages lie far apart are kept apart: what is packed
+    together is together in the processor's caches."""
+
+    __slots__ = ("_parts", "size_bytes")
+
+    def __init__(self) -> None:
+        self._parts = [bytearray() for _ in range(_PARTS)]
+        self.size_bytes = 0
+
+    def add(self, key: bytes, name: bytes, value: bytes) -> None:
+        """If a row comes twice, the later one counts."""
+        row = _KEY + key + _NAME + name + _VALUE + value
+        self._parts[hash(key) & (_PARTS - 1)] += row
+        self.size_bytes += len(row)
+
+    def take(self, part: int) -> list[bytes]:
+        """Key, name and value of the rows of a part, which is empty then."""
+        rows = bytes(self._parts[part]).split(_KEY)[1:]
+        self._parts[part] = bytearray()
+        return rows
+
+
+def _distinct(group: list[bytes]) -> list[bytes]:
+    """The last of each name."""
+    last = {row[: row.find(_VALUE)]: row for row in group}
+    return list(last.values())
+
+
+def _unpacked(group: list[bytes]) -> Unpacked:
+    """Of the rows of one key those of a crowd: the names are the keys there."""
+    rows = Unpacked()
+    for row in group:
+        name, _, value = row.partition(_VALUE)
+        rows.add(name, b"", value)
+    return rows
+
+
+def _find_key(page: bytes, key: bytes) -> tuple[int, int]:
+    """Where its rows begin and end; the end is 0 if it has none."""
+    start = page.find(_KEY + key + _NAME)
+    if start < 0:
+        return 0, 0
+    end = page.find(_KEY, start + 1)
+    return start, end if end >= 0 else len(page)
+
+
+def _end_of_row(page: bytes, at: int, end: int) -> int:
+    following = page.find(_NAME, at + 1, end)
+    return following if following >= 0 else end
+
+
+def _rows_of(rows: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Key, names and values of a part of a page."""
+    parts = rows.split(_NAME)
+    found = []
+    for part in parts[1:]:
+        name, _, value = part.partition(_VALUE)
+        found.append((name, value))
+    return parts[0], found
+
+
+def _each_row(
+    pages: list[bytes], crowds: list[tuple[bytes, Iterator[tuple[bytes, bytes, bytes]]]]
+) -> Iterator[tuple[bytes, bytes, bytes]]:
+    for page in pages:
+        for rows in page.split(_KEY)[1:]:
+            key, found = _rows_of(rows)
+            for name, value in found:
+                yield key, name, value
+    for key, crowd in crowds:
+        for name, _, value in crowd:
+            yield key, name, value
