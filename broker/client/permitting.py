@@ -110,9 +110,10 @@ async def review(client: Client, revoke: Callable[[Client, Sequence[str]], None]
     if rights is None or subscriber is None:
         return
     accesses: dict[str, Access] = {}
-    for filter, held in list(subscriber.filters.items()):
-        matched = _matched(filter)
-        if matched is not None:
+    index = client.hub.index
+    for filter in list(subscriber.filters if subscriber.is_direct else index.stamps_of(client.client_id)):
+        matched, held = _matched(filter), index.subscription(subscriber, filter)
+        if matched is not None and held is not None:
             accesses[filter] = rights.access(Action.SUBSCRIBE, matched, held.qos, False)
     decisions = [rights.decide_now(access) for access in accesses.values()]
     decided = [

@@ -48,14 +48,13 @@ from broker.session import Clock, Delivery, Message, Session
 from cluster.store import retained, shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
-from cluster.store.reply import as_int, as_ints
+from cluster.store.reply import as_int, as_ints, as_list
 from cluster.store.shares import Given, Policy
 
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 _QUOTA_EXCEEDED: Final = 0x97
 
-_OUTDATED: Final = 5  # where an answer says that more than the entries was refused
 _APPENDED: Final = 0
 _REFUSED: Final = 1
 _HAD: Final = 2
@@ -412,8 +411,8 @@ class Router:
         try:
             if not isinstance(reply, list):
                 raise TypeError(f"enqueue answered {reply!r}")
-            if len(reply) > _OUTDATED and reply[_OUTDATED] is not False:
-                self._take_outdated(group, reply[_OUTDATED], reply[_OUTDATED + 1])
+            if reply[3] is True:
+                self._take_outdated(group, as_int(reply[5]), as_list(reply[6]))
             else:
                 self._take_group_reply(group, reply)
         except (TypeError, ValueError, IndexError) as error:  # what an answer of another shape leads to

@@ -1,6 +1,6 @@
 """Claiming a session for a connection, and giving it back."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cluster.store.call import Reply
 from cluster.store.deadlines import DueWill, parse_rows, parse_wills
@@ -9,6 +9,9 @@ from cluster.store.reply import as_bytes, as_int, as_ints, as_list, as_text, in_
 
 NEVER: int = 0xFFFFFFFF
 """Session Expiry Interval of a session that does not expire."""
+
+_WHOLE: Final = 14
+"""So many fields has an answer that is not brief, at least."""
 
 
 class Claim(NamedTuple):
@@ -82,7 +85,7 @@ def claim(
 def parse_claim(reply: Reply) -> Claim:
     """The answer to `claim`."""
     fields = as_list(reply)
-    if len(fields) == 2:  # a direct session, as of nearly all that come and go: there was nothing to find
+    if len(fields) < _WHOLE:  # a direct session, as of nearly all that come and go: there was nothing to find
         taken = as_int(fields[1])
         return Claim(False, taken, taken, 0, 0, 0, None, 0, [], [], [], [], [], [])
     present, epoch, gen, n, sent, hi, owner, owner_epoch = fields[:8]

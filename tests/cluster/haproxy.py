@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer, free_port, running_redis
 
@@ -158,15 +160,21 @@ class Cluster:
         """Where clients connect."""
         return self.proxies[0].port
 
-    def ways(self) -> dict[str, list[str]]:
-        """Client id -> the nodes that it was connected to, in order, as far as their last starts go back."""
-        connects = sorted(
+    def connects(self) -> list[tuple[int, str, str]]:
+        """Epoch, client id and node of each, in order, as far as the last starts of the nodes go back."""
+        for node in self.nodes.values():
+            if node.is_running() and psutil.Process(node.pid).status() != psutil.STATUS_STOPPED:
+                node.get("/healthz")  # the lines of a tick are written after what it sends
+        return sorted(
             (int(str(event["epoch"])), str(event["client_id"]), name)
             for name, node in self.nodes.items()
             for event in node.events("connected")
         )
+
+    def ways(self) -> dict[str, list[str]]:
+        """Client id -> the nodes that it was connected to, in order."""
         ways: dict[str, list[str]] = {}
-        for _, client_id, name in connects:
+        for _, client_id, name in self.connects():
             ways.setdefault(client_id, []).append(name)
         return ways
 

@@ -142,12 +142,7 @@ def test_without_an_entry_the_numbers_decide(fleet: Fleet) -> None:
 
 def test_clients_without_an_id_are_spread(cluster: Cluster) -> None:
     def assigned() -> Counter[str]:
-        return Counter(
-            name
-            for name, node in cluster.nodes.items()
-            for event in node.events("connected")
-            if str(event["client_id"]).startswith("auto-")
-        )
+        return Counter(name for _, client_id, name in cluster.connects() if client_id.startswith("auto-"))
 
     before = assigned()
     clients = [connected(cluster.port, "", MQTT_3_1_1) for _ in range(EACH * len(cluster.nodes))]

@@ -43,14 +43,15 @@ def test_redis_is_told_apart_by_its_name_or_because_it_was_named(tmp_path: Path)
             usage = measure(Pids.of(pids))
             assert usage is not None
             assert usage.redis is not None
-            assert set(usage.redis.cpu_seconds) == {redis.pid}
+            assert redis.pid in usage.redis.cpu_seconds  # beside servers of other tests in this process
+            assert other.pid in usage.broker.cpu_seconds
             assert os.getpid() in usage.broker.cpu_seconds
             assert redis.pid not in usage.broker.cpu_seconds
             assert usage.broker.rss_bytes + usage.redis.rss_bytes == usage.rss_bytes
             named = measure(Pids.of([os.getpid()], [other.pid]))
             assert named is not None
             assert named.redis is not None
-            assert set(named.redis.cpu_seconds) == {redis.pid, other.pid}  # the other is our child
+            assert {redis.pid, other.pid} <= set(named.redis.cpu_seconds)  # the one is our child
         redis.kill()
         other.kill()
 
@@ -60,6 +61,9 @@ def test_a_glance_sees_children_and_no_missing_process() -> None:
         glance = glance_at_usage(Pids.of([os.getpid()]))
         assert glance is not None
         assert {os.getpid(), child.pid} <= set(glance.cpu_seconds)
+        alone = glance_at_usage(Pids.of([child.pid]))
+        assert alone is not None
+        assert alone.redis is None
         child.kill()
     assert glance_at_usage(Pids.of([os.getpid(), child.pid])) is None
 

@@ -33,7 +33,7 @@ def outdated(
 ) -> list[object]:
     """What `enqueue` answers if the session has other subscriptions by now (filter, options, stamp)."""
     told = [item for filter, *rest in subscriptions for item in (filter.encode(), *rest)]
-    return [1, n, owner, [1], 0, stamp, told]
+    return [1, n, owner, True, 0, stamp, told]
 
 
 def options(qos: int, identifier: int = 0) -> bytes:

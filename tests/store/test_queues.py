@@ -86,7 +86,7 @@ def test_a_change_of_the_subscriptions_is_told_to_who_does_not_know_it(caller: C
     else:
         stamp = caller.subscribe(claim, "g" if change == "replace" else "h", options=OTHER)
     gen, n, owner, statuses, dropped, told_stamp, told = caller.enqueue(2, known=known, token=b"t")
-    assert (gen, n, owner, statuses, dropped, told_stamp) == (claim.gen, 0, b"node-1", [1, 1], 0, stamp)
+    assert (gen, n, owner, statuses, dropped, told_stamp) == (claim.gen, 0, b"node-1", True, 0, stamp)
     expected = {"f": (OPTIONS, known - 1), "g": (OPTIONS, known)}
     expected |= {"add": {"h": (OTHER, stamp)}, "replace": {"g": (OTHER, stamp)}}.get(change, {})
     if change == "unsubscribe":
@@ -109,7 +109,7 @@ def test_a_session_that_was_made_anew_is_not_the_one_that_is_known(caller: Calle
     known = caller.subscribe(claim, "f")
     caller.claim(clean_start=True)
     first = caller.enqueue(1, known=known)
-    assert first[3:5] + first[6:] == [[1], 0, []]
+    assert first[3:5] + first[6:] == [True, 0, []]
     assert caller.enqueue(1, known=known) == first  # a call that is sent again
     stamp = first[5]
     assert isinstance(stamp, int)
@@ -117,11 +117,11 @@ def test_a_session_that_was_made_anew_is_not_the_one_that_is_known(caller: Calle
 
 
 def test_of_a_session_that_does_not_exist_nothing_is_known(caller: Caller) -> None:
-    assert caller.enqueue(2, known=7) == [0, 0, False, [1, 1], 0, 0, []]
+    assert caller.enqueue(2, known=7) == [0, 0, False, True, 0, 0, []]
     known = caller.subscribe(caller.claim(), "f")
     ended = caller.claim(clean_start=True)
     caller.detach(ended, expiry=0)
-    assert caller.enqueue(1, known=known) == [0, 0, False, [1], 0, ended.epoch, []]  # no row can be newer
+    assert caller.enqueue(1, known=known) == [0, 0, False, True, 0, ended.epoch, []]  # no row can be newer
     assert caller.session_keys() <= {"ended"}
 
 

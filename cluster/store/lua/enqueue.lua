@@ -6,7 +6,8 @@
 -- entry: if the session has no such subscription, that entry is refused.
 -- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped. Status: 0
 -- appended, 1 refused, 2 had it before, 3 dropped. What was appended got n + 1, n + 2, ... If what the caller knew is
--- outdated, two more: the stamp of the session, and its subscriptions (filter, options, stamp, ...).
+-- outdated, true stands in place of the statuses, and two more follow: the stamp of the session, and its subscriptions
+-- (filter, options, stamp, ...).
 -- Atomic, as the number of an entry, the entry, its subscription and its token must agree whatever else
 -- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full.
 
@@ -178,12 +179,12 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known)
     if not known then
       return { 0, 0, false, all_refused(entries), 0 }
     end
-    return { 0, 0, false, all_refused(entries), 0, tonumber(call("GET", key(b, "ctr")) or 0), {} }
+    return { 0, 0, false, true, 0, tonumber(call("GET", key(b, "ctr")) or 0), {} }
   end
   local newer = known and newer_stamp(b, session, found[5], known)
   if newer then
     local _, subscriptions = read_session(session)
-    return { tonumber(gen), n, owner, all_refused(entries), 0, newer, subscriptions }
+    return { tonumber(gen), n, owner, true, 0, newer, subscriptions }
   end
   if not is_plain then
     local refused
