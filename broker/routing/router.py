@@ -477,20 +477,16 @@ class Router:
             )
 
     def _take_refusal(self, group: Group, i: int) -> None:
-        """The session has no such subscription: our row is stale. What its other filters match is tried
-        instead."""
+        """The session has no such subscription: our row is stale. Perhaps its other filters match."""
         self.statistics.refused += 1
-        subscriber = group.subscriber
         stale = group.targets[i]  # with the stamp that it was matched by
-        if self.index.remove(subscriber, stale.filter, stale.stamp):
+        if self.index.remove(group.subscriber, stale.filter, stale.stamp):
             self.stale_rows.append(stale)
-        self._again.append((group.publications[i], subscriber.key))
+        self._again.append((group.publications[i], group.subscriber.key))
 
     def _route_again(self) -> None:
         """Routes what was refused by what the index knows now, once all of the replies have told it. The
         publications' own targets stay as they are: `match_again` has to see who came since."""
-        if not self._again:
-            return
         again, self._again = self._again, []
         matches: dict[str, dict[str, Subscription]] = {}  # by topic, by the subscriber's key
         for publication, key in again:

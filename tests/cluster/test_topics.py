@@ -220,12 +220,12 @@ def test_each_client_has_its_subscriptions(
         deadline = time.monotonic() + LATE_SECONDS
         while publisher.publish(f"for/{name}-w/a", b"1", 1) == ReasonCode.NO_MATCHING_SUBSCRIBERS:
             assert time.monotonic() < deadline
+        first_message = watcher.message()
+        assert (first_message.payload, first_message.qos, first_message.retain) == (b"1", 1, False)
+        watcher.assert_silence(0.2)  # it may still read what is retained, and would get the next one so, too
         publisher.publish(f"for/{name}-w/b", b"3", 2, retain=True)
-        received = [watcher.message() for _ in range(2)]
-        assert [(each.payload, each.qos, each.retain) for each in received] == [
-            (b"1", 1, False),
-            (b"3", 1, True),
-        ]
+        second_message = watcher.message()
+        assert (second_message.payload, second_message.qos, second_message.retain) == (b"3", 1, True)
         watcher.publish(f"for/{name}-p/a", b"2", 1)
         assert publisher.message().payload == b"2"
         watcher.assert_silence()
