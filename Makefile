@@ -71,7 +71,8 @@ test-compiled: build
 	@cp -r tests $(BUILD)/tests
 	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m tests.compiled
 	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir . \
-	  -p no:cacheprovider -n auto tests/mqtt tests/session tests/routing tests/fuzz/test_corpus.py $(ARGS)
+	  -p no:cacheprovider -n auto tests/mqtt tests/session tests/routing tests/fuzz/test_corpus.py \
+	  tests/node/test_retained.py $(ARGS)
 
 lint: .venv/stamp
 	$(BIN)/ruff check .
