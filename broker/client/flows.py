@@ -28,7 +28,9 @@ from broker.mqtt import (
 
 
 def on_pingreq(client: Client, packet: Packet) -> None:
-    """[MQTT-3.12.4-1]"""
+    """[MQTT-3.12.4-1]. Whoever asks whether we are there may go elsewhere next, and be sent again what it has
+    acknowledged here: that is stored now."""
+    client.hub.changed.hasten()
     client.send(encode(Pingresp(), client.connection.version))
 
 

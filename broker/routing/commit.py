@@ -40,7 +40,7 @@ from cluster.store.shares import Given
 from cluster.store.store import Store
 
 _FULL_PAUSE_SECONDS: Final = 0.1
-_LINGER_SECONDS: Final = 0.01
+_LINGER_SECONDS: Final = 0.003
 """So long what nobody waits for may wait for an exchange that is made anyway."""
 _LOOKS: Final = 8
 
@@ -120,7 +120,7 @@ class Committer:
     def _end_lingering(self) -> None:
         self._lingering = None
         if self._has_leftovers():
-            self._writes.changed.is_urgent = True
+            self._writes.changed.is_urgent = True  # for tokens alone, too
             self.wake()
 
     def request(

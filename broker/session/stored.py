@@ -15,6 +15,11 @@ class Changes:
         self.sessions: list[StoredSession] = []
         self.is_urgent = False
 
+    def hasten(self) -> None:
+        """What there is goes now."""
+        if self.sessions:
+            self.is_urgent = True
+
     def take(self) -> "list[StoredSession]":
         """The sessions, each once. Who asks from now on is on the next list."""
         sessions = self.sessions

@@ -31,5 +31,14 @@ def test_what_is_settled_is_not_urgent_but_what_follows_may_be() -> None:
         seen.append(changed.is_urgent)
     assert seen == [False, False, True, True]
     assert changed.take() == [stored]
-    stored.mark_settled()
+
+
+def test_what_is_settled_may_be_hastened() -> None:
+    changed = Changes()
+    changed.hasten()
     assert not changed.is_urgent
+    stored = StoredSession("client", 7, 3, changed)
+    stored.mark_settled()
+    waits = changed.is_urgent
+    changed.hasten()
+    assert (waits, changed.is_urgent) == (False, True)
