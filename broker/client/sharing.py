@@ -242,7 +242,7 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
         if isinstance(reply, Exception):
             _log_failure(name, reply)
             return
-        gen, n_before, _, statuses, _ = as_list(reply)
+        gen, n_before, _, statuses = as_list(reply)[:4]
         status = as_int(as_list(statuses)[0]) if statuses else _APPENDED
         receiver = here.session.queued if here is not None else None
         if status == _REFUSED and gen:  # unsubscribed: it was never sent, so others may have it

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from loadtest.board import Board
-from loadtest.cost import Pids
+from loadtest.cost import Pids, measure_usage
 from loadtest.histogram import Histogram
 from loadtest.timeline import Lap, Recorder, Timeline, recording, telling_laps
 
@@ -154,6 +154,9 @@ def test_what_processes_cost_is_in_each_sample() -> None:
     broker = [sample.broker for sample in timeline.samples]
     assert all(load is not None and load.rss_bytes > 2**20 for load in broker)
     assert any(load is not None and load.cores > 0 for load in broker)
+    usage = measure_usage(Pids.of([os.getpid()]))  # other tests in this process may have their servers
+    assert usage is not None
+    assert (timeline.samples[-1].redis is None) == (usage.redis is None)
 
 
 def test_a_board_knows_latencies_of_a_lap_and_of_the_measurement() -> None:

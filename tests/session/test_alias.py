@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.mqtt import Packet, Properties, Publish
-from broker.session import Delivery, Message, QueueState, SendingLimits, Session, TopicAliases
+from broker.session import Delivery, Message, QueueState, TopicAliases
 from tests.session.wire import Link, message
 
 LONG = "plant/line/7/temperature"
@@ -150,24 +150,9 @@ def test_what_is_sent_again_has_its_topic_on_a_new_connection() -> None:
 
 def test_a_session_hands_the_number_on() -> None:
     link = Link()
-    session = link.session()
-    assert session.outbound.aliases is None
-    limits = SendingLimits(8, 0, 10, True, 3)
+    assert link.session().outbound.aliases is None
     for queue in (None, QueueState(1, 0, 0, 8, (), (), True)):
-        made = Session(
-            "client",
-            7,
-            3,
-            5,
-            link.drops,
-            link.outbox,
-            session.intake,
-            link.clock,
-            limits,
-            queue,
-            0,
-            link.changed,
-        )
+        made = link.session(queue, topic_aliases=3)
         assert repr(made.outbound.aliases) == "TopicAliases(0/3)"
 
 

@@ -4,7 +4,7 @@ name."""
 import pytest
 
 from broker.mqtt import Properties, Publish, forwarded_properties
-from broker.session import Delivery, Message, QueueState, SendingLimits, Session
+from broker.session import Delivery, Message, QueueState
 from tests.session.wire import Link, message
 
 OUTSIDE = "outside_mount_point"
@@ -90,21 +90,6 @@ def test_topic_aliases_are_those_of_the_topics_it_sees() -> None:
 
 def test_a_session_hands_it_on() -> None:
     link = Link()
-    session = link.session()
-    limits = SendingLimits(8, 0, 10, True, 0, False, "a/")
     for queue in (None, QueueState(1, 0, 0, 8, (), (), True)):
-        made = Session(
-            "client",
-            7,
-            3,
-            5,
-            link.drops,
-            link.outbox,
-            session.intake,
-            link.clock,
-            limits,
-            queue,
-            0,
-            link.changed,
-        )
+        made = link.session(queue, mount_point="a/")
         assert made.outbound.mount_point == "a/"

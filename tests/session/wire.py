@@ -128,6 +128,8 @@ class Link:
         window: int = 8,
         maximum_packet_size: int = 0,
         reason_strings: bool = False,
+        topic_aliases: int = 0,
+        mount_point: str = "",
     ) -> Session:
         intake = Intake(Silent(), self.version, receive_maximum, limit_bytes, self.resumable)
         return Session(
@@ -139,7 +141,7 @@ class Link:
             self.outbox,
             intake,
             self.clock,
-            SendingLimits(window, maximum_packet_size, 10, True, 0, reason_strings),
+            SendingLimits(window, maximum_packet_size, 10, True, topic_aliases, reason_strings, mount_point),
             queue,
             60_000,
             self.changed,
