@@ -1,10 +1,12 @@
 """Shared subscriptions over two nodes: one copy for one member, whoever goes and wherever."""
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Packet, Properties, Puback, Publish, Pubrec, Pubrel, ReasonCode
 from cluster.store import keys
@@ -13,6 +15,7 @@ from tests.node.redis_server import RedisServer
 from tests.node.wire import HOUR, WireClient, connected
 
 Nodes = tuple[NodeProcess, NodeProcess]
+JOIN_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -43,6 +46,15 @@ def members(
         yield clients
 
 
+def wait_for_members(client: redis.Redis, group: str, count: int) -> None:
+    """A member takes part a moment after its SUBACK; until then the others have its turns."""
+    key = keys.share_members("mq:", keys.bucket_of(group), group)
+    deadline = time.monotonic() + JOIN_SECONDS
+    while client.hlen(key) < count + len(("seq", "given")):
+        assert time.monotonic() < deadline, client.hgetall(key)
+        time.sleep(0.01)
+
+
 def collect(clients: list[WireClient], total: int) -> list[list[bytes]]:
     """What each gets, until there are so many. Only then anything is acknowledged: sooner, that would make
     room for what has not been given to anybody yet."""
@@ -65,11 +77,15 @@ def collect(clients: list[WireClient], total: int) -> list[list[bytes]]:
 
 @pytest.mark.parametrize("persistent", [True, False])
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_each_message_is_for_one_member(nodes: Nodes, name: str, qos: int, persistent: bool) -> None:
+def test_each_message_is_for_one_member(
+    nodes: Nodes, name: str, redis_of_cluster: RedisServer, qos: int, persistent: bool
+) -> None:
     with (
         members(nodes, name, 4, qos=qos, persistent=persistent) as group,
         connected(nodes[0].port, f"{name}-publisher") as publisher,
+        redis_of_cluster.client() as client,
     ):
+        wait_for_members(client, f"g/{name}/#", 4)
         for number in range(20):
             assert publisher.publish(f"{name}/{number}", str(number).encode(), qos) == 0
         got = collect(group, 20)
