@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -194,19 +194,12 @@ def add_up(
     interrupted: bool,
 ) -> MessageReport:
     """The report of a run: the sum of what the workers saw, and of what the broker's processes used."""
-    latency = Histogram()
-    for outcome in outcomes:
-        latency.add(outcome.latency)
     seconds = (max(o.ended.at_ns for o in outcomes) - min(o.begun.at_ns for o in outcomes)) / 1e9
     whole = (max(o.finished.at_ns for o in outcomes) - min(o.begun.at_ns for o in outcomes)) / 1e9
     deliveries = sum(o.ended.delivered - o.begun.delivered for o in outcomes)
     deliveries_whole = sum(o.finished.delivered - o.begun.delivered for o in outcomes)
     sent = sum(o.ended.sent - o.begun.sent for o in outcomes)
-    generator_cpu = [o.finished.cpu_seconds - o.begun.cpu_seconds for o in outcomes]
     before, after, rss_bytes = usage
-    stored = Histogram()
-    for outcome in outcomes:
-        stored.add(outcome.extra.stored)
     returns = [o.extra.returns for o in outcomes if o.extra.returns is not None]
     views = [o.extra.views for o in outcomes if o.extra.views is not None]
     return MessageReport(
@@ -233,18 +226,30 @@ def add_up(
         unacknowledged=sum(o.unacknowledged for o in outcomes),
         written_off=sum(o.written_off for o in outcomes),
         faults=[fault for o in outcomes for fault in o.faults],
-        latency_ms=Latency.of(latency),
+        latency_ms=Latency.of(_sum_of(o.latency for o in outcomes)),
         broker=BrokerCost.of(before, after, rss_bytes, deliveries_whole, whole),
-        generator=GeneratorCost(
-            cpu_seconds=sum(generator_cpu),
-            busiest_percent=100 * max(generator_cpu) / whole if whole else 0.0,
-            cpu_us_per_delivery=1e6 * sum(generator_cpu) / deliveries_whole if deliveries_whole else 0.0,
-        ),
+        generator=_generator_cost(outcomes, whole, deliveries_whole),
         interrupted=interrupted,
         persistent_publishers=plan.persistent_publishers,
-        stored_ms=Latency.of(stored),
+        stored_ms=Latency.of(_sum_of(o.extra.stored for o in outcomes)),
         returns=ReturnReport.of(returns) if returns else None,
         views=ViewReport.of(plan.source_count, views) if views else None,
+    )
+
+
+def _sum_of(histograms: Iterable[Histogram]) -> Histogram:
+    total = Histogram()
+    for histogram in histograms:
+        total.add(histogram)
+    return total
+
+
+def _generator_cost(outcomes: Sequence[Outcome], seconds: float, deliveries: int) -> GeneratorCost:
+    used = [o.finished.cpu_seconds - o.begun.cpu_seconds for o in outcomes]
+    return GeneratorCost(
+        cpu_seconds=sum(used),
+        busiest_percent=100 * max(used) / seconds if seconds else 0.0,
+        cpu_us_per_delivery=1e6 * sum(used) / deliveries if deliveries else 0.0,
     )
 
 
