@@ -79,7 +79,7 @@ async def _authenticate(
         packet.username,
         packet.password,
         address_of(client),
-        client.kind,
+        client.entrance.kind,
         subject_of(transport.get_extra_info("peercert")) if transport is not None else None,
     )
     verdict = await guard.chain.authenticate(credentials)
@@ -92,7 +92,7 @@ async def _authenticate(
                 client_id=client.client_id,
                 username=packet.username,
                 address=credentials.address,
-                listener=client.kind,
+                listener=client.entrance.kind,
                 reason_code=verdict.reason_code.name.lower(),
             )
             refuse(verdict.reason_code, "not authorized")

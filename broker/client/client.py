@@ -16,9 +16,9 @@ from typing import Final, Protocol
 
 from broker.auth import Rights
 from broker.client.authentication import Authentication
+from broker.client.entrance import PLAIN_TCP, Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
-from broker.client.mounting import MountPoint
 from broker.client.renaming import renamed
 from broker.mqtt import (
     Connection,
@@ -33,8 +33,6 @@ from broker.routing import Subscriber
 from broker.session import Intake, Outbox, Session
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
-
-PLAIN_TCP: Final = "tcp"
 
 logger = get_logger(__name__)
 
@@ -85,6 +83,7 @@ class Client:
         "client_id",
         "connected_at",
         "connection",
+        "entrance",
         "epoch",
         "expiry",
         "expiry_seconds",
@@ -96,10 +95,8 @@ class Client:
         "is_closed",
         "is_reading",
         "is_taken_over",
-        "kind",
         "last_activity",
         "memberships",
-        "mount_point",
         "outbox",
         "peer",
         "rights",
@@ -110,10 +107,9 @@ class Client:
         "username",
     )
 
-    def __init__(self, hub: Hub, kind: str = PLAIN_TCP, mount_point: MountPoint | None = None) -> None:
+    def __init__(self, hub: Hub, entrance: Entrance) -> None:
         self.hub = hub
-        self.kind = kind  # of the listener, for people; nothing is decided by it
-        self.mount_point = mount_point  # of the listener
+        self.entrance = entrance
         self.connection = Connection(hub.settings.connection)
         self.outbox = Outbox(hub.ready, self, hub.settings.outbound_buffer_bytes)
         self.transport: Transport | None = None
@@ -150,11 +146,11 @@ class Client:
     def connection_made(self, transport: Transport) -> None:
         hub = self.hub
         self.transport = transport
-        self.peer = _peer_name(transport, self.kind)
+        self.peer = _peer_name(transport, self.entrance.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
         hub.counters.connections += 1
-        hub.counters.connections_by_listener.add(self.kind)
+        hub.counters.connections_by_listener.add(self.entrance.kind)
         maximum = hub.settings.connections_maximum
         if hub.is_stopping or (maximum and len(hub.connections) > maximum):
             hub.counters.refused.add("connections_maximum")
@@ -222,7 +218,7 @@ class Client:
         if not hub.connections:
             hub.empty.set()
         hub.counters.connections -= 1
-        hub.counters.connections_by_listener.add(self.kind, -1)
+        hub.counters.connections_by_listener.add(self.entrance.kind, -1)
         hub.wheel.unwatch(self)
         self.transport = None
         hub.after_input()
@@ -314,8 +310,9 @@ class Client:
         hub.counters.packets_received += len(packets)
         if hub.rewriting is not None:
             packets = hub.rewriting.packets(packets, self.client_id, self.username)
-        if self.mount_point is not None:
-            packets = renamed(packets, self.mount_point)
+        mount_point = self.entrance.mount_point
+        if mount_point is not None:
+            packets = renamed(packets, mount_point)
         self._dispatch(packets)
 
     def _dispatch(self, packets: Sequence[Packet]) -> None:

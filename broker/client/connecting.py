@@ -271,7 +271,7 @@ class Handshake:
             settings.drop_oldest,
             min(client.connection.client_topic_alias_maximum, settings.sent_topic_aliases_maximum),
             version == MQTT_5 and client.connection.request_problem_information,
-            client.mount_point.text if client.mount_point is not None else "",
+            client.entrance.mount_point.text if client.entrance.mount_point is not None else "",
         )
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds
@@ -335,7 +335,7 @@ def on_connect(client: Client, packet: Packet) -> None:
     client.username = packet.username or ""
     client.has_will = packet.will is not None
     if packet.will is not None:
-        refusal = refusal_of_topic(packet.will.topic, client.mount_point)
+        refusal = refusal_of_topic(packet.will.topic, client.entrance.mount_point)
         if refusal is not None:
             refuse(client, refusal, "no will may be published to that topic")
             return
@@ -407,7 +407,9 @@ def _handshake(client: Client, packet: Connect, success: Success | None) -> Hand
 def _can_see(client: Client, shared_filter: str) -> bool:
     """Else others of the group shall have the messages: the session comes by a listener with another mount
     point."""
-    return client.mount_point is None or client.mount_point.has(parse_filter(shared_filter)[1])
+    return client.entrance.mount_point is None or client.entrance.mount_point.has(
+        parse_filter(shared_filter)[1]
+    )
 
 
 def response_information(template: str | None, client_id: str, username: str | None) -> str | None:

@@ -39,7 +39,7 @@ def delay(client: Client, session: Session, packet: Publish) -> None:
         refuse(client, session, packet, ReasonCode.TOPIC_NAME_INVALID)
         return
     seconds, topic = int(found[1]), found[2]
-    refusal = refusal_of_topic(topic, client.mount_point)
+    refusal = refusal_of_topic(topic, client.entrance.mount_point)
     if refusal is None and seconds > settings.delayed_maximum_seconds:
         refusal = ReasonCode.QUOTA_EXCEEDED
     checks_format = client.hub.settings.capabilities.checks_payload_format

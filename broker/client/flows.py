@@ -45,9 +45,9 @@ def _publish(client: Client, packet: Publish, is_allowed: bool) -> None:
     session = client.session
     assert session is not None
     hub = client.hub
-    refusal = (
-        ReasonCode.NOT_AUTHORIZED if not is_allowed else refusal_of_topic(packet.topic, client.mount_point)
-    )
+    refusal: ReasonCode | None = ReasonCode.NOT_AUTHORIZED
+    if is_allowed:
+        refusal = refusal_of_topic(packet.topic, client.entrance.mount_point)
     if refusal is None:
         hub.ingress.publish(session, packet)
         return

@@ -89,7 +89,7 @@ def subscribe_on_connect(client: Client) -> None:
             logger.warning("no subscription is made, as the name of the client does not fit", extra=extra)
             continue
         request = SubscriptionRequest(
-            client.mount_point.filter(filter) if client.mount_point is not None else filter,
+            client.entrance.mount_point.filter(filter) if client.entrance.mount_point is not None else filter,
             each.qos,
             each.no_local,
             each.retain_as_published,
@@ -220,7 +220,8 @@ def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] 
         _, name = parse_filter(filter)
     except InvalidTopicFilter as error:
         return ReasonCode.TOPIC_FILTER_INVALID, str(error)
-    if client.mount_point is not None and not client.mount_point.has(without_exclusive(name)):
+    mount_point = client.entrance.mount_point
+    if mount_point is not None and not mount_point.has(without_exclusive(name)):
         return ReasonCode.TOPIC_FILTER_INVALID, "it begins with $, or is too long below the mount point"
     if is_exclusive(name) and not (settings.topics.exclusive and _may_be_exclusive(filter)):
         return ReasonCode.TOPIC_FILTER_INVALID, "there is no such exclusive subscription here"

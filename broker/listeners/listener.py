@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 
-from broker.client import Client, MountPoint
+from broker.client import Client, Entrance, MountPoint
 from broker.listeners.tcp import bind_tcp
 from broker.listeners.tls import SecureAcceptor, make_context
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
@@ -23,8 +23,8 @@ from broker.settings import Address, Kind, ListenerSettings
 class ListenerSurroundings:
     """What all listeners of a node have in common."""
 
-    connect: Callable[[str, MountPoint | None], Client]
-    """Makes the client of a connection, whose listener is of this kind and has this mount point."""
+    connect: Callable[[Entrance], Client]
+    """Makes the client of a connection."""
     spawn: Callable[[Coroutine[object, object, None]], None]
     """Starts a task that ends with the node."""
     counters: Counters
@@ -73,7 +73,7 @@ async def open_listener(settings: ListenerSettings, around: ListenerSurroundings
 def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> Callable[[], asyncio.BaseProtocol]:
     kind: Kind = settings.address.kind
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
-    connect = partial(around.connect, kind.value, mount_point)
+    connect = partial(around.connect, Entrance(kind.value, mount_point))
     if not kind.is_websocket:
         # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
         return connect  # type: ignore[return-value]  # duck-typed

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.client import Client, MountPoint
+from broker.client import Client, Entrance
 from broker.listeners import ListenerSurroundings, open_listener
 from broker.listeners.websocket import FRAME_MINIMUM_BYTES, WebSocket, WebSocketOptions, websocket_protocol
 from broker.mqtt import MqttError
@@ -296,7 +296,7 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
     """In the event loop of a node, without the garbage collector, which a node runs very seldom."""
     alive: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
-    def connect(_kind: str, _mount_point: MountPoint | None) -> Client:
+    def connect(_entrance: Entrance) -> Client:
         made = Recorder()
         alive.add(made)
         return made  # type: ignore[return-value]  # what is used of it

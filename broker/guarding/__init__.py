@@ -1,0 +1,88 @@
+"""Makes what a node asks of its clients, as the settings want it; and keeps it up to date with its files.
+
+It is made once, before Redis is there: mistakes in the files are told at once, and prevent the start. Later
+ones are told, too, and change nothing. Each mechanism has a module here, which is imported only if it is
+asked for: what they need is large.
+"""
+
+from functools import partial
+
+from broker.auth import Audit, AuthenticatorChain, Authorization, Link
+from broker.auth.gate import Gate
+from broker.auth.plugins import load_authenticators, load_authorizers
+from broker.auth.rules import Rules, read_rules
+from broker.auth.watched import WatchedFile
+from broker.client import Guard, Hub, review_all, revoke
+from broker.guarding.parts import Guarding, Parts, Watch, load_now
+from broker.observability.metrics import Counters
+from broker.settings import Settings
+
+__all__ = ["Guarding", "Watch", "make_guarding"]
+
+
+def make_guarding(settings: Settings, counters: Counters) -> Guarding:
+    """Reads all files. Raises StartError if there are mistakes in them, or a plug-in is not there."""
+    auth = settings.auth
+    parts = Parts(settings, counters, [])
+    links, gate = _links(parts)
+    rules: Rules | None = None
+    rules_file: WatchedFile[Rules] | None = None
+    if auth.rules_file is not None:
+        rules_file = WatchedFile("rules_file", auth.rules_file, read_rules, counters.auth_reloads)
+        rules = load_now(rules_file)
+    authorizers = load_authorizers(auth.authorizers)
+    if not links and rules is None and not authorizers:
+        return Guarding(None, (), None)
+    authorization = Authorization(
+        rules,
+        authorizers,
+        auth.unmatched == "allow",
+        auth.timeout_seconds,
+        auth.on_failure == "skip",
+        auth.cache_seconds,
+        auth.decisions_per_client,
+    )
+    if rules_file is not None:
+        parts.watches.append(partial(_follow_rules, rules_file, authorization))
+    chain = AuthenticatorChain(
+        links,
+        timeout_seconds=auth.timeout_seconds,
+        skips_failures=auth.on_failure == "skip",
+        allows_anonymous=settings.node.allow_anonymous,
+    )
+    guard = Guard(
+        chain,
+        authorization,
+        Audit(),
+        counters,
+        auth.denied_publish == "disconnect",
+        auth.on_revoked == "disconnect",
+    )
+    return Guarding(guard, parts.watches, gate)
+
+
+def _links(parts: Parts) -> tuple[list[Link], Gate | None]:
+    """Authenticators in order: the cheap ones first."""
+    auth = parts.settings.auth
+    links = []
+    gate: Gate | None = None
+    if auth.jwt_keys is not None or auth.jwt_keys_url is not None:
+        from broker.guarding.tokens import token_link
+
+        links.append(token_link(parts))
+    if auth.password_file is not None:
+        from broker.guarding.passwords import password_link
+
+        link, gate = password_link(parts)
+        links.append(link)
+    for name, authenticator in load_authenticators(auth.authenticators):
+        links.append(Link(name, authenticator, parts.cache()))
+    return links, gate
+
+
+async def _follow_rules(file: WatchedFile[Rules], authorization: Authorization, hub: Hub) -> None:
+    def apply(rules: Rules) -> None:
+        authorization.replace_rules(rules)
+        hub.spawn(review_all(hub, revoke))
+
+    await file.run(apply)
