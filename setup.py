@@ -15,7 +15,31 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-SOURCES = ("broker/mqtt/*.py", "broker/session/*.py", "broker/routing/*.py", "cluster/store/entry.py")
+SOURCES = (
+    "broker/mqtt/*.py",
+    "broker/session/*.py",
+    "broker/routing/*.py",
+    # What each chunk, connect and disconnect goes through.
+    "broker/client/arriving.py",
+    "broker/client/client.py",
+    "broker/client/closing.py",
+    "broker/client/connecting.py",
+    "broker/client/deadlines.py",
+    "broker/client/entrance.py",
+    "broker/client/fights.py",
+    "broker/client/flows.py",
+    "broker/client/hub.py",
+    "broker/client/members.py",
+    "broker/client/mounting.py",
+    "broker/client/publishing.py",
+    "broker/client/renaming.py",
+    "cluster/store/call.py",
+    "cluster/store/deadlines.py",
+    "cluster/store/entry.py",
+    "cluster/store/keys.py",
+    "cluster/store/reply.py",
+    "cluster/store/sessions.py",
+)
 INTERPRETED = {
     "broker/routing/commit.py",
 }  # asynchronous glue: nothing to gain, and mypyc's coroutines differ
@@ -64,7 +88,7 @@ def extensions() -> list[Extension]:
 
 
 def on_all_cores(compile_files: Callable[..., list[str]]) -> Callable[..., list[str]]:
-    """`compile_files` of a compiler, for several files at a time: setuptools has it take one after the other."""
+    """`compile_files` of a compiler, for several files at a time; setuptools takes one after the other."""
 
     def compile_together(files: list[str], *arguments: Any, **options: Any) -> list[str]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
