@@ -1,8 +1,8 @@
 """The files of a secure listener, as handshakes use them, and as they change.
 
 They are read as a whole: one of them that changes makes all contexts anew. A context knows nothing of the
-sessions of others, so nobody resumes what newer files would not let in. Where clients have certificates there
-are no tickets at all: each connection proves who it is.
+sessions of others, so nobody resumes what newer files would not let in. Where clients have certificates no
+sessions are resumed at all, with TLS 1.3: each connection proves who it is.
 """
 
 import ssl
@@ -188,8 +188,7 @@ def _ask_for_certificates(context: ssl.SSLContext, settings: ListenerSettings, c
     context.load_verify_locations(client_ca)
     context.verify_mode = _VERIFY_MODES[settings.client_certificates]
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # each of these authorities is trusted by itself
-    context.num_tickets = 0
-    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0  # of TLS 1.3; older ones can't be told so, and remember the certificate
     if settings.crl is not None:
         check_revocations(settings.crl)
         context.load_verify_locations(settings.crl)
