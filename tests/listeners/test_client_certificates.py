@@ -309,17 +309,17 @@ def test_certificates_by_server_name(site: Site, asked: str | None, got: str) ->
     _expect_alert(site.port("mtls"), context, "unknown ca", asked)
 
 
-def _common_name(secure: ssl.SSLSocket) -> str | None:
-    certificate = secure.getpeercert()
+def _common_name(secure: ssl.SSLSocket) -> object:
+    certificate = secure.getpeercert(True)
     assert certificate is not None
-    names = dict(pair for part in certificate["subject"] for pair in part)
-    return names["commonName"]
+    subject = x509.load_der_x509_certificate(certificate).subject
+    return subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
 
 
 def test_files_change_under_open_connections(site: Site) -> None:
     """New handshakes have the new certificate, and connections stay; mistakes change nothing."""
-    of_server = {"listener": "mtls", "file": str(site.server.file)}
-    before = site.metric("moorline_certificate_expiry_seconds", **of_server)
+    name, file = "moorline_certificate_expiry_seconds", str(site.server.file)
+    before = site.metric(name, listener="mtls", file=file)
     assert abs(before - time.time() - 86_400) < 600
     assert site.metric("moorline_crl_expiry_seconds", listener="mtls") > time.time()
     own = site.authority.issue("pump")
