@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from broker.listeners.tls_files import CurrentFiles, accepted
+from broker.listeners.tls_files import CurrentFiles, UnreadableCertificate, accepted
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
 
@@ -16,7 +16,11 @@ ACCEPT_BATCH: Final = 64
 """Connections taken at once; then others have their turn."""
 
 _PAUSE_SECONDS: Final = 1.0
-_BAD_CERTIFICATE: Final = {"CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETURN_A_CERTIFICATE"}
+_BAD_CERTIFICATE: Final = {
+    "CERTIFICATE_VERIFY_FAILED",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE",
+    UnreadableCertificate.reason,
+}
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 logger = get_logger(__name__)

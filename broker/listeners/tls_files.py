@@ -52,8 +52,15 @@ class TlsFiles:
         return serial in self.revoked.get(issuer, ())
 
 
+class UnreadableCertificate(ssl.SSLError):
+    """The certificate of a client is good, and has names that are no text."""
+
+    reason = "CERTIFICATE_UNREADABLE"
+
+
 class _Handshake(ssl.SSLObject):
-    """Tells the peer why a handshake has failed. OpenSSL has the alert ready, but no event loop sends it."""
+    """Tells the peer why a handshake has failed. OpenSSL has the alert ready, but no event loop sends it. And
+    what they will ask for after one that has not, has to be there."""
 
     outgoing: ssl.MemoryBIO | None = None
 
@@ -66,6 +73,10 @@ class _Handshake(ssl.SSLObject):
             self._tell()
             raise
         self.outgoing = None
+        try:
+            self.getpeercert()
+        except UnicodeError:
+            raise UnreadableCertificate from None
 
     def _tell(self) -> None:
         peer = accepted.get(None)

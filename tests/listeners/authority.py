@@ -2,6 +2,7 @@
 those that were revoked."""
 
 import datetime
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,18 @@ class Authority:
                 .build()
             )
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def with_other_bytes(issuer: Authority, certificate: Certificate, old: bytes, new: bytes) -> None:
+    """Has something in the certificate that no tool would put there; signed all the same."""
+    file = certificate.file
+    signed = x509.load_pem_x509_certificate(file.read_bytes()).tbs_certificate_bytes
+    assert old in signed
+    changed = signed.replace(old, new)
+    ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    signature = issuer.key.sign(changed, ec.ECDSA(hashes.SHA256()))
+    whole = changed + ecdsa_with_sha256 + bytes([0x03, len(signature) + 1, 0]) + signature
+    file.write_text(ssl.DER_cert_to_PEM_cert(b"\x30\x82" + len(whole).to_bytes(2) + whole))
 
 
 def serial_of(certificate: Certificate) -> int:

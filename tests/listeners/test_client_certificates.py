@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker.auth.password_file import hash_password
 from broker.mqtt import Connack, Connect, Disconnect, ReasonCode
 from tests.e2e.program import SECONDS, Program
-from tests.listeners.authority import Authority
+from tests.listeners.authority import Authority, with_other_bytes
 from tests.listeners.frames import Carrier, Peer, trusting
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import running_redis
@@ -244,6 +244,18 @@ def test_names_that_are_none(site: Site) -> None:
         assert _connect(client, "slash") == 0
         assert not _may(client, "things/a/b")
         assert _may(client, "all/x")
+
+
+def test_names_that_are_no_text(site: Site) -> None:
+    """Refused like others, without a trace of Python in the log."""
+    own = site.authority.issue("binary", alternatives=[x509.RFC822Name("ABCDEFGH@example")])
+    with_other_bytes(site.authority, own, b"ABCDEFGH@", b"AB\xff\xfeEFGH@")
+    before = site.metric("moorline_handshakes_failed_total", reason="client_certificate")
+    with Peer(site.port("mtls"), site.context(own)) as peer:
+        peer.wait_eof()
+    log = site.nodes[0].wait_for("TLS handshake failed: certificate unreadable")
+    assert "Traceback" not in log
+    assert site.metric("moorline_handshakes_failed_total", reason="client_certificate") == before + 1
 
 
 def test_where_a_certificate_is_optional(site: Site) -> None:
