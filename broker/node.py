@@ -25,7 +25,7 @@ from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
 from broker.chores import plan
-from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
+from broker.client import Client, disconnect_all, disconnect_revoked, look_now_and_then, withdraw_unused
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
@@ -95,7 +95,7 @@ async def run(
                 desk,
                 place,
                 authenticators or {},
-                make_guarding(settings, counters),
+                make_guarding(settings, counters, authenticators or {}),
                 listeners,
             )
             if chores is not None:  # else the parent's
@@ -238,11 +238,13 @@ async def _listen(node: Node) -> list[Listener]:
         backlog=around.settings.node.backlog,
         is_shared=around.parent is not None,
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
+        review=partial(disconnect_revoked, node.hub),
     )
+    names = around.settings.listener_names()
     listeners: list[Listener] = []
     try:
         for place, settings in enumerate(around.listeners):
-            listener = await open_listener(settings, common)
+            listener = await open_listener(names[place], settings, common)
             listeners.append(listener)
             around.listeners[place] = listener.settings
     except BaseException:

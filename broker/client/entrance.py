@@ -1,5 +1,6 @@
 """Where a connection came in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,9 @@ PLAIN_TCP: Final = "tcp"
 @dataclass(frozen=True, slots=True)
 class Entrance:
     """A listener, as its connections see it: what holds for them only. `kind` is for people, and nothing is
-    decided by it."""
+    decided by it. `is_revoked`: whether a certificate (DER) is by now, if there is a list of such."""
 
     kind: str = PLAIN_TCP
+    name: str = ""
     mount_point: MountPoint | None = None
+    is_revoked: Callable[[bytes], bool] | None = None

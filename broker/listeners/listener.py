@@ -10,13 +10,17 @@ import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from broker.client import Client, Entrance, MountPoint
+from broker.errors import StartError
 from broker.listeners.tcp import bind_tcp
-from broker.listeners.tls import SecureAcceptor, make_context
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
 from broker.observability.metrics import Counters
 from broker.settings import Address, Kind, ListenerSettings
+
+if TYPE_CHECKING:  # large, and only for those that are secure
+    from broker.listeners.tls_files import CurrentFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class ListenerSurroundings:
     is_shared: bool
     """Whether other nodes of this machine take connections at the same addresses."""
     maximum_packet_size: int
+    review: Callable[[str], Coroutine[object, object, None]]
+    """Disconnects clients of the listener of this name whose certificates are revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +49,40 @@ class Listener:
     """Takes no more; those that there are stay."""
 
 
-async def open_listener(settings: ListenerSettings, around: ListenerSurroundings) -> Listener:
+async def open_listener(name: str, settings: ListenerSettings, around: ListenerSurroundings) -> Listener:
     """Takes connections from now on. Raises StartError if it can't be."""
-    kind = settings.address.kind
-    context = make_context(settings) if kind.is_secure else None
-    make_protocol = _protocol(settings, around)
+    files = _read_files(name, settings, around.counters) if settings.address.kind.is_secure else None
+    make_protocol = _protocol(name, settings, around, files)
     listening = await bind_tcp(settings.address.address, shared=around.is_shared)
     try:
         place = Address(*listening.getsockname()[:2])
-        if context is None:
+        if files is None:
             close = await _serve(make_protocol, listening, around.backlog)
         else:
-            listening.listen(around.backlog)
-            acceptor = SecureAcceptor(
-                listening,
-                context,
-                make_protocol,
-                around.spawn,
-                around.counters.handshakes_failed,
-                settings.handshake_timeout_seconds,
-            )
-            close = acceptor.close
+            close = _serve_secure(make_protocol, listening, files, settings, around)
+            around.spawn(files.follow(lambda: around.spawn(around.review(name))))
     except BaseException:
         listening.close()
         raise
     return Listener(settings.bound_to(place), close)
 
 
-def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> Callable[[], asyncio.BaseProtocol]:
+def _read_files(name: str, settings: ListenerSettings, counters: Counters) -> "CurrentFiles":
+    from broker.listeners.tls_files import CurrentFiles
+
+    try:
+        return CurrentFiles(name, settings, counters)
+    except ValueError as error:
+        raise StartError(f"can't listen on {settings.address}: {error}") from None
+
+
+def _protocol(
+    name: str, settings: ListenerSettings, around: ListenerSurroundings, files: "CurrentFiles | None"
+) -> Callable[[], asyncio.BaseProtocol]:
     kind: Kind = settings.address.kind
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
-    connect = partial(around.connect, Entrance(kind.value, mount_point))
+    is_revoked = files.is_revoked if files is not None and settings.crl is not None else None
+    connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked))
     if not kind.is_websocket:
         # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
         return connect  # type: ignore[return-value]  # duck-typed
@@ -91,3 +100,24 @@ async def _serve(
 ) -> Callable[[], None]:
     server = await asyncio.get_running_loop().create_server(make_protocol, sock=listening, backlog=backlog)
     return server.close
+
+
+def _serve_secure(
+    make_protocol: Callable[[], asyncio.BaseProtocol],
+    listening: socket.socket,
+    files: "CurrentFiles",
+    settings: ListenerSettings,
+    around: ListenerSurroundings,
+) -> Callable[[], None]:
+    from broker.listeners.tls import SecureAcceptor
+
+    listening.listen(around.backlog)
+    acceptor = SecureAcceptor(
+        listening,
+        files,
+        make_protocol,
+        around.spawn,
+        around.counters.handshakes_failed,
+        settings.handshake_timeout_seconds,
+    )
+    return acceptor.close

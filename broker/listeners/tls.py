@@ -8,55 +8,42 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from broker.errors import StartError
+from broker.listeners.tls_files import CurrentFiles, UnreadableCertificate, accepted
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
-from broker.settings import ListenerSettings, load_certificate
 
 ACCEPT_BATCH: Final = 64
 """Connections taken at once; then others have their turn."""
 
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy, and none that was ever broken
 _PAUSE_SECONDS: Final = 1.0
+_BAD_CERTIFICATE: Final = {
+    "CERTIFICATE_VERIFY_FAILED",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE",
+    UnreadableCertificate.reason,
+}
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 logger = get_logger(__name__)
 
 
-def make_context(settings: ListenerSettings) -> ssl.SSLContext:
-    """What a listener offers. StartError if its files are not what they were when the settings were read."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_ciphers(_CIPHERS)
-    # A client that asks for something else gets no answer, and may go on: it is not refused.
-    context.set_alpn_protocols(["http/1.1"] if settings.address.kind.is_websocket else ["mqtt"])
-    assert settings.certificate is not None
-    assert settings.key is not None
-    try:
-        load_certificate(context, settings.certificate, settings.key)
-    except ValueError as error:
-        raise StartError(f"can't listen on {settings.address}: {error}") from None
-    return context
-
-
 class SecureAcceptor:
     """Takes connections from a listening socket, and gives each a protocol object once TLS is agreed on.
 
-    Not a server of the event loop with `ssl`: that one tells nobody of a handshake that failed.
+    Not a server of the event loop with `ssl`: that one tells nobody of a handshake that failed. Each uses
+    the files as they are when it begins.
     """
 
     def __init__(
         self,
         listening: socket.socket,
-        context: ssl.SSLContext,
+        files: CurrentFiles,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         spawn: Callable[[Coroutine[object, object, None]], None],
         failed: Tally,
         timeout_seconds: float,
     ) -> None:
         self._listening = listening
-        self._context = context
+        self._files = files
         self._make_protocol = make_protocol
         self._spawn = spawn
         self._failed = failed
@@ -77,14 +64,14 @@ class SecureAcceptor:
     def _accept(self) -> None:
         for _ in range(ACCEPT_BATCH):
             try:
-                accepted, peer = self._listening.accept()
+                taken, peer = self._listening.accept()
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._rest(error)
                 return  # the others: nobody waits any more
-            accepted.setblocking(False)
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(self._shake_hands(accepted, f"{peer[0]}:{peer[1]}"))
+            taken.setblocking(False)
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._spawn(self._shake_hands(taken, f"{peer[0]}:{peer[1]}"))
 
     def _rest(self, error: OSError) -> None:
         """The machine has no more to give: trying at once again would only burn the processor."""
@@ -96,22 +83,31 @@ class SecureAcceptor:
         self._pause = None
         self._loop.add_reader(self._listening, self._accept)
 
-    async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
+    async def _shake_hands(self, taken: socket.socket, peer: str) -> None:
+        accepted.set(taken)
         try:
             await self._loop.connect_accepted_socket(
                 self._make_protocol,
-                accepted,
-                ssl=self._context,
+                taken,
+                ssl=self._files.context,
                 ssl_handshake_timeout=self._timeout_seconds,
             )
         except OSError as error:
-            # ConnectionAbortedError is how both event loops say that time is up.
-            is_late = isinstance(error, ConnectionAbortedError)
-            self._failed.add("tls_timeout" if is_late else "tls")
+            self._failed.add(_kind(error))
             logger.debug("TLS handshake failed: %s", _reason(error), extra={"peer": peer})
 
 
+def _kind(error: OSError) -> str:
+    if isinstance(error, ConnectionAbortedError):  # how both event loops say that time is up
+        return "tls_timeout"
+    if isinstance(error, ssl.SSLError) and error.reason in _BAD_CERTIFICATE:
+        return "client_certificate"
+    return "tls"
+
+
 def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate of the client: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
     return str(error) or type(error).__name__
