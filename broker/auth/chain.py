@@ -30,7 +30,7 @@ class AuthenticatorChain:
     """Authenticators of a node or of one listener. One that fails or takes too long denies, or is skipped.
 
     `methods`: the Authentication Methods that clients may name, None for all that there are. Where some are
-    given, who names none of them is asked, too, even if there is nobody else to ask.
+    given, who names none of them is asked, too, be it that nobody knows an answer.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class AuthenticatorChain:
 
     @property
     def is_asked(self) -> bool:
-        """Whether clients have to say who they are, or may not."""
+        """Whether there is anybody to ask, or a method to insist on."""
         return bool(self._links or self._methods)
 
     def takes(self, method: str) -> bool:

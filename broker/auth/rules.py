@@ -4,9 +4,9 @@ The first rule that fits decides. A SUBSCRIBE asks for every topic that its filt
 is denied is enough to deny it, and only if a rule allows each of them it is allowed.
 
 `%u`, `%c` and `%cn` in a filter stand for the user name, the Client Identifier and the common name in the
-client's certificate. A name that would bring a `/` or
-a wildcard, begin the filter with `$`, or isn't there, fits no rule that allows; in a rule that denies, all
-that could be meant is denied. So no name makes a client's rights wider.
+client's certificate. A name that would bring a `/` or a wildcard, begin the filter with `$`, or isn't there,
+fits no rule that allows; in a rule that denies, all that could be meant is denied. So no name makes a
+client's rights wider.
 """
 
 import re

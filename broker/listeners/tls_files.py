@@ -47,8 +47,11 @@ class TlsFiles:
     revoked: Mapping[bytes, frozenset[int]]
 
     def have_revoked(self, certificate: bytes) -> bool:
-        """Whether its authority has revoked that certificate (DER)."""
-        issuer, serial = issuer_and_serial(certificate)
+        """Whether its authority has revoked that certificate (DER), or nobody can tell."""
+        try:
+            issuer, serial = issuer_and_serial(certificate)
+        except ValueError:  # OpenSSL has read it
+            return True
         return serial in self.revoked.get(issuer, ())
 
 
@@ -163,14 +166,15 @@ def _read(settings: ListenerSettings) -> TlsFiles:
     assert settings.key is not None
     context = _make_context(settings, settings.certificate, settings.key)
     expiries = {settings.certificate: certificate_expiry(settings.certificate)}
-    by_name: dict[str, ssl.SSLContext | None] = dict.fromkeys(server_names(settings.certificate))
+    by_name: dict[str, ssl.SSLContext | None] = {}
+    if settings.more_certificates:
+        by_name.update(dict.fromkeys(server_names(settings.certificate)))
+        _choose_by_name(context, by_name)
     for pair in settings.more_certificates:
         other = _make_context(settings, pair.certificate, pair.key)
         expiries[pair.certificate] = certificate_expiry(pair.certificate)
         for name in server_names(pair.certificate):
             by_name.setdefault(name, other)
-    if settings.more_certificates:
-        _choose_by_name(context, by_name)
     crl = settings.crl
     update = revocation_expiry(crl) if crl is not None else None
     return TlsFiles(

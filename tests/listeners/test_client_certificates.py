@@ -92,13 +92,14 @@ class Site:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
-    def change(self, files: Callable[[], object], outcome: str = "listeners.mtls") -> None:
-        """Changes files; returns when all nodes have seen that."""
+    def change(self, files: Callable[[], object], outcome: str = "") -> None:
+        """Changes files; returns when both listeners that have them have seen that, on all nodes."""
 
         def counts() -> list[float]:
             return [
-                self.metric("moorline_auth_reloads_total", node, file=outcome)
+                self.metric("moorline_auth_reloads_total", node, file=f"listeners.{listener}{outcome}")
                 for node in range(len(self.nodes))
+                for listener in ("mtls", "web")
             ]
 
         before = counts()
@@ -342,7 +343,7 @@ def test_files_change_under_open_connections(site: Site) -> None:
             alternatives=[x509.DNSName("localhost")],
             lasts=datetime.timedelta(days=2),
         )
-        site.change(lambda: renewed.file.replace(site.server.file), "listeners.mtls_refused")
+        site.change(lambda: renewed.file.replace(site.server.file), "_refused")
         assert "is not the key of" in site.nodes[0].output()
         with site.wire("mtls", own) as other:
             assert _connect(other, "meanwhile") == 0
@@ -407,7 +408,7 @@ def test_who_is_revoked_has_to_go(site: Site) -> None:
 
 
 def test_nobody_stays_longer_than_the_certificate_is_valid(site: Site) -> None:
-    own = site.authority.issue("brief", lasts=datetime.timedelta(seconds=2))
+    own = site.authority.issue("brief", lasts=datetime.timedelta(seconds=4))
     with site.wire("mtls", own) as client:
         assert _connect(client, "brief") == 0
         assert client.expect(Disconnect).reason_code == ReasonCode.MAXIMUM_CONNECT_TIME

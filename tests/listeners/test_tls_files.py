@@ -100,6 +100,7 @@ def test_who_is_revoked_is_known_by_issuer_and_number(site: Site) -> None:
     assert files.have_revoked(_der(site.client))
     assert not files.have_revoked(_der(site.below.issue("other")))
     assert not files.have_revoked(_der(site.server))
+    assert files.have_revoked(b"of which nobody can tell")
 
 
 def _der(certificate: Certificate) -> bytes:
