@@ -9,7 +9,6 @@ from collections.abc import Collection
 from functools import partial
 
 from broker.auth import Audit, Authorization, Link
-from broker.auth.gate import Gate
 from broker.auth.plugins import load_authenticators, load_authorizers
 from broker.auth.rules import Rules, read_rules
 from broker.auth.watched import WatchedFile
@@ -28,7 +27,7 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
     mistakes in the files, or a plug-in is not there."""
     auth = settings.auth
     parts = Parts(settings, counters, [])
-    links, gate = _links(parts)
+    links = _links(parts)
     rules: Rules | None = None
     rules_file: WatchedFile[Rules] | None = None
     if auth.rules_file is not None:
@@ -58,14 +57,13 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
         auth.on_revoked == "disconnect",
         chains,
     )
-    return Guarding(guard, parts.watches, gate)
+    return Guarding(guard, parts.watches, parts.gate)
 
 
-def _links(parts: Parts) -> tuple[list[Link], Gate | None]:
+def _links(parts: Parts) -> list[Link]:
     """Authenticators in order: the cheap ones first."""
     auth = parts.settings.auth
     links = []
-    gate: Gate | None = None
     if auth.certificate_username != "off":
         links.append(certificate_link(parts))
     if auth.jwt_keys is not None or auth.jwt_keys_url is not None:
@@ -75,11 +73,10 @@ def _links(parts: Parts) -> tuple[list[Link], Gate | None]:
     if auth.password_file is not None:
         from broker.guarding.passwords import password_link
 
-        link, gate = password_link(parts)
-        links.append(link)
+        links.append(password_link(parts))
     for name, authenticator in load_authenticators(auth.authenticators):
         links.append(Link(name, authenticator, parts.cache()))
-    return links, gate
+    return links
 
 
 async def _follow_rules(file: WatchedFile[Rules], authorization: Authorization, hub: Hub) -> None:

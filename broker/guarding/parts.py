@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from broker.auth.cache import VerdictCache
 from broker.auth.gate import Gate
@@ -10,6 +11,9 @@ from broker.client import Guard, Hub
 from broker.errors import StartError
 from broker.observability.metrics import Counters
 from broker.settings import Settings
+
+if TYPE_CHECKING:
+    from broker.auth.hashing import Hashing
 
 Watch = Callable[[Hub], Coroutine[object, object, None]]
 """Runs as long as the node."""
@@ -25,13 +29,27 @@ class Guarding:
     """Where passwords wait to be hashed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
     """What a mechanism is made with. Whatever has to run with the node goes to `watches`."""
 
     settings: Settings
     counters: Counters
     watches: list[Watch]
+    _hashing: "Hashing | None" = None
+
+    @property
+    def gate(self) -> Gate | None:
+        """Where passwords wait to be hashed; None if nothing hashes them."""
+        return None if self._hashing is None else self._hashing.gate
+
+    def hashing(self) -> "Hashing":
+        """That of the node: all mechanisms that look at passwords share it."""
+        if self._hashing is None:
+            from broker.auth.hashing import Hashing  # large
+
+            self._hashing = Hashing(self.settings.auth.hash_threads, self.settings.auth.hash_queue)
+        return self._hashing
 
     def cache(self) -> VerdictCache:
         """One more, as large and lasting as is set."""

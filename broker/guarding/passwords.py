@@ -1,19 +1,18 @@
 """User names and passwords of a file."""
 
 from broker.auth import Link
-from broker.auth.gate import Gate
 from broker.auth.password_file import SOURCE, PasswordFile, Passwords, load_passwords
 from broker.auth.watched import WatchedFile
 from broker.client import Hub, disconnect_users
 from broker.guarding.parts import Parts, load_now
 
 
-def password_link(parts: Parts) -> tuple[Link, Gate]:
+def password_link(parts: Parts) -> Link:
     """Follows the file."""
     auth = parts.settings.auth
     assert auth.password_file is not None
     file = WatchedFile(SOURCE, auth.password_file, load_passwords, parts.counters.auth_reloads)
-    authenticator = PasswordFile(load_now(file), auth.hash_threads, auth.hash_queue, parts.cache())
+    authenticator = PasswordFile(load_now(file), parts.hashing(), parts.cache())
 
     async def follow(hub: Hub) -> None:
         def apply(passwords: Passwords) -> None:
@@ -22,4 +21,4 @@ def password_link(parts: Parts) -> tuple[Link, Gate]:
         await file.run(apply)
 
     parts.watches.append(follow)
-    return Link(SOURCE, authenticator), authenticator.gate
+    return Link(SOURCE, authenticator)
