@@ -15,7 +15,8 @@ from typing import Final
 
 import anyio
 
-from broker.auth.access import Access, Action, Authorizer, Decision, Identity
+from broker.auth.access import Access, Action, Authorizer, Decision, Identity, Unavailable
+from broker.auth.gate import Busy
 from broker.auth.overlap import overlaps
 from broker.auth.rules import Rules
 from broker.mqtt import SYS_PREFIX
@@ -81,6 +82,8 @@ class Authorization:
         try:
             with anyio.fail_after(self.timeout_seconds):
                 return await plugin.authorize(access)
+        except (Busy, Unavailable):
+            pass
         except TimeoutError:
             logger.error("authorizer did not answer in time", extra={"authorizer": name})
         except Exception:  # not our code

@@ -8,7 +8,7 @@ asked for: what they need is large.
 from collections.abc import Collection
 from functools import partial
 
-from broker.auth import Audit, Authorization, Link
+from broker.auth import Audit, Authorization, Authorizer, Link
 from broker.auth.plugins import load_authenticators, load_authorizers
 from broker.auth.rules import Rules, read_rules
 from broker.auth.watched import WatchedFile
@@ -33,7 +33,7 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
     if auth.rules_file is not None:
         rules_file = WatchedFile("rules_file", auth.rules_file, read_rules, counters.auth_reloads)
         rules = load_now(rules_file)
-    authorizers = load_authorizers(auth.authorizers)
+    authorizers = _authorizers(parts)
     default_chain, chains = make_chains(settings, links, methods)
     if not links and rules is None and not authorizers and not chains:
         return Guarding(None, (), None)
@@ -74,9 +74,32 @@ def _links(parts: Parts) -> list[Link]:
         from broker.guarding.passwords import password_link
 
         links.append(password_link(parts))
+    if auth.sql_user_query is not None:
+        from broker.guarding.sql import sql_authenticator
+
+        links.append(sql_authenticator(parts, auth.sql_user_query))
+    if auth.http_authenticate_url is not None:
+        from broker.guarding.http_hooks import http_authenticator
+
+        links.append(http_authenticator(parts, auth.http_authenticate_url))
     for name, authenticator in load_authenticators(auth.authenticators):
         links.append(Link(name, authenticator, parts.cache()))
     return links
+
+
+def _authorizers(parts: Parts) -> list[tuple[str, Authorizer]]:
+    """Those that have to be waited for, with their names."""
+    auth = parts.settings.auth
+    authorizers = []
+    if auth.sql_acl_query is not None:
+        from broker.guarding.sql import sql_authorizer
+
+        authorizers.append(sql_authorizer(parts, auth.sql_acl_query))
+    if auth.http_authorize_url is not None:
+        from broker.guarding.http_hooks import http_authorizer
+
+        authorizers.append(http_authorizer(parts, auth.http_authorize_url))
+    return [*authorizers, *load_authorizers(auth.authorizers)]
 
 
 async def _follow_rules(file: WatchedFile[Rules], authorization: Authorization, hub: Hub) -> None:

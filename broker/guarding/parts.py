@@ -1,8 +1,10 @@
 """What the mechanisms are made of, and what becomes of it."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import anyio
 
 from broker.auth.cache import VerdictCache
 from broker.auth.gate import Gate
@@ -14,6 +16,8 @@ from broker.settings import Settings
 
 if TYPE_CHECKING:
     from broker.auth.hashing import Hashing
+
+_CLOSE_SECONDS: Final = 1.0
 
 Watch = Callable[[Hub], Coroutine[object, object, None]]
 """Runs as long as the node."""
@@ -55,6 +59,19 @@ class Parts:
         """One more, as large and lasting as is set."""
         auth = self.settings.auth
         return VerdictCache(auth.cache_seconds, auth.cache_entries)
+
+
+def until_stopped(close: Callable[[], Awaitable[None]]) -> Watch:
+    """Closes what is open when the node stops."""
+
+    async def wait(hub: Hub) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await close()
+
+    return wait
 
 
 def load_now(file: WatchedFile[Content]) -> Content:

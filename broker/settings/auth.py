@@ -7,16 +7,26 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.auth_certificate import CertificateAuthSettings
+from broker.settings.auth_http import HttpHookSettings
+from broker.settings.auth_sql import SqlSettings
 from broker.settings.certificate import check_readable
 from broker.settings.group import DAY_SECONDS, RESTORING
 
-ASKING = ("certificate_username", "password_file", "jwt_keys", "jwt_keys_url", "authenticators")
+ASKING = (
+    "certificate_username",
+    "password_file",
+    "jwt_keys",
+    "jwt_keys_url",
+    "sql_user_query",
+    "http_authenticate_url",
+    "authenticators",
+)
 """Fields each of which makes clients say who they are."""
 
 _NOTHING: Final[tuple[object, ...]] = (None, "", "[]", [], (), "off")
 
 
-class AuthSettings(CertificateAuthSettings):
+class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings):
     """Who may come in, and what clients may do; see [security](security.md)."""
 
     password_file: Path | None = Field(
