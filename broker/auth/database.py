@@ -76,7 +76,7 @@ class Database:
 def _engine(url: str, connections: int, timeout_seconds: float) -> AsyncEngine:
     try:
         parsed = make_url(url)
-    except ArgumentError:  # its text has the URL, and so the password
+    except (ArgumentError, ValueError):  # their text may have the password
         raise ValueError("not the URL of a database") from None
     try:
         return create_async_engine(

@@ -36,7 +36,7 @@ def test_each_mechanism(tmp_path: Path) -> None:
     assert not made.guard.authorization.is_asked
     assert made.gate is not None
     made = _make(jwt_keys=str(keys), jwt_keys_url="https://keys.example/", password_file=str(passwords))
-    assert len(made.watches) == 3
+    assert len(made.watches) == 4
 
 
 def _listening(

@@ -46,9 +46,7 @@ def _run(
     async def run() -> None:
         async with answering(reply) as server:
             url = f"http://127.0.0.1:{server.port}/in"
-            client = HttpClient(
-                url, [(b"Authorization", b"Bearer x")], CONTEXT, connections
-            )
+            client = HttpClient(url, [(b"Authorization", b"Bearer x")], CONTEXT, connections)
             try:
                 await test(HttpAuthenticator(client, Remote("http", connections, 3, requests)), server)
             finally:
