@@ -13,8 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from broker.auth.hashing import hash_password
-from broker.auth.password_file import is_user_name, read_passwords
+from broker.auth.password_file import hash_password, is_user_name, read_passwords
 
 _MODE_OF_A_NEW_FILE = 0o600
 

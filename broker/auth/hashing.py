@@ -1,17 +1,20 @@
-"""Checking passwords: a few at a time, in threads, for all who look at them.
+"""Passwords and their hashes by argon2id.
 
-Hashing takes tens of milliseconds of a core, on purpose. The threads give way to the event loop where they
-can (Linux); who wants a place waits in the gate, or is told that the node is busy.
+Hashing takes tens of milliseconds of a core, on purpose. It is done in threads, few at a time, which on Linux
+give way to the event loop; who wants it waits in the gate, or is told that the server is busy. All that
+hashes in a node has the same threads and gate.
 """
 
 import asyncio
+import base64
 import os
 import sys
 import threading
-from base64 import b64encode
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from argon2 import PasswordHasher, Type, extract_parameters
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -23,9 +26,12 @@ _PASSES: Final = 2
 _MEMORY_KIB_MAXIMUM: Final = 1_048_576
 _PASSES_MAXIMUM: Final = 64
 _LANES_MAXIMUM: Final = 16
+_LENGTH_MAXIMUM: Final = 512
 _NICENESS: Final = 10
 
 _hasher: Final = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
+
+Result = TypeVar("Result")
 
 
 def hash_password(password: str) -> str:
@@ -33,8 +39,10 @@ def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
 
-def mistake_in(hashed: str) -> str | None:
-    """Why it can't be checked; None if it can."""
+def hash_mistake(hashed: str) -> str | None:
+    """Why it can't be taken; None if it can."""
+    if len(hashed) > _LENGTH_MAXIMUM:
+        return f"a hash of more than {_LENGTH_MAXIMUM} characters"
     try:
         parameters = extract_parameters(hashed)
     except ValueError:
@@ -47,43 +55,51 @@ def mistake_in(hashed: str) -> str | None:
     return None
 
 
-def decoy_like(hashed: str | None) -> str:
-    """One that no password has, and that costs as much as this one; None: as those of `hash_password`."""
-    if hashed is None:
-        beginning = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1"
-    else:
-        beginning = hashed.rsplit("$", 2)[0]
-    salt, digest = (b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (16, 32))
-    return f"{beginning}${salt}${digest}"
+def decoy_like(example: str | None) -> str:
+    """A hash that no password has, and that costs as much as the example, or as those that we make."""
+    passes, memory, lanes = _PASSES, _MEMORY_KIB, 1
+    if example is not None:
+        parameters = extract_parameters(example)
+        passes, memory, lanes = parameters.time_cost, parameters.memory_cost, parameters.parallelism
+    return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${_random_text(16)}${_random_text(32)}"
 
 
 class Hashing:
-    """All passwords of a node are checked here."""
+    """Hashes in `threads`; `queue_limit` wait for them, by address."""
 
     def __init__(self, threads: int, queue_limit: int) -> None:
         self.gate = Gate(threads, queue_limit)
         self._pool = ThreadPoolExecutor(threads, "passwords", initializer=_give_way)
 
-    async def is_right(self, hashed: str, password: bytes, address: str) -> bool:
-        """For a client at this address. Raises Busy. The place in the gate is given back when the thread is
-        done, even if nobody waits for it any more."""
+    async def verify(self, address: str, hashed: str, password: bytes) -> bool:
+        """Whether it is the password of that hash, as somebody from this address says. Raises Busy."""
+        return await self.run(address, partial(_is_right, hashed, password))
+
+    async def run(self, address: str, work: Callable[[], Result]) -> Result:
+        """Does this in a thread. Raises Busy, and what `work` does.
+
+        The place in the gate is given back when the thread is done, even if nobody waits for it any more."""
         await self.gate.enter(address)
         loop = asyncio.get_running_loop()
 
-        def done(_: "Future[bool]") -> None:
+        def done(_: "Future[Result]") -> None:
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self.gate.leave)
 
-        work = self._pool.submit(_is_right, hashed, password)
-        work.add_done_callback(done)
-        return await asyncio.wrap_future(work)
+        under_way = self._pool.submit(work)
+        under_way.add_done_callback(done)
+        return await asyncio.wrap_future(under_way)
 
 
 def _is_right(hashed: str, password: bytes) -> bool:
     try:
-        return _hasher.verify(hashed, password)
+        return hash_mistake(hashed) is None and _hasher.verify(hashed, password)
     except (Argon2Error, InvalidHashError):
         return False
+
+
+def _random_text(length: int) -> str:
+    return base64.b64encode(os.urandom(length)).decode().rstrip("=")
 
 
 def _give_way() -> None:

@@ -35,14 +35,14 @@ class _Hook:
         self._remote = remote
 
     async def ask(
-        self, address: str, question: Mapping[str, object], read: Callable[[dict[str, Any]], Meaning]
+        self, address: str, question: Mapping[str, object], read: Callable[[bytes], Meaning]
     ) -> Meaning | None:
         """None: no opinion. Raises Unavailable, or Busy."""
         document = orjson.dumps(question)
 
         async def post() -> Meaning | None:
             body = await self._client.post(document)
-            return None if body is None else _read(body, read)
+            return None if body is None else read(body)
 
         return await self._remote.ask(address, post)
 
@@ -63,7 +63,7 @@ class HttpAuthenticator(_Hook):
             "listener": credentials.listener,
             "cert_common_name": credentials.certificate_subject,
         }
-        return await self.ask(credentials.address, question, lambda answer: _verdict(answer, credentials))
+        return await self.ask(credentials.address, question, lambda body: read_verdict(body, credentials))
 
 
 class HttpAuthorizer(_Hook):
@@ -80,8 +80,13 @@ class HttpAuthorizer(_Hook):
             "qos": access.qos,
             "retain": access.retain,
         }
-        decision = await self.ask(access.address, question, _decision)
+        decision = await self.ask(access.address, question, lambda body: _read(body, _decision))
         return Decision.NO_OPINION if decision is None else decision
+
+
+def read_verdict(body: bytes, credentials: Credentials) -> Verdict:
+    """What an answer about this client means. Raises Unavailable, with no part of the answer."""
+    return _read(body, lambda answer: _verdict(answer, credentials))
 
 
 def _read(body: bytes, read: Callable[[dict[str, Any]], Meaning]) -> Meaning:

@@ -14,7 +14,8 @@ from typing import Final
 from broker.auth.access import Credentials, Denied, Identity, Verdict
 from broker.auth.cache import VerdictCache
 from broker.auth.gate import Busy
-from broker.auth.hashing import Hashing, decoy_like, mistake_in
+from broker.auth.hashing import Hashing, decoy_like, hash_mistake
+from broker.auth.hashing import hash_password as hash_password
 from broker.mqtt import ReasonCode
 
 SOURCE: Final = "password_file"
@@ -72,8 +73,7 @@ def _mistake(name: str, hashed: str, users: Mapping[str, str]) -> str | None:
         return "no user name before the colon"
     if name in users:
         return "this user was there before"
-    reason = mistake_in(hashed)
-    return None if reason is None else f"{reason} after the colon"
+    return hash_mistake(hashed)
 
 
 class PasswordFile:
@@ -99,16 +99,16 @@ class PasswordFile:
         key = self._cache.key(name, password)
         verdict = self._cache.find(key)
         if verdict is None:
-            try:
-                verdict = await self._look(name, password, key, credentials.address)
-            except Busy:
-                return Denied(ReasonCode.SERVER_BUSY)
+            verdict = await self._look(name, password, key, credentials.address)
         return None if verdict is _NOBODY else verdict
 
     async def _look(self, name: str, password: bytes, key: bytes, address: str) -> Identity | Denied:
         passwords = self._passwords
         hashed = passwords.users.get(name)
-        is_right = await self._hashing.is_right(hashed or passwords.decoy, password, address)
+        try:
+            is_right = await self._hashing.verify(address, hashed or passwords.decoy, password)
+        except Busy:
+            return Denied(ReasonCode.SERVER_BUSY)
         if hashed is None:
             verdict: Identity | Denied = _NOBODY
         else:

@@ -14,7 +14,7 @@ from broker.auth.access import Access, Credentials, Decision, Denied, Identity, 
 from broker.auth.acl import EVERYTHING, rules_of
 from broker.auth.cache import VerdictCache
 from broker.auth.database import Database, Query, Row
-from broker.auth.hashing import Hashing, decoy_like, mistake_in
+from broker.auth.hashing import Hashing, decoy_like, hash_mistake
 from broker.auth.remote import Remote
 from broker.auth.rules import Rules
 
@@ -79,10 +79,10 @@ class SqlAuthenticator:
         address = who[2]
         user = await self._table.remote.ask(address, ask)
         if user is None:
-            await self._hashing.is_right(decoy_like(self._example), password, address)
+            await self._hashing.verify(address, decoy_like(self._example), password)
             return _NOBODY
         self._example = user.hashed
-        return user.identity if await self._hashing.is_right(user.hashed, password, address) else Denied()
+        return user.identity if await self._hashing.verify(address, user.hashed, password) else Denied()
 
 
 class SqlAuthorizer:
@@ -123,7 +123,7 @@ def _user(rows: Sequence[Row], name: str) -> _User | None:
         raise Unavailable("more than one row for a user")
     row = rows[0]
     hashed = row["password_hash"]
-    mistake = mistake_in(hashed) if isinstance(hashed, str) else "not a text"
+    mistake = hash_mistake(hashed) if isinstance(hashed, str) else "not a text"
     if mistake is not None:
         raise Unavailable(f"a password_hash can't be used: {mistake}")
     rules = EVERYTHING if _is_true(row.get("is_superuser")) else None

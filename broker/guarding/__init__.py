@@ -73,7 +73,7 @@ def _links(parts: Parts) -> list[Link]:
     if auth.password_file is not None:
         from broker.guarding.passwords import password_link
 
-        links.append(password_link(parts))
+        links.append(password_link(parts, parts.hashing()))
     if auth.sql_user_query is not None:
         from broker.guarding.sql import sql_authenticator
 

@@ -8,8 +8,15 @@ from argon2 import PasswordHasher
 
 from broker.auth import Credentials, Denied, Identity
 from broker.auth.cache import VerdictCache
-from broker.auth.hashing import Hashing, hash_password
-from broker.auth.password_file import SOURCE, PasswordFile, is_user_name, load_passwords, read_passwords
+from broker.auth.hashing import Hashing
+from broker.auth.password_file import (
+    SOURCE,
+    PasswordFile,
+    hash_password,
+    is_user_name,
+    load_passwords,
+    read_passwords,
+)
 from broker.mqtt import ReasonCode
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -28,8 +35,8 @@ def _file(path: Path, **passwords: str) -> Path:
     return file
 
 
-def _authenticator(file: Path, hashing: Hashing | None = None) -> PasswordFile:
-    return PasswordFile(load_passwords(file), hashing or Hashing(1, 100), VerdictCache(60, 100))
+def _authenticator(file: Path, hashing: Hashing | None = None, cache_seconds: float = 60) -> PasswordFile:
+    return PasswordFile(load_passwords(file), hashing or Hashing(1, 100), VerdictCache(cache_seconds, 100))
 
 
 def test_what_is_hashed_is_in_no_way_the_password() -> None:
@@ -58,13 +65,13 @@ def test_an_unknown_user_costs_as_much_as_a_wrong_password(
     async def run() -> None:
         asked = _authenticator(_file(tmp_path, ann="x"))
         hashed: list[str] = []
-        real = Hashing.is_right
+        real = Hashing.verify
 
-        async def count(self: Hashing, text: str, password: bytes, address: str) -> bool:
+        async def count(self: Hashing, address: str, text: str, password: bytes) -> bool:
             hashed.append(text.rpartition("$")[0].rpartition("$")[0])
-            return await real(self, text, password, address)
+            return await real(self, address, text, password)
 
-        monkeypatch.setattr(Hashing, "is_right", count)
+        monkeypatch.setattr(Hashing, "verify", count)
         for name in ("ann", "nobody"):
             for _ in range(2):
                 await asked.authenticate(_credentials(name, b"wrong"))

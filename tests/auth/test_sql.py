@@ -132,13 +132,13 @@ def test_who_clients_are(url: str) -> None:
 
 def test_an_unknown_user_costs_a_hash_like_those_of_others(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    real = Hashing.is_right
+    real = Hashing.verify
 
-    async def note(self: Hashing, text: str, password: bytes, address: str) -> bool:
+    async def note(self: Hashing, address: str, text: str, password: bytes) -> bool:
         hashed.append(text.rsplit("$", 2)[0])
-        return await real(self, text, password, address)
+        return await real(self, address, text, password)
 
-    monkeypatch.setattr(Hashing, "is_right", note)
+    monkeypatch.setattr(Hashing, "verify", note)
 
     async def ask(asked: Asked) -> None:
         for name in ("ann", "nobody"):

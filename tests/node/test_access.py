@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.auth.hashing import hash_password
+from broker.auth.password_file import hash_password
 from broker.mqtt import (
     MQTT_3_1_1,
     MQTT_5,
