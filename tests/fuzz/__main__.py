@@ -2,7 +2,8 @@
 
 Begins with the seeds, the saved corpus and what is in build/fuzz/corpus from earlier runs. An input at which
 something fails is written to build/fuzz and ends the run with an exit code; `--input FILE` tries it again.
-`--only JSKH` tries some targets, by their letters. `--save` fuzzes nothing: it puts what was found, as far as it goes new ways, into the saved corpus.
+`--only JSKH` tries some targets, by their letters. `--save` fuzzes nothing: it puts what was found, as far as
+it goes new ways, into the saved corpus.
 """
 
 import argparse
@@ -30,10 +31,10 @@ def main() -> None:
     directory: Path = arguments.directory
     found = directory / "corpus"
     found.mkdir(parents=True, exist_ok=True)
-    letters = frozenset(arguments.only.encode() or range(256))
+    letters = arguments.only.encode() or bytes(range(256))
 
     def is_tried(data: bytes) -> bool:
-        return data[:1] != b"" and data[0] in letters
+        return data[:1] in letters
 
     if arguments.input is not None:
         one_input(arguments.input.read_bytes())
