@@ -78,7 +78,7 @@ class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings):
     authenticators: tuple[str, ...] = Field(
         default=(),
         max_length=20,
-        description="Plug-ins that are asked who a client is, after tokens and the password file, in this"
+        description="Plug-ins that are asked who a client is, after all others, in this"
         " order: names of entry points of the group `moorline.authenticators`. In a variable it is JSON.",
     )
     authorizers: tuple[str, ...] = Field(
@@ -96,8 +96,9 @@ class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings):
     )
     on_failure: Literal["deny", "skip"] = Field(
         default="deny",
-        description="What a plug-in that fails or takes too long means: `deny`, or `skip`: it has no"
-        " opinion, and the next one is asked. With `skip` whoever can make it fail gets past it.",
+        description="What a database, HTTP server or plug-in that fails or takes too long means: `deny`, or"
+        " `skip`: it has no opinion, and the next one is asked. With `skip` whoever can make it fail gets"
+        " past it.",
     )
     unmatched: Literal["deny", "allow"] = Field(
         default="deny",

@@ -24,8 +24,8 @@ class SqlSettings(Group):
     )
     sql_url_file: Path | None = Field(
         default=None,
-        description="File with that, in place of `auth.sql_url`, which may be in a list of processes or"
-        " variables. Read when the node starts.",
+        description="File with that, in place of `auth.sql_url`: others may see the variables of a process."
+        " Read when the node starts.",
     )
     sql_user_query: str | None = Field(
         default=None,

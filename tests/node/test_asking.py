@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 
 from broker.auth.hashing import hash_password
 from broker.mqtt import MQTT_5, Connack, Connect, Disconnect, Publish
-from tests.node.harness import NodeProcess, refused_start, running_node
+from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import free_port, running_redis
 from tests.node.wire import WireClient
 from tests.tools import require_tool
@@ -300,32 +300,6 @@ def test_a_key_that_is_withdrawn(site: Site, opened: Opened) -> None:
         assert new.ping() == dora.ping() == []
     finally:
         site.keys.write_text(before)
-
-
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"SQL_URL": "sqlite+aiosqlite:///tellme", "SQL_USER_QUERY": "SELECT :password"}, ":password is not"),
-        ({"SQL_URL": "mysql+asyncmy://u:tellme@h/d", "SQL_ACL_QUERY": "SELECT"}, "pip install 'moorline[sql"),
-        ({"SQL_URL": "u:tellme@h/d", "SQL_USER_QUERY": "SELECT 1"}, "not the URL of a database"),
-        ({"SQL_URL": "sqlite+aiosqlite:///x"}, "need each other"),
-        ({"SQL_ACL_QUERY": "SELECT 1"}, "need each other"),
-        ({"SQL_URL_FILE": "/nothing", "SQL_ACL_QUERY": "SELECT 1"}, "No such file"),
-        ({"HTTP_AUTHENTICATE_URL": "http://auth.example/"}, "auth.http_plain"),
-        ({"HTTP_AUTHORIZE_URL": "https://u:tellme@auth.example/"}, "auth.http_headers_file"),
-        ({"HTTP_AUTHORIZE_URL": "ftp://auth.example/"}, "neither with https://"),
-        ({"HTTP_CERTIFICATE": str(PAGE)}, "need each other"),
-        ({"HTTP_CERTIFICATE": str(PAGE), "HTTP_KEY": str(PAGE)}, "no PEM file"),
-        ({"HTTP_CA_FILE": str(PAGE), "HTTP_AUTHORIZE_URL": "https://auth.example/"}, "no PEM file"),
-        ({"HTTP_HEADERS_FILE": str(PAGE), "HTTP_AUTHORIZE_URL": "https://auth.example/"}, "not a header"),
-    ],
-)  # fmt: skip
-def test_mistakes_prevent_the_start(tmp_path: Path, settings: dict[str, str], reason: str) -> None:
-    environment = {f"MOORLINE_AUTH__{name}": value for name, value in settings.items()}
-    code, output = refused_start(tmp_path / "node", environment=environment)
-    assert code == 2
-    assert reason in output
-    assert "tellme" not in output
 
 
 def test_without_the_extra(tmp_path: Path) -> None:
