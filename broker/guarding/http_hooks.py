@@ -30,7 +30,7 @@ def _client(parts: Parts, url: str) -> HttpClient:
     """Follows its file of headers, and is closed at the end."""
     auth = parts.settings.auth
     context = http_context(auth.http_ca_file, auth.http_certificate, auth.http_key)
-    client = HttpClient(url, (), context, auth.http_connections)
+    client = HttpClient(url, (), context)
     if auth.http_headers_file is not None:
         file = WatchedFile(
             "http_headers_file", auth.http_headers_file, read_headers, parts.counters.auth_reloads

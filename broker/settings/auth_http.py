@@ -1,5 +1,6 @@
 """The settings of the HTTP server that is asked about clients."""
 
+import re
 import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from broker.settings.certificate import check_readable, load_certificate
 from broker.settings.group import RESTORING, Group
 
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -68,9 +70,15 @@ class HttpHookSettings(Group):
     def _leads_where_it_should(cls, url: str | None, info: ValidationInfo) -> str | None:
         if not url:
             return None
-        parts = urlsplit(url)
-        if not parts.hostname or parts.scheme not in ("https", "http") or not url.isascii():
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # its text has parts of it
+            raise ValueError("not a URL") from None
+        if not parts.hostname or parts.scheme not in ("https", "http"):
             raise ValueError("begins neither with https:// nor with http:// and the name of a machine")
+        if _PRINTABLE.fullmatch(url) is None or port == 0:
+            raise ValueError("no URL in ASCII, or one with port 0")
         if parts.username is not None:
             raise ValueError("a password has its place in auth.http_headers_file")
         if parts.scheme == "http" and parts.hostname not in _HERE and not info.data.get("http_plain"):
