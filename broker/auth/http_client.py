@@ -34,11 +34,11 @@ _HEADERS_MAXIMUM: Final = 50
 Header = tuple[bytes, bytes]
 
 
-class _Closed(Exception):
+class Closed(Exception):
     """The connection has ended before anything of an answer came."""
 
 
-class _Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One exchange after the other."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
 
     async def exchange(self, request: h11.Request, document: bytes) -> tuple[int, bytes]:
-        """Status and body. Raises Unavailable or _Closed. Not to be used again if it raises anything."""
+        """Status and body. Raises Unavailable or Closed. Not to be used again if it raises anything."""
         assert self._transport is not None
         self._has_begun, self._status, self._body = False, 0, bytearray()
         self._answer = asyncio.get_running_loop().create_future()
@@ -89,7 +89,7 @@ class _Connection(asyncio.Protocol):
             if self._has_begun:
                 self._read(b"")  # the answer may end so
             else:
-                self._fail(_Closed())
+                self._fail(Closed())
 
     def _read(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():
@@ -140,7 +140,7 @@ class HttpClient:
         self._context = context if parts.scheme == "https" else None
         self._name = parts.netloc.encode()
         self._target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}".encode()
-        self._idle: list[_Connection] = []
+        self._idle: list[HttpConnection] = []
 
     async def post(self, document: bytes) -> bytes | None:
         """The answer with status 200; None with 204, which has none. Raises Unavailable."""
@@ -162,23 +162,23 @@ class HttpClient:
             if kept.is_usable:
                 try:
                     return await self._exchange(kept, document)
-                except _Closed:  # while the request was on its way, as servers do now and then
+                except Closed:  # while the request was on its way, as servers do now and then
                     break
             kept.close()
         try:
             return await self._exchange(await self._connect(), document)
-        except _Closed:
+        except Closed:
             raise Unreachable("closed the connection without an answer") from None
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> HttpConnection:
         loop = asyncio.get_running_loop()
         try:
-            _, made = await loop.create_connection(_Connection, self._host, self._port, ssl=self._context)
+            _, made = await loop.create_connection(HttpConnection, self._host, self._port, ssl=self._context)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
             raise Unreachable(f"no connection: {error}") from None
         return made
 
-    async def _exchange(self, connection: _Connection, document: bytes) -> tuple[int, bytes]:
+    async def _exchange(self, connection: HttpConnection, document: bytes) -> tuple[int, bytes]:
         headers = [
             (b"Host", self._name),
             (b"Content-Type", b"application/json"),

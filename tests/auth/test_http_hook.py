@@ -7,8 +7,12 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
+import h11
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broker.auth import (
     Access,
@@ -23,7 +27,7 @@ from broker.auth import (
 )
 from broker.auth.authorization import Authorization
 from broker.auth.gate import Busy
-from broker.auth.http_client import HttpClient, read_headers
+from broker.auth.http_client import Closed, HttpClient, HttpConnection, read_headers
 from broker.auth.http_hook import HttpAuthenticator, HttpAuthorizer
 from broker.auth.remote import Remote
 from broker.observability.metrics import Tally
@@ -324,6 +328,77 @@ def test_both_sides_prove_themselves(tmp_path: Path) -> None:
         asyncio.run(run())
     finally:
         logging.disable(logging.NOTSET)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.0 200\r\n",
+            b"HTTP/1.1 204 X\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n",
+            b"Content-Length: 2\r\n",
+            b"Content-Length: 3\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Connection: close\r\n",
+            b"\r\n",
+            b"2\r\n{}\r\n",
+            b"0\r\n\r\n",
+            b"{}",
+        ]
+    )
+    | st.binary(max_size=20),
+    max_size=8,
+)
+
+
+class _Transport:
+    """In place of a socket."""
+
+    is_closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.is_closed
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+
+async def _outcome(chunks: list[bytes]) -> tuple[object, bool]:
+    """The answer or the kind of failure, and whether the connection is kept."""
+    connection, transport = HttpConnection(), _Transport()
+    connection.connection_made(cast(asyncio.Transport, transport))
+    request = h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "2")])
+    answer = asyncio.ensure_future(connection.exchange(request, b"{}"))
+    await asyncio.sleep(0)
+    for chunk in chunks:
+        if not transport.is_closed:
+            connection.data_received(chunk)
+    is_kept = answer.done() and not transport.is_closed
+    connection.connection_lost(None)
+    try:
+        return await asyncio.wait_for(answer, 1), is_kept
+    except (Unavailable, Closed) as error:
+        return type(error), is_kept
+
+
+@given(PIECES)
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_server_sends_is_an_answer_or_none(pieces: list[bytes]) -> None:
+    """However it is cut. A connection is kept only if nothing follows the answer."""
+
+    async def run() -> None:
+        data = b"".join(pieces)
+        whole = await _outcome([data] if data else [])
+        assert await _outcome([data[at : at + 1] for at in range(len(data))]) == whole
+        if whole[1]:
+            assert await _outcome([data, b"x"]) == (whole[0], False)
+
+    asyncio.run(run())
 
 
 def test_headers_of_a_file(tmp_path: Path) -> None:
