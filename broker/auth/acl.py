@@ -22,8 +22,9 @@ _ACTIONS: Final = {
     "all": (Action.PUBLISH, Action.SUBSCRIBE),
 }
 _ANY_QOS: Final = [0, 1, 2]
-_PLACES: Final = {"${username}": "%u", "${clientid}": "%c"}
+_PLACES: Final = {"${username}": "%u", "${clientid}": "%c", "${cert_common_name}": "%cn"}
 _PLACE: Final = re.compile(r"\$\{[^}]*\}?")
+_AMBIGUOUS: Final = "${clientid}n"  # would be %cn
 
 EVERYTHING: Final = allow_rules(["#", "$SYS/#"], ["#", "$SYS/#"])
 """For somebody to whom only the rules of the node apply."""
@@ -86,8 +87,8 @@ def _read(entry: object) -> _Entry:
         raise ValueError("an entry of acl depends on more than action and topic")
     if permission not in ("allow", "deny") or not isinstance(action, str) or action not in _ACTIONS:
         raise ValueError("an entry of acl has no permission or no action")
-    if not isinstance(topic, str) or not is_text(topic) or topic.startswith("eq "):
-        raise ValueError("an entry of acl has no Topic Filter, or one that is to be taken literally")
+    if not isinstance(topic, str) or not is_text(topic) or topic.startswith("eq ") or _AMBIGUOUS in topic:
+        raise ValueError("an entry of acl has no Topic Filter, or one that can't be said here")
     return permission, _ACTIONS[action], _PLACE.sub(_fill, topic)
 
 

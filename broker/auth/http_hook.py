@@ -55,13 +55,15 @@ class HttpAuthenticator(_Hook):
             password = None if credentials.password is None else credentials.password.decode()
         except UnicodeDecodeError:
             return None  # JSON has no place for it
+        certificate = credentials.certificate
         question = {
             "clientid": credentials.client_id,
             "username": credentials.username,
             "password": password,
             "peerhost": credentials.address,
             "listener": credentials.listener,
-            "cert_common_name": credentials.certificate_subject,
+            "cert_common_name": certificate.common_name if certificate is not None else None,
+            "cert_subject": certificate.subject if certificate is not None else None,
         }
         return await self.ask(credentials.address, question, lambda body: read_verdict(body, credentials))
 
@@ -75,6 +77,7 @@ class HttpAuthorizer(_Hook):
             "username": access.identity.username,
             "groups": sorted(access.identity.groups),
             "peerhost": access.address,
+            "cert_common_name": access.common_name,
             "action": access.action.value,
             "topic": access.topic,
             "qos": access.qos,

@@ -1,5 +1,7 @@
 """What a client may do, as others say it."""
 
+from dataclasses import replace
+
 import pytest
 
 from broker.auth import Access, Action, Decision, Identity
@@ -39,6 +41,13 @@ def test_names_are_filled_in_and_do_not_widen() -> None:
     assert _decide(rules, Action.SUBSCRIBE, "ann/+/x", "+") is Decision.NO_OPINION
 
 
+def test_the_name_in_a_certificate() -> None:
+    rules = rules_of([_entry(topic="a/${cert_common_name}/x")])
+    access = Access(Identity("ann"), "c1", "", Action.PUBLISH, "a/pump/x", common_name="pump")
+    assert rules.decide(access) is Decision.ALLOW
+    assert rules.decide(replace(access, common_name=None)) is Decision.NO_OPINION
+
+
 def test_no_entries_allow_nothing() -> None:
     assert _decide(rules_of([]), Action.PUBLISH, "a") is Decision.NO_OPINION
     assert _decide(rules_of({}), Action.PUBLISH, "a") is Decision.NO_OPINION
@@ -68,6 +77,7 @@ def test_everything() -> None:
         [_entry(topic="eq a/#")],
         [_entry(topic="a/${peerhost}")],
         [_entry(topic="a/${clientid")],
+        [_entry(topic="a/${clientid}news")],
         [_entry(topic="$share/g/a")],
         [_entry(qos=[0])],
         [_entry(qos=[0, 1, 2, 0])],

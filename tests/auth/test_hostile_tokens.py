@@ -1,6 +1,5 @@
 """Tokens that somebody made to get in, or to make the node fail. None does either."""
 
-import asyncio
 import base64
 import hmac
 import json
@@ -37,7 +36,11 @@ TOKENS = JsonWebTokens(
 
 
 def _ask(token: bytes) -> Verdict:
-    return asyncio.run(TOKENS.authenticate(Credentials("c1", "any", token, "", "tcp")))
+    work = TOKENS.authenticate(Credentials("c1", "any", token, "", "tcp"))
+    with pytest.raises(StopIteration) as end:
+        work.send(None)  # nothing is waited for
+    verdict: Verdict = end.value.value
+    return verdict
 
 
 def _part(data: bytes) -> bytes:
@@ -187,7 +190,7 @@ def test_claims_that_are_no_texts(name: str, value: object) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
+    max_leaves=5,
 )
 CLAIMS = st.dictionaries(
     st.sampled_from(["sub", "exp", "nbf", "iat", "aud", "iss", "jti", "groups", "client_id", "acl"]), JSON
@@ -196,7 +199,7 @@ HEADERS = st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "
 
 
 @given(HEADERS, CLAIMS, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_it_says_the_answer_is_one(
     header: dict[str, Any], claims: dict[str, Any], good: bool
 ) -> None:
@@ -216,7 +219,7 @@ def test_whatever_it_says_the_answer_is_one(
 @given(
     st.dictionaries(st.sampled_from(["kty", "alg", "use", "kid", "crv", "n", "e", "x", "y", "k", "d"]), JSON)
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_is_in_a_jwks(jwk: dict[str, Any]) -> None:
     try:
         keys = parse_jwks(json.dumps({"keys": [jwk]}), allows_secrets=True)

@@ -21,6 +21,7 @@ from broker.auth import (
     Decision,
     Denied,
     Identity,
+    PeerCertificate,
     Rights,
     Unavailable,
     Verdict,
@@ -36,7 +37,8 @@ from tests.auth.answering import Reply, Server, answer, answering
 from tests.node.redis_server import free_port
 from tests.tools import make_certificate
 
-ANN = Credentials("c1", "ann", "sécret".encode(), "10.0.0.1", "tls", "ann.example")
+CERTIFICATE = PeerCertificate("CN=ann.example,O=Acme", "CN=ca", "5", 1e10, "ann.example")
+ANN = Credentials("c1", "ann", "sécret".encode(), "10.0.0.1", "tls", CERTIFICATE)
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 FUTURE = int(time.time()) + 3600
 
@@ -85,6 +87,7 @@ def test_what_is_sent() -> None:
             "peerhost": "10.0.0.1",
             "listener": "tls",
             "cert_common_name": "ann.example",
+            "cert_subject": "CN=ann.example,O=Acme",
         }
         assert (second.document["username"], second.document["password"]) == (None, None)
         assert server.connections == 1  # it was kept
@@ -276,7 +279,7 @@ def test_what_a_client_may_do(result: str | None, expected: Decision | None) -> 
             client = HttpClient(f"http://127.0.0.1:{server.port}/do?x=1", (), CONTEXT)
             authorizer = HttpAuthorizer(client, Remote("http", 2, 3, Tally()))
             identity = Identity("ann", frozenset({"b", "a"}))
-            access = Access(identity, "c1", "10.0.0.1", Action.PUBLISH, "a/b", 1, True)
+            access = Access(identity, "c1", "10.0.0.1", Action.PUBLISH, "a/b", 1, True, "tls", "pump")
             if expected is None:
                 with pytest.raises(Unavailable):
                     await authorizer.authorize(access)
@@ -288,6 +291,7 @@ def test_what_a_client_may_do(result: str | None, expected: Decision | None) -> 
                 "username": "ann",
                 "groups": ["a", "b"],
                 "peerhost": "10.0.0.1",
+                "cert_common_name": "pump",
                 "action": "publish",
                 "topic": "a/b",
                 "qos": 1,
@@ -387,7 +391,7 @@ async def _outcome(chunks: list[bytes]) -> tuple[object, bool]:
 
 
 @given(PIECES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_a_server_sends_is_an_answer_or_none(pieces: list[bytes]) -> None:
     """However it is cut. A connection is kept only if nothing follows the answer."""
 
