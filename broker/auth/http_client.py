@@ -111,8 +111,8 @@ class HttpConnection(asyncio.Protocol):
                 elif not isinstance(event, h11.InformationalResponse):
                     self._fail(Unreachable("closed the connection within its answer"))
                     return
-        except h11.RemoteProtocolError as error:
-            self._fail(Unreachable(f"answered what is not HTTP: {error}"))
+        except h11.RemoteProtocolError:  # its text may have parts of the answer
+            self._fail(Unreachable("answered what is not HTTP"))
 
     def _end(self) -> None:
         assert self._answer is not None
