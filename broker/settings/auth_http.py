@@ -24,11 +24,13 @@ class HttpHookSettings(Group):
     )
     http_authenticate_url: str | None = Field(
         default=None,
+        repr=False,
         description="Where it is asked who a client is, after tokens and the password file: `https://`, or"
         " `http://` on this machine.",
     )
     http_authorize_url: str | None = Field(
         default=None,
+        repr=False,
         description="Where it is asked what a client may do if no rule decides, before"
         " `auth.authorizers`: `https://`, or `http://` on this machine.",
     )
