@@ -77,12 +77,16 @@ def _mistake(name: str, hashed: str, users: Mapping[str, str]) -> str | None:
 
 
 class PasswordFile:
-    """Knows the users of the file. Who is not in there may be known to another authenticator."""
+    """Knows the users of the file. Who is not in there may be known to another authenticator.
+    `hides_unknown`: none of those that are asked after this one takes the time of a hash for everybody."""
 
-    def __init__(self, passwords: Passwords, hashing: Hashing, cache: VerdictCache) -> None:
+    def __init__(
+        self, passwords: Passwords, hashing: Hashing, cache: VerdictCache, hides_unknown: bool = True
+    ) -> None:
         self._passwords = passwords
         self._hashing = hashing
         self._cache = cache
+        self._hides_unknown = hides_unknown
 
     def replace(self, passwords: Passwords) -> frozenset[str]:
         """From now on these; the answer is who has another password, or is no user any more."""
@@ -96,6 +100,8 @@ class PasswordFile:
             return None
         if password is None:
             return Denied() if name in self._passwords.users else None
+        if name not in self._passwords.users and not self._hides_unknown:
+            return None
         key = self._cache.key(name, password)
         verdict = self._cache.find(key)
         if verdict is None:

@@ -13,7 +13,9 @@ def password_link(parts: Parts, hashing: Hashing) -> Link:
     auth = parts.settings.auth
     assert auth.password_file is not None
     file = WatchedFile(SOURCE, auth.password_file, load_passwords, parts.counters.auth_reloads)
-    authenticator = PasswordFile(load_now(file), hashing, parts.cache())
+    # Users of the database are asked next, and take the time of a hash for whoever isn't there either.
+    is_last = auth.sql_user_query is None
+    authenticator = PasswordFile(load_now(file), hashing, parts.cache(), hides_unknown=is_last)
 
     async def follow(hub: Hub) -> None:
         def apply(passwords: Passwords) -> None:
