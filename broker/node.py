@@ -21,7 +21,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from broker import __version__
-from broker.admin import make_api, make_app, serve_admin, serve_socket
+from broker.admin import make_api, make_app, make_door, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
 from broker.chores import plan
@@ -80,9 +80,12 @@ async def run(
             if parent is not None:  # which answers there for us
                 await process.start(serve_socket, parent.admin, make_app(health, counters))
             else:  # first of all: probes may ask while we wait for Redis
+                door, watches = make_door(settings.admin, counters.auth_reloads)
+                for follow in watches:
+                    process.start_soon(follow)
                 for number, address in enumerate(admin):
-                    api = make_api(health, counters, desk, address)
-                    admin[number] = await process.start(serve_admin, address, health, counters, [api])
+                    api = make_api(health, counters, desk, address, asks=door.asks)
+                    admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
             listeners = settings.all_listeners()
             around = Surroundings(
                 settings,

@@ -53,7 +53,8 @@ def say_where(
     for listener in listeners:
         below = f", mount point {listener.mount_point}" if listener.mount_point is not None else ""
         lines.append(f"  {listener.address.kind.scheme:<6} {listener.address.place}{below}")
-    lines += [f"  admin  http://{address}" for address in admin]
+    scheme = "http" if settings.admin.certificate is None else "https"
+    lines += [f"  admin  {scheme}://{address}" for address in admin]
     kind = "private " if settings.redis.url is None else ""
     lines.append(f"  redis  {kind}{store.server}, prefix {settings.redis.prefix}")
     print("\n".join(lines), flush=True)

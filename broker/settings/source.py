@@ -23,6 +23,9 @@ NOT_SETTINGS = frozenset(
         "MOORLINE_PURE",
         "MOORLINE_CONFIG",
         "MOORLINE_ADMIN_URL",
+        "MOORLINE_CAFILE",
+        "MOORLINE_TOKEN",
+        "MOORLINE_TOKEN_FILE",
         "MOORLINE_LOADTEST_PASSWORD",
         "MOORLINE_ZONE",
     }

@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 
 from broker import __version__
-from broker.admin import make_api, serve_app
+from broker.admin import make_api, make_door, serve_app
 from broker.chores import plan
 from broker.listeners import bind_tcp
 from broker.node import HURRY
@@ -80,9 +80,12 @@ async def run(settings: Settings) -> int:
             process.start_soon(_hurry, at_once, crew, process.cancel_scope)
             admin = list(settings.node.admin)
             counters = Counters(settings.node.name, __version__)
+            door, watches = make_door(settings.admin, counters.auth_reloads)
+            for follow in watches:
+                process.start_soon(follow)
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
-                app = make_app(crew, [make_api(crew.health, counters, desk, address)])
-                admin[place] = await process.start(serve_app, address, app)
+                app = make_app(crew, [make_api(crew.health, counters, desk, address, asks=door.asks)])
+                admin[place] = await process.start(serve_app, address, app, door)
             around = Surroundings(settings, crew, admin, stopping, desk)
             outlook = Outlook(crew, desk, stopping)
             process.start_soon(outlook.run)
