@@ -32,7 +32,7 @@ from broker.mqtt import ReasonCode
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import reach_store, say_where
+from broker.process import given_url, reach_store, say_where
 from broker.routing import load_index
 from broker.settings import Settings
 from cluster.control import Desk
@@ -132,7 +132,7 @@ async def _watch_signals(
 
 
 async def _run_with_redis(around: Surroundings) -> int:
-    url = around.settings.redis.url
+    url = given_url(around.settings.redis)
     if url is not None:
         return await _run_with_store(around, url)
     async with PrivateRedis(around.settings.node.data_dir) as private:

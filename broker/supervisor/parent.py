@@ -26,7 +26,7 @@ from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import reach_store, say_where
+from broker.process import given_url, reach_store, say_where
 from broker.settings import Address, ListenerSettings, Settings, worker_name
 from broker.supervisor.app import make_app
 from broker.supervisor.assignment import Assignment
@@ -113,7 +113,7 @@ async def _hurry(at_once: anyio.Event, crew: Crew, everything: anyio.CancelScope
 
 
 async def _run_with_redis(around: Surroundings) -> None:
-    url = around.settings.redis.url
+    url = given_url(around.settings.redis)
     if url is not None:
         return await _run_with_store(around, url)
     async with PrivateRedis(around.settings.node.data_dir) as private:
