@@ -89,7 +89,7 @@ class Access:
     async def prepare(self, connection: Connection) -> None:
         """What is done once, at start: library and schema. Raises StoreUnavailable, StoreStartError."""
         try:
-            await check_rights(connection, self.prefix)
+            await self._try_rights()
             await check_schema(connection, keys.schema(self.prefix), self.library)
             await self.load_library(connection)
         except RedisFull as error:
@@ -98,6 +98,16 @@ class Access:
         except BaseException:
             connection.abort("refused")
             raise
+
+    async def _try_rights(self) -> None:
+        """On a connection of its own: it subscribes, too."""
+        connection = await open_connection(
+            self.endpoint, self.client_name, self.connect_timeout_seconds, self.exchange_timeout_seconds
+        )
+        try:
+            await check_rights(connection, self.prefix)
+        finally:
+            await connection.aclose()
 
 
 class Store:
