@@ -151,7 +151,9 @@ Installs the MQTT broker on Kubernetes 1.27 or newer, with Helm 3 or 4. How to c
 to upgrade, and what to do in a disaster: [docs/kubernetes.md](../../docs/kubernetes.md).
 
     kubectl create secret generic moorline-redis --from-literal=url=redis://:password@redis.example:6379/0
-    helm install moorline helm/moorline --set allowAnonymous=true,redis.existingSecret.name=moorline-redis
+    kubectl create secret generic moorline-users --from-file=passwords    # as `moorline passwd` writes it
+    helm install moorline helm/moorline --set redis.existingSecret.name=moorline-redis \\
+      --set auth.passwordFile.secretName=moorline-users
 
 To try it without a Redis of your own:
 

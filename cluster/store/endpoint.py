@@ -61,18 +61,17 @@ class ServerFiles:
 
     def complete(self, tls: Tls | None) -> Tls | None:
         """With what is said here. Raises InvalidRedisUrl if there is no TLS for it."""
-        given = {
-            "ca_file": str(self.ca_file or ""),
-            "certificate_file": str(self.certificate_file or ""),
-            "key_file": str(self.key_file or ""),
-            "server_name": self.server_name,
-        }
-        given = {name: value for name, value in given.items() if value}
-        if not given:
-            return tls
         if tls is None:
-            raise InvalidRedisUrl("certificates for Redis are given, but its URL is not rediss://")
-        return replace(tls, **given)
+            if self.ca_file or self.certificate_file or self.server_name:
+                raise InvalidRedisUrl("certificates for Redis are given, but its URL is not rediss://")
+            return None
+        return Tls(
+            tls.verify,
+            str(self.ca_file or tls.ca_file),
+            str(self.certificate_file or tls.certificate_file),
+            str(self.key_file or tls.key_file),
+            self.server_name or tls.server_name,
+        )
 
 
 @dataclass(frozen=True, slots=True)

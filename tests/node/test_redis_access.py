@@ -45,7 +45,7 @@ class Guarded:
 
 def set_user(server: RunningServer, *rules: str) -> None:
     with redis.Redis(unix_socket_path=str(server.directory / "r.sock")) as client:
-        client.execute_command("ACL", "SETUSER", "node", *rules)  # type: ignore[no-untyped-call]  # untyped there
+        client.execute_command("ACL", "SETUSER", "node", *rules)
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def _groups(first: NodeProcess, second: NodeProcess, publisher: WireClient) -> N
             member.subscribe("$share/g/shared/#", qos=1)
         for number in range(4):
             publisher.publish("shared/a", b"%d" % number, 1)
-        got = []
+        got: list[bytes] = []
         deadline = time.monotonic() + SECONDS
         while len(got) < 4:
             assert time.monotonic() < deadline, got
@@ -167,7 +167,7 @@ def test_nodes_with_just_these_rights(guarded: Guarded) -> None:
     guarded.password.write_text(NEW + "\n")
     set_user(guarded.server, f">{NEW}", f"<{OLD}")
     with guarded.administrator() as administrator:
-        administrator.execute_command("CLIENT", "KILL", "USER", "node")  # type: ignore[no-untyped-call]  # untyped there
+        administrator.execute_command("CLIENT", "KILL", "USER", "node")
     with connected(second.port, "after") as client:
         client.subscribe("after/#", qos=1)
         with connected(first.port, "before") as other:

@@ -16,6 +16,7 @@ from cluster.store.rights import COMMANDS, LOADING, access_list, check_rights
 from cluster.store.store import node_library, open_store
 from tests.store.servers import KINDS, RunningServer, running_server
 
+ROOT = Path(__file__).parent.parent.parent
 PREFIX = "mq:"
 KINDS_OF_CONTAINERS = ("XGROUP", "XINFO")
 WORDS = {
@@ -47,7 +48,7 @@ def administrator(server: RunningServer) -> redis.Redis:
 def set_user(server: RunningServer, *rules: str) -> None:
     """The user `node`, with the password `secret`, and an empty log of refusals."""
     with administrator(server) as client:
-        client.execute_command("ACL", "SETUSER", "node", "reset", "on", ">secret", *rules)  # type: ignore[no-untyped-call]  # untyped there
+        client.execute_command("ACL", "SETUSER", "node", "reset", "on", ">secret", *rules)
         client.acl_log_reset()
 
 
@@ -134,3 +135,8 @@ async def test_a_user_that_may_not_load_the_library(server: RunningServer, tmp_p
     async with await open_store(server.url, PREFIX, "n1", files=files):
         pass
     assert refusals(server) == []
+
+
+def test_the_page_has_the_list() -> None:
+    page = " ".join((ROOT / "docs" / "security.md").read_text().split())
+    assert f"ACL SETUSER moorline on >PASSWORD {access_list(PREFIX)} It is one command" in page
