@@ -50,6 +50,10 @@ class _Credentials(CredentialProvider):
         username, password = self._endpoint.credentials()
         return (username, password) if username else (password,)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """The one of the base class warns."""
+        return self.get_credentials()
+
 
 class _TlsConnection(SSLConnection):
     """With the files and the server's name of the moment, which redis-py's own can't have."""
