@@ -46,9 +46,8 @@ def _context(certificate: Path, key: Path, reloads: Tally, watches: list[Watch])
         load_certificate(context, certificate, key)
         return context
 
-    # One may come before the other: then they don't fit, which changes nothing, and the second is looked at.
-    files = [WatchedFile("admin_certificate", each, read, reloads) for each in (certificate, key)]
-    context, newest = [_load(file) for file in files]
+    file = WatchedFile("admin_certificate", certificate, read, reloads, [key])
+    context = newest = _load(file)
 
     def apply(context: ssl.SSLContext) -> None:
         nonlocal newest
@@ -58,7 +57,7 @@ def _context(certificate: Path, key: Path, reloads: Tally, watches: list[Watch])
         connection.context = newest
 
     context.sni_callback = use_newest  # called for each connection, also if it names no server
-    watches.extend(partial(file.run, apply) for file in files)
+    watches.append(partial(file.run, apply))
     return context
 
 

@@ -41,6 +41,10 @@ SCHEMA: list[tuple[str, Values]] = [
 CHECKS: list[tuple[str, Values]] = [
     ("also say allowAnonymous=true", {"allowAnonymous": False}),
     (
+        "Nothing asks clients who they are",
+        {"allowAnonymous": False, "config": {"auth": {"certificate_username": "off"}}},
+    ),
+    (
         "both auth.rules and auth.rulesConfigMap.name",
         {"auth": {"rules": "[groups]", "rulesConfigMap": {"name": "r"}}},
     ),
@@ -169,6 +173,7 @@ def test_nothing_given() -> None:
         {"auth": {"jwtKeys": {"secretName": "keys"}}},
         {"config": {"auth": {"jwt_keys_url": "https://issuer.example/keys"}}},
         {"config": {"auth": {"authenticators": ["ours"]}}},
+        {"config": {"auth": {"certificate_username": "common_name"}}},
         {"secretConfig": [{"setting": "auth.jwt_keys_url", "secretName": "s", "key": "k"}]},
     ],
 )

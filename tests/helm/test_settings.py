@@ -46,6 +46,8 @@ def _mount(manifests: Manifests, directory: Path) -> Path:
         if volume["name"].endswith("tls"):
             (place / "tls.crt").write_bytes(certificate.file.read_bytes())
             (place / "tls.key").write_bytes(certificate.key.read_bytes())
+        if volume["name"] == "client-ca":
+            (place / "ca.crt").write_bytes(certificate.file.read_bytes())
     paths = re.findall(rf"{MOUNTED}(/\S+)", "\n".join(manifests.environment.values()))
     for path in paths:
         (directory / "files" / path[1:]).touch()
@@ -123,6 +125,7 @@ def test_what_a_broker_on_the_internet_is_told(monkeypatch: pytest.MonkeyPatch, 
     assert (str(tls.address), str(web.address)) == ("mqtts://0.0.0.0:8883", "wss://0.0.0.0:8084/mqtt")
     assert web.handshake_timeout_seconds == 5
     assert {tls.certificate, web.certificate} == {files / "tls" / "tls.crt"}
+    assert (tls.client_ca, tls.client_certificates) == (files / "client-ca" / "ca.crt", "required")
     assert settings.auth.password_file == files / "users" / "passwords"
     assert settings.auth.jwt_keys == files / "jwt-keys" / "keys.toml"
     assert settings.auth.rules_file == files / "rules" / "rules.toml"
@@ -145,11 +148,15 @@ def test_settings_of_a_listener_win() -> None:
     settings = {"certificate": "/own/tls.crt", "key": "/own/tls.key", "mount_point": "a"}
     values: Values = {
         "listeners": {"a": {"scheme": "mqtts", "port": 8883, "settings": settings}},
-        "tls": {"clientCA": {"secretName": "authorities"}},
+        "tls": {"clientCA": {"secretName": "authorities", "crlKey": "crl.pem"}},
     }
     manifests = render_values(values)
     text = _config_file(manifests, manifests.environment["MOORLINE_CONFIG"])
-    table = {"address": "mqtts://0.0.0.0:8883", "client_ca": f"{MOUNTED}/client-ca/ca.crt"}
+    table = {
+        "address": "mqtts://0.0.0.0:8883",
+        "client_ca": f"{MOUNTED}/client-ca/ca.crt",
+        "crl": f"{MOUNTED}/client-ca/crl.pem",
+    }
     assert tomllib.loads(text)["listeners"]["a"] == table | settings
 
 

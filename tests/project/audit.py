@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -108,6 +109,8 @@ def audit(services: Iterable[str], ask: Callable[[str], Answer | None], tell: Ca
 
 def main() -> None:
     """Exit code 1 if there is something to do."""
+    if find_spec("pip_audit") is None:
+        sys.exit("pip-audit is not installed: make lock, and set up again")
     are_locked = True
     for lock in LOCKS:
         found, loose = pins((ROOT / lock).read_text())

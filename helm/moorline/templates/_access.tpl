@@ -3,10 +3,10 @@
 
 {{/* Whether clients are asked who they are; "true" or nothing. The settings are those of ASKING in the broker. */}}
 {{- define "moorline.asks" -}}
-{{- $asking := list "password_file" "jwt_keys" "jwt_keys_url" "authenticators" -}}
+{{- $asking := list "certificate_username" "password_file" "jwt_keys" "jwt_keys_url" "authenticators" -}}
 {{- $found := or .Values.auth.passwordFile.secretName .Values.auth.jwtKeys.secretName -}}
 {{- $given := dig "auth" dict .Values.config -}}
-{{- range $asking }}{{ if get $given . }}{{ $found = true }}{{ end }}{{ end -}}
+{{- range $asking }}{{ with get $given . }}{{ if ne (toString .) "off" }}{{ $found = true }}{{ end }}{{ end }}{{ end -}}
 {{- range .Values.secretConfig }}{{ if has .setting (list "auth.jwt_keys_url") }}{{ $found = true }}{{ end }}{{ end -}}
 {{- if $found }}true{{ end -}}
 {{- end -}}
@@ -74,6 +74,9 @@
 {{- end -}}
 {{- if $.Values.tls.clientCA.secretName -}}
 {{- $_ := set $fields "client_ca" (printf "/etc/moorline-files/client-ca/%s" $.Values.tls.clientCA.key) -}}
+{{- with $.Values.tls.clientCA.crlKey -}}
+{{- $_ := set $fields "crl" (printf "/etc/moorline-files/client-ca/%s" .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $table := eq $number 0 | ternary $name (printf "%s-%d" $name (add $number 1)) -}}
