@@ -80,7 +80,7 @@ async def run(
             if parent is not None:  # which answers there for us
                 await process.start(serve_socket, parent.admin, make_app(health, counters))
             else:  # first of all: probes may ask while we wait for Redis
-                door, watches = make_door(settings.admin, counters.auth_reloads)
+                door, watches = make_door(settings.admin, counters)
                 for follow in watches:
                     process.start_soon(follow)
                 for number, address in enumerate(admin):

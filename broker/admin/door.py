@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker.auth.admin_tokens import Role, Token, find_token
 from broker.auth.audit import Audit
 from broker.observability.logs import get_logger
+from broker.observability.metrics import Tally
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """For probes, which have no token."""
@@ -62,13 +63,15 @@ def needed_role(method: str, path: str) -> Role:
 
 
 class Door:
-    """`tokens` None: nobody is asked. `tls`: by what the admin addresses prove themselves, if they do."""
+    """`tokens` None: nobody is asked. `denied` counts what is refused. `tls`: by what the admin addresses prove
+    themselves, if they do."""
 
     def __init__(
-        self, tokens: Sequence[Token] | None = None, *, has_open_metrics: bool = False,
+        self, tokens: Sequence[Token] | None, denied: Tally, *, has_open_metrics: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> None:  # fmt: skip
         self._tokens = tokens
+        self._denied = denied
         self.tls = tls
         self._open = OPEN | {METRICS} if has_open_metrics else OPEN
         self._tries = Tries()
@@ -129,10 +132,12 @@ class Door:
         role = needed_role(method, path)
         if token.role >= role:
             return token, None
+        self._denied.add("admin")
         self._audit.denied("admin", token_name=token.name, needs=str(role), **_what(scope))
         return None, _refusal(403, f"the token {token.name} is for {token.role}, this needs {role}")
 
     def _refuse_unknown(self, scope: Scope) -> Response:
+        self._denied.add("admin")
         if not self._tries.take(_address(scope)):
             return _refusal(429, "too many wrong tokens from this address", **{"Retry-After": "5"})
         self._audit.denied("admin", **_what(scope))

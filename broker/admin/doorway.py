@@ -13,7 +13,7 @@ from broker.admin.door import Door
 from broker.auth.admin_tokens import Token, read_tokens
 from broker.auth.watched import Content, WatchedFile
 from broker.errors import StartError
-from broker.observability.metrics import Tally
+from broker.observability.metrics import Counters, Tally
 from broker.settings import AdminSettings, load_certificate
 
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -21,8 +21,9 @@ _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 Watch = Callable[[], Coroutine[object, object, None]]
 
 
-def make_door(settings: AdminSettings, reloads: Tally) -> tuple[Door, Sequence[Watch]]:
+def make_door(settings: AdminSettings, counters: Counters) -> tuple[Door, Sequence[Watch]]:
     """And what has to run with it. Raises StartError if there are mistakes in the files."""
+    reloads = counters.auth_reloads
     watches: list[Watch] = []
     tokens: Sequence[Token] | None = None
     tokens_file: WatchedFile[Sequence[Token]] | None = None
@@ -32,7 +33,7 @@ def make_door(settings: AdminSettings, reloads: Tally) -> tuple[Door, Sequence[W
     tls = None
     if settings.certificate is not None and settings.key is not None:
         tls = _context(settings.certificate, settings.key, reloads, watches)
-    door = Door(tokens, has_open_metrics=settings.open_metrics, tls=tls)
+    door = Door(tokens, counters.denied, has_open_metrics=settings.open_metrics, tls=tls)
     if tokens_file is not None:
         watches.append(partial(tokens_file.run, door.replace_tokens))
     return door, watches

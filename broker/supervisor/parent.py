@@ -80,7 +80,7 @@ async def run(settings: Settings) -> int:
             process.start_soon(_hurry, at_once, crew, process.cancel_scope)
             admin = list(settings.node.admin)
             counters = Counters(settings.node.name, __version__)
-            door, watches = make_door(settings.admin, counters.auth_reloads)
+            door, watches = make_door(settings.admin, counters)
             for follow in watches:
                 process.start_soon(follow)
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis

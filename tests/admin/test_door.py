@@ -96,7 +96,7 @@ ROUTES = [
 
 async def test_each_route_with_each_token() -> None:
     """On an address that others can reach, by any name of it."""
-    async with serving(Door(TOKENS), Address("0.0.0.0", 0)) as client:
+    async with serving(Door(TOKENS, Tally()), Address("0.0.0.0", 0)) as client:
         for method, path, status, needed in ROUTES:
             for role, text in TEXTS.items():
                 answer = await client.request(
@@ -122,7 +122,8 @@ async def test_without_a_right_token() -> None:
         {"Authorization": good},
         {"Authorization": f"Basic {good}"},
     ]
-    async with serving(Door(TOKENS)) as client:
+    denied = Tally()
+    async with serving(Door(TOKENS, denied)) as client:
         for headers in wrong:
             answer = await client.get("/api/v1/health", headers=headers)
             assert answer.status_code == 401
@@ -135,25 +136,26 @@ async def test_without_a_right_token() -> None:
         # Who is right is not locked out, and probes go on.
         assert (await client.get("/metrics", headers=bearer(good))).is_success
         assert (await client.get("/healthz")).is_success
+    assert denied["admin"] == len(wrong) + TRIES
 
 
 async def test_metrics_may_be_open() -> None:
-    async with serving(Door(TOKENS, has_open_metrics=True)) as client:
+    async with serving(Door(TOKENS, Tally(), has_open_metrics=True)) as client:
         assert (await client.get("/metrics")).is_success
         assert (await client.post("/metrics")).status_code == 401
         assert (await client.get("/api/v1/health")).status_code == 401
 
 
 async def test_no_tokens_no_question() -> None:
-    async with serving(Door()) as client:
+    async with serving(Door(None, Tally())) as client:
         assert (await client.get("/metrics")).is_success
         assert (await client.get("/api/v1/health")).is_success
-    async with serving(Door([])) as client:  # a file with nobody in it
+    async with serving(Door([], Tally())) as client:  # a file with nobody in it
         assert (await client.get("/api/v1/health")).status_code == 401
 
 
 async def test_what_browsers_are_told() -> None:
-    async with serving(Door(TOKENS)) as client:
+    async with serving(Door(TOKENS, Tally())) as client:
         for path in ("/healthz", "/metrics", "/none"):
             headers = (await client.get(path)).headers
             assert headers["x-content-type-options"] == "nosniff"
@@ -164,7 +166,7 @@ async def test_what_browsers_are_told() -> None:
 
 async def test_what_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "moorline.audit")
-    async with serving(Door(TOKENS)) as client:
+    async with serving(Door(TOKENS, Tally())) as client:
         await client.post("/api/v1/drain?secret=1", json={"moved": True}, headers=bearer(TEXTS[Role.OPERATE]))
         await client.post("/api/v1/drain", json={}, headers=bearer(TEXTS[Role.READ]))
         await client.get("/metrics", headers=bearer("guess"))
@@ -214,7 +216,7 @@ async def test_a_network_of_ipv6_is_one_and_the_oldest_is_forgotten() -> None:
 async def test_who_asks_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 of them would keep the probes out."""
     monkeypatch.setattr(server, "REQUEST_TIMEOUT_SECONDS", 0.2)
-    async with serving(Door()) as client:
+    async with serving(Door(None, Tally())) as client:
         with anyio.fail_after(5):
             async with await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0) as silent:
                 await silent.send(b"GET /healthz HTTP/1.1\r\nX: ")
@@ -228,8 +230,9 @@ async def test_files_are_followed(tmp_path: Path) -> None:
     tokens, first = tmp_path / "tokens", make_certificate(tmp_path, "first")
     tokens.write_text(TOKENS[0].to_line())
     settings = AdminSettings(tokens_file=tokens, certificate=first.file, key=first.key)
-    reloads = Tally()
-    door, watches = make_door(settings, reloads)
+    counters = Counters()
+    reloads = counters.auth_reloads
+    door, watches = make_door(settings, counters)
     trusting = ssl.create_default_context(cafile=first.file)
     async with serving(door, verify=trusting) as client, anyio.create_task_group() as following:
         for watch in watches:
@@ -270,4 +273,4 @@ async def test_a_file_with_mistakes_prevents_the_start(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("nonsense\n")
     with pytest.raises(StartError, match="line 1: not NAME ROLE"):
-        make_door(AdminSettings(tokens_file=tokens), Tally())
+        make_door(AdminSettings(tokens_file=tokens), Counters())
