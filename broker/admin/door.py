@@ -63,8 +63,8 @@ def needed_role(method: str, path: str) -> Role:
 
 
 class Door:
-    """`tokens` None: nobody is asked. `denied` counts what is refused. `tls`: by what the admin addresses prove
-    themselves, if they do."""
+    """`tokens` None: nobody is asked. `denied` counts what is refused. `tls`: by what the admin addresses
+    prove themselves, if they do."""
 
     def __init__(
         self, tokens: Sequence[Token] | None, denied: Tally, *, has_open_metrics: bool = False,
