@@ -4,7 +4,7 @@ from broker.client.arriving import on_interest, on_kicked, on_messages, on_recor
 from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
-from broker.client.entrance import Entrance
+from broker.client.entrance import Entrance, Origin
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
@@ -29,6 +29,7 @@ __all__ = [
     "Guard",
     "Hub",
     "MountPoint",
+    "Origin",
     "Rewriting",
     "Shedder",
     "SysTopics",
