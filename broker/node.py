@@ -238,6 +238,7 @@ async def _listen(node: Node) -> list[Listener]:
         backlog=around.settings.node.backlog,
         is_shared=around.parent is not None,
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
+        lets_anybody_in=around.settings.node.allow_anonymous or not around.settings.auth.asks,
     )
     listeners: list[Listener] = []
     try:

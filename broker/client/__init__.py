@@ -4,7 +4,7 @@ from broker.client.arriving import on_interest, on_kicked, on_messages, on_recor
 from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
-from broker.client.entrance import Entrance, Origin
+from broker.client.entrance import Entrance, Origin, plain_host
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
@@ -47,6 +47,7 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
+    "plain_host",
     "review_all",
     "revoke",
     "route_wills",

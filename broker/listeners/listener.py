@@ -1,29 +1,35 @@
 """Opens a listener of any kind: what takes connections, what it makes of each, and how it is closed.
 
-The way of a connection: accepted, TLS if the kind has it, the request of WebSocket if it has that, and then a
-`Client` with a transport that carries nothing but MQTT. What holds for one listener only is looked at here,
-before there is a `Client`.
+The way of a connection: accepted, the header of a proxy if one is in front, TLS if the kind has it, the
+request of WebSocket if it has that, and then a `Client` with a transport that carries nothing but MQTT. What
+holds for one listener only is looked at here, before there is a `Client`.
 """
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 
-from broker.client import Client, Entrance, MountPoint
+from broker.client import Client, Entrance, MountPoint, Origin
+from broker.listeners.proxied import Proxies
 from broker.listeners.tcp import bind_tcp
-from broker.listeners.tls import SecureAcceptor, make_context
+from broker.listeners.tls import Acceptor, make_context
+from broker.listeners.unix import bind_unix
+from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
 from broker.observability.metrics import Counters
-from broker.settings import Address, Kind, ListenerSettings
+from broker.settings import Address, ListenerSettings, SocketPath
+
+_MakeProtocol = Callable[[Origin | None], asyncio.BaseProtocol]
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerSurroundings:
     """What all listeners of a node have in common."""
 
-    connect: Callable[[Entrance], Client]
+    connect: Callable[[Entrance, Origin | None], Client]
     """Makes the client of a connection."""
     spawn: Callable[[Coroutine[object, object, None]], None]
     """Starts a task that ends with the node."""
@@ -32,6 +38,8 @@ class ListenerSurroundings:
     is_shared: bool
     """Whether other nodes of this machine take connections at the same addresses."""
     maximum_packet_size: int
+    lets_anybody_in: bool
+    """Whether there are clients who don't have to say who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +53,55 @@ class Listener:
 
 async def open_listener(settings: ListenerSettings, around: ListenerSurroundings) -> Listener:
     """Takes connections from now on. Raises StartError if it can't be."""
-    kind = settings.address.kind
-    context = make_context(settings) if kind.is_secure else None
-    make_protocol = _protocol(settings, around)
-    listening = await bind_tcp(settings.address.address, shared=around.is_shared)
+    context = make_context(settings) if settings.address.kind.is_secure else None
+    address = settings.address.address
+    if isinstance(address, SocketPath):
+        bound = bind_unix(address.path, settings.socket_mode)
+        with bound.removed_on_error():
+            stop = await _serve(bound.socket, context, settings, around)
+        return Listener(settings, partial(_close_both, stop, bound.remove))
+    listening = await bind_tcp(address, shared=around.is_shared)
     try:
         place = Address(*listening.getsockname()[:2])
-        if context is None:
-            close = await _serve(make_protocol, listening, around.backlog)
-        else:
-            listening.listen(around.backlog)
-            acceptor = SecureAcceptor(
-                listening,
-                context,
-                make_protocol,
-                around.spawn,
-                around.counters.handshakes_failed,
-                settings.handshake_timeout_seconds,
-            )
-            close = acceptor.close
+        stop = await _serve(listening, context, settings, around)
     except BaseException:
         listening.close()
         raise
-    return Listener(settings.bound_to(place), close)
+    return Listener(settings.bound_to(place), stop)
 
 
-def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> Callable[[], asyncio.BaseProtocol]:
-    kind: Kind = settings.address.kind
+def _close_both(stop: Callable[[], None], remove: Callable[[], None]) -> None:
+    remove()  # first, so that nobody finds a socket at which nobody listens
+    stop()
+
+
+async def _serve(
+    listening: socket.socket,
+    context: ssl.SSLContext | None,
+    settings: ListenerSettings,
+    around: ListenerSurroundings,
+) -> Callable[[], None]:
+    """Answers with what ends it."""
+    make_protocol = _protocol(settings, around)
+    if context is not None or settings.proxy_protocol:
+        listening.listen(around.backlog)
+        return Acceptor(
+            listening,
+            context,
+            Proxies(settings.trusted_proxies) if settings.proxy_protocol else None,
+            make_protocol,
+            around.spawn,
+            around.counters.handshakes_failed,
+            settings.handshake_timeout_seconds,
+        ).close
+    loop = asyncio.get_running_loop()
+    create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
+    server = await create(partial(make_protocol, None), sock=listening, backlog=around.backlog)
+    return server.close
+
+
+def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> _MakeProtocol:
+    kind = settings.address.kind
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
     connect = partial(around.connect, Entrance(kind.value, mount_point))
     if not kind.is_websocket:
@@ -79,15 +109,20 @@ def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> Calla
         return connect  # type: ignore[return-value]  # duck-typed
     options = WebSocketOptions(
         settings.address.path,
+        _pages(settings, around),
         around.maximum_packet_size,
         settings.handshake_timeout_seconds,
         around.counters.handshakes_failed,
     )
-    return partial(websocket_protocol, connect, options)
+
+    def make_protocol(origin: Origin | None) -> asyncio.BaseProtocol:
+        return websocket_protocol(partial(connect, origin), options, origin)
+
+    return make_protocol
 
 
-async def _serve(
-    make_protocol: Callable[[], asyncio.BaseProtocol], listening: socket.socket, backlog: int
-) -> Callable[[], None]:
-    server = await asyncio.get_running_loop().create_server(make_protocol, sock=listening, backlog=backlog)
-    return server.close
+def _pages(settings: ListenerSettings, around: ListenerSurroundings) -> Pages:
+    origins = settings.origins
+    if origins is None and not around.lets_anybody_in:
+        origins = ("*",)
+    return Pages(None if origins is None else frozenset(origins), settings.address.kind.is_secure)

@@ -1,14 +1,17 @@
-"""TLS, before there is a protocol object: the handshake is a short task, which may fail or take too long, and
-ends nothing but its own connection."""
+"""What comes before there is a protocol object, the header of a proxy and TLS: a short task, which may fail
+or take too long, and ends nothing but its own connection."""
 
 import asyncio
 import errno
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Final
 
+from broker.client import Origin
 from broker.errors import StartError
+from broker.listeners.proxied import HeaderRefused, Proxies
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
 from broker.settings import ListenerSettings, load_certificate
@@ -18,6 +21,7 @@ ACCEPT_BATCH: Final = 64
 
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy, and none that was ever broken
 _PAUSE_SECONDS: Final = 1.0
+_SHORTEST_SECONDS: Final = 0.001
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 logger = get_logger(__name__)
@@ -40,8 +44,9 @@ def make_context(settings: ListenerSettings) -> ssl.SSLContext:
     return context
 
 
-class SecureAcceptor:
-    """Takes connections from a listening socket, and gives each a protocol object once TLS is agreed on.
+class Acceptor:
+    """Takes connections from a listening socket, and gives each a protocol object once the proxy has said
+    where it is from, and TLS is agreed on; as far as there is one, and the other.
 
     Not a server of the event loop with `ssl`: that one tells nobody of a handshake that failed.
     """
@@ -49,14 +54,16 @@ class SecureAcceptor:
     def __init__(
         self,
         listening: socket.socket,
-        context: ssl.SSLContext,
-        make_protocol: Callable[[], asyncio.BaseProtocol],
+        context: ssl.SSLContext | None,
+        proxies: Proxies | None,
+        make_protocol: Callable[[Origin | None], asyncio.BaseProtocol],
         spawn: Callable[[Coroutine[object, object, None]], None],
         failed: Tally,
         timeout_seconds: float,
     ) -> None:
         self._listening = listening
         self._context = context
+        self._proxies = proxies
         self._make_protocol = make_protocol
         self._spawn = spawn
         self._failed = failed
@@ -83,8 +90,9 @@ class SecureAcceptor:
                     self._rest(error)
                 return  # the others: nobody waits any more
             accepted.setblocking(False)
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(self._shake_hands(accepted, f"{peer[0]}:{peer[1]}"))
+            if accepted.family != socket.AF_UNIX:
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._spawn(self._welcome(accepted, peer))
 
     def _rest(self, error: OSError) -> None:
         """The machine has no more to give: trying at once again would only burn the processor."""
@@ -96,19 +104,36 @@ class SecureAcceptor:
         self._pause = None
         self._loop.add_reader(self._listening, self._accept)
 
-    async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
+    async def _welcome(self, accepted: socket.socket, peer: object) -> None:
+        deadline = self._loop.time() + self._timeout_seconds
+        origin: Origin | None = None
+        if self._proxies is not None:
+            try:
+                origin = await self._proxies.origin_of(accepted, peer, self._timeout_seconds)
+            except HeaderRefused as refused:
+                self._failed.add(refused.metric)
+                logger.debug("connection of a proxy refused: %s", refused, extra={"peer": _name(peer)})
+                return
         try:
             await self._loop.connect_accepted_socket(
-                self._make_protocol,
+                partial(self._make_protocol, origin),
                 accepted,
                 ssl=self._context,
-                ssl_handshake_timeout=self._timeout_seconds,
+                ssl_handshake_timeout=self._time_left(deadline),
             )
         except OSError as error:
             # ConnectionAbortedError is how both event loops say that time is up.
             is_late = isinstance(error, ConnectionAbortedError)
             self._failed.add("tls_timeout" if is_late else "tls")
-            logger.debug("TLS handshake failed: %s", _reason(error), extra={"peer": peer})
+            logger.debug("TLS handshake failed: %s", _reason(error), extra={"peer": _name(origin or peer)})
+
+    def _time_left(self, deadline: float) -> float | None:
+        """For the handshake; None if there is none, which is all that may be said then."""
+        return None if self._context is None else max(_SHORTEST_SECONDS, deadline - self._loop.time())
+
+
+def _name(peer: object) -> str:
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer)
 
 
 def _reason(error: OSError) -> str:

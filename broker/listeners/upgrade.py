@@ -1,9 +1,19 @@
-"""The HTTP request that asks for WebSocket: whether it may, and by which subprotocol. No I/O."""
+"""The HTTP request that asks for WebSocket: whether it may, and by which subprotocol. No I/O.
+
+A browser connects for any page to wherever that says, and names its origin. Where nobody is asked who he is,
+a page from anywhere would be a client of brokers that only its reader can reach. There only pages of this
+machine are let in: their host is a loopback address, or the one that the page has connected to. The latter
+only if it is no name, or TLS has proved it: a name may lead anywhere, and be made to lead here meanwhile
+(DNS rebinding).
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Final, Protocol
+
+from broker.settings import plain_origin
 
 SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")
 """What we speak, what we like best first [MQTT-6.0.0-4]. The second is what clients of MQTT 3.1 asked for."""
@@ -25,6 +35,54 @@ class Refusal:
     status: HTTPStatus
     reason: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Which pages may connect: those of `origins`, or (None) those of this machine."""
+
+    origins: frozenset[str] | None
+    is_secure: bool
+
+    def refusal(self, headers: Headers) -> Refusal | None:
+        """None for who is let in, as are all that aren't browsers."""
+        given = headers.getall("Origin", [])
+        if not given or (len(given) == 1 and self._has(given[0].strip(), headers.getall("Host", []))):
+            return None
+        return Refusal(HTTPStatus.FORBIDDEN, "pages of this origin are not among those of the listener")
+
+    def _has(self, given: str, hosts: list[str]) -> bool:
+        if self.origins is not None and not self.origins.isdisjoint(("*", given)):
+            return True
+        origin = plain_origin(given)
+        if origin is None:
+            return False
+        if self.origins is not None:
+            return origin in self.origins
+        host = _host(origin)
+        if _is_loopback(host):
+            return True
+        asked = plain_origin(f"https://{hosts[0].strip()}") if len(hosts) == 1 else None
+        return asked is not None and host == _host(asked) and (self.is_secure or _is_number(host))
+
+
+def _host(origin: str) -> str:
+    place = origin.partition("://")[2]
+    return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    return _is_number(host) and ip_address(host).is_loopback
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def choose_subprotocol(path: str, target: bytes, headers: Headers) -> str | Refusal:

@@ -30,12 +30,10 @@ clients_are_asked: ContextVar[bool] = ContextVar("clients_are_asked", default=Fa
 """While settings are made: whether those of another group make clients say who they are."""
 
 
-def refuse_public(addresses: Iterable[Address]) -> None:
-    """ValueError if other machines can reach one of them, and nobody would be asked."""
-    if clients_are_asked.get():
-        return
-    public = [str(address) for address in addresses if not address.is_loopback]
-    if public:
+def refuse_public(addresses: Iterable[str]) -> None:
+    """ValueError if there are any, as other machines can reach them, and nobody would be asked."""
+    public = list(addresses)
+    if public and not clients_are_asked.get():
         raise ValueError(
             f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
             " name users (auth.password_file), use a loopback address, or let everybody in with"
@@ -119,7 +117,7 @@ class NodeSettings(Group):
     @classmethod
     def _no_open_door(cls, listen: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
         if not info.data.get("allow_anonymous", True) and info.context != RESTORING:
-            refuse_public(listen)
+            refuse_public(str(address) for address in listen if not address.is_loopback)
         return listen
 
     @field_validator("workers")

@@ -11,8 +11,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.settings.address import Address, Place, SocketPath
 from broker.settings.auth import AuthSettings, asks
-from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
+from broker.settings.listener import ListenerSettings
+from broker.settings.listener_address import Kind, ListenerAddress
 from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
@@ -71,16 +73,20 @@ class Settings(BaseSettings):
         node: NodeSettings | None = info.data.get("node")
         if node is None:  # a mistake of its own
             return listeners
-        taken = {*node.listen, *node.admin}
+        taken: set[Place] = {*node.listen, *node.admin}
         for name, listener in listeners.items():
             address = listener.address.address
-            if address.port and address in taken:
+            if isinstance(address, SocketPath) and node.workers > 1:
+                raise ValueError(f"{name}: a unix socket is one worker's, and node.workers is {node.workers}")
+            if (isinstance(address, SocketPath) or address.port) and address in taken:
                 raise ValueError(f"{name}: {address} is used by another listener or by node.admin")
             taken.add(address)
         if not node.listen and not listeners:
             raise ValueError("there is no listener at all, as node.listen is off")
         if not node.allow_anonymous:
-            refuse_public(listener.address.address for listener in listeners.values())
+            refuse_public(
+                str(listener.address.address) for listener in listeners.values() if listener.is_public
+            )
         return listeners
 
     def all_listeners(self) -> list[ListenerSettings]:
@@ -91,7 +97,8 @@ class Settings(BaseSettings):
     def bound_to(self, listeners: Sequence[ListenerSettings]) -> "Settings":
         """The same, where `all_listeners` are these, with the ports that they got."""
         plain = len(self.node.listen)
-        listen = tuple(listener.address.address for listener in listeners[:plain])
+        places = [listener.address.address for listener in listeners[:plain]]
+        listen = tuple(place for place in places if isinstance(place, Address))
         return self.model_copy(
             update={
                 "node": self.node.model_copy(update={"listen": listen}),

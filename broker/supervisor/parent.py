@@ -231,6 +231,7 @@ async def _reserve_all(settings: Settings, reserved: ExitStack) -> Settings:
     """Holds the addresses of all listeners; the settings with the ports that they got."""
     listeners: list[ListenerSettings] = []
     for listener in settings.all_listeners():
+        assert isinstance(listener.address.address, Address)  # there is no other with several workers
         port = reserved.enter_context(await _reserve(listener.address.address))
         listeners.append(listener.bound_to(Address(*port.getsockname()[:2])))
     return settings.bound_to(listeners)
