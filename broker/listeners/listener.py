@@ -125,4 +125,5 @@ def _pages(settings: ListenerSettings, around: ListenerSurroundings) -> Pages:
     origins = settings.origins
     if origins is None and not around.lets_anybody_in:
         origins = ("*",)
-    return Pages(None if origins is None else frozenset(origins), settings.address.kind.is_secure)
+    trusts_names = settings.is_public or settings.address.kind.is_secure
+    return Pages(None if origins is None else frozenset(origins), trusts_names)

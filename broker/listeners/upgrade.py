@@ -2,9 +2,9 @@
 
 A browser connects for any page to wherever that says, and names its origin. Where nobody is asked who he is,
 a page from anywhere would be a client of brokers that only its reader can reach. There only pages of this
-machine are let in: their host is a loopback address, or the one that the page has connected to. The latter
-only if it is no name, or TLS has proved it: a name may lead anywhere, and be made to lead here meanwhile
-(DNS rebinding).
+machine are let in: their host is a loopback address, or the one that the page has connected to. Of a listener
+that no other machine can reach the latter has to be a number: a name may lead anywhere, and be made to lead
+here meanwhile (DNS rebinding). If TLS has proved the name that can't be.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,7 +42,8 @@ class Pages:
     """Which pages may connect: those of `origins`, or (None) those of this machine."""
 
     origins: frozenset[str] | None
-    is_secure: bool
+    trusts_names: bool
+    """Whether a name that a page has connected to is one of ours."""
 
     def refusal(self, headers: Headers) -> Refusal | None:
         """None for who is let in, as are all that aren't browsers."""
@@ -52,23 +53,28 @@ class Pages:
         return Refusal(HTTPStatus.FORBIDDEN, "pages of this origin are not among those of the listener")
 
     def _has(self, given: str, hosts: list[str]) -> bool:
-        if self.origins is not None and not self.origins.isdisjoint(("*", given)):
+        origins, origin = self.origins, plain_origin(given)
+        if origins is not None and not origins.isdisjoint(("*", given, origin)):
             return True
-        origin = plain_origin(given)
-        if origin is None:
+        place = given.lower().partition("://")[2]
+        host = _host(place)
+        if origins is None and origin is not None and _is_loopback(host):
+            return True
+        if not place or len(hosts) != 1:
             return False
-        if self.origins is not None:
-            return origin in self.origins
-        host = _host(origin)
-        if _is_loopback(host):
-            return True
-        asked = plain_origin(f"https://{hosts[0].strip()}") if len(hosts) == 1 else None
-        return asked is not None and host == _host(asked) and (self.is_secure or _is_number(host))
+        asked = hosts[0].strip().lower()
+        # No page is served here: who names the very address that he connects to is no browser (paho does so),
+        # or has a proxy in front that serves both.
+        is_own = place == asked or (origins is None and host == _host(asked))
+        return is_own and (self.trusts_names or _is_number(host) or _is_loopback(host))
 
 
-def _host(origin: str) -> str:
-    place = origin.partition("://")[2]
-    return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
+def _host(place: str) -> str:
+    """Without its port, and brackets."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    host, colon, _ = place.rpartition(":")
+    return host if colon else place
 
 
 def _is_loopback(host: str) -> bool:

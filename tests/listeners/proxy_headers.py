@@ -8,6 +8,7 @@ LOCAL, PROXY = 0x20, 0x21
 INET, INET6, UNIX = 0x11, 0x21, 0x31
 HEALTH_CHECK = SIGNATURE + b"\x20\x00\x00\x00"
 UNKNOWN = b"PROXY UNKNOWN\r\n"
+V4, V6 = IPv4Address("192.0.2.7"), IPv6Address("2001:db8::7")
 
 Host = IPv4Address | IPv6Address
 

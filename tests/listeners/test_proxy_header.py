@@ -1,7 +1,7 @@
 """The header of a proxy: what is read out of it, however it comes; what is none."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +15,8 @@ from tests.listeners.proxy_headers import (
     SIGNATURE,
     UNIX,
     UNKNOWN,
+    V4,
+    V6,
     Host,
     binary_header,
     text_header,
@@ -23,7 +25,6 @@ from tests.listeners.proxy_headers import (
 HOSTS = st.ip_addresses()
 PORTS = st.integers(0, 65_535)
 BEHIND = st.binary(max_size=40)
-V4, V6 = IPv4Address("192.0.2.7"), IPv6Address("2001:db8::7")
 
 
 def _read(chunks: Iterable[bytes]) -> tuple[Header | None, bytes]:

@@ -6,10 +6,11 @@ from multidict import CIMultiDict
 from broker.listeners.upgrade import Pages
 
 OWN = Pages(None, False)
-OWN_SECURE = Pages(None, True)
+OWN_NAMED = Pages(None, True)
 LISTED = Pages(frozenset({"https://app.example", "http://[2001:db8::1]:8080", "null"}), True)
 ALL = Pages(frozenset({"*"}), False)
 NONE = Pages(frozenset(), False)
+NONE_NAMED = Pages(frozenset(), True)
 
 
 def _headers(origins: list[str], host: str | None) -> CIMultiDict[str]:
@@ -35,8 +36,13 @@ def _headers(origins: list[str], host: str | None) -> CIMultiDict[str]:
         (OWN, "http://[::1]:1234", "broker.example"),
         (OWN, "http://10.0.0.5", "10.0.0.5:8083"),
         (OWN, "http://[2001:db8::5]:80", "[2001:db8::5]:8083"),
-        (OWN_SECURE, "https://broker.example", "broker.example:8084"),
-        (OWN_SECURE, "https://broker.example", "Broker.Example"),
+        (OWN_NAMED, "https://broker.example", "broker.example:8084"),
+        (OWN_NAMED, "https://broker.example", "Broker.Example"),
+        # As paho does; its addresses of IPv6 have no brackets.
+        (OWN, "http://::1:8083", "::1:8083"),
+        (NONE, "http://localhost:8083", "localhost:8083"),
+        (NONE, "http://10.0.0.5:8083", "10.0.0.5:8083"),
+        (NONE_NAMED, "http://broker.example:8083", "broker.example:8083"),
     ],
 )
 def test_who_is_let_in(pages: Pages, origin: str, host: str) -> None:
@@ -53,9 +59,14 @@ def test_who_is_let_in(pages: Pages, origin: str, host: str) -> None:
         (LISTED, ["https://app.example", "https://app.example"], "broker.example"),
         (LISTED, [""], "broker.example"),
         (LISTED, ["*"], "broker.example"),
-        (LISTED, ["http://localhost"], "localhost"),
+        (LISTED, ["http://localhost"], "broker.example"),
         (NONE, ["null"], "broker.example"),
+        (NONE_NAMED, ["null"], ""),
+        (NONE, ["http://evil.example:8083"], "evil.example:8083"),
+        (NONE_NAMED, ["http://10.0.0.5:8080"], "10.0.0.5:8083"),
+        (NONE_NAMED, ["http://localhost:8080"], "10.0.0.5:8083"),
         (OWN, ["null"], "localhost"),
+        (OWN, ["http://::1:8083"], "::2:8083"),
         (OWN, ["file://"], "localhost"),
         (OWN, ["http://evil.example"], "localhost:8083"),
         (OWN, ["http://evil.example"], "evil.example:8083"),  # a name that was made to lead here
@@ -65,8 +76,8 @@ def test_who_is_let_in(pages: Pages, origin: str, host: str) -> None:
         (OWN, ["http://10.0.0.6"], "10.0.0.5:8083"),
         (OWN, ["http://10.0.0.5"], None),
         (OWN, ["http://[::zz]"], "[::zz]"),
-        (OWN_SECURE, ["https://evil.example"], "broker.example"),
-        (OWN_SECURE, ["https://evil.example"], "not a host"),
+        (OWN_NAMED, ["https://evil.example"], "broker.example"),
+        (OWN_NAMED, ["https://evil.example"], "not a host"),
     ],
 )
 def test_who_is_not(pages: Pages, origins: list[str], host: str | None) -> None:
@@ -75,7 +86,7 @@ def test_who_is_not(pages: Pages, origins: list[str], host: str | None) -> None:
     assert refusal.status == 403
 
 
-@pytest.mark.parametrize("pages", [LISTED, ALL, NONE, OWN, OWN_SECURE])
+@pytest.mark.parametrize("pages", [LISTED, ALL, NONE, OWN, OWN_NAMED])
 def test_clients_that_are_no_browsers_name_none(pages: Pages) -> None:
     assert pages.refusal(_headers([], "broker.example")) is None
 
