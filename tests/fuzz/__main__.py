@@ -15,7 +15,9 @@ import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  #
 # Before the others: the finder that it may bring must not be asked sooner than that of atheris.
 from broker import build_mode
 
-with atheris.instrument_imports(include=["broker.mqtt", "broker.routing", "cluster.store"]):
+with atheris.instrument_imports(
+    include=["broker.mqtt", "broker.routing", "broker.listeners", "cluster.store"]
+):
     from tests.fuzz import inputs
     from tests.fuzz.target import one_input
 

@@ -3,9 +3,9 @@
 from itertools import cycle
 
 
-def chunks(sizes: bytes, data: bytes) -> list[bytes]:
+def cut(sizes: bytes, data: bytes) -> list[bytes]:
     """In turn as long as `sizes` say, and one byte more."""
-    found = []
+    found: list[bytes] = []
     position = 0
     for size in cycle(sizes):
         if position >= len(data):

@@ -13,15 +13,25 @@ from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import FRAME_MINIMUM_BYTES, WebSocket, WebSocketOptions, websocket_protocol
 from broker.mqtt import MqttError
 from broker.observability.metrics import Tally
-from tests.fuzz.cuts import chunks
-from tests.listeners.frames import CLOSE, Frame, read_frame, request
+from tests.fuzz.cuts import cut
+from tests.listeners.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    read_frame,
+    request,
+)
 from tests.listeners.proxy_headers import HEALTH_CHECK, UNKNOWN, V4, V6, binary_header, text_header
 
 _REQUEST: Final = request()
 _AFTER_REQUEST: Final = 1
 _LISTED: Final = 2
 _BLOCKED: Final = 4
-_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1009, 1011})
 
 
 # The header of a proxy
@@ -29,8 +39,8 @@ _CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1009, 1011})
 
 def _proxy(mode: int, sizes: bytes, data: bytes) -> None:
     whole = _header([data])
-    for cut in (chunks(sizes, data), [data[at : at + 1] for at in range(len(data))]):
-        assert _header(cut) == whole
+    for pieces in (cut(sizes, data), [data[at : at + 1] for at in range(len(data))]):
+        assert _header(pieces) == whole
     if isinstance(whole, Header):
         assert 0 < whole.size <= min(len(data), HEADER_MAXIMUM)
         assert whole.origin is None or str(ip_address(whole.origin.host)) == whole.origin.host
@@ -38,7 +48,7 @@ def _proxy(mode: int, sizes: bytes, data: bytes) -> None:
         assert len(data) < HEADER_MAXIMUM
 
 
-def _header(pieces: Iterable[bytes]) -> Header | None | type[BadHeader]:
+def _header(pieces: Iterable[bytes]) -> Header | type[BadHeader] | None:
     begun = b""
     for piece in pieces:
         begun += piece
@@ -75,7 +85,6 @@ class _Client:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        assert data
         assert not self.failures
         self.data += data
 
@@ -139,11 +148,11 @@ _NOWHERE: Final = socket.socket()
 def _websocket(mode: int, sizes: bytes, data: bytes) -> None:
     stream = _REQUEST + data if mode & _AFTER_REQUEST else data
     whole = _talk(mode, [stream])
-    cut = _talk(mode, chunks(sizes, stream))
-    assert whole[1:] == cut[1:]
+    parts = _talk(mode, cut(sizes, stream))
+    assert whole[1:] == parts[1:]
     # What comes in the chunk in which the frames break may be lost, as the connection is.
-    assert whole[0].startswith(cut[0]) or cut[0].startswith(whole[0])
-    assert whole[1] or whole[0] == cut[0]
+    assert whole[0].startswith(parts[0]) or parts[0].startswith(whole[0])
+    assert whole[1] or whole[0] == parts[0]
 
 
 def _talk(mode: int, pieces: list[bytes]) -> tuple[bytes, bool, bool]:
@@ -227,7 +236,7 @@ EDGE_TARGETS: Final[dict[bytes, Callable[[int, bytes, bytes], None]]] = {b"P": _
 
 
 def edge_seeds() -> list[bytes]:
-    """Without what is varied: letter, mode, and the bytes."""
+    """Letter, mode and bytes; the sizes of chunks are put between."""
     headers = [
         text_header(V4, 5),
         text_header(V6, 5),
@@ -237,3 +246,37 @@ def edge_seeds() -> list[bytes]:
         HEALTH_CHECK,
     ]
     return [b"P\0" + header + b"behind" for header in headers] + _websocket_seeds()
+
+
+def _websocket_seeds() -> list[bytes]:
+    listed = request(headers={"Origin": "https://app.example"})
+    other = request(headers={"Origin": "http://evil.example", "Host": "evil.example:8083"})
+    whole = [_REQUEST, listed, other, request("/mqtt?x"), request("/"), request(headers={"Upgrade": "h2c"})]
+    connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01x"
+    frames = [
+        _frame(BINARY, connect) + _frame(BINARY, b"\xc0\x00"),
+        _frame(BINARY, connect[:5], fin=False) + _frame(PING, b"p") + _frame(CONTINUATION, connect[5:]),
+        _frame(TEXT, b"x"),
+        _frame(CONTINUATION, b"x"),
+        _frame(BINARY, b"", fin=False) + _frame(BINARY, b"x"),
+        _frame(PONG, b"") + _frame(CLOSE, b"\x03\xe8bye") + _frame(BINARY, b"late"),
+        _frame(CLOSE, b""),
+        _frame(CLOSE, b"\x03"),
+        _frame(BINARY, b"x", bits=0x40),
+        _frame(0x3, b"x"),
+        _frame(PING, b"x", fin=False),
+        b"\x82\xfe\x01\x00" + bytes(4) + bytes(256),
+        b"\x82\xff" + (1 << 63).to_bytes(8) + bytes(4),
+        b"\x82\xff" + (70_000).to_bytes(8) + bytes(4),
+        b"\x82\x01x",
+    ]
+    found = [b"W\2" + each for each in whole] + [b"W\0" + other]
+    found += [
+        b"W" + bytes([mode]) + each for each in frames for mode in (_AFTER_REQUEST, _AFTER_REQUEST | _BLOCKED)
+    ]
+    return found
+
+
+def _frame(opcode: int, payload: bytes, *, fin: bool = True, bits: int = 0) -> bytes:
+    """With a mask that changes nothing: the same at each run, and easy to change."""
+    return bytes([opcode | bits | (FIN if fin else 0), 0x80 | len(payload)]) + bytes(4) + payload
