@@ -14,13 +14,13 @@ from functools import partial
 
 from broker.client import Client, Entrance, MountPoint, Origin
 from broker.listeners.proxied import Proxies
-from broker.listeners.tcp import bind_tcp
+from broker.listeners.tcp import bind_tcp, bound_address
 from broker.listeners.tls import Acceptor, make_context
 from broker.listeners.unix import bind_unix
 from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
 from broker.observability.metrics import Counters
-from broker.settings import Address, ListenerSettings, SocketPath
+from broker.settings import ListenerSettings, SocketPath
 
 _MakeProtocol = Callable[[Origin | None], asyncio.BaseProtocol]
 
@@ -62,12 +62,11 @@ async def open_listener(settings: ListenerSettings, around: ListenerSurroundings
         return Listener(settings, partial(_close_both, stop, bound.remove))
     listening = await bind_tcp(address, shared=around.is_shared)
     try:
-        place = Address(*listening.getsockname()[:2])
         stop = await _serve(listening, context, settings, around)
     except BaseException:
         listening.close()
         raise
-    return Listener(settings.bound_to(place), stop)
+    return Listener(settings.bound_to(bound_address(listening)), stop)
 
 
 def _close_both(stop: Callable[[], None], remove: Callable[[], None]) -> None:

@@ -33,19 +33,21 @@ class Proxies:
         """Where the client is, as its proxy says; None if that leaves it to the connection. When this raises,
         HeaderRefused or because it was cancelled, the socket is closed."""
         try:
-            if not self._trust(peer):
-                raise HeaderRefused("proxy_untrusted", "not one of the trusted proxies")
-            with anyio.fail_after(timeout_seconds):
-                return await _read_header(accepted)
-        except TimeoutError:
-            accepted.close()
-            raise HeaderRefused("proxy_timeout", "no header in time") from None
-        except (BadHeader, OSError) as error:
-            accepted.close()
-            raise HeaderRefused("proxy_header", str(error)) from None
+            return await self._ask(accepted, peer, timeout_seconds)
         except BaseException:
             accepted.close()
             raise
+
+    async def _ask(self, accepted: socket.socket, peer: object, timeout_seconds: float) -> Origin | None:
+        if not self._trust(peer):
+            raise HeaderRefused("proxy_untrusted", "not one of the trusted proxies")
+        try:
+            with anyio.fail_after(timeout_seconds):
+                return await _read_header(accepted)
+        except TimeoutError:
+            raise HeaderRefused("proxy_timeout", "no header in time") from None
+        except (BadHeader, OSError) as error:
+            raise HeaderRefused("proxy_header", str(error)) from None
 
     def _trust(self, peer: object) -> bool:
         if not isinstance(peer, tuple):

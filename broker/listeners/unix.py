@@ -6,24 +6,27 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from broker.errors import StartError
 
 
-@dataclass(frozen=True, slots=True)
 class BoundSocket:
     """One that is bound and does not listen."""
 
-    socket: socket.socket
-    path: str
-    identity: tuple[int, int]
-    """Device and inode: whether the file is still ours."""
+    def __init__(self, bound: socket.socket, path: str) -> None:
+        self.socket = bound
+        self.path = path
+        self._identity = _identity(path)
+        self._is_removed = False
 
     def remove(self) -> None:
-        """Takes the file away, unless somebody else has put his in its place. May be called again."""
+        """Takes the file away, unless somebody else has put his in its place. Does nothing when called again.
+        While the socket is open: then no other file can have the same inode."""
+        if self._is_removed:
+            return
+        self._is_removed = True
         with contextlib.suppress(OSError):
-            if _identity(self.path) == self.identity:
+            if _identity(self.path) == self._identity:
                 os.unlink(self.path)
 
     @contextlib.contextmanager
@@ -43,10 +46,12 @@ def bind_unix(path: str, mode: int | None) -> BoundSocket:
     try:
         _clear(path)
         listening.bind(path)
-        if mode is not None:
-            os.chmod(path, mode)  # nobody has connected yet: it does not listen
-        listening.setblocking(False)
-        return BoundSocket(listening, path, _identity(path))
+        bound = BoundSocket(listening, path)
+        with bound.removed_on_error():
+            if mode is not None:
+                os.chmod(path, mode)  # nobody has connected yet: it does not listen
+            listening.setblocking(False)
+        return bound
     except OSError as error:
         listening.close()
         raise StartError(f"can't listen on {path}: {error.strerror or error}") from error
@@ -79,5 +84,6 @@ def _is_alive(path: str) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int]:
+    """Device and inode."""
     found = os.lstat(path)
     return found.st_dev, found.st_ino

@@ -257,9 +257,7 @@ def test_pings_are_answered(where: Listening, name: str) -> None:
         ("null", 403),
     ],
 )
-def test_pages_of_this_machine_only_where_nobody_is_asked(
-    where: Listening, origin: str, status: int
-) -> None:
+def test_pages_of_this_machine_only_where_nobody_is_asked(where: Listening, origin: str, status: int) -> None:
     before = where.metric("moorline_handshakes_failed_total", reason="origin")
     with Peer(where.ws) as peer:
         assert peer.ask(request(headers={"Origin": origin}))[0] == status
