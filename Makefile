@@ -43,7 +43,7 @@ BIN := .venv/bin
 TESTERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
-COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py) cluster/store/entry.py
+COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py broker/client/*.py cluster/store/*.py)
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILDER ?= docker build
@@ -72,7 +72,8 @@ test-compiled: build
 	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m tests.compiled
 	cd $(BUILD) && MOORLINE_PURE=0 $(CURDIR)/$(BIN)/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir . \
 	  -p no:cacheprovider -n auto tests/mqtt tests/session tests/routing tests/fuzz/test_corpus.py \
-	  tests/node/test_retained.py $(ARGS)
+	  tests/client tests/store/test_sessions.py tests/store/test_deadlines.py tests/node/test_retained.py \
+	  tests/node/test_session_life.py tests/node/test_wills.py $(ARGS)
 
 lint: .venv/stamp
 	$(BIN)/ruff check .
@@ -164,7 +165,7 @@ ci:
 # The first stamp is for the compiler, the second for the rest of the packages (a copy takes 0.3 s).
 $(BUILD).stamp: .venv/stamp setup.py $(COMPILED)
 	@rm -rf $(BUILD)
-	@echo "Compiling broker.mqtt, broker.session and broker.routing (once; falls back to pure Python)"
+	@echo "Compiling the data plane (once; falls back to pure Python)"
 	@$(BIN)/python setup.py -q build_ext --build-lib $(BUILD) --build-temp build/temp > build.log 2>&1 \
 	  || { cat build.log; exit 1; }
 	@grep '^moorline: ' build.log || true

@@ -17,7 +17,27 @@ from types import ModuleType
 __version__ = "0.1.0"
 
 COMPILED_PACKAGES = ("broker.mqtt", "broker.session", "broker.routing")
-COMPILED_MODULES = ("cluster.store.entry",)
+COMPILED_MODULES = (
+    "broker.client.arriving",
+    "broker.client.client",
+    "broker.client.closing",
+    "broker.client.connecting",
+    "broker.client.deadlines",
+    "broker.client.entrance",
+    "broker.client.fights",
+    "broker.client.flows",
+    "broker.client.hub",
+    "broker.client.members",
+    "broker.client.mounting",
+    "broker.client.publishing",
+    "broker.client.renaming",
+    "cluster.store.call",
+    "cluster.store.deadlines",
+    "cluster.store.entry",
+    "cluster.store.keys",
+    "cluster.store.reply",
+    "cluster.store.sessions",
+)
 
 
 class SourceFinder(MetaPathFinder):

@@ -25,7 +25,7 @@ from broker.admin import make_api, make_app, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
 from broker.chores import plan
-from broker.client import Client, disconnect_all, look_now_and_then, withdraw_unused
+from broker.client import Client, disconnect_all, disconnect_revoked, look_now_and_then, withdraw_unused
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
@@ -34,7 +34,7 @@ from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.process import reach_store, say_where
 from broker.routing import load_index
-from broker.settings import Settings
+from broker.settings import ListenerSettings, Settings
 from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import whereabouts
@@ -95,7 +95,7 @@ async def run(
                 desk,
                 place,
                 authenticators or {},
-                make_guarding(settings, counters),
+                make_guarding(settings, counters, authenticators or {}),
                 listeners,
             )
             if chores is not None:  # else the parent's
@@ -238,12 +238,14 @@ async def _listen(node: Node) -> list[Listener]:
         backlog=around.settings.node.backlog,
         is_shared=around.parent is not None,
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
-        lets_anybody_in=around.settings.node.allow_anonymous or not around.settings.auth.asks,
+        lets_anybody_in=partial(_lets_anybody_in, around.settings),
+        review=partial(disconnect_revoked, node.hub),
     )
+    names = around.settings.listener_names()
     listeners: list[Listener] = []
     try:
         for place, settings in enumerate(around.listeners):
-            listener = await open_listener(settings, common)
+            listener = await open_listener(names[place], settings, common)
             listeners.append(listener)
             around.listeners[place] = listener.settings
     except BaseException:
@@ -251,6 +253,10 @@ async def _listen(node: Node) -> list[Listener]:
             listener.close()
         raise
     return listeners
+
+
+def _lets_anybody_in(settings: Settings, listener: ListenerSettings) -> bool:
+    return listener.lets_anybody_in(settings.node.allow_anonymous, settings.auth.asks)
 
 
 def _say_where(node: Node) -> None:

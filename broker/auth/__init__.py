@@ -18,6 +18,7 @@ from broker.auth.audit import Audit
 from broker.auth.authorization import Authorization, Rights
 from broker.auth.chain import AuthenticatorChain, Link
 from broker.auth.enhanced import Continue, EnhancedAuthenticator, Exchange, Failure, Outcome, Success
+from broker.auth.peer_certificate import PeerCertificate, peer_certificate
 
 __all__ = [
     "ANONYMOUS",
@@ -39,7 +40,9 @@ __all__ = [
     "Identity",
     "Link",
     "Outcome",
+    "PeerCertificate",
     "Rights",
     "Success",
     "Verdict",
+    "peer_certificate",
 ]

@@ -10,20 +10,26 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from broker.auth.peer_certificate import PeerCertificate
 from broker.mqtt import ReasonCode
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a CONNECT says, and what is known of its connection. `address` has no port; `listener` is the kind
-    of the listener, such as `tls`."""
+    of the listener, such as `tls`; `certificate` was verified by it."""
 
     client_id: str
     username: str | None
     password: bytes | None = field(repr=False)
     address: str
     listener: str
-    certificate_subject: str | None = None
+    certificate: PeerCertificate | None = None
+
+    @property
+    def certificate_subject(self) -> str | None:
+        """The common name in the certificate."""
+        return self.certificate.common_name if self.certificate is not None else None
 
     @property
     def are_given(self) -> bool:
@@ -82,7 +88,7 @@ Verdict = Identity | Denied | None
 @dataclass(frozen=True, slots=True)
 class Access:
     """One thing that a client wants to do. `topic` is a Topic Filter for SUBSCRIBE, without
-    `$share/<group>/` and `$exclusive/`."""
+    `$share/<group>/` and `$exclusive/`. `listener`: its name; `common_name`: of the client's certificate."""
 
     identity: Identity
     client_id: str
@@ -91,6 +97,8 @@ class Access:
     topic: str
     qos: int = 0
     retain: bool = False
+    listener: str = ""
+    common_name: str | None = None
 
 
 class Authenticator(Protocol):

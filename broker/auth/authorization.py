@@ -100,9 +100,19 @@ class Rights:
         client_id: str,
         address: str,
         clock: Callable[[], float] = time.monotonic,
+        listener: str = "",
+        common_name: str | None = None,
     ) -> None:
         self._authorization = authorization
-        self._access = Access(identity, client_id, address, Action.PUBLISH, "")
+        self._access = Access(
+            identity,
+            client_id,
+            address,
+            Action.PUBLISH,
+            "",
+            listener=listener,
+            common_name=common_name,
+        )
         self._clock = clock
         self._denied: set[str] = set()
         self._decided: dict[_Key, tuple[bool, float]] = {}

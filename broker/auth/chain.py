@@ -27,20 +27,35 @@ class Link:
 
 
 class AuthenticatorChain:
-    """All authenticators of a node. One that fails or takes too long denies, or is skipped."""
+    """Authenticators of a node or of one listener. One that fails or takes too long denies, or is skipped.
+
+    `methods`: the Authentication Methods that clients may name, None for all that there are. Where some are
+    given, who names none of them is asked, too, be it that nobody knows an answer.
+    """
 
     def __init__(
-        self, links: Sequence[Link], *, timeout_seconds: float, skips_failures: bool, allows_anonymous: bool
+        self,
+        links: Sequence[Link],
+        *,
+        timeout_seconds: float,
+        skips_failures: bool,
+        allows_anonymous: bool,
+        methods: frozenset[str] | None = None,
     ) -> None:
         self._links = links
+        self._methods = methods
         self._timeout_seconds = timeout_seconds
         self._skips_failures = skips_failures
         self._allows_anonymous = allows_anonymous
 
     @property
     def is_asked(self) -> bool:
-        """Whether there is anybody to ask."""
-        return bool(self._links)
+        """Whether there is anybody to ask, or a method to insist on."""
+        return bool(self._links or self._methods)
+
+    def takes(self, method: str) -> bool:
+        """Whether clients may name this Authentication Method."""
+        return self._methods is None or method in self._methods
 
     async def authenticate(self, credentials: Credentials) -> Identity | Denied:
         """Who the client is, or why it is not let in."""
@@ -56,13 +71,14 @@ class AuthenticatorChain:
         cache = link.cache
         if cache is None:
             return await self._ask_itself(link, credentials)
+        certificate = credentials.certificate
         key = cache.key(
             credentials.client_id,
             credentials.username,
             credentials.password,
             credentials.address,
             credentials.listener,
-            credentials.certificate_subject,
+            certificate.key if certificate is not None else None,
         )
         verdict: Verdict = cache.find(key)
         if verdict is None:

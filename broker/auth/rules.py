@@ -3,9 +3,10 @@
 The first rule that fits decides. A SUBSCRIBE asks for every topic that its filter can match: one of them that
 is denied is enough to deny it, and only if a rule allows each of them it is allowed.
 
-`%u` and `%c` in a filter stand for the user name and the Client Identifier. A name that would bring a `/` or
-a wildcard, begin the filter with `$`, or isn't there, fits no rule that allows; in a rule that denies, all
-that could be meant is denied. So no name makes a client's rights wider.
+`%u`, `%c` and `%cn` in a filter stand for the user name, the Client Identifier and the common name in the
+client's certificate. A name that would bring a `/` or a wildcard, begin the filter with `$`, or isn't there,
+fits no rule that allows; in a rule that denies, all that could be meant is denied. So no name makes a
+client's rights wider.
 """
 
 import re
@@ -23,7 +24,7 @@ from broker.auth.access import Access, Action, Decision
 from broker.auth.overlap import NONE, TooManyStates, first_matches
 from broker.mqtt import is_valid_topic_filter, matches
 
-_PLACE: Final = re.compile("%[uc]")
+_PLACE: Final = re.compile("%(?:cn|c|u)")
 _RULES_MAXIMUM: Final = 1000
 _FILTERS_MAXIMUM: Final = 1000  # of one rule
 _KNOWN_MAXIMUM: Final = 1024
@@ -45,8 +46,8 @@ class _Table(BaseModel):
 
 
 class Rule(_Table):
-    """One `[[rules]]`. What is not given fits everybody. `users` and `clients` are names, in which `*` stands
-    for any characters; a client that nobody knows is no user."""
+    """One `[[rules]]`. What is not given fits everybody. `users`, `clients` and `listeners` are names, in
+    which `*` stands for any characters; a client that nobody knows is no user."""
 
     effect: Literal["allow", "deny"]
     filters: tuple[Annotated[str, AfterValidator(_check_filter)], ...] = Field(
@@ -56,6 +57,7 @@ class Rule(_Table):
     users: _Names | None = None
     groups: _Names | None = None
     clients: _Names | None = None
+    listeners: _Names | None = None
     addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], Field(min_length=1)] | None = None
 
 
@@ -100,7 +102,15 @@ class Rules:
 
     def _entries(self, access: Access) -> Sequence[_Entry]:
         identity = access.identity
-        key = (identity.username, identity.groups, access.client_id, access.address, access.action)
+        key = (
+            identity.username,
+            identity.groups,
+            access.client_id,
+            access.address,
+            access.action,
+            access.listener,
+            access.common_name,
+        )
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= _KNOWN_MAXIMUM:
@@ -131,6 +141,8 @@ class Rules:
             if groups.isdisjoint(rule.groups):
                 return False
         if rule.clients is not None and not is_named(access.client_id, rule.clients):
+            return False
+        if rule.listeners is not None and not is_named(access.listener, rule.listeners):
             return False
         return rule.addresses is None or _is_within(access.address, rule.addresses)
 
@@ -179,7 +191,11 @@ def _decide_all(filter: str, entries: Sequence[_Entry]) -> Decision:
 
 def _fill(filter: str, access: Access, is_denial: bool) -> str | None:
     """The filter for this client; None if there is none for it."""
-    names = {"%u": access.identity.username or "", "%c": access.client_id}
+    names = {
+        "%u": access.identity.username or "",
+        "%c": access.client_id,
+        "%cn": access.common_name or "",
+    }
     for place in _PLACE.finditer(filter):
         name = names[place[0]]
         if not name or set(name) & set("+#/\0") or (place.start() == 0 and name.startswith("$")):

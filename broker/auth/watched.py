@@ -1,8 +1,8 @@
-"""A file that is read again when it changes. One with mistakes changes nothing: what was read before
-holds."""
+"""A file that is read again when it changes, or one beside it. One with mistakes changes nothing: what was
+read before holds."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -23,12 +23,20 @@ class WatchedFile(Generic[Content]):
     """`read` makes something of the file; its ValueError has a line for each mistake. `reloads` counts
     `<name>` and `<name>_refused`."""
 
-    def __init__(self, name: str, path: Path, read: Callable[[Path], Content], reloads: Tally) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        read: Callable[[Path], Content],
+        reloads: Tally,
+        beside: Sequence[Path] = (),
+    ) -> None:
         self._name = name
         self._path = path
+        self._looked_at = (path, *beside)
         self._read = read
         self._reloads = reloads
-        self._seen: tuple[int, ...] | None = None
+        self._seen: list[tuple[int, ...] | None] = []
 
     def load(self) -> Content:
         """For the first time. ValueError if it has mistakes."""
@@ -54,9 +62,13 @@ class WatchedFile(Generic[Content]):
             logger.info("read again", extra={"file": str(self._path)})
             apply(content)
 
-    def _state(self) -> tuple[int, ...] | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+    def _state(self) -> list[tuple[int, ...] | None]:
+        return [_state_of(path) for path in self._looked_at]
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

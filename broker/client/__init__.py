@@ -4,13 +4,15 @@ from broker.client.arriving import on_interest, on_kicked, on_messages, on_recor
 from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
-from broker.client.entrance import Entrance, Origin, plain_host
+from broker.client.entrance import Entrance
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
+from broker.client.origin import Origin, plain_host
 from broker.client.permitting import disconnect_users, review_all
+from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
@@ -34,6 +36,7 @@ __all__ = [
     "Shedder",
     "SysTopics",
     "disconnect_all",
+    "disconnect_revoked",
     "disconnect_users",
     "drop_rows",
     "look_now_and_then",

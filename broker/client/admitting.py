@@ -9,10 +9,20 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final, Protocol
 
-from broker.auth import ANONYMOUS, Access, Action, Credentials, Denied, Identity, Rights
+from broker.auth import (
+    ANONYMOUS,
+    Access,
+    Action,
+    Credentials,
+    Denied,
+    Identity,
+    PeerCertificate,
+    Rights,
+    peer_certificate,
+)
 from broker.client.client import Client
-from broker.client.entrance import plain_host
 from broker.client.guard import Guard
+from broker.client.origin import plain_host
 from broker.mqtt import Connect, ReasonCode
 from broker.observability.logs import get_logger
 
@@ -32,7 +42,7 @@ def admit(client: Client, packet: Connect, accept: Callable[[], None], refuse: R
     guard = client.hub.guard
     if guard is None:
         accept()
-    elif guard.chain.is_asked:
+    elif guard.chain_of(client.entrance.name).is_asked:
         work = partial(_authenticate, client, packet, guard, accept, refuse)
         client.hub.spawn(_to_an_end(client, work))
     else:
@@ -47,7 +57,15 @@ def admit_as(
     if guard is None:
         accept()
         return
-    rights = Rights(guard.authorization, identity, client.client_id, address_of(client))
+    certificate = certificate_of(client)
+    rights = Rights(
+        guard.authorization,
+        identity,
+        client.client_id,
+        address_of(client),
+        listener=client.entrance.name,
+        common_name=certificate.common_name if certificate is not None else None,
+    )
     client.rights = rights
     will = packet.will
     if will is None:
@@ -70,27 +88,24 @@ def address_of(client: Client) -> str:
     return plain_host(str(peer[0])) if isinstance(peer, tuple) else ""
 
 
-def subject_of(certificate: object) -> str | None:
-    """The common name in a certificate, as the ssl module tells it; None if there is none."""
-    if not isinstance(certificate, dict):
-        return None
-    names = (pair for part in certificate.get("subject", ()) for pair in part)
-    return next((value for key, value in names if key == "commonName"), None)
+def certificate_of(client: Client) -> PeerCertificate | None:
+    """What the client proved itself by to the listener, if to that."""
+    transport = client.transport
+    return peer_certificate(transport.get_extra_info("peercert")) if transport is not None else None
 
 
 async def _authenticate(
     client: Client, packet: Connect, guard: Guard, accept: Callable[[], None], refuse: Refuse
 ) -> None:
-    transport = client.transport
     credentials = Credentials(
         client.client_id,
         packet.username,
         packet.password,
         address_of(client),
         client.entrance.kind,
-        subject_of(transport.get_extra_info("peercert")) if transport is not None else None,
+        certificate_of(client),
     )
-    verdict = await guard.chain.authenticate(credentials)
+    verdict = await guard.chain_of(client.entrance.name).authenticate(credentials)
 
     def judge() -> None:
         guard.counters.authentications.add(_result(verdict))

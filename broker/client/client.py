@@ -16,9 +16,10 @@ from typing import Final, Protocol
 
 from broker.auth import Rights
 from broker.client.authentication import Authentication
-from broker.client.entrance import PLAIN_TCP, UNIX, Entrance, Origin
+from broker.client.entrance import PLAIN_TCP, UNIX, Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
+from broker.client.origin import Origin
 from broker.client.renaming import renamed
 from broker.mqtt import (
     Connection,

@@ -22,6 +22,7 @@ from broker.client.closing import drop_rows, give_back
 from broker.client.permitting import allowed_topics
 from broker.client.publishing import refusal_of_topic
 from broker.client.replaying import resume_replays
+from broker.client.revoking import REVOKED, is_revoked
 from broker.client.sharing import join_group
 from broker.client.subscribing import review_on_connect, subscribe_on_connect
 from broker.client.wanting import field_of, join, want, want_nothing
@@ -314,14 +315,12 @@ class Handshake:
             server_keep_alive=self.server_keep_alive_seconds,
         )
         settings.capabilities.announce(properties)
-        username = self.packet.username
         if self.success is not None:  # [MQTT-4.12.0-5]; without a method there is none [MQTT-4.12.0-6]
-            username = self.success.username
             properties.authentication_method = asked.authentication_method
             properties.authentication_data = self.success.data
         if asked.request_response_information == 1:  # [MQTT-3.1.2-28]
             properties.response_information = response_information(
-                settings.response_information, self.client_id, username
+                settings.response_information, self.client_id, client.username or None
             )
         return Connack(session_present, 0, properties)
 
@@ -344,12 +343,17 @@ def on_connect(client: Client, packet: Packet) -> None:
         except ProtocolError as error:
             refuse(client, error.reason_code, str(error))
             return
+    if is_revoked(client):
+        refuse(client, ReasonCode.NOT_AUTHORIZED, REVOKED)
+        return
     method = client.connection.authentication_method
     if method is None:
         admit(client, packet, partial(_accept, client, packet, None), partial(refuse, client))
         return
     authenticator = hub.authenticators.get(method)
-    if authenticator is None:  # [MQTT-4.12.0-1]
+    guard = hub.guard
+    is_taken = guard is None or guard.chain_of(client.entrance.name).takes(method)
+    if authenticator is None or not is_taken:  # [MQTT-4.12.0-1]
         refuse(client, ReasonCode.BAD_AUTHENTICATION_METHOD, "this Authentication Method is not known here")
         return
     authenticate(

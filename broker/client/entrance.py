@@ -1,8 +1,8 @@
-"""Where a connection came in, and where it came from."""
+"""Where a connection came in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, NamedTuple
+from typing import Final
 
 from broker.client.mounting import MountPoint
 
@@ -13,26 +13,9 @@ UNIX: Final = "unix"
 @dataclass(frozen=True, slots=True)
 class Entrance:
     """A listener, as its connections see it: what holds for them only. `kind` is for people, and nothing is
-    decided by it."""
+    decided by it. `is_revoked`: whether a certificate (DER) is by now, if there is a list of such."""
 
     kind: str = PLAIN_TCP
+    name: str = ""
     mount_point: MountPoint | None = None
-
-
-class Origin(NamedTuple):
-    """Where a client is whose connection a proxy has passed on; as the name of a peer would say it."""
-
-    host: str
-    port: int
-
-
-def plain_host(host: str) -> str:
-    """An address as rules have it: an IPv4 address within IPv6 is one of IPv4, and which network card it came
-    by (`fe80::1%eth0`) is no part of it."""
-    host = host.partition("%")[0]
-    try:
-        address = ip_address(host)
-    except ValueError:  # not of the internet
-        return host
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped if isinstance(mapped, IPv4Address) else address)
+    is_revoked: Callable[[bytes], bool] | None = None

@@ -133,12 +133,6 @@ class Hub:
         elif self.changed.sessions:
             self.committer.linger()
 
-    async def until_empty(self) -> None:
-        """Waits until no connection is open."""
-        while self.connections:
-            self.empty.clear()
-            await self.empty.wait()
-
     def hold(self, action: Callable[[], None]) -> None:
         """Something has come in while the node is in doubt."""
         self.held.append(action)

@@ -61,7 +61,7 @@ class Shedder:
         logger.info("draining", extra={"clients": len(clients), "clients_per_second": round(rate, 1)})
         await self._shed(clients, rate, reason_code, "the node is stopping")
         with anyio.move_on_after(closed_by - time.monotonic()):
-            await self._hub.until_empty()
+            await self._until_empty()
 
     def _reason_to_stop(self, moved: bool) -> ReasonCode:
         if moved:
@@ -69,6 +69,11 @@ class Shedder:
         if self._server_reference is not None:
             return ReasonCode.USE_ANOTHER_SERVER
         return ReasonCode.SERVER_SHUTTING_DOWN
+
+    async def _until_empty(self) -> None:
+        while self._hub.connections:
+            self._hub.empty.clear()
+            await self._hub.empty.wait()
 
     async def _shed_surplus(self, clients: Sequence[Client], rate: float, scope: anyio.CancelScope) -> None:
         with scope:

@@ -5,14 +5,17 @@ ones are told, too, and change nothing. Each mechanism has a module here, which 
 asked for: what they need is large.
 """
 
+from collections.abc import Collection
 from functools import partial
 
-from broker.auth import Audit, AuthenticatorChain, Authorization, Link
+from broker.auth import Audit, Authorization, Link
 from broker.auth.gate import Gate
 from broker.auth.plugins import load_authenticators, load_authorizers
 from broker.auth.rules import Rules, read_rules
 from broker.auth.watched import WatchedFile
 from broker.client import Guard, Hub, review_all, revoke
+from broker.guarding.certificates import certificate_link
+from broker.guarding.listening import make_chains
 from broker.guarding.parts import Guarding, Parts, Watch, load_now
 from broker.observability.metrics import Counters
 from broker.settings import Settings
@@ -20,8 +23,9 @@ from broker.settings import Settings
 __all__ = ["Guarding", "Watch", "make_guarding"]
 
 
-def make_guarding(settings: Settings, counters: Counters) -> Guarding:
-    """Reads all files. Raises StartError if there are mistakes in them, or a plug-in is not there."""
+def make_guarding(settings: Settings, counters: Counters, methods: Collection[str] = ()) -> Guarding:
+    """Reads all files. `methods`: the Authentication Methods that there are. Raises StartError if there are
+    mistakes in the files, or a plug-in is not there."""
     auth = settings.auth
     parts = Parts(settings, counters, [])
     links, gate = _links(parts)
@@ -31,7 +35,8 @@ def make_guarding(settings: Settings, counters: Counters) -> Guarding:
         rules_file = WatchedFile("rules_file", auth.rules_file, read_rules, counters.auth_reloads)
         rules = load_now(rules_file)
     authorizers = load_authorizers(auth.authorizers)
-    if not links and rules is None and not authorizers:
+    default_chain, chains = make_chains(settings, links, methods)
+    if not links and rules is None and not authorizers and not chains:
         return Guarding(None, (), None)
     authorization = Authorization(
         rules,
@@ -44,19 +49,14 @@ def make_guarding(settings: Settings, counters: Counters) -> Guarding:
     )
     if rules_file is not None:
         parts.watches.append(partial(_follow_rules, rules_file, authorization))
-    chain = AuthenticatorChain(
-        links,
-        timeout_seconds=auth.timeout_seconds,
-        skips_failures=auth.on_failure == "skip",
-        allows_anonymous=settings.node.allow_anonymous,
-    )
     guard = Guard(
-        chain,
+        default_chain,
         authorization,
         Audit(),
         counters,
         auth.denied_publish == "disconnect",
         auth.on_revoked == "disconnect",
+        chains,
     )
     return Guarding(guard, parts.watches, gate)
 
@@ -66,6 +66,8 @@ def _links(parts: Parts) -> tuple[list[Link], Gate | None]:
     auth = parts.settings.auth
     links = []
     gate: Gate | None = None
+    if auth.certificate_username != "off":
+        links.append(certificate_link(parts))
     if auth.jwt_keys is not None or auth.jwt_keys_url is not None:
         from broker.guarding.tokens import token_link
 

@@ -7,20 +7,25 @@ holds for one listener only is looked at here, before there is a `Client`.
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from broker.client import Client, Entrance, MountPoint, Origin
+from broker.errors import StartError
+from broker.listeners.acceptor import Acceptor
 from broker.listeners.proxied import Proxies
 from broker.listeners.tcp import bind_tcp, bound_address
-from broker.listeners.tls import Acceptor, make_context
 from broker.listeners.unix import bind_unix
 from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
 from broker.observability.metrics import Counters
 from broker.settings import ListenerSettings, SocketPath
+
+if TYPE_CHECKING:  # large, and only for those that are secure
+    from broker.listeners.tls import Handshake
+    from broker.listeners.tls_files import CurrentFiles
 
 _MakeProtocol = Callable[[Origin | None], asyncio.BaseProtocol]
 
@@ -38,8 +43,10 @@ class ListenerSurroundings:
     is_shared: bool
     """Whether other nodes of this machine take connections at the same addresses."""
     maximum_packet_size: int
-    lets_anybody_in: bool
-    """Whether there are clients who don't have to say who they are."""
+    lets_anybody_in: Callable[[ListenerSettings], bool]
+    """Whether a listener has clients who don't have to say who they are."""
+    review: Callable[[str], Coroutine[object, object, None]]
+    """Disconnects clients of the listener of this name whose certificates are revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +58,24 @@ class Listener:
     """Takes no more; those that there are stay."""
 
 
-async def open_listener(settings: ListenerSettings, around: ListenerSurroundings) -> Listener:
+async def open_listener(name: str, settings: ListenerSettings, around: ListenerSurroundings) -> Listener:
     """Takes connections from now on. Raises StartError if it can't be."""
-    context = make_context(settings) if settings.address.kind.is_secure else None
+    files = _read_files(name, settings, around.counters) if settings.address.kind.is_secure else None
+    make_protocol = _protocol(name, settings, around, files)
     address = settings.address.address
     if isinstance(address, SocketPath):
         bound = bind_unix(address.path, settings.socket_mode)
         with bound.removed_on_error():
-            stop = await _serve(bound.socket, context, settings, around)
+            stop = await _serve(bound.socket, make_protocol, files, settings, around)
         return Listener(settings, partial(_close_both, stop, bound.remove))
     listening = await bind_tcp(address, shared=around.is_shared)
     try:
-        stop = await _serve(listening, context, settings, around)
+        stop = await _serve(listening, make_protocol, files, settings, around)
     except BaseException:
         listening.close()
         raise
+    if files is not None:
+        around.spawn(files.follow(lambda: around.spawn(around.review(name))))
     return Listener(settings.bound_to(bound_address(listening)), stop)
 
 
@@ -74,35 +84,53 @@ def _close_both(stop: Callable[[], None], remove: Callable[[], None]) -> None:
     stop()
 
 
+def _read_files(name: str, settings: ListenerSettings, counters: Counters) -> "CurrentFiles":
+    from broker.listeners.tls_files import CurrentFiles
+
+    try:
+        return CurrentFiles(name, settings, counters)
+    except ValueError as error:
+        raise StartError(f"can't listen on {settings.address}: {error}") from None
+
+
 async def _serve(
     listening: socket.socket,
-    context: ssl.SSLContext | None,
+    make_protocol: _MakeProtocol,
+    files: "CurrentFiles | None",
     settings: ListenerSettings,
     around: ListenerSurroundings,
 ) -> Callable[[], None]:
     """Answers with what ends it."""
-    make_protocol = _protocol(settings, around)
-    if context is not None or settings.proxy_protocol:
-        listening.listen(around.backlog)
-        return Acceptor(
-            listening,
-            context,
-            Proxies(settings.trusted_proxies) if settings.proxy_protocol else None,
-            make_protocol,
-            around.spawn,
-            around.counters.handshakes_failed,
-            settings.handshake_timeout_seconds,
-        ).close
-    loop = asyncio.get_running_loop()
-    create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
-    server = await create(partial(make_protocol, None), sock=listening, backlog=around.backlog)
-    return server.close
+    if files is None and not settings.proxy_protocol:
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
+        server = await create(partial(make_protocol, None), sock=listening, backlog=around.backlog)
+        return server.close
+    listening.listen(around.backlog)
+    return Acceptor(
+        listening,
+        Proxies(settings.trusted_proxies) if settings.proxy_protocol else None,
+        _handshake(files, around.counters) if files is not None else None,
+        make_protocol,
+        around.spawn,
+        around.counters.handshakes_failed,
+        settings.handshake_timeout_seconds,
+    ).close
 
 
-def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> _MakeProtocol:
+def _handshake(files: "CurrentFiles", counters: Counters) -> "Handshake":
+    from broker.listeners.tls import Handshake
+
+    return Handshake(files, counters.handshakes_failed)
+
+
+def _protocol(
+    name: str, settings: ListenerSettings, around: ListenerSurroundings, files: "CurrentFiles | None"
+) -> _MakeProtocol:
     kind = settings.address.kind
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
-    connect = partial(around.connect, Entrance(kind.value, mount_point))
+    is_revoked = files.is_revoked if files is not None and settings.crl is not None else None
+    connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked))
     if not kind.is_websocket:
         # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
         return connect  # type: ignore[return-value]  # duck-typed
@@ -122,7 +150,9 @@ def _protocol(settings: ListenerSettings, around: ListenerSurroundings) -> _Make
 
 def _pages(settings: ListenerSettings, around: ListenerSurroundings) -> Pages:
     origins = settings.origins
-    if origins is None and not around.lets_anybody_in:
+    # A browser shows the certificate of its user for whatever page it is.
+    is_open = around.lets_anybody_in(settings) or settings.client_certificates != "none"
+    if origins is None and not is_open:
         origins = ("*",)
     trusts_names = settings.is_public or settings.address.kind.is_secure
     return Pages(None if origins is None else frozenset(origins), trusts_names)

@@ -7,7 +7,7 @@ topics are never labels.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import (
@@ -33,6 +33,7 @@ LISTENER_KINDS = ("tcp", "tls", "ws", "wss", "unix")
 HANDSHAKES = (
     "tls",
     "tls_timeout",
+    "client_certificate",
     "websocket",
     "origin",
     "proxy_untrusted",
@@ -118,12 +119,14 @@ class Counters:
         "authentications",
         "bytes_received",
         "bytes_sent",
+        "certificate_expiries",
         "channel_lost",
         "chores",
         "connections",
         "connections_by_listener",
         "connections_maximum",
         "connects",
+        "crl_expiries",
         "delayed_published",
         "denied",
         "disconnects",
@@ -178,6 +181,8 @@ class Counters:
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
         self.fights = 0  # Client Identifiers that several connections fight for
         self.passwords_waiting = 0  # to be hashed
+        self.certificate_expiries: dict[tuple[str, str], float] = {}  # by listener and file; Unix time
+        self.crl_expiries: dict[tuple[str, str], float] = {}
         self.redis_away = 0  # 1 while Redis doesn't answer
         # Counters: only ever grow.
         self.connects = Tally(["success"])  # by result: success, or the reason of the refusal
@@ -268,6 +273,16 @@ class NodeCollector:
         yield GaugeMetricFamily(
             "moorline_passwords_waiting", "Passwords that wait to be hashed.", c.passwords_waiting
         )
+        yield _expiries(
+            "moorline_certificate_expiry_seconds",
+            "Unix time at which the first certificate in a file of a listener ends.",
+            c.certificate_expiries,
+        )
+        yield _expiries(
+            "moorline_crl_expiry_seconds",
+            "Unix time from which on a listener refuses clients, as a revocation list is too old.",
+            c.crl_expiries,
+        )
         yield GaugeMetricFamily("moorline_redis_away", "1 while Redis doesn't answer.", c.redis_away)
 
     def _shared(self) -> Iterator[Metric]:
@@ -343,7 +358,7 @@ class NodeCollector:
         yield _by_label("moorline_denied", "What clients were not allowed.", "action", c.denied.items())
         yield _by_label(
             "moorline_auth_reloads",
-            "Files of users, rules and keys read again.",
+            "Files of users, rules, keys and certificates read again.",
             "file",
             c.auth_reloads.items(),
         )
@@ -388,6 +403,13 @@ def _by_label(name: str, documentation: str, label: str, values: Iterable[tuple[
     family = CounterMetricFamily(name, documentation, labels=[label])
     for value, count in values:
         family.add_metric([value], count)
+    return family
+
+
+def _expiries(name: str, documentation: str, expiries: Mapping[tuple[str, str], float]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=["listener", "file"])
+    for labels, seconds in expiries.items():
+        family.add_metric(list(labels), seconds)
     return family
 
 

@@ -5,7 +5,7 @@ what it has until it gets the new ones.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ctypes import CDLL
 from typing import Final
 
@@ -18,7 +18,6 @@ from cluster.store import records
 DAMAGE: Final = (AttributeError, KeyError, TypeError, ValueError)
 """What unpacking a damaged row, or one of a newer release, leads to."""
 _OPTIONS_LIMIT: Final = 4096
-_KEYS_AT_ONCE: Final = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +46,16 @@ class Loaded:
 
     def take(self, page: dict[bytes, bytes]) -> None:
         """Rows as they are in Redis (`keys.subscriptions`)."""
+        is_sound = _are_text(page)
         for field, row in page.items():
             try:
+                if not is_sound:
+                    field.decode()
                 self._take(field, row)
             except DAMAGE as error:
                 logger.error("subscription %r left out: %s", field, error)
 
     def _take(self, field: bytes, row: bytes) -> None:
-        field.decode()  # raises if it is damaged
         filter, _, client = field.partition(b"\0")
         stamp, _, options = row.partition(b":")
         packed = self._options.get(options)
@@ -82,10 +83,19 @@ class Loaded:
 
     def pack(self) -> Iterator[None]:
         """When all have been taken: makes them ready for the index, in some steps."""
-        yield from self.rows.pack(self._by_filter)
-        yield from self.filters.pack(self._by_client)
-        for count, key in enumerate(self.rows.each_key()):
-            if b"+" in key or b"#" in key:
-                self.wildcards.add(key.decode())
-            if count % _KEYS_AT_ONCE == 0:
-                yield
+        for filters in self.rows.pack(self._by_filter):
+            for filter in filters:
+                if b"+" in filter or b"#" in filter:
+                    self.wildcards.add(filter.decode())
+            yield
+        for _ in self.filters.pack(self._by_client):
+            yield
+
+
+def _are_text(fields: Iterable[bytes]) -> bool:
+    """Whether none of them is damaged: asked once for a page, as that is much less than for each."""
+    try:
+        b"\0".join(fields).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -124,54 +124,48 @@ class PackedMap:
         self._write(place, page[:at] + page[following:])
         return True
 
-    def pack(self, rows: "Unpacked") -> Iterator[None]:
-        """Takes all rows into a map that is empty, in some steps; until the last one it is not to be used."""
+    def pack(self, rows: "Unpacked") -> Iterator[list[bytes]]:
+        """Takes all rows into a map that is empty, in some steps, each of which tells the keys that it took;
+        until the last one it is not to be used."""
         pages = 1
         while pages < _PARTS or rows.size_bytes > _PAGE_BYTES * pages:
             pages *= 2
         self._mask = pages - 1
         self._pages = [b""] * pages
         for part in range(_PARTS):
-            for key, group in self._pack_part(rows.take(part), part):
+            first, more = _by_key(rows.take(part))
+            for key, group in self._pack_part(part, first, more):
                 crowd = self._crowds[key] = PackedMap()
-                yield from crowd.pack(_unpacked(group))
+                for _ in crowd.pack(_unpacked(group)):
+                    yield []
                 self.count += crowd.count
-            yield
+            yield list(first)
 
-    def _pack_part(self, rows: list[bytes], part: int) -> list[tuple[bytes, list[bytes]]]:
+    def _pack_part(
+        self, part: int, first: dict[bytes, bytes], more: dict[bytes, list[bytes]]
+    ) -> list[tuple[bytes, list[bytes]]]:
         """The keys that get maps of their own, with their rows."""
-        groups: dict[bytes, list[bytes]] = {}
-        for row in rows:
-            key, _, rest = row.partition(_NAME)
-            group = groups.get(key)
-            if group is None:
-                groups[key] = [rest]
-            else:
-                group.append(rest)
         pages: list[list[bytes]] = [[] for _ in range(part, len(self._pages), _PARTS)]
         crowds: list[tuple[bytes, list[bytes]]] = []
-        for key, group in groups.items():
-            self.keys += 1
-            if len(group) > _CROWD_ROWS:
-                crowds.append((key, group))
-                continue
-            if len(group) > 1:
-                group = _distinct(group)
-            self.count += len(group)
-            pages[(hash(key) & self._mask) // _PARTS] += (_KEY, key, _NAME, _NAME.join(group))
-        for number, pieces in enumerate(pages):
-            if pieces:
-                page = b"".join(pieces)
+        self.keys += len(first)
+        for key, row in first.items():
+            if more:
+                group = more.get(key)
+                if group is not None:
+                    if len(group) > _CROWD_ROWS:
+                        crowds.append((key, group))
+                        continue
+                    group = _distinct(group)
+                    self.count += len(group) - 1
+                    row = key + _NAME + _NAME.join(group)
+            self.count += 1
+            pages[(hash(key) & self._mask) // _PARTS].append(row)
+        for number, found in enumerate(pages):
+            if found:
+                page = _KEY + _KEY.join(found)
                 self._size_bytes += len(page)
                 self._pages[number * _PARTS + part] = page
         return crowds
-
-    def each_key(self) -> Iterator[bytes]:
-        """Every key; the map must not change meanwhile."""
-        for page in self._pages:
-            for rows in page.split(_KEY)[1:]:
-                yield rows[: rows.find(_NAME)]
-        yield from self._crowds
 
     def rows(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Key, name and value of every row as they are now: later changes don't show."""
@@ -227,7 +221,7 @@ class Unpacked:
 
     def add(self, key: bytes, name: bytes, value: bytes) -> None:
         """If a row comes twice, the later one counts."""
-        row = _KEY + key + _NAME + name + _VALUE + value
+        row = b"".join((_KEY, key, _NAME, name, _VALUE, value))
         self._parts[hash(key) & (_PARTS - 1)] += row
         self.size_bytes += len(row)
 
@@ -236,6 +230,23 @@ class Unpacked:
         rows = bytes(self._parts[part]).split(_KEY)[1:]
         self._parts[part] = bytearray()
         return rows
+
+
+def _by_key(rows: list[bytes]) -> tuple[dict[bytes, bytes], dict[bytes, list[bytes]]]:
+    """The first row of each key; and of keys that have several, names and values of all."""
+    first: dict[bytes, bytes] = {}
+    more: dict[bytes, list[bytes]] = {}
+    for row in rows:
+        at = row.find(_NAME)
+        key = row[:at]
+        earlier = first.setdefault(key, row)
+        if earlier is row:
+            continue
+        group = more.get(key)
+        if group is None:
+            group = more[key] = [earlier[at + 1 :]]
+        group.append(row[at + 1 :])
+    return first, more
 
 
 def _distinct(group: list[bytes]) -> list[bytes]:

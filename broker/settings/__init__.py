@@ -23,6 +23,7 @@ from broker.settings.model import (
 from broker.settings.mqtt import MqttSettings
 from broker.settings.root import Settings
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
+from broker.settings.tls import CertificatePair
 from broker.settings.topics import AutoSubscription, RewriteRule, TopicSettings
 from broker.settings.values import worker_name
 
@@ -30,6 +31,7 @@ __all__ = [
     "Address",
     "AuthSettings",
     "AutoSubscription",
+    "CertificatePair",
     "ClusterSettings",
     "Group",
     "Kind",

@@ -1,19 +1,22 @@
 """The group of settings for who may come in, and what clients may do."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from broker.settings.auth_certificate import CertificateAuthSettings
 from broker.settings.certificate import check_readable
-from broker.settings.group import DAY_SECONDS, RESTORING, Group
+from broker.settings.group import DAY_SECONDS, RESTORING
 
-ASKING = ("password_file", "jwt_keys", "jwt_keys_url", "authenticators")
+ASKING = ("certificate_username", "password_file", "jwt_keys", "jwt_keys_url", "authenticators")
 """Fields each of which makes clients say who they are."""
 
+_NOTHING: Final[tuple[object, ...]] = (None, "", "[]", [], (), "off")
 
-class AuthSettings(Group):
+
+class AuthSettings(CertificateAuthSettings):
     """Who may come in, and what clients may do; see [security](security.md)."""
 
     password_file: Path | None = Field(
@@ -162,9 +165,9 @@ class AuthSettings(Group):
     @property
     def asks(self) -> bool:
         """Whether clients have to say who they are."""
-        return any(getattr(self, field) for field in ASKING)
+        return asks(self.model_dump(include=set(ASKING)))
 
 
 def asks(given: Any) -> bool:
     """The same of values that have not been looked at yet."""
-    return isinstance(given, dict) and any(given.get(field) not in (None, "", "[]", []) for field in ASKING)
+    return isinstance(given, dict) and any(given.get(field) not in _NOTHING for field in ASKING)

@@ -31,13 +31,13 @@ clients_are_asked: ContextVar[bool] = ContextVar("clients_are_asked", default=Fa
 
 
 def refuse_public(addresses: Iterable[str]) -> None:
-    """ValueError if there are any, as other machines can reach them, and nobody would be asked."""
+    """ValueError if there are any, as other machines can reach them, and nobody is asked who they are."""
     public = list(addresses)
-    if public and not clients_are_asked.get():
+    if public:
         raise ValueError(
             f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
-            " name users (auth.password_file), use a loopback address, or let everybody in with"
-            " --allow-anonymous"
+            " name users (auth.password_file, auth.certificate_username), use a loopback address, or let"
+            " everybody in with --allow-anonymous"
         )
 
 
@@ -116,7 +116,8 @@ class NodeSettings(Group):
     @field_validator("listen")
     @classmethod
     def _no_open_door(cls, listen: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
-        if not info.data.get("allow_anonymous", True) and info.context != RESTORING:
+        is_open = not info.data.get("allow_anonymous", True) and not clients_are_asked.get()
+        if is_open and info.context != RESTORING:
             refuse_public(str(address) for address in listen if not address.is_loopback)
         return listen
 

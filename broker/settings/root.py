@@ -29,6 +29,7 @@ from broker.settings.mqtt import MqttSettings
 from broker.settings.topics import TopicSettings
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
+PLAIN_LISTENER = "listen"
 
 ListenerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 
@@ -73,6 +74,8 @@ class Settings(BaseSettings):
         node: NodeSettings | None = info.data.get("node")
         if node is None:  # a mistake of its own
             return listeners
+        if PLAIN_LISTENER in listeners:
+            raise ValueError(f"{PLAIN_LISTENER}: that is what rules call the listeners of node.listen")
         taken: set[Place] = {*node.listen, *node.admin}
         for name, listener in listeners.items():
             address = listener.address.address
@@ -83,16 +86,23 @@ class Settings(BaseSettings):
             taken.add(address)
         if not node.listen and not listeners:
             raise ValueError("there is no listener at all, as node.listen is off")
-        if not node.allow_anonymous:
-            refuse_public(
-                str(listener.address.address) for listener in listeners.values() if listener.is_public
-            )
+        refuse_public(
+            str(listener.address.address)
+            for listener in listeners.values()
+            if listener.is_public
+            and not (node.allow_anonymous if listener.allow_anonymous is None else listener.allow_anonymous)
+            and not (clients_are_asked.get() if listener.authentication is None else listener.authentication)
+        )
         return listeners
 
     def all_listeners(self) -> list[ListenerSettings]:
         """Those of `node.listen`, then the others."""
         plain = [ListenerSettings(address=ListenerAddress(Kind.TCP, address)) for address in self.node.listen]
         return [*plain, *self.listeners.values()]
+
+    def listener_names(self) -> list[str]:
+        """Of `all_listeners`, in their order; those of `node.listen` have one name."""
+        return [PLAIN_LISTENER] * len(self.node.listen) + list(self.listeners)
 
     def bound_to(self, listeners: Sequence[ListenerSettings]) -> "Settings":
         """The same, where `all_listeners` are these, with the ports that they got."""

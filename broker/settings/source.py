@@ -171,7 +171,7 @@ def _describe(details: ErrorDetails, flags: Flags, file_values: Mapping[str, Any
     reason = details["msg"].removeprefix("Value error, ")
     hidden = setting in SECRET_SETTINGS or not isinstance(details["input"], str | int | float)
     shown = "" if hidden else f"{details['input']!r}: "
-    place = "" if path[0] == LISTENERS else "".join(f"{part}: " for part in path[2:])
+    place = "".join(f"{part}: " for part in path[3 if path[0] == LISTENERS else 2 :])
     return f"{setting} ({origin}): {place}{shown}{reason}"
 
 

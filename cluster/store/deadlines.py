@@ -69,7 +69,9 @@ def delay(
     is to be noted in `rx` with it. `repeat_ms`: for how long the same call does nothing if neither `rx` nor
     the message tells. Answer: 1 kept, 0 stale epoch, TOO_MANY_EXCHANGES, TOO_MANY_DELAYED.
     """
-    exchange = False if packet_id is None else packet_id
+    exchange: object = False  # not an int: mypyc would make it 0
+    if packet_id is not None:
+        exchange = packet_id
     bucket = bucket_of(client_id)
     return [
         "delay", bucket, client_id, epoch, id, delay_ms, record, limit, exchange, receive_limit, repeat_ms

@@ -134,13 +134,16 @@ def detach(
     `expiry_seconds`: what DISCONNECT changed it to, None for no change. `fire_will` False: the will is
     deleted [MQTT-3.1.2-10]. `is_plain`: the session is direct, and its connection had no will.
     """
+    expiry: object = False  # not an int: mypyc would make it 0
+    if expiry_seconds is not None:
+        expiry = expiry_seconds
     return [
         "detach",
         bucket_of(client_id),
         client_id,
         epoch,
         sent,
-        False if expiry_seconds is None else expiry_seconds,
+        expiry,
         fire_will,
         is_plain,
     ]

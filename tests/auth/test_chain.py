@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from broker.auth import (
     Denied,
     Identity,
     Link,
+    PeerCertificate,
     Rights,
     Verdict,
 )
@@ -111,6 +113,34 @@ def test_what_was_answered_is_remembered() -> None:
         asyncio.run(run())
     finally:
         logging.disable(logging.NOTSET)
+
+
+def test_a_certificate_is_one_of_the_facts_that_are_remembered() -> None:
+    async def run() -> None:
+        asked = _Asked(ANN)
+        link = Link("x", asked, VerdictCache(60, 10))
+        chain = AuthenticatorChain([link], timeout_seconds=1, skips_failures=False, allows_anonymous=False)
+        for serial_number in ("1", "1", "2"):
+            certificate = PeerCertificate("CN=ann", "CN=ca", serial_number, 0.0, "ann")
+            await chain.authenticate(replace(NAMELESS, certificate=certificate))
+        assert asked.count == 2
+
+    asyncio.run(run())
+
+
+def test_methods_of_a_listener() -> None:
+    """With some of them, who names none is asked, too; with none, there is nobody to ask."""
+    for methods, is_asked, takes in ((None, False, True), ({"A"}, True, True), (set(), False, False)):
+        chain = AuthenticatorChain(
+            [],
+            timeout_seconds=1,
+            skips_failures=False,
+            allows_anonymous=False,
+            methods=None if methods is None else frozenset(methods),
+        )
+        assert chain.is_asked == is_asked
+        assert chain.takes("A") == takes
+        assert isinstance(asyncio.run(chain.authenticate(NAMELESS)), Denied)
 
 
 def test_a_password_is_in_no_representation() -> None:

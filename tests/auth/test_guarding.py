@@ -39,6 +39,68 @@ def test_each_mechanism(tmp_path: Path) -> None:
     assert len(made.watches) == 3
 
 
+def _listening(
+    listeners: dict[str, dict[str, object]], methods: tuple[str, ...] = (), **auth: object
+) -> Guarding:
+    tables = {
+        name: {"address": f"mqtt://127.0.0.1:{port}", **table}
+        for port, (name, table) in enumerate(listeners.items(), 2000)
+    }
+    return make_guarding(load({"auth": auth, "listeners": tables}), Counters(), methods)
+
+
+def test_what_holds_on_one_listener_only(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("")
+    listeners: dict[str, dict[str, object]] = {
+        "as-ever": {},
+        "open": {"authentication": []},
+        "shy": {"allow_anonymous": True},
+        "words": {"authentication": ["password_file"]},
+        "method": {"authentication": ["M"]},
+        "strict": {"allow_anonymous": False},
+    }
+    made = _listening(listeners, ("M", "N"), password_file=str(passwords), certificate_username="subject")
+    guard = made.guard
+    assert guard is not None
+    assert guard.chain_of("as-ever") is guard.chain_of("listen") is guard.chain
+    told = {
+        name: (chain.is_asked, chain.takes("M"), chain.takes("N")) for name, chain in guard.chains.items()
+    }
+    assert told == {
+        "open": (False, False, False),
+        "shy": (True, True, True),
+        "words": (True, False, False),
+        "method": (True, True, False),
+        "strict": (True, True, True),
+    }
+
+
+def test_an_open_listener_of_a_node_that_asks_nothing() -> None:
+    made = _listening({"strict": {"allow_anonymous": False}}, ("M",))
+    assert made.guard is not None
+    assert made.guard.chain_of("strict").is_asked  # who does not name the method is denied
+    assert not made.guard.chain.is_asked
+
+
+def test_who_is_not_there_cannot_be_asked() -> None:
+    """All mistakes are told."""
+    with pytest.raises(StartError) as caught:
+        _listening(
+            {
+                "a": {"authentication": ["jwt", "M", "typo"]},
+                "c": {"allow_anonymous": False, "authentication": []},
+            },
+            ("M",),
+            authenticators=[],
+        )
+    lines = str(caught.value).splitlines()
+    assert lines == [
+        "listeners.a.authentication: jwt, typo: not set up; there are: M",
+        "listeners.c.allow_anonymous: nothing is set up that lets anybody in there",
+    ]
+
+
 @pytest.mark.parametrize("field", ["password_file", "rules_file", "jwt_keys"])
 def test_a_file_with_mistakes_prevents_the_start(tmp_path: Path, field: str) -> None:
     (tmp_path / "file").write_text("x")

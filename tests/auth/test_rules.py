@@ -1,5 +1,6 @@
 """Rules from a file: who they fit, what they decide, and that no name makes them wider."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -102,6 +103,37 @@ def test_a_good_name_is_filled_in() -> None:
     assert rules.decide(_publish("ann/c1/xann", Identity("ann"), "c1")) is ALLOW
     assert rules.decide(_publish("ann/c1/xbob", Identity("ann"), "c1")) is NO_OPINION
     assert rules.decide(_publish("$x/c1/x$x", Identity("$x"), "c1")) is NO_OPINION
+
+
+def test_where_a_rule_holds(tmp_path: Path) -> None:
+    rules = _rules(
+        tmp_path,
+        """
+        rules = [
+            {effect = "deny", filters = ["#"], listeners = ["out-*", "listen"]},
+            {effect = "allow", filters = ["#"]},
+        ]
+        """,
+    )
+    for listener, expected in (("out-1", DENY), ("listen", DENY), ("inside", ALLOW), ("", ALLOW)):
+        assert rules.decide(replace(_publish("x"), listener=listener)) is expected
+        assert rules.decide(replace(_subscribe("x/#"), listener=listener)) is expected
+
+
+def test_the_common_name_is_filled_in() -> None:
+    """It has nothing to do with the Client Identifier; without one no rule allows, and all is denied that
+    could be meant."""
+    rules = allow_rules(["of/%cn/%c/%u"], [])
+    ann = Identity("ann")
+    access = replace(_publish("of/pump/c1/ann", ann, "c1"), common_name="pump")
+    assert rules.decide(access) is ALLOW
+    assert rules.decide(replace(access, topic="of/c1n/c1/ann")) is NO_OPINION
+    assert rules.decide(replace(access, common_name="valve")) is NO_OPINION
+    deny = Rules((Rule(effect="deny", filters=("of/x%cn",)), *allow_rules(["#"], []).rules), {})
+    for name in (None, "", "a/b", "+", "#", "x\0"):
+        topic = f"of/{name}/c1/ann"
+        assert rules.decide(replace(access, topic=topic, common_name=name)) is NO_OPINION
+        assert deny.decide(replace(access, topic="of/any/thing", common_name=name)) is DENY
 
 
 NAMES = ("a", "b", "$s", "z")  # the last one in no filter

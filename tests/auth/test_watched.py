@@ -49,3 +49,21 @@ def test_changes_are_taken_and_mistakes_are_not(tmp_path: Path, monkeypatch: pyt
         assert reloads["x_refused"] == 2
 
     anyio.run(run)
+
+
+def test_a_file_beside_it_counts_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "_LOOK_SECONDS", 0.005)
+    file, beside = tmp_path / "file", tmp_path / "beside"
+    file.write_text("1")
+    reloads = Tally()
+
+    async def run() -> None:
+        content = WatchedFile("x", file, _read, reloads, [beside])
+        assert content.load() == 1
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(content.run, lambda _: tasks.cancel_scope.cancel())
+                beside.write_text("appears")
+
+    anyio.run(run)
+    assert reloads["x"] == 1

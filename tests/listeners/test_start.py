@@ -85,3 +85,14 @@ def test_what_refuses_a_start(tmp_path: Path, certificate: Certificate) -> None:
             code, output = refused_start(tmp_path / name, environment=environment | {variable: address})
             assert code == REFUSED
             assert f"moorline: can't listen on {place}: Address already in use" in output
+
+
+def test_who_cannot_be_asked_refuses_a_start(tmp_path: Path) -> None:
+    environment = {
+        "MOORLINE_LISTENERS__A__ADDRESS": "mqtt://127.0.0.1:0",
+        "MOORLINE_LISTENERS__A__AUTHENTICATION": '["password_file"]',
+    }
+    code, output = refused_start(tmp_path, environment=environment)
+    assert code == REFUSED
+    assert "listeners.a.authentication: password_file: not set up; there are: none" in output
+    assert "Traceback" not in output

@@ -1,5 +1,6 @@
 """Enhanced authentication [4.12]: at CONNECT, and again on an open connection."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         "MOORLINE_MQTT__CONNECT_TIMEOUT_SECONDS": "1",
         "MOORLINE_MQTT__RESPONSE_INFORMATION": "replies/%u/%c",
         "MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0",
+        "MOORLINE_LISTENERS__STRICT__ADDRESS": "mqtt://127.0.0.1:0",
+        "MOORLINE_LISTENERS__STRICT__AUTHENTICATION": f'["{METHOD}"]',
+        "MOORLINE_LISTENERS__WITHOUT__ADDRESS": "mqtt://127.0.0.1:0",
+        "MOORLINE_LISTENERS__WITHOUT__AUTHENTICATION": "[]",
     }
     directory = tmp_path_factory.mktemp("node")
     program = (sys.executable, "-m", "tests.node.methods")
@@ -235,3 +240,18 @@ def test_again_and_never_finished(client: Clients) -> None:
     open_client.expect(Auth)
     time.sleep(1.5)
     assert open_client.ping() == []
+
+
+def test_methods_are_those_of_the_listener(node: NodeProcess, client: Clients) -> None:
+    """On one that has the method nobody comes in without it; on one that asks nobody it is not known."""
+    _, strict, without = map(int, re.findall(r"^  mqtt +\S+:(\d+)$", node.output(), re.MULTILINE))
+    with WireClient(strict) as named, WireClient(strict) as nameless, WireClient(without) as other:
+        named.send(_connect(client.id_of("named"), b"ann"))
+        named.expect(Auth)
+        named.send(_word(b"ann"))
+        assert named.expect(Connack).reason_code == 0
+        assert nameless.connect(client.id_of("nameless")).reason_code == ReasonCode.NOT_AUTHORIZED
+        other.send(_connect(client.id_of("other"), b"ann"))
+        assert other.expect(Connack).reason_code == ReasonCode.BAD_AUTHENTICATION_METHOD
+    with WireClient(without) as other:
+        assert other.connect(client.id_of("other")).reason_code == 0

@@ -53,8 +53,10 @@ def test_each_counter_reaches_the_page() -> None:
                 value.add("some_reason")
             case Histogram():
                 value.observe(0.5)
-            case dict():
+            case dict() if name == "shared":
                 value["a group"] = (1, 2)
+            case dict():
+                value["a listener", "a file"] = 1.0
             case ChoreCounters():
                 value.rebalanced += 1  # the others: test_chores
             case str():

@@ -20,7 +20,7 @@ def check(found: PackedMap, model: Model) -> None:
     """Every question has the answer of the model."""
     assert found.keys == len(model)
     assert found.count == sum(map(len, model.values()))
-    assert sorted(found.each_key()) == sorted(model)
+    assert {key for key, _, _ in found.rows()} == set(model)
     for key, names in model.items():
         assert found.has(key)
         assert dict(found.names(key)) == names
@@ -50,8 +50,8 @@ def packed_of(rows: list[tuple[bytes, bytes, bytes]]) -> tuple[PackedMap, Model]
         unpacked.add(key, name, value)
         model.setdefault(key, {})[name] = value
     found = PackedMap()
-    for _ in found.pack(unpacked):
-        pass
+    keys = [key for part in found.pack(unpacked) for key in part]
+    assert sorted(keys) == sorted(model)
     return found, model
 
 
