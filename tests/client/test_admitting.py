@@ -7,11 +7,16 @@ from typing import cast
 import anyio
 import pytest
 
+from broker import build_mode
 from broker.auth import Authenticator, AuthenticatorChain, Credentials, Identity, Link
 from broker.client import Client, Entrance, Hub, Origin
 from broker.client.admitting import address_of, admit
 from broker.mqtt import MQTT_5, Connack, Connect, ConnectionLimits, Decoder, Packet, ReasonCode, State, encode
 from broker.observability.metrics import Counters
+
+pytestmark = pytest.mark.skipif(
+    build_mode() != "pure", reason="a compiled Client takes no Hub but a real one"
+)
 
 CONNECT = Connect("c", MQTT_5, True, 0)
 TIMEOUT_SECONDS = 5.0
