@@ -136,7 +136,7 @@ def _protocol(
         return connect  # type: ignore[return-value]  # duck-typed
     options = WebSocketOptions(
         settings.address.path,
-        _pages(settings, around),
+        choose_pages(settings, around.lets_anybody_in(settings)),
         around.maximum_packet_size,
         settings.handshake_timeout_seconds,
         around.counters.handshakes_failed,
@@ -148,10 +148,11 @@ def _protocol(
     return make_protocol
 
 
-def _pages(settings: ListenerSettings, around: ListenerSurroundings) -> Pages:
+def choose_pages(settings: ListenerSettings, lets_anybody_in: bool) -> Pages:
+    """Which pages may connect, by what is said and what is not."""
     origins = settings.origins
     # A browser shows the certificate of its user for whatever page it is.
-    is_open = around.lets_anybody_in(settings) or settings.client_certificates != "none"
+    is_open = lets_anybody_in or settings.client_certificates != "none"
     if origins is None and not is_open:
         origins = ("*",)
     trusts_names = settings.is_public or settings.address.kind.is_secure

@@ -3,7 +3,10 @@
 import pytest
 from multidict import CIMultiDict
 
+from broker.listeners.listener import choose_pages
 from broker.listeners.upgrade import Pages
+from broker.settings import ListenerSettings
+from tests.tools import Certificate
 
 OWN = Pages(None, False)
 OWN_NAMED = Pages(None, True)
@@ -95,3 +98,26 @@ def test_two_hosts_are_none() -> None:
     headers = _headers(["http://10.0.0.5"], "10.0.0.5")
     headers.add("host", "10.0.0.5")
     assert OWN.refusal(headers) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "lets_anybody_in", "expected"),
+    [
+        ("ws", {}, True, Pages(None, False)),
+        ("ws", {}, False, Pages(frozenset({"*"}), False)),
+        ("ws", {"origins": ["http://app.example"]}, False, Pages(frozenset({"http://app.example"}), False)),
+        ("wss", {}, True, Pages(None, True)),
+        ("wss", {}, False, Pages(frozenset({"*"}), True)),
+        ("wss", {"client_ca": True}, False, Pages(None, True)),  # a browser shows it for any page
+    ],
+)
+def test_what_holds_if_nothing_is_said(
+    certificate: Certificate, kind: str, more: dict[str, object], lets_anybody_in: bool, expected: Pages
+) -> None:
+    files: dict[str, object] = {}
+    if kind == "wss":
+        files = {"certificate": certificate.file, "key": certificate.key}
+    if "client_ca" in more:
+        more = {"client_ca": certificate.file}
+    settings = ListenerSettings.model_validate({"address": f"{kind}://127.0.0.1:0", **files, **more})
+    assert choose_pages(settings, lets_anybody_in) == expected

@@ -96,3 +96,22 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 def test_what_does_not_go_together(tmp_path: Path, tables: str, node: dict[str, object], reason: str) -> None:
     (mistake,) = _mistakes(tmp_path, tables, node=node)
     assert reason in mistake
+
+
+@pytest.mark.parametrize(
+    ("table", "node_allows", "node_asks", "expected"),
+    [
+        ("", False, False, True),
+        ("", False, True, False),
+        ("", True, True, True),
+        ("allow_anonymous = false, authentication = ['jwt']", True, False, False),
+        ("allow_anonymous = true", False, True, True),
+        ("authentication = []", False, True, True),
+    ],
+)
+def test_who_lets_anybody_in(
+    tmp_path: Path, table: str, node_allows: bool, node_asks: bool, expected: bool
+) -> None:
+    """There pages of this machine only may connect, unless others are listed."""
+    config = _config(tmp_path, f"a = {{address = 'ws://127.0.0.1:8083', {table}}}".replace(", }", "}"))
+    assert load({}, config).listeners["a"].lets_anybody_in(node_allows, node_asks) is expected
