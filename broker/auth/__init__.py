@@ -12,6 +12,7 @@ from broker.auth.access import (
     Decision,
     Denied,
     Identity,
+    Unavailable,
     Verdict,
 )
 from broker.auth.audit import Audit
@@ -43,6 +44,7 @@ __all__ = [
     "PeerCertificate",
     "Rights",
     "Success",
+    "Unavailable",
     "Verdict",
     "peer_certificate",
 ]

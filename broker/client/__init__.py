@@ -11,7 +11,7 @@ from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
 from broker.client.origin import Origin, plain_host
-from broker.client.permitting import disconnect_users, review_all
+from broker.client.permitting import disconnect_those, disconnect_users, review_all
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
@@ -37,6 +37,7 @@ __all__ = [
     "SysTopics",
     "disconnect_all",
     "disconnect_revoked",
+    "disconnect_those",
     "disconnect_users",
     "drop_rows",
     "look_now_and_then",

@@ -8,8 +8,7 @@ asked for: what they need is large.
 from collections.abc import Collection
 from functools import partial
 
-from broker.auth import Audit, Authorization, Link
-from broker.auth.gate import Gate
+from broker.auth import Audit, Authorization, Authorizer, Link
 from broker.auth.plugins import load_authenticators, load_authorizers
 from broker.auth.rules import Rules, read_rules
 from broker.auth.watched import WatchedFile
@@ -28,13 +27,13 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
     mistakes in the files, or a plug-in is not there."""
     auth = settings.auth
     parts = Parts(settings, counters, [])
-    links, gate = _links(parts)
+    links = _links(parts)
     rules: Rules | None = None
     rules_file: WatchedFile[Rules] | None = None
     if auth.rules_file is not None:
         rules_file = WatchedFile("rules_file", auth.rules_file, read_rules, counters.auth_reloads)
         rules = load_now(rules_file)
-    authorizers = load_authorizers(auth.authorizers)
+    authorizers = _authorizers(parts)
     default_chain, chains = make_chains(settings, links, methods)
     if not links and rules is None and not authorizers and not chains:
         return Guarding(None, (), None)
@@ -58,14 +57,13 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
         auth.on_revoked == "disconnect",
         chains,
     )
-    return Guarding(guard, parts.watches, gate)
+    return Guarding(guard, parts.watches, parts.gate)
 
 
-def _links(parts: Parts) -> tuple[list[Link], Gate | None]:
+def _links(parts: Parts) -> list[Link]:
     """Authenticators in order: the cheap ones first."""
     auth = parts.settings.auth
     links = []
-    gate: Gate | None = None
     if auth.certificate_username != "off":
         links.append(certificate_link(parts))
     if auth.jwt_keys is not None or auth.jwt_keys_url is not None:
@@ -75,11 +73,33 @@ def _links(parts: Parts) -> tuple[list[Link], Gate | None]:
     if auth.password_file is not None:
         from broker.guarding.passwords import password_link
 
-        link, gate = password_link(parts)
-        links.append(link)
+        links.append(password_link(parts, parts.hashing()))
+    if auth.sql_user_query is not None:
+        from broker.guarding.sql import sql_authenticator
+
+        links.append(sql_authenticator(parts, auth.sql_user_query))
+    if auth.http_authenticate_url is not None:
+        from broker.guarding.http_hooks import http_authenticator
+
+        links.append(http_authenticator(parts, auth.http_authenticate_url))
     for name, authenticator in load_authenticators(auth.authenticators):
         links.append(Link(name, authenticator, parts.cache()))
-    return links, gate
+    return links
+
+
+def _authorizers(parts: Parts) -> list[tuple[str, Authorizer]]:
+    """Those that have to be waited for, with their names."""
+    auth = parts.settings.auth
+    authorizers = []
+    if auth.sql_acl_query is not None:
+        from broker.guarding.sql import sql_authorizer
+
+        authorizers.append(sql_authorizer(parts, auth.sql_acl_query))
+    if auth.http_authorize_url is not None:
+        from broker.guarding.http_hooks import http_authorizer
+
+        authorizers.append(http_authorizer(parts, auth.http_authorize_url))
+    return [*authorizers, *load_authorizers(auth.authorizers)]
 
 
 async def _follow_rules(file: WatchedFile[Rules], authorization: Authorization, hub: Hub) -> None:

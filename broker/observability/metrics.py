@@ -116,6 +116,7 @@ class Counters:
 
     __slots__ = (
         "auth_reloads",
+        "auth_requests",
         "authentications",
         "bytes_received",
         "bytes_sent",
@@ -189,6 +190,7 @@ class Counters:
         self.authentications = Tally(AUTHENTICATIONS)  # by result, of clients that were asked who they are
         self.denied = Tally(DENIED)  # by what clients wanted to do
         self.auth_reloads = Tally()  # by file, and whether its mistakes were refused
+        self.auth_requests = Tally()  # to servers that are asked about clients, and those that failed
         self.disconnects = Tally(["normal_disconnection"])
         self.malformed = Tally(["malformed_packet", "protocol_error"])
         self.messages_dropped = Tally(DROP_REASONS)
@@ -361,6 +363,12 @@ class NodeCollector:
             "Files of users, rules, keys and certificates read again.",
             "file",
             c.auth_reloads.items(),
+        )
+        yield _by_label(
+            "moorline_auth_requests",
+            "Requests to servers that are asked about clients.",
+            "request",
+            c.auth_requests.items(),
         )
         yield _by_label("moorline_disconnects", "Connections that ended.", "reason", c.disconnects.items())
         yield _by_label(

@@ -7,16 +7,26 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.auth_certificate import CertificateAuthSettings
+from broker.settings.auth_http import HttpHookSettings
+from broker.settings.auth_sql import SqlSettings
 from broker.settings.certificate import check_readable
 from broker.settings.group import DAY_SECONDS, RESTORING
 
-ASKING = ("certificate_username", "password_file", "jwt_keys", "jwt_keys_url", "authenticators")
+ASKING = (
+    "certificate_username",
+    "password_file",
+    "jwt_keys",
+    "jwt_keys_url",
+    "sql_user_query",
+    "http_authenticate_url",
+    "authenticators",
+)
 """Fields each of which makes clients say who they are."""
 
 _NOTHING: Final[tuple[object, ...]] = (None, "", "[]", [], (), "off")
 
 
-class AuthSettings(CertificateAuthSettings):
+class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings):
     """Who may come in, and what clients may do; see [security](security.md)."""
 
     password_file: Path | None = Field(
@@ -68,7 +78,7 @@ class AuthSettings(CertificateAuthSettings):
     authenticators: tuple[str, ...] = Field(
         default=(),
         max_length=20,
-        description="Plug-ins that are asked who a client is, after tokens and the password file, in this"
+        description="Plug-ins that are asked who a client is, after all others, in this"
         " order: names of entry points of the group `moorline.authenticators`. In a variable it is JSON.",
     )
     authorizers: tuple[str, ...] = Field(
@@ -86,8 +96,9 @@ class AuthSettings(CertificateAuthSettings):
     )
     on_failure: Literal["deny", "skip"] = Field(
         default="deny",
-        description="What a plug-in that fails or takes too long means: `deny`, or `skip`: it has no"
-        " opinion, and the next one is asked. With `skip` whoever can make it fail gets past it.",
+        description="What a database, HTTP server or plug-in that fails or takes too long means: `deny`, or"
+        " `skip`: it has no opinion, and the next one is asked. With `skip` whoever can make it fail gets"
+        " past it.",
     )
     unmatched: Literal["deny", "allow"] = Field(
         default="deny",

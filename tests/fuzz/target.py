@@ -35,6 +35,7 @@ from cluster.store import inbox_records
 from cluster.store.inbox_records import Direct, Handover, Runs
 from tests.fuzz.cuts import cut
 from tests.fuzz.edge import EDGE_TARGETS
+from tests.fuzz.tokens import TOKEN_TARGETS
 from tests.session.wire import Link
 
 HEADER: Final = 4  # letter, mode, and two lengths of chunks
@@ -207,5 +208,6 @@ TARGETS: Final[dict[bytes, Callable[[int, bytes, bytes], None]]] = {
     b"C": _connection,
     b"R": _record,
     **EDGE_TARGETS,
+    **TOKEN_TARGETS,
 }
 """By the first byte of an input."""

@@ -22,6 +22,10 @@ def test_no_input_of_the_corpus_fails() -> None:
         (b"R", "cluster.store.inbox_records.unpack"),
         (b"P", "tests.fuzz.edge.parse_header"),
         (b"W", "tests.fuzz.edge.websocket_protocol"),
+        (b"J", "broker.auth.json_web_token.JsonWebTokens.authenticate"),
+        (b"S", "broker.auth.json_web_token.JsonWebTokens.authenticate"),
+        (b"K", "tests.fuzz.tokens.parse_jwks"),
+        (b"H", "tests.fuzz.tokens.read_verdict"),
     ],
 )
 def test_another_error_is_noticed(monkeypatch: pytest.MonkeyPatch, name: bytes, place: str) -> None:
@@ -48,5 +52,5 @@ def test_a_difference_between_whole_and_cut_is_noticed(monkeypatch: pytest.Monke
         one_input(b"D\x03\0\0" + whole)
 
 
-def _overflow(*_: object) -> None:
+def _overflow(*_: object, **__: object) -> None:
     raise OverflowError
