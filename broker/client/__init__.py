@@ -10,6 +10,7 @@ from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
+from broker.client.origin import Origin, plain_host
 from broker.client.permitting import disconnect_those, disconnect_users, review_all
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
@@ -30,6 +31,7 @@ __all__ = [
     "Guard",
     "Hub",
     "MountPoint",
+    "Origin",
     "Rewriting",
     "Shedder",
     "SysTopics",
@@ -49,6 +51,7 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
+    "plain_host",
     "review_all",
     "revoke",
     "route_wills",
