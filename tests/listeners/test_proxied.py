@@ -52,7 +52,7 @@ def haproxy(edge: Edge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     ports = {way: free_port() for way in WAYS}
     runtime = directory / "runtime.sock"
     text = f"global\n    stats socket {runtime}\ndefaults\n    mode tcp\n"
-    text += "    timeout connect 5s\n    timeout client 1m\n    timeout server 1m\n"
+    text += "    timeout connect 5s\n    timeout check 5s\n    timeout client 1m\n    timeout server 1m\n"
     for way, (listener, option) in WAYS.items():
         place = f"unix@{edge.sockets[listener]}" if listener in edge.sockets else ""
         place = place or f"127.0.0.1:{edge.ports[listener]}"
