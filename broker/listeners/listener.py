@@ -5,7 +5,6 @@ The way of a connection: accepted, TLS if the kind has it, the request of WebSoc
 before there is a `Client`.
 """
 
-import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -14,10 +13,13 @@ from typing import TYPE_CHECKING
 
 from broker.client import Client, Entrance, MountPoint
 from broker.errors import StartError
+from broker.listeners.acceptor import Acceptor, MakeProtocol, PlainAcceptor
+from broker.listeners.admission import Admission, Gate, Visit
+from broker.listeners.rates import throttling_of
 from broker.listeners.tcp import bind_tcp
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
 from broker.observability.metrics import Counters
-from broker.settings import Address, Kind, ListenerSettings
+from broker.settings import Address, Kind, LimitSettings, ListenerSettings
 
 if TYPE_CHECKING:  # large, and only for those that are secure
     from broker.listeners.tls_files import CurrentFiles
@@ -27,7 +29,7 @@ if TYPE_CHECKING:  # large, and only for those that are secure
 class ListenerSurroundings:
     """What all listeners of a node have in common."""
 
-    connect: Callable[[Entrance], Client]
+    connect: Callable[[Entrance, Visit], Client]
     """Makes the client of a connection."""
     spawn: Callable[[Coroutine[object, object, None]], None]
     """Starts a task that ends with the node."""
@@ -38,6 +40,8 @@ class ListenerSurroundings:
     maximum_packet_size: int
     review: Callable[[str], Coroutine[object, object, None]]
     """Disconnects clients of the listener of this name whose certificates are revoked."""
+    admission: Admission
+    limits: LimitSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +57,21 @@ async def open_listener(name: str, settings: ListenerSettings, around: ListenerS
     """Takes connections from now on. Raises StartError if it can't be."""
     files = _read_files(name, settings, around.counters) if settings.address.kind.is_secure else None
     make_protocol = _protocol(name, settings, around, files)
+    gate = around.admission.gate(name, settings.connections_maximum, settings.connects_per_second)
     listening = await bind_tcp(settings.address.address, shared=around.is_shared)
     try:
         place = Address(*listening.getsockname()[:2])
+        listening.listen(around.backlog)
+        acceptor: Acceptor
         if files is None:
-            close = await _serve(make_protocol, listening, around.backlog)
+            acceptor = PlainAcceptor(listening, gate, make_protocol)
         else:
-            close = _serve_secure(make_protocol, listening, files, settings, around)
+            acceptor = _secure_acceptor(listening, gate, make_protocol, files, settings, around)
             around.spawn(files.follow(lambda: around.spawn(around.review(name))))
     except BaseException:
         listening.close()
         raise
-    return Listener(settings.bound_to(place), close)
+    return Listener(settings.bound_to(place), acceptor.close)
 
 
 def _read_files(name: str, settings: ListenerSettings, counters: Counters) -> "CurrentFiles":
@@ -78,11 +85,12 @@ def _read_files(name: str, settings: ListenerSettings, counters: Counters) -> "C
 
 def _protocol(
     name: str, settings: ListenerSettings, around: ListenerSurroundings, files: "CurrentFiles | None"
-) -> Callable[[], asyncio.BaseProtocol]:
+) -> MakeProtocol:
     kind: Kind = settings.address.kind
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
     is_revoked = files.is_revoked if files is not None and settings.crl is not None else None
-    connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked))
+    throttling = throttling_of(name, settings, around.limits, around.admission.clock())
+    connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked, throttling))
     if not kind.is_websocket:
         # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
         return connect  # type: ignore[return-value]  # duck-typed
@@ -95,29 +103,22 @@ def _protocol(
     return partial(websocket_protocol, connect, options)
 
 
-async def _serve(
-    make_protocol: Callable[[], asyncio.BaseProtocol], listening: socket.socket, backlog: int
-) -> Callable[[], None]:
-    server = await asyncio.get_running_loop().create_server(make_protocol, sock=listening, backlog=backlog)
-    return server.close
-
-
-def _serve_secure(
-    make_protocol: Callable[[], asyncio.BaseProtocol],
+def _secure_acceptor(
     listening: socket.socket,
+    gate: Gate,
+    make_protocol: MakeProtocol,
     files: "CurrentFiles",
     settings: ListenerSettings,
     around: ListenerSurroundings,
-) -> Callable[[], None]:
+) -> Acceptor:
     from broker.listeners.tls import SecureAcceptor
 
-    listening.listen(around.backlog)
-    acceptor = SecureAcceptor(
+    return SecureAcceptor(
         listening,
-        files,
+        gate,
         make_protocol,
+        files,
         around.spawn,
         around.counters.handshakes_failed,
         settings.handshake_timeout_seconds,
     )
-    return acceptor.close

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from picows import (
@@ -30,6 +31,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # left out of its stubs
 
 from broker.client import Client
+from broker.listeners.admission import Visit
 from broker.listeners.upgrade import Refusal, choose_subprotocol
 from broker.mqtt import ProtocolError
 from broker.observability.logs import get_logger
@@ -72,9 +74,11 @@ class WebSocketOptions:
     """Counts requests that did not lead to a connection."""
 
 
-def websocket_protocol(connect: Callable[[], Client], options: WebSocketOptions) -> asyncio.BaseProtocol:
+def websocket_protocol(
+    connect: Callable[[Visit], Client], options: WebSocketOptions, visit: Visit
+) -> asyncio.BaseProtocol:
     """For a connection on which the request has yet to come."""
-    return _Framing(connect, options)
+    return _Framing(connect, options, visit)
 
 
 class _Nobody(asyncio.BufferedProtocol):
@@ -112,10 +116,11 @@ class _Door:
 class _Framing(WSProtocol):  # type: ignore[misc]  # as above
     """picows, with what the module's docstring says."""
 
-    __slots__ = ("_door", "_failed", "_peer")
+    __slots__ = ("_door", "_failed", "_peer", "_visit")
 
-    def __init__(self, connect: Callable[[], Client], options: WebSocketOptions) -> None:
-        self._door = _Door(connect, options.path)
+    def __init__(self, connect: Callable[[Visit], Client], options: WebSocketOptions, visit: Visit) -> None:
+        self._door = _Door(partial(connect, visit), options.path)
+        self._visit = visit
         self._failed = options.failed
         self._peer: object = None
         super().__init__(
@@ -138,6 +143,7 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._peer = transport.get_extra_info("peername")
+        self._visit.when_evicted(transport.abort)
         super().connection_made(transport)
 
     def get_buffer(self, hint: int) -> memoryview:
@@ -153,6 +159,7 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
     def connection_lost(self, error: Exception | None) -> None:
         was_open = self._door.socket is not None and self._door.socket.was_open
         super().connection_lost(error)
+        self._visit.leave()
         if not was_open:
             self._failed.add("websocket")
             reason = self._door.refusal or "no request for WebSocket that could be read, in time"
@@ -270,6 +277,10 @@ class WebSocket(WSListener):
         framed = bytearray(14)
         framed += data
         self._ws.send_reuse_external_bytearray(WSMsgType.BINARY, framed, 14)
+
+    def get_write_buffer_size(self) -> int:
+        """Of the connection below."""
+        return 0 if self._ws is None else self._ws.underlying_transport.get_write_buffer_size()
 
     def close(self) -> None:
         """In order: our close frame, theirs, the socket. What else they send is not looked at."""

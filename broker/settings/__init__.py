@@ -9,11 +9,11 @@ from broker.settings.address import Address, advertised, parse_address
 from broker.settings.auth import AuthSettings
 from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
+from broker.settings.limits import LimitSettings
 from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
 from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
-    LimitSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,

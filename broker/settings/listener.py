@@ -25,6 +25,14 @@ from pydantic_settings import NoDecode
 from broker.settings.address import Address, parse_address
 from broker.settings.certificate import check_readable, load_certificate
 from broker.settings.group import RESTORING
+from broker.settings.limits import (
+    AllBytesPerSecond,
+    AllMessagesPerSecond,
+    EachBytesPerSecond,
+    EachMessagesPerSecond,
+    ListenerConnections,
+    ListenerConnects,
+)
 from broker.settings.tls import (
     DEFAULT_CIPHERS,
     CertificatePair,
@@ -204,6 +212,12 @@ class ListenerSettings(BaseModel):
         " others. They can neither see nor reach anything outside. See [mount"
         " points](listeners.md#mount-points).",
     )
+    connections_maximum: ListenerConnections = 0
+    connects_per_second: ListenerConnects = 0.0
+    messages_per_second: EachMessagesPerSecond = None
+    bytes_per_second: EachBytesPerSecond = None
+    total_messages_per_second: AllMessagesPerSecond = 0.0
+    total_bytes_per_second: AllBytesPerSecond = 0.0
 
     @field_validator("certificate")
     @classmethod

@@ -12,11 +12,11 @@ from pydantic_settings import (
 )
 
 from broker.settings.auth import AuthSettings, asks
+from broker.settings.limits import LimitSettings
 from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
 from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
-    LimitSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,

@@ -17,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.client import Client, Entrance
-from broker.listeners import ListenerSurroundings, open_listener
+from broker.listeners import Admission, AdmissionLimits, ListenerSurroundings, open_listener
+from broker.listeners.admission import Visit
 from broker.listeners.websocket import FRAME_MINIMUM_BYTES, WebSocket, WebSocketOptions, websocket_protocol
 from broker.mqtt import MqttError
 from broker.observability.metrics import Counters, Tally
-from broker.settings import Address, Kind, ListenerAddress, ListenerSettings
+from broker.observability.offences import Offences
+from broker.settings import Address, Kind, LimitSettings, ListenerAddress, ListenerSettings
 from tests.listeners.frames import (
     BINARY,
     CONTINUATION,
@@ -35,6 +37,11 @@ from tests.listeners.frames import (
     trusting,
 )
 from tests.tools import Certificate
+
+
+def admission() -> Admission:
+    """That lets everybody in."""
+    return Admission(AdmissionLimits(100, 0, 100, 0.0, 0.0, 1.0), Offences(Counters()))
 
 
 class Recorder:
@@ -115,10 +122,12 @@ class Room:
         options = WebSocketOptions("/mqtt", 1000, 10.0, Tally())
         client = self.client
 
-        def connect() -> Client:
+        def connect(_visit: Visit) -> Client:
             return client  # type: ignore[return-value]  # what is used of it
 
-        self.protocol = websocket_protocol(connect, options)
+        visit = admission().gate("web", 0, 0.0).enter("192.0.2.1")
+        assert visit is not None
+        self.protocol = websocket_protocol(connect, options, visit)
         self.protocol.connection_made(self.below)
 
     def feed(self, data: bytes, *, at_once: int = 1 << 30) -> None:
@@ -296,7 +305,7 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
     """In the event loop of a node, without the garbage collector, which a node runs very seldom."""
     alive: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
-    def connect(_entrance: Entrance) -> Client:
+    def connect(_entrance: Entrance, _visit: Visit) -> Client:
         made = Recorder()
         alive.add(made)
         return made  # type: ignore[return-value]  # what is used of it
@@ -306,7 +315,15 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
         address = ListenerAddress(kind, Address("127.0.0.1", 0), "/mqtt" if kind.is_websocket else "")
         async with anyio.create_task_group() as tasks:
             around = ListenerSurroundings(
-                connect, partial(_start, tasks), Counters(), 10, False, 1000, _nobody_is_revoked
+                connect,
+                partial(_start, tasks),
+                Counters(),
+                10,
+                False,
+                1000,
+                _nobody_is_revoked,
+                admission(),
+                LimitSettings(),
             )
             listener = await open_listener(
                 "it", ListenerSettings.model_validate({"address": address, **files}), around
