@@ -4,7 +4,6 @@ Some of them need each other: what comes from the store goes to the hub, which s
 made before the hub gets a function that finds it, to be called once the node runs."""
 
 import asyncio
-import resource
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -23,6 +22,7 @@ from broker.client import (
     DeadlineWheel,
     Fights,
     Hub,
+    Pressure,
     Rewriting,
     Shedder,
     SysTopics,
@@ -40,10 +40,13 @@ from broker.client import (
     route_wills,
 )
 from broker.guarding import Guarding
+from broker.limiting import connections_maximum, make_admission, make_pressure, topic_limits
+from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
+from broker.observability.offences import Offences
 from broker.routing import (
     CommitSurroundings,
     Committer,
@@ -80,8 +83,6 @@ from cluster.store.store import Store
 TOKEN_GRACE_SECONDS: Final = 3600
 """How long the store remembers, at least, who got a QoS 2 message that nobody has acknowledged: longer than
 Redis may be away while a batch waits to be sent again."""
-
-_FILE_RESERVE: Final = 64  # files of a node that are not clients: Redis, listeners, admin, the event loop
 
 logger = get_logger(__name__)
 
@@ -205,6 +206,8 @@ class Node:
     tasks: Tasks
     info: NodeInfo
     shedder: Shedder
+    admission: Admission
+    pressure: Pressure
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
     made.append(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
+    admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
     admin = advertised(around.admin, around.place.pod_ip)
     info = NodeInfo(settings.node.name, __version__, admin=str(admin) if admin else None)
     heartbeat = Heartbeat(
@@ -284,6 +288,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         tasks,
         info,
         shedder,
+        admission,
+        make_pressure(settings.limits, hub, admission, around.health),
     )
 
 
@@ -384,6 +390,7 @@ def _hub(
         ingress=routing.ingress,
         committer=committer,
         counters=around.counters,
+        offences=Offences(around.counters),
         drops=routing.drops,
         wheel=DeadlineWheel(asyncio.get_running_loop().time),
         changed=routing.changed,
@@ -401,6 +408,7 @@ def _hub(
         authenticators=around.authenticators,
         guard=around.guarding.guard,
         rewriting=Rewriting(settings.topics.rewrite) if settings.topics.rewrite else None,
+        topic_limits=topic_limits(settings.limits),
     )
 
 
@@ -433,15 +441,18 @@ def _client_settings(settings: Settings) -> ClientSettings:
         inflight_limit=settings.session.inflight_limit,
         direct_inflight_limit=settings.session.direct_inflight_limit,
         direct_queue_limit=settings.session.direct_queue_limit,
+        direct_queue_bytes=settings.session.direct_queue_bytes,
         drop_oldest=settings.session.queue_policy == "drop_oldest",
         outbound_buffer_bytes=settings.limits.outbound_buffer_bytes,
         inbound_unacknowledged_bytes=settings.limits.inbound_unacknowledged_bytes,
         subscriptions_maximum=settings.limits.subscriptions_per_session,
+        filters_maximum=settings.limits.filters_per_packet,
+        stalled_seconds=settings.limits.stalled_seconds,
         topic_levels_maximum=settings.mqtt.topic_levels_maximum,
         sent_topic_aliases_maximum=settings.mqtt.sent_topic_aliases_maximum,
         qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
         token_grace_seconds=TOKEN_GRACE_SECONDS,
-        connections_maximum=settings.limits.connections_maximum or _file_limit() - _FILE_RESERVE,
+        connections_maximum=connections_maximum(settings.limits),
         queue_limit=settings.session.queue_limit,
         shared_inflight_limit=settings.session.shared_inflight_limit,
         sharing=_sharing(settings),
@@ -462,13 +473,6 @@ def _capabilities(settings: Settings) -> Capabilities:
         checks_payload_format=mqtt.payload_format_check,
         retained_payload_bytes_maximum=settings.limits.retained_payload_bytes,
     )
-
-
-def _file_limit() -> int:
-    """How many files this process may open, after asking for as many as it is allowed to ask for."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 1 << 30
 
 
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:

@@ -211,6 +211,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.reaper.run,
         node.scrub.run,
         node.sys_topics.run,
+        node.pressure.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
@@ -243,6 +244,8 @@ async def _listen(node: Node) -> list[Listener]:
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
         lets_anybody_in=partial(_lets_anybody_in, around.settings),
         review=partial(disconnect_revoked, node.hub),
+        admission=node.admission,
+        limits=around.settings.limits,
     )
     names = around.settings.listener_names()
     listeners: list[Listener] = []
@@ -310,6 +313,7 @@ async def _sweep(node: Node) -> None:
         if around.watch.is_away_too_long():
             disconnect_all(hub, ReasonCode.SERVER_BUSY, "the session store is away")
         hub.router.trim()
+        hub.offences.flush()
         _count(around.counters, node)
         hub.after_input()
 
@@ -335,6 +339,7 @@ def _count(counters: Counters, node: Node) -> None:
         counters.messages_dropped.raise_to(reason, count)
     counters.received_qos0, counters.received_qos1, counters.received_qos2 = hub.ingress.received
     counters.connections_maximum = hub.settings.connections_maximum
+    counters.half_open = len(node.admission.half_open)
     counters.redis_full = hub.committer.refusals
     counters.retained = hub.router.retained_room.total
     counters.refused.raise_to("retained_messages", hub.router.statistics.not_retained)

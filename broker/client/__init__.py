@@ -12,12 +12,16 @@ from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
 from broker.client.origin import Origin, plain_host
 from broker.client.permitting import disconnect_those, disconnect_users, review_all
+from broker.client.pressure import Pressure
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
 from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
+from broker.client.throttle import Rates, Throttling, make_throttling
+from broker.client.token_bucket import TokenBucket
+from broker.client.topic_limits import TopicLimits
 from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
 
@@ -32,15 +36,21 @@ __all__ = [
     "Hub",
     "MountPoint",
     "Origin",
+    "Pressure",
+    "Rates",
     "Rewriting",
     "Shedder",
     "SysTopics",
+    "Throttling",
+    "TokenBucket",
+    "TopicLimits",
     "disconnect_all",
     "disconnect_revoked",
     "disconnect_those",
     "disconnect_users",
     "drop_rows",
     "look_now_and_then",
+    "make_throttling",
     "on_failed",
     "on_given",
     "on_interest",

@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from broker.auth import Rights
 from broker.client.authentication import Authentication
-from broker.client.entrance import PLAIN_TCP, UNIX, Entrance
+from broker.client.entrance import Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
 from broker.client.origin import Origin
 from broker.client.renaming import renamed
+from broker.client.stalling import check_blocked, watch_blocked
+from broker.client.transport import Transport, Visit, peer_name
+from broker.client.unanswered import check_unanswered
 from broker.mqtt import (
     Connection,
     MqttError,
@@ -36,28 +39,6 @@ from broker.session import Intake, Outbox, Session
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
 logger = get_logger(__name__)
-
-
-class Transport(Protocol):
-    """What carries the bytes: a transport of the event loop, or what a listener puts over one."""
-
-    def get_extra_info(self, name: str) -> object:
-        """As of asyncio's transports."""
-
-    def write(self, data: bytes) -> None:
-        """Hands `data` to the operating system, or buffers it."""
-
-    def close(self) -> None:
-        """Closes when what is buffered has been written."""
-
-    def abort(self) -> None:
-        """Closes at once."""
-
-    def pause_reading(self) -> None:
-        """Calls data_received no more, but for what has been read already."""
-
-    def resume_reading(self) -> None:
-        """Ends the pause."""
 
 
 @dataclass(slots=True)
@@ -82,6 +63,8 @@ class Client:
         "abort_at",
         "answer_by",
         "authentication",
+        "blocked_bytes",
+        "blocked_since",
         "client_id",
         "connected_at",
         "connection",
@@ -95,6 +78,7 @@ class Client:
         "intake",
         "interests",
         "is_closed",
+        "is_held_back",
         "is_reading",
         "is_taken_over",
         "last_activity",
@@ -106,14 +90,19 @@ class Client:
         "room",
         "session",
         "subscriber",
+        "throttle",
         "transport",
         "username",
+        "visit",
     )
 
-    def __init__(self, hub: Hub, entrance: Entrance, origin: Origin | None = None) -> None:
+    def __init__(self, hub: Hub, entrance: Entrance, origin: Origin | None, visit: Visit) -> None:
         self.hub = hub
         self.entrance = entrance
         self.origin = origin  # if there is a proxy between us
+        self.visit = visit
+        throttling = entrance.throttling
+        self.throttle = throttling.throttle(hub.tick()) if throttling is not None else None
         self.connection = Connection(hub.settings.connection)
         self.outbox = Outbox(hub.ready, self, hub.settings.outbound_buffer_bytes)
         self.transport: Transport | None = None
@@ -133,6 +122,8 @@ class Client:
         self.connected_at = 0.0
         self.last_activity = 0.0
         self.answer_by = 0.0  # to its CONNECT, which has to come first
+        self.blocked_since = 0.0  # as far as is known, and with what waiting
+        self.blocked_bytes = 0
         self.abort_at = 0.0  # if the socket isn't closed by then, once we close
         self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
         self.expiry_seconds: int | None = None  # as changed by DISCONNECT
@@ -140,6 +131,7 @@ class Client:
         self.has_will = False
         self.is_closed = False
         self.is_reading = True
+        self.is_held_back = False  # as memory is short
         self.is_taken_over = False
 
     def __repr__(self) -> str:
@@ -151,16 +143,15 @@ class Client:
     def connection_made(self, transport: Transport) -> None:
         hub = self.hub
         self.transport = transport
-        self.peer = _peer_name(self.origin or transport.get_extra_info("peername"), self.entrance.kind)
+        self.peer = peer_name(self.origin or transport.get_extra_info("peername"), self.entrance.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
         hub.counters.connections += 1
         hub.counters.connections_by_listener.add(self.entrance.kind)
-        maximum = hub.settings.connections_maximum
-        if hub.is_stopping or (maximum and len(hub.connections) > maximum):
-            hub.counters.refused.add("connections_maximum")
-            self.close(ReasonCode.SERVER_BUSY, "too many connections")
+        if hub.is_stopping:
+            self.close(ReasonCode.SERVER_BUSY, "the node is stopping")
             return
+        self.visit.when_evicted(self._evict)
         self.answer_by = self.last_activity + hub.settings.connection.connect_timeout_seconds
         hub.wheel.watch_by(self, self.answer_by)
 
@@ -169,25 +160,33 @@ class Client:
         self.last_activity = hub.tick()
         hub.counters.bytes_received += len(data)
         if hub.pulse.in_doubt:
-            self._pause_reading()
+            self.stop_reading()
             hub.hold(partial(self._receive_held, data))
             return
-        self._receive(data)
+        if self.throttle is None:
+            self.take(data)
+        else:
+            self.throttle.receive(self, data)
         hub.after_input()
 
-    def _receive(self, data: bytes) -> None:
-        if self.is_closed:
-            return
+    def take(self, data: bytes) -> Sequence[Packet]:
+        """Handles what has come; the packets that were in there."""
         packets: list[Packet] = []
+        if self.is_closed:
+            return packets
         failure: MqttError | None = None
         try:
             self.connection.receive(data, packets)
         except MqttError as error:
             failure = error  # what came before it counts
         self._process(packets, failure)
+        return packets
 
     def _receive_held(self, data: bytes) -> None:
-        self._receive(data)
+        if self.throttle is None:
+            self.take(data)
+        else:
+            self.throttle.receive(self, data)
         self.resume_reading()
 
     def eof_received(self) -> bool:
@@ -195,6 +194,7 @@ class Client:
 
     def pause_writing(self) -> None:
         self.outbox.blocked = True
+        watch_blocked(self)
 
     def resume_writing(self) -> None:
         self.outbox.unblock()
@@ -217,6 +217,9 @@ class Client:
 
     def _lose(self, error: Exception | None) -> None:
         hub = self.hub
+        if self.throttle is not None:
+            self.throttle.drain(self)
+        self.visit.leave()
         self.end("connection lost" if error is None else f"connection lost: {error}")
         hub.connections.discard(self)
         if not self.is_reading:
@@ -240,14 +243,25 @@ class Client:
         """There is room again, for what it sends and for what we send."""
         if self.is_reading or self.transport is None or self.is_closed:
             return
-        if self._pause is not None or self.outbox.is_full():
+        if self._pause is not None or self.is_held_back or self.outbox.is_full():
             return
         if self.intake is not None and self.intake.must_hold():
+            return
+        if self.throttle is not None and self.throttle.must_wait:
             return
         self.is_reading = True
         self.hub.counters.reading_paused -= 1
         self.last_activity = self.hub.tick()  # keep-alive stood still while we did not read
-        self.transport.resume_reading()
+        if self.throttle is not None:
+            self.throttle.go_on(self)
+        if self.is_reading and not self.is_closed and self.transport is not None:
+            self.transport.resume_reading()
+
+    def may_be_read(self) -> bool:
+        """Whether what has come may be handled now: not what follows a CONNECT that is not answered."""
+        connection = self.connection
+        is_early = connection.state is State.AUTHENTICATING and connection.authentication_method is None
+        return self.is_reading and not self.is_closed and not is_early
 
     # Steps
 
@@ -260,6 +274,7 @@ class Client:
         except MqttError as error:
             failure = error
         self._process(packets, failure)
+        self.resume_reading()
         return not self.is_closed
 
     def pause(self) -> None:
@@ -267,7 +282,7 @@ class Client:
         `go_on`."""
         if self._pause is None:
             self._pause = _Pause()
-            self._pause_reading()
+            self.stop_reading()
 
     def go_on(self, action: Callable[[], None]) -> None:
         """Ends the pause: first `action`, then what has waited."""
@@ -371,7 +386,9 @@ class Client:
         if self.is_closed:
             return
         packet = self.connection.farewell(reason_code, reason, server_reference)
-        if packet:
+        if packet and self.outbox.blocked:  # what waits is given up
+            self.write_all(packet)
+        elif packet:
             self.send(packet)
         self.outbox.flush()
         self.end(f"{reason_code.name.lower()}: {reason}")
@@ -396,11 +413,18 @@ class Client:
         if self.transport is not None:
             self.transport.abort()
 
+    def _evict(self) -> None:
+        self.end("no CONNECT, and others want the place")
+        if self.transport is not None:
+            self.transport.abort()
+
     def end(self, reason: str) -> None:
         """Gives the session back, once; nothing is sent or handled any more."""
         if self.is_closed:
             return
         self.is_closed = True
+        if self.throttle is not None:
+            self.throttle.cancel(self)
         if self.expiry is not None:
             self.expiry.cancel()
         self.connection.closed()
@@ -435,35 +459,22 @@ class Client:
                 self.transport.abort()
             return 0.0
         if self.session is None:
-            return self._check_unaccepted(now)
+            return check_unanswered(self, now)
+        look_at = check_blocked(self, now)
+        if look_at is None:
+            return 0.0
         timeout = self.connection.keep_alive_timeout
         if not timeout:
-            return 0.0
-        if not self.is_reading and not self.outbox.blocked:
+            return look_at
+        is_ours = self.is_held_back or (self.throttle is not None and self.throttle.must_wait)
+        if not self.is_reading and (is_ours or not self.outbox.blocked):
             return now + 1.0  # we hold it back ourselves
         deadline = self.last_activity + timeout
         if now < deadline:
-            return deadline
+            return min(deadline, look_at or deadline)
         self.hub.counters.keep_alive_timeouts += 1
         self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, f"nothing received for {timeout:g} s")
         self.hub.after_input()
-        return 0.0
-
-    def _check_unaccepted(self, now: float) -> float:
-        """Whatever it is that nobody answers: it comes to an end."""
-        hub = self.hub
-        if self.connection.state is State.AUTHENTICATING and hub.is_redis_away():  # held, as all others are
-            self.answer_by = now + hub.settings.connection.connect_timeout_seconds
-        if now < self.answer_by:
-            return self.answer_by
-        if self.connection.state is State.OPENED:
-            self.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
-        elif self.authentication is not None and self.authentication.is_clients_turn:
-            self.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
-        else:
-            hub.counters.connects.add("late")
-            self.close(ReasonCode.SERVER_UNAVAILABLE, "CONNECT was not answered in time")
-        hub.after_input()
         return 0.0
 
     def _hold_if_needed(self) -> None:
@@ -476,22 +487,11 @@ class Client:
         if is_over and intake is not None:
             intake.is_held = True
         if is_over or self.outbox.is_full():
-            self._pause_reading()
+            self.stop_reading()
 
-    def _pause_reading(self) -> None:
+    def stop_reading(self) -> None:
+        """Until `resume_reading` finds no reason against it."""
         if self.is_reading and self.transport is not None and not self.is_closed:
             self.is_reading = False
             self.hub.counters.reading_paused += 1
             self.transport.pause_reading()
-
-
-def _peer_name(peer: object, kind: str) -> str:
-    """The address, after the kind of the listener if that isn't plain TCP: `wss:127.0.0.1:5000`. By a unix
-    socket there is none."""
-    if kind == UNIX and not isinstance(peer, tuple):
-        return kind
-    name = str(peer or "unknown")
-    if isinstance(peer, tuple) and len(peer) >= 2:
-        host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
-        name = f"{host}:{peer[1]}"
-    return name if kind == PLAIN_TCP else f"{kind}:{name}"

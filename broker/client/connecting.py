@@ -20,7 +20,7 @@ from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
 from broker.client.permitting import allowed_topics
-from broker.client.publishing import refusal_of_topic
+from broker.client.publishing import is_beyond_limits, refusal_of_topic
 from broker.client.replaying import resume_replays
 from broker.client.revoking import REVOKED, is_revoked
 from broker.client.sharing import join_group
@@ -273,6 +273,7 @@ class Handshake:
             min(client.connection.client_topic_alias_maximum, settings.sent_topic_aliases_maximum),
             version == MQTT_5 and client.connection.request_problem_information,
             client.entrance.mount_point.text if client.entrance.mount_point is not None else "",
+            settings.direct_queue_bytes,
         )
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds
@@ -330,11 +331,14 @@ def on_connect(client: Client, packet: Packet) -> None:
     names a method."""
     assert isinstance(packet, Connect)
     hub = client.hub
+    client.visit.settle()
     client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
     client.username = packet.username or ""
     client.has_will = packet.will is not None
     if packet.will is not None:
         refusal = refusal_of_topic(packet.will.topic, client.entrance.mount_point)
+        if refusal is None and is_beyond_limits(client, packet.will.topic):
+            refusal = ReasonCode.TOPIC_NAME_INVALID
         if refusal is not None:
             refuse(client, refusal, "no will may be published to that topic")
             return

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.client.mounting import MountPoint
+from broker.client.throttle import Throttling
 
 PLAIN_TCP: Final = "tcp"
 UNIX: Final = "unix"
@@ -19,3 +20,4 @@ class Entrance:
     name: str = ""
     mount_point: MountPoint | None = None
     is_revoked: Callable[[bytes], bool] | None = None
+    throttling: Throttling | None = None

@@ -10,7 +10,7 @@ from broker.client.closing import on_disconnect
 from broker.client.connecting import on_connect
 from broker.client.delaying import delay
 from broker.client.permitting import ask_to_publish
-from broker.client.publishing import DELAYED_PREFIX, begin, refusal_of_topic, refuse
+from broker.client.publishing import DELAYED_PREFIX, begin, is_beyond_limits, refusal_of_topic, refuse
 from broker.client.subscribing import on_subscribe, on_unsubscribe
 from broker.mqtt import (
     Auth,
@@ -25,6 +25,7 @@ from broker.mqtt import (
     Unsubscribe,
     encode,
 )
+from broker.session import Session
 
 
 def on_pingreq(client: Client, packet: Packet) -> None:
@@ -38,12 +39,15 @@ def on_publish(client: Client, packet: Packet) -> None:
     """To a topic that begins with `$`: perhaps to one that means something. Or to one of which it isn't known
     whether this client may publish there."""
     assert isinstance(packet, Publish)
-    ask_to_publish(client, packet, partial(_publish, client, packet))
-
-
-def _publish(client: Client, packet: Publish, is_allowed: bool) -> None:
     session = client.session
     assert session is not None
+    if not is_beyond_limits(client, packet.topic):
+        ask_to_publish(client, packet, partial(_publish, client, session, packet))
+    elif _begin(client, session, packet):
+        refuse(client, session, packet, ReasonCode.TOPIC_NAME_INVALID)
+
+
+def _publish(client: Client, session: Session, packet: Publish, is_allowed: bool) -> None:
     hub = client.hub
     refusal: ReasonCode | None = ReasonCode.NOT_AUTHORIZED
     if is_allowed:
@@ -54,15 +58,20 @@ def _publish(client: Client, packet: Publish, is_allowed: bool) -> None:
     if not is_allowed and hub.guard is not None and hub.guard.disconnects(session.version):
         client.close(refusal, "the client may not publish there")
         return
-    hub.ingress.received[packet.qos] += 1
-    hub.settings.capabilities.check_publish(packet.qos, packet.retain)
-    if packet.qos and not begin(session, packet):
+    if not _begin(client, session, packet):
         return
     is_delayed = is_allowed and packet.topic.startswith(DELAYED_PREFIX)
     if is_delayed and hub.settings.topics.delayed_maximum_seconds:
         delay(client, session, packet)
     else:
         refuse(client, session, packet, refusal)
+
+
+def _begin(client: Client, session: Session, packet: Publish) -> bool:
+    """Of a PUBLISH that does not go to the router; False if nothing is left to do."""
+    client.hub.ingress.received[packet.qos] += 1
+    client.hub.settings.capabilities.check_publish(packet.qos, packet.retain)
+    return not packet.qos or begin(session, packet)
 
 
 HANDLERS: Mapping[type[Packet], Callable[[Client, Packet], None]] = {

@@ -13,12 +13,14 @@ from broker.client.fights import Fights
 from broker.client.guard import Guard
 from broker.client.members import Members
 from broker.client.rewriting import Rewriting
+from broker.client.topic_limits import TopicLimits
 from broker.mqtt import (
     Capabilities,
     ConnectionLimits,
     Packet,
 )
 from broker.observability.metrics import Counters
+from broker.observability.offences import Offences
 from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
 from broker.session import Changes, Clock, Drops, Intake, Outbox, flush_all
 from broker.settings import TopicSettings
@@ -42,10 +44,13 @@ class ClientSettings:
     inflight_limit: int
     direct_inflight_limit: int
     direct_queue_limit: int
+    direct_queue_bytes: int
     drop_oldest: bool
     outbound_buffer_bytes: int
     inbound_unacknowledged_bytes: int
     subscriptions_maximum: int
+    filters_maximum: int
+    stalled_seconds: float
     topic_levels_maximum: int
     sent_topic_aliases_maximum: int
     qos2_retry_limit_seconds: int
@@ -74,6 +79,7 @@ class Hub:
     ingress: Ingress
     committer: Committer
     counters: Counters
+    offences: Offences
     drops: Drops
     wheel: DeadlineWheel
     changed: Changes
@@ -94,6 +100,7 @@ class Hub:
     connections: "set[Client]" = field(default_factory=set)
     direct_sessions: int = 0
     rewriting: Rewriting | None = None
+    topic_limits: TopicLimits | None = None
     guard: Guard | None = None
     is_stopping: bool = False
     flush_scheduled: bool = False

@@ -1,9 +1,10 @@
 """May the client do that? Asked for PUBLISH and SUBSCRIBE, and for what a session brings along.
 
-What the rules decide is known at once. Where a plug-in has to be asked the client is paused: what it has sent
-after that waits, so its order stays as it is.
+What the rules decide is known at once. Where a plug-in has to be asked, or rules about many filters, the
+client is paused: what it has sent after that waits, so its order stays as it is.
 """
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final
@@ -25,13 +26,29 @@ from broker.mqtt import (
 )
 from broker.session import WillMessage
 
-_CLIENTS_AT_A_TIME: Final = 50
+_FILTERS_AT_ONCE: Final = 4
+_TURN_SECONDS: Final = 0.002
+
+
+class _Turn:
+    """Of a task that judges much: a filter may take a millisecond, and others want their turn."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + _TURN_SECONDS
+
+    async def give_way(self) -> None:
+        """If it has gone on for long enough."""
+        if time.monotonic() >= self._until:
+            await anyio.lowlevel.checkpoint()
+            self._until = time.monotonic() + _TURN_SECONDS
 
 
 def allowed_topics(client: Client) -> set[str] | None:
     """Where the client may publish without a question, as far as is known; None: everywhere."""
-    rights = client.rights
-    return rights.allowed if rights is not None and rights.governs_publishing else None
+    rights, limits = client.rights, client.hub.topic_limits
+    if rights is not None and rights.governs_publishing:
+        return rights.allowed
+    return limits.known if limits is not None else None
 
 
 def may_still_publish(hub: Hub, rights: Rights, will: WillMessage) -> bool:
@@ -95,16 +112,17 @@ async def review_all(hub: Hub, revoke: Callable[[Client, Sequence[str]], None]) 
     for client in hub.connections:
         if client.rights is not None:
             client.rights.forget()
-    clients = list(hub.clients.values())
-    for number, client in enumerate(clients, 1):
+    turn = _Turn()
+    for client in list(hub.clients.values()):
         if not client.is_closed:
-            await review(client, revoke)
-        if number % _CLIENTS_AT_A_TIME == 0:
-            await anyio.lowlevel.checkpoint()
+            await review(client, revoke, turn)
+        await turn.give_way()
     hub.after_input()
 
 
-async def review(client: Client, revoke: Callable[[Client, Sequence[str]], None]) -> None:
+async def review(
+    client: Client, revoke: Callable[[Client, Sequence[str]], None], turn: _Turn | None = None
+) -> None:
     """Looks at the subscriptions of one client."""
     rights, subscriber = client.rights, client.subscriber
     if rights is None or subscriber is None:
@@ -115,11 +133,7 @@ async def review(client: Client, revoke: Callable[[Client, Sequence[str]], None]
         matched, held = _matched(filter), index.subscription(subscriber, filter)
         if matched is not None and held is not None:
             accesses[filter] = rights.access(Action.SUBSCRIBE, matched, held.qos, False)
-    decisions = [rights.decide_now(access) for access in accesses.values()]
-    decided = [
-        await rights.decide(access) if decision is None else decision
-        for access, decision in zip(accesses.values(), decisions, strict=True)
-    ]
+    decided = await _decide(rights, list(accesses.values()), turn or _Turn())
     denied = _denied(accesses, decided)
     if denied:
         client.hub.when_sure(partial(_revoke, client, accesses, denied, revoke))
@@ -173,18 +187,30 @@ def _note_denied(client: Client, action: str, accesses: Sequence[Access]) -> Non
 def _ask(client: Client, accesses: Sequence[Access], then: Callable[[Sequence[bool]], None]) -> None:
     rights = client.rights
     assert rights is not None
-    decisions = [rights.decide_now(access) for access in accesses]
-    known = [decision for decision in decisions if decision is not None]
-    if len(known) == len(decisions):
-        then(known)
-        return
+    if len(accesses) <= _FILTERS_AT_ONCE:
+        decisions = [rights.decide_now(access) for access in accesses]
+        known = [decision for decision in decisions if decision is not None]
+        if len(known) == len(decisions):
+            then(known)
+            return
 
     async def ask() -> None:
-        decided = [
-            await rights.decide(access) if decision is None else decision
-            for access, decision in zip(accesses, decisions, strict=True)
-        ]
+        decided = await _decide(rights, accesses, _Turn())
         client.hub.when_sure(lambda: client.go_on(lambda: then(decided)))
 
     client.pause()
     client.hub.spawn(ask())
+
+
+async def _decide(rights: Rights, accesses: Sequence[Access], turn: _Turn) -> list[bool]:
+    """All by the same rules: if these change meanwhile, all over again."""
+    decided: list[bool] = []
+    revision = -1
+    while revision != rights.revision:
+        revision = rights.revision
+        decided = []
+        for access in accesses:
+            decision = rights.decide_now(access)
+            decided.append(await rights.decide(access) if decision is None else decision)
+            await turn.give_way()
+    return decided

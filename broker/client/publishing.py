@@ -15,6 +15,20 @@ DELAYED_PREFIX = "$delayed/"
 """What a message is published to that is to be published later."""
 
 
+def is_beyond_limits(client: Client, topic: str) -> bool:
+    """Whether the topic is longer or deeper than topics may be. Looked at before rules are, so that no such
+    topic is remembered as allowed."""
+    limits = client.hub.topic_limits
+    if limits is None:
+        return False
+    if limits.is_beyond(topic):
+        limit = "topic_bytes" if limits.is_too_long(topic) else "topic_levels"
+        client.hub.offences.refuse(limit, client_id=client.client_id, peer=client.peer)
+        return True
+    limits.remember(topic)
+    return False
+
+
 def refusal_of_topic(topic: str, mount_point: MountPoint | None) -> ReasonCode | None:
     """Why no message may go to this topic; None if it may. A will has a delay of its own."""
     if topic.startswith(SYS_PREFIX) or topic == SYS_PREFIX[:-1]:

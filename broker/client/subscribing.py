@@ -129,7 +129,7 @@ def _subscribe(
         if not client.is_closed:
             _subscribe_where_allowed(client, session, requests, denied, identifier, packet_id)
 
-    ask_to_subscribe(client, requests, decided)
+    ask_to_subscribe(client, requests[: client.hub.settings.filters_maximum], decided)
 
 
 def _subscribe_where_allowed(
@@ -143,8 +143,13 @@ def _subscribe_where_allowed(
     reason_codes: list[int] = []
     asked: list[_Asked] = []
     reason: str | None = None  # of the first that is refused
-    for request in requests:
-        refusal = _refusal(client, request.filter, len(asked))
+    maximum = client.hub.settings.filters_maximum
+    if len(requests) > maximum:
+        _note_limit(client, "filters_per_packet")
+    for number, request in enumerate(requests):
+        refusal: tuple[ReasonCode, str] | None = ReasonCode.QUOTA_EXCEEDED, f"more than {maximum} filters"
+        if number < maximum:
+            refusal = _refusal(client, request.filter, len(asked))
         if refusal is None and request.filter in denied:
             refusal = ReasonCode.NOT_AUTHORIZED, "not authorized"
         if refusal is not None:
@@ -229,10 +234,20 @@ def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] 
     if unavailable is not None:
         return unavailable, "this kind of subscription is not available here"
     if name.count("/") >= settings.topic_levels_maximum:
+        _note_limit(client, "topic_levels_maximum")
         return ReasonCode.TOPIC_FILTER_INVALID, f"more than {settings.topic_levels_maximum} levels"
+    limits = client.hub.topic_limits
+    if limits is not None and limits.is_too_long(filter):
+        _note_limit(client, "topic_bytes")
+        return ReasonCode.TOPIC_FILTER_INVALID, f"longer than {limits.size_bytes} bytes"
     if not _has_room(client, filter, asked):
+        _note_limit(client, "subscriptions_per_session")
         return ReasonCode.QUOTA_EXCEEDED, f"more than {settings.subscriptions_maximum} subscriptions"
     return None
+
+
+def _note_limit(client: Client, limit: str) -> None:
+    client.hub.offences.refuse(limit, client_id=client.client_id, peer=client.peer)
 
 
 def _has_room(client: Client, filter: str, asked: int) -> bool:

@@ -1,14 +1,23 @@
-"""Takes connections on which something comes before there is a protocol object: the header of a proxy, TLS.
-That is a short task, which may fail or take too long, and ends nothing but its own connection."""
+"""Takes connections from a listening socket, as far as its gate lets them in. Something may come before there
+is a protocol object: the header of a proxy, TLS. That is a short task, which may fail or take too long, and
+ends nothing but its own connection.
+
+Not a server of the event loop: that one has no way to take none for a while, makes a transport before anybody
+can be asked, and tells nobody of a TLS handshake that failed.
+"""
 
 import asyncio
 import errno
 import socket
+import struct
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final, Protocol
 
+import anyio
+
 from broker.client import Origin
+from broker.listeners.admission import Gate, Visit
 from broker.listeners.proxied import HeaderRefused, Proxies
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
@@ -19,8 +28,12 @@ ACCEPT_BATCH: Final = 64
 _PAUSE_SECONDS: Final = 1.0
 _SHORTEST_SECONDS: Final = 0.001
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_AT_ONCE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: nothing of the connection stays in the kernel
+_TOO_LATE: Final = {"proxy_timeout", "tls_timeout"}
 
 logger = get_logger(__name__)
+
+MakeProtocol = Callable[[Origin | None, Visit], asyncio.BaseProtocol]
 
 
 class Secure(Protocol):
@@ -32,25 +45,27 @@ class Secure(Protocol):
         make_protocol: Callable[[], asyncio.BaseProtocol],
         peer: str,
         timeout_seconds: float,
-    ) -> None: ...
+    ) -> str | None:
+        """Why it came to nothing, by the name that it is counted by; None if there is a protocol object."""
 
 
 class Acceptor:
-    """Takes connections from a listening socket, and gives each a protocol object once the proxy has said
-    where it is from, and TLS is agreed on; as far as there is one, and the other. Both together may take
-    `timeout_seconds`."""
+    """Gives each connection a protocol object once the proxy has said where it is from, and TLS is agreed on;
+    as far as there is one, and the other. Both together may take `timeout_seconds`. `listening` does so."""
 
     def __init__(
         self,
         listening: socket.socket,
+        gate: Gate,
         proxies: Proxies | None,
         secure: Secure | None,
-        make_protocol: Callable[[Origin | None], asyncio.BaseProtocol],
+        make_protocol: MakeProtocol,
         spawn: Callable[[Coroutine[object, object, None]], None],
         failed: Tally,
         timeout_seconds: float,
     ) -> None:
         self._listening = listening
+        self._gate = gate
         self._proxies = proxies
         self._secure = secure
         self._make_protocol = make_protocol
@@ -76,39 +91,86 @@ class Acceptor:
                 taken, peer = self._listening.accept()
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._rest(error)
+                    # The machine has no more to give: trying at once again would only burn the processor.
+                    logger.error("no connections taken for %g s: %s", _PAUSE_SECONDS, error.strerror)
+                    self._rest(_PAUSE_SECONDS)
                 return  # the others: nobody waits any more
+            is_known = self._proxies is None and isinstance(peer, tuple)
+            visit = self._gate.enter(str(peer[0]) if is_known else "")
+            if visit is None:
+                _drop(taken)
+                continue  # it costs others nothing of the rate
             taken.setblocking(False)
-            if taken.family != socket.AF_UNIX:
-                taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(self._welcome(taken, peer))
+            if self._proxies is None and self._secure is None:
+                self._open(taken, visit, peer)
+            else:
+                self._spawn(self._welcome(taken, visit, peer))
+            seconds = self._gate.pause_seconds()
+            if seconds:
+                self._rest(seconds)
+                return
 
-    def _rest(self, error: OSError) -> None:
-        """The machine has no more to give: trying at once again would only burn the processor."""
-        logger.error("no connections taken for %g s: %s", _PAUSE_SECONDS, error.strerror)
+    def _rest(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening)
-        self._pause = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
+        self._pause = self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         self._pause = None
         self._loop.add_reader(self._listening, self._accept)
 
-    async def _welcome(self, taken: socket.socket, peer: object) -> None:
+    def _open(self, taken: socket.socket, visit: Visit, peer: object) -> None:
+        """Nothing has to be waited for, so there is a bare task for it: one of a task group would be a tenth
+        of what a connection costs."""
+        opening = self._loop.create_task(
+            self._loop.connect_accepted_socket(partial(self._make_protocol, None, visit), taken)
+        )
+        opening.add_done_callback(partial(_opened, visit, peer))
+
+    async def _welcome(self, taken: socket.socket, visit: Visit, peer: object) -> None:
+        with anyio.CancelScope() as scope:
+            visit.when_evicted(scope.cancel)  # until there is a protocol object that knows better
+            failure = await self._introduce(taken, visit, peer)
+            if failure is None:
+                return
+            if failure in _TOO_LATE:
+                visit.gate.admission.offences.refuse("handshake_timeout_seconds", peer=_name(peer))
+        visit.leave()
+
+    async def _introduce(self, taken: socket.socket, visit: Visit, peer: object) -> str | None:
+        """Why it came to nothing; None if there is a protocol object."""
         deadline = self._loop.time() + self._timeout_seconds
         origin: Origin | None = None
+        if taken.family != socket.AF_UNIX:
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._proxies is not None:
             try:
                 origin = await self._proxies.origin_of(taken, peer, self._timeout_seconds)
             except HeaderRefused as refused:
                 self._failed.add(refused.metric)
                 logger.debug("connection of a proxy refused: %s", refused, extra={"peer": _name(peer)})
-                return
-        make_protocol = partial(self._make_protocol, origin)
+                return refused.metric
+            if origin is not None and not visit.come_from(origin.host):
+                _drop(taken)
+                return "refused"
+        make_protocol = partial(self._make_protocol, origin, visit)
         if self._secure is None:
             await self._loop.connect_accepted_socket(make_protocol, taken)
-        else:
-            left_seconds = max(_SHORTEST_SECONDS, deadline - self._loop.time())
-            await self._secure(taken, make_protocol, _name(origin or peer), left_seconds)
+            return None
+        left_seconds = max(_SHORTEST_SECONDS, deadline - self._loop.time())
+        return await self._secure(taken, make_protocol, _name(origin or peer), left_seconds)
+
+
+def _drop(taken: socket.socket) -> None:
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    taken.close()
+
+
+def _opened(visit: Visit, peer: object, opening: "asyncio.Task[object]") -> None:
+    """By now there is a protocol object, which leaves when it has ended."""
+    error = None if opening.cancelled() else opening.exception()
+    if opening.cancelled() or error is not None:
+        visit.leave()
+        logger.debug("connection not opened: %s", error, extra={"peer": _name(peer)})
 
 
 def _name(peer: object) -> str:

@@ -5,7 +5,6 @@ request of WebSocket if it has that, and then a `Client` with a transport that c
 holds for one listener only is looked at here, before there is a `Client`.
 """
 
-import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -14,27 +13,27 @@ from typing import TYPE_CHECKING
 
 from broker.client import Client, Entrance, MountPoint, Origin
 from broker.errors import StartError
-from broker.listeners.acceptor import Acceptor
+from broker.listeners.acceptor import Acceptor, MakeProtocol
+from broker.listeners.admission import Admission, Gate, Visit
 from broker.listeners.proxied import Proxies
+from broker.listeners.rates import throttling_of
 from broker.listeners.tcp import bind_tcp, bound_address
 from broker.listeners.unix import bind_unix
 from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
 from broker.observability.metrics import Counters
-from broker.settings import ListenerSettings, SocketPath
+from broker.settings import LimitSettings, ListenerSettings, SocketPath
 
 if TYPE_CHECKING:  # large, and only for those that are secure
     from broker.listeners.tls import Handshake
     from broker.listeners.tls_files import CurrentFiles
-
-_MakeProtocol = Callable[[Origin | None], asyncio.BaseProtocol]
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerSurroundings:
     """What all listeners of a node have in common."""
 
-    connect: Callable[[Entrance, Origin | None], Client]
+    connect: Callable[[Entrance, Origin | None, Visit], Client]
     """Makes the client of a connection."""
     spawn: Callable[[Coroutine[object, object, None]], None]
     """Starts a task that ends with the node."""
@@ -47,6 +46,8 @@ class ListenerSurroundings:
     """Whether a listener has clients who don't have to say who they are."""
     review: Callable[[str], Coroutine[object, object, None]]
     """Disconnects clients of the listener of this name whose certificates are revoked."""
+    admission: Admission
+    limits: LimitSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,16 @@ async def open_listener(name: str, settings: ListenerSettings, around: ListenerS
     """Takes connections from now on. Raises StartError if it can't be."""
     files = _read_files(name, settings, around.counters) if settings.address.kind.is_secure else None
     make_protocol = _protocol(name, settings, around, files)
+    gate = around.admission.gate(name, settings.connections_maximum, settings.connects_per_second)
     address = settings.address.address
     if isinstance(address, SocketPath):
         bound = bind_unix(address.path, settings.socket_mode)
         with bound.removed_on_error():
-            stop = await _serve(bound.socket, make_protocol, files, settings, around)
+            stop = _serve(bound.socket, gate, make_protocol, files, settings, around)
         return Listener(settings, partial(_close_both, stop, bound.remove))
     listening = await bind_tcp(address, shared=around.is_shared)
     try:
-        stop = await _serve(listening, make_protocol, files, settings, around)
+        stop = _serve(listening, gate, make_protocol, files, settings, around)
     except BaseException:
         listening.close()
         raise
@@ -93,22 +95,19 @@ def _read_files(name: str, settings: ListenerSettings, counters: Counters) -> "C
         raise StartError(f"can't listen on {settings.address}: {error}") from None
 
 
-async def _serve(
+def _serve(
     listening: socket.socket,
-    make_protocol: _MakeProtocol,
+    gate: Gate,
+    make_protocol: MakeProtocol,
     files: "CurrentFiles | None",
     settings: ListenerSettings,
     around: ListenerSurroundings,
 ) -> Callable[[], None]:
     """Answers with what ends it."""
-    if files is None and not settings.proxy_protocol:
-        loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
-        server = await create(partial(make_protocol, None), sock=listening, backlog=around.backlog)
-        return server.close
     listening.listen(around.backlog)
     return Acceptor(
         listening,
+        gate,
         Proxies(settings.trusted_proxies) if settings.proxy_protocol else None,
         _handshake(files, around.counters) if files is not None else None,
         make_protocol,
@@ -126,11 +125,12 @@ def _handshake(files: "CurrentFiles", counters: Counters) -> "Handshake":
 
 def _protocol(
     name: str, settings: ListenerSettings, around: ListenerSurroundings, files: "CurrentFiles | None"
-) -> _MakeProtocol:
+) -> MakeProtocol:
     kind = settings.address.kind
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
     is_revoked = files.is_revoked if files is not None and settings.crl is not None else None
-    connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked))
+    throttling = throttling_of(name, settings, around.limits, around.admission.clock())
+    connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked, throttling))
     if not kind.is_websocket:
         # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
         return connect  # type: ignore[return-value]  # duck-typed
@@ -142,10 +142,7 @@ def _protocol(
         around.counters.handshakes_failed,
     )
 
-    def make_protocol(origin: Origin | None) -> asyncio.BaseProtocol:
-        return websocket_protocol(partial(connect, origin), options, origin)
-
-    return make_protocol
+    return partial(websocket_protocol, connect, options)
 
 
 def choose_pages(settings: ListenerSettings, lets_anybody_in: bool) -> Pages:

@@ -36,8 +36,9 @@ class Handshake:
         make_protocol: Callable[[], asyncio.BaseProtocol],
         peer: str,
         timeout_seconds: float,
-    ) -> None:
-        """Gives the connection a protocol object, if it comes to that. Runs in a task of its own."""
+    ) -> str | None:
+        """Gives the connection a protocol object; or answers with the kind of the failure, which is counted.
+        Runs in a task of its own."""
         accepted.set(taken)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -47,8 +48,11 @@ class Handshake:
                 ssl_handshake_timeout=timeout_seconds,
             )
         except OSError as error:
-            self._failed.add(_kind(error))
+            kind = _kind(error)
+            self._failed.add(kind)
             logger.debug("TLS handshake failed: %s", _reason(error), extra={"peer": peer})
+            return kind
+        return None
 
 
 def _kind(error: OSError) -> str:

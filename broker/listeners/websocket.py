@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -31,6 +32,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # left out of its stubs
 
 from broker.client import Client, Origin
+from broker.listeners.admission import Visit
 from broker.listeners.upgrade import Pages, Refusal, choose_subprotocol
 from broker.mqtt import ProtocolError
 from broker.observability.logs import get_logger
@@ -75,10 +77,13 @@ class WebSocketOptions:
 
 
 def websocket_protocol(
-    connect: Callable[[], Client], options: WebSocketOptions, origin: Origin | None = None
+    connect: Callable[[Origin | None, Visit], Client],
+    options: WebSocketOptions,
+    origin: Origin | None,
+    visit: Visit,
 ) -> asyncio.BaseProtocol:
     """For a connection on which the request has yet to come; `origin`: of what a proxy has passed on."""
-    return _Framing(connect, options, origin)
+    return _Framing(partial(connect, origin, visit), options, origin, visit)
 
 
 class _Nobody(asyncio.BufferedProtocol):
@@ -119,12 +124,13 @@ class _Door:
 class _Framing(WSProtocol):  # type: ignore[misc]  # as above
     """picows, with what the module's docstring says."""
 
-    __slots__ = ("_door", "_failed", "_peer")
+    __slots__ = ("_door", "_failed", "_peer", "_visit")
 
     def __init__(
-        self, connect: Callable[[], Client], options: WebSocketOptions, origin: Origin | None
+        self, connect: Callable[[], Client], options: WebSocketOptions, origin: Origin | None, visit: Visit
     ) -> None:
         self._door = _Door(connect, options.path, options.pages)
+        self._visit = visit
         self._failed = options.failed
         self._peer: object = origin
         super().__init__(
@@ -148,6 +154,7 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
     def connection_made(self, transport: asyncio.Transport) -> None:
         if self._peer is None:
             self._peer = transport.get_extra_info("peername")
+        self._visit.when_evicted(transport.abort)
         super().connection_made(transport)
 
     def get_buffer(self, hint: int) -> memoryview:
@@ -163,6 +170,7 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
     def connection_lost(self, error: Exception | None) -> None:
         was_open = self._door.socket is not None and self._door.socket.was_open
         super().connection_lost(error)
+        self._visit.leave()
         if not was_open:
             refusal = self._door.refusal
             is_page = refusal is not None and refusal.status is HTTPStatus.FORBIDDEN
@@ -284,6 +292,10 @@ class WebSocket(WSListener):
         framed = bytearray(14)
         framed += data
         self._ws.send_reuse_external_bytearray(WSMsgType.BINARY, framed, 14)
+
+    def get_write_buffer_size(self) -> int:
+        """Of the connection below."""
+        return 0 if self._ws is None else self._ws.underlying_transport.get_write_buffer_size()
 
     def close(self) -> None:
         """In order: our close frame, theirs, the socket. What else they send is not looked at."""

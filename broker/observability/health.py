@@ -14,12 +14,13 @@ class Answer:
 class Health:
     """The state of the node as probes see it. Draining never ends: a node that stops doesn't start again."""
 
-    __slots__ = ("_draining", "_redis_trouble", "_started")
+    __slots__ = ("_draining", "_memory_trouble", "_redis_trouble", "_started")
 
     def __init__(self) -> None:
         self._started = False
         self._draining = False
         self._redis_trouble = "not reached yet"
+        self._memory_trouble = ""
 
     def started(self) -> None:
         """Listeners are open."""
@@ -41,6 +42,10 @@ class Health:
         """Redis doesn't answer; `reason` is shown to whoever asks."""
         self._redis_trouble = reason or "away"
 
+    def memory(self, trouble: str) -> None:
+        """Memory is short, so that nobody is let in; empty: it is enough."""
+        self._memory_trouble = trouble
+
     def live(self) -> Answer:
         """For `/healthz`: that the event loop got as far as asking is the whole proof.
 
@@ -57,6 +62,8 @@ class Health:
             reasons.append("draining")
         if self._redis_trouble:
             reasons.append(f"redis: {self._redis_trouble}")
+        if self._memory_trouble:
+            reasons.append(self._memory_trouble)
         return Answer(not reasons, tuple(reasons))
 
     def __repr__(self) -> str:

@@ -134,12 +134,15 @@ class Counters:
         "doubts",
         "fights",
         "fights_delayed",
+        "half_open",
         "handed_over",
         "handshakes_failed",
         "inbox_records",
         "keep_alive_timeouts",
         "loop_lag",
         "malformed",
+        "memory_limit",
+        "memory_used",
         "messages_dropped",
         "node_name",
         "packets_received",
@@ -162,6 +165,8 @@ class Counters:
         "shared",
         "subscriptions",
         "takeovers",
+        "throttled",
+        "throttled_now",
         "unknown_records",
         "version",
         "wills_fired",
@@ -180,6 +185,10 @@ class Counters:
         self.retained = 0  # retained messages of the whole cluster
         self.shared: dict[str, tuple[int, int]] = {}  # group -> messages that wait, and that members have
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
+        self.half_open = 0  # connections that have not sent CONNECT
+        self.throttled_now = 0  # connections that wait, as they are over a rate
+        self.memory_used = 0  # bytes, as limits.memory_high_water_bytes counts them; 0 if there is no mark
+        self.memory_limit = 0  # that mark
         self.fights = 0  # Client Identifiers that several connections fight for
         self.passwords_waiting = 0  # to be hashed
         self.certificate_expiries: dict[tuple[str, str], float] = {}  # by listener and file; Unix time
@@ -195,6 +204,7 @@ class Counters:
         self.malformed = Tally(["malformed_packet", "protocol_error"])
         self.messages_dropped = Tally(DROP_REASONS)
         self.handshakes_failed = Tally(HANDSHAKES)  # connections that never got to MQTT
+        self.throttled = Tally()  # times that somebody had to wait, by the name of the limit
         self.refused = Tally()  # requests refused by a limit, by the name of the limit
         self.unknown_records = Tally(UNKNOWN_RECORDS)  # from nodes of a newer release, by the way they came
         self.bytes_received = 0
@@ -260,6 +270,16 @@ class NodeCollector:
             by_listener.add_metric([kind], count)
         yield by_listener
         yield GaugeMetricFamily("moorline_connections_limit", "Most there may be.", c.connections_maximum)
+        yield GaugeMetricFamily(
+            "moorline_connections_half_open", "Connections that have not sent CONNECT.", c.half_open
+        )
+        yield GaugeMetricFamily(
+            "moorline_connections_throttled", "Connections over a rate, not read from now.", c.throttled_now
+        )
+        yield GaugeMetricFamily("moorline_memory_used_bytes", "Memory, as its mark counts it.", c.memory_used)
+        yield GaugeMetricFamily(
+            "moorline_memory_high_water_bytes", "Where nobody is let in any more; 0: nowhere.", c.memory_limit
+        )
         yield GaugeMetricFamily("moorline_sessions", "Sessions this node owns.", c.sessions)
         yield GaugeMetricFamily("moorline_subscriptions", "Subscriptions in the index.", c.subscriptions)
         yield GaugeMetricFamily("moorline_retained", "Retained messages of the whole cluster.", c.retained)
@@ -387,6 +407,9 @@ class NodeCollector:
             "Connections that ended before MQTT began.",
             "reason",
             c.handshakes_failed.items(),
+        )
+        yield _by_label(
+            "moorline_throttled", "Times that a client or listener had to wait.", "limit", c.throttled.items()
         )
         yield _by_label("moorline_refused", "Requests refused by a limit.", "limit", c.refused.items())
         yield _by_label(

@@ -2,6 +2,7 @@
 memory, bounded."""
 
 from collections import deque
+from typing import Final
 
 from broker.session.clock import Clock
 from broker.session.delivery import NO_IDENTIFIERS, Delivery
@@ -12,11 +13,14 @@ from broker.session.outbox import Outbox
 from broker.session.shared import SharedWork
 from broker.session.stored import StoredSession
 
+ANY_BYTES: Final = 1 << 40
+"""No limit of what may wait."""
+
 
 class DirectOutbound(Outbound):
     """The sending half of a session which ends with its connection; what waits, waits in memory."""
 
-    __slots__ = ("backlog", "backlog_limit", "drop_oldest", "n")
+    __slots__ = ("backlog", "backlog_bytes", "backlog_bytes_limit", "backlog_limit", "drop_oldest", "n")
 
     def __init__(
         self,
@@ -31,12 +35,15 @@ class DirectOutbound(Outbound):
         drop_oldest: bool,
         topic_aliases: int = 0,
         mount_point: str = "",
+        backlog_bytes_limit: int = ANY_BYTES,
     ) -> None:
         super().__init__(
             stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases, mount_point
         )
         self.backlog: deque[Delivery] = deque()
+        self.backlog_bytes = 0  # payloads in there
         self.backlog_limit = backlog_limit
+        self.backlog_bytes_limit = backlog_bytes_limit
         self.drop_oldest = drop_oldest
         self.n = 0
 
@@ -52,19 +59,18 @@ class DirectOutbound(Outbound):
         if self.quota > 0 and not self.outbox.blocked and not self.backlog:
             self._transmit_next(delivery)
             return
-        if len(self.backlog) >= self.backlog_limit:
-            dropped = delivery
-            if self.drop_oldest:
-                dropped = self.backlog.popleft()
-                self.backlog.append(delivery)
-            self._drop(dropped.message.topic, DROPPED_QUEUE_FULL)
-            return
         self.backlog.append(delivery)
+        self.backlog_bytes += len(message.payload)
+        while len(self.backlog) > self.backlog_limit or self.backlog_bytes > self.backlog_bytes_limit:
+            dropped = self.backlog.popleft() if self.drop_oldest else self.backlog.pop()
+            self.backlog_bytes -= len(dropped.message.payload)
+            self._drop(dropped.message.topic, DROPPED_QUEUE_FULL)
 
     def resume_sending(self) -> None:
         self._resume_shared()
         while self.backlog and self.quota > 0 and not self.outbox.blocked:
             delivery = self.backlog.popleft()
+            self.backlog_bytes -= len(delivery.message.payload)
             if delivery.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
                 self._drop(delivery.message.topic, DROPPED_EXPIRED)
             else:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from broker.mqtt import MQTT_5, PUBACK, PUBCOMP, PUBREC, encode_ack, encode_refusal
 from broker.session.clock import Clock
-from broker.session.direct import DirectOutbound
+from broker.session.direct import ANY_BYTES, DirectOutbound
 from broker.session.drops import Drops
 from broker.session.inbound import Inbound, Release
 from broker.session.outbound import Outbound
@@ -117,11 +117,12 @@ class SendingLimits:
     place in the window of a direct session; beyond it the oldest is dropped, or the new one. `topic_aliases`
     may be set on the connection; always 0 before MQTT 5. `reason_strings`: whether the client wants to hear
     why it is refused [MQTT-3.1.2-29]; always False before MQTT 5. `mount_point`: where all begins that the
-    client can see, "" for everything.
+    client can see, "" for everything. `backlog_bytes`: of payloads in the backlog.
     """
 
     __slots__ = (
         "backlog",
+        "backlog_bytes",
         "drop_oldest",
         "maximum_packet_size",
         "mount_point",
@@ -139,10 +140,12 @@ class SendingLimits:
         topic_aliases: int = 0,
         reason_strings: bool = False,
         mount_point: str = "",
+        backlog_bytes: int = ANY_BYTES,
     ) -> None:
         self.window = window
         self.maximum_packet_size = maximum_packet_size
         self.backlog = backlog
+        self.backlog_bytes = backlog_bytes
         self.drop_oldest = drop_oldest
         self.topic_aliases = topic_aliases
         self.reason_strings = reason_strings
@@ -256,6 +259,7 @@ class Session(StoredSession):
             limits.drop_oldest,
             limits.topic_aliases,
             limits.mount_point,
+            limits.backlog_bytes,
         )
 
     def _queued_half(

@@ -10,13 +10,13 @@ from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings
 from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
+from broker.settings.limits import LimitSettings
 from broker.settings.listener import ListenerSettings
 from broker.settings.listener_address import Kind, ListenerAddress
 from broker.settings.listener_edge import Network, plain_origin
 from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
-    LimitSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,

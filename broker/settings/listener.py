@@ -13,6 +13,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from broker.settings.address import Place
 from broker.settings.certificate import check_readable, load_certificate
 from broker.settings.group import RESTORING
+from broker.settings.limits import (
+    AllBytesPerSecond,
+    AllMessagesPerSecond,
+    EachBytesPerSecond,
+    EachMessagesPerSecond,
+    ListenerConnections,
+    ListenerConnects,
+)
 from broker.settings.listener_address import ListenerAddress
 from broker.settings.listener_edge import ListenerEdge
 from broker.settings.tls import (
@@ -112,6 +120,12 @@ class ListenerSettings(ListenerEdge):
         " others. They can neither see nor reach anything outside. See [mount"
         " points](listeners.md#mount-points).",
     )
+    connections_maximum: ListenerConnections = 0
+    connects_per_second: ListenerConnects = 0.0
+    messages_per_second: EachMessagesPerSecond = None
+    bytes_per_second: EachBytesPerSecond = None
+    total_messages_per_second: AllMessagesPerSecond = 0.0
+    total_bytes_per_second: AllBytesPerSecond = 0.0
 
     @field_validator("certificate")
     @classmethod

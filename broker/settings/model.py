@@ -223,6 +223,13 @@ class SessionSettings(Group):
         " its connection. Too small: a slow subscriber loses bursts. Too large: slow"
         " subscribers fill the memory.",
     )
+    direct_queue_bytes: int = Field(
+        default=67_108_864,
+        ge=65_536,
+        le=1 << 38,
+        description="Bytes of the payloads of these messages, for one session. Too small: a slow subscriber"
+        " of large messages loses bursts. Too large: it fills the memory.",
+    )
     shared_strategy: Literal["balanced", "least_loaded", "sticky", "hash_topic"] = Field(
         default="balanced",
         description="Which member of a shared subscription gets a message. `balanced`: in turn, of those that"
@@ -255,61 +262,6 @@ class SessionSettings(Group):
         description="Seconds within which a QoS 2 publish that was cut off is completed exactly once. Too"
         " small: a publisher that returns later may have it delivered twice. Too large: its traces stay in"
         " Redis for so long.",
-    )
-
-
-class LimitSettings(Group):
-    """What one client, and all together, may take of the node."""
-
-    connections_maximum: int = Field(
-        default=0,
-        ge=0,
-        le=10_000_000,
-        description="MQTT connections of the node. 0: as many as the limit of open files allows, less a"
-        " reserve. Too small: clients are refused. Too large: accept fails when files or memory"
-        " run out.",
-    )
-    outbound_buffer_bytes: int = Field(
-        default=1_048_576,
-        ge=4096,
-        le=1_073_741_824,
-        description="Bytes that wait to be written to one client; beyond it its QoS 0 messages are dropped"
-        " and counted. Too small: bursts are lost. Too large: slow clients fill the memory.",
-    )
-    inbound_unacknowledged_bytes: int = Field(
-        default=4_194_304,
-        ge=4096,
-        le=1_073_741_824,
-        description="Bytes one client may have published without an acknowledgement; beyond it nothing"
-        " more is read from it. Too small: publishers stall whenever Redis is slow. Too large:"
-        " they fill the memory while it is away.",
-    )
-    subscriptions_per_session: int = Field(
-        default=1000,
-        ge=1,
-        le=1_000_000,
-        description="Subscriptions of one session; further ones are refused (0x97). Too small: gateways"
-        " can't subscribe. Too large: one client makes resuming and matching slow.",
-    )
-    retained_messages: int = Field(
-        default=0,
-        ge=0,
-        le=1_000_000_000,
-        description="Retained messages of the whole cluster. 0: any number. Beyond it a message for a topic"
-        " that has none is delivered, but not retained. At QoS 1 with MQTT 5 its publisher is told (0x97),"
-        " otherwise it is acknowledged. Nodes look once a second what there is, so what is published under"
-        " other first levels within that second may exceed it. `$SYS` topics count, and always find room."
-        " Give all nodes the same. Each takes some 200 bytes of Redis beside its payload. Too small: new"
-        " devices have no state. Too large: topics that nobody clears fill Redis.",
-    )
-    retained_payload_bytes: int = Field(
-        default=0,
-        ge=0,
-        le=268_435_460,
-        description="Largest payload of a retained message, in bytes. 0: any, up to"
-        " `mqtt.maximum_packet_size`. A message with a larger one reaches nobody: it is refused with 0x97 at"
-        " QoS 1 and 2 with MQTT 5, acknowledged with MQTT 3, dropped at QoS 0; a will is refused with its"
-        " CONNECT. Too small: images and configurations can't be retained. Too large: they fill Redis.",
     )
 
 

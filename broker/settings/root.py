@@ -14,12 +14,12 @@ from pydantic_settings import (
 from broker.settings.address import Address, Place, SocketPath
 from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings, asks
+from broker.settings.limits import LimitSettings
 from broker.settings.listener import ListenerSettings
 from broker.settings.listener_address import Kind, ListenerAddress
 from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
-    LimitSettings,
     NodeSettings,
     RedisSettings,
     SessionSettings,

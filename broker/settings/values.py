@@ -13,6 +13,7 @@ from broker.settings.address import Address, parse_address
 SERVER_REFERENCE_LENGTH = 1024
 RESPONSE_INFORMATION_LENGTH = 256
 WORKERS_MAXIMUM = 1024
+_MEMORY_MINIMUM_BYTES = 33_554_432  # a node that has nothing to do takes about as much
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 
@@ -95,6 +96,18 @@ def _parse_server_reference(value: object) -> str | None:
     return text
 
 
+def _parse_memory_mark(value: object) -> int | Literal["auto"]:
+    """0: off."""
+    if value == "auto":
+        return "auto"
+    text = str(value)
+    if value in ("off", None) or text == "0":
+        return 0
+    if not (text.isascii() and text.isdecimal() and int(text) >= _MEMORY_MINIMUM_BYTES):
+        raise ValueError(f"not a number of bytes from {_MEMORY_MINIMUM_BYTES:,} on, nor auto or off")
+    return int(text)
+
+
 def _parse_auto(value: object) -> object:
     """A file may say true where a variable says "true"."""
     return str(value).lower() if isinstance(value, bool | str) else value
@@ -117,6 +130,7 @@ ListenOrOff = Annotated[
     NoDecode,
 ]
 Workers = Annotated[int, BeforeValidator(_parse_workers)]
+MemoryMark = Annotated[int | Literal["auto"], BeforeValidator(_parse_memory_mark)]
 RedisUrl = Annotated[str | None, BeforeValidator(_parse_redis_url)]
 ResponseInformation = Annotated[str | None, BeforeValidator(_parse_response_information)]
 ServerReference = Annotated[str | None, BeforeValidator(_parse_server_reference)]

@@ -13,6 +13,8 @@ from broker.client import Client, Entrance, Hub, Origin
 from broker.client.admitting import address_of, admit
 from broker.mqtt import MQTT_5, Connack, Connect, ConnectionLimits, Decoder, Packet, ReasonCode, State, encode
 from broker.observability.metrics import Counters
+from broker.observability.offences import Offences
+from tests.listeners.visiting import visit
 
 pytestmark = pytest.mark.skipif(
     build_mode() != "pure", reason="a compiled Client takes no Hub but a real one"
@@ -36,6 +38,9 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def close(self) -> None:
         self.is_closed = True
@@ -74,6 +79,7 @@ class Place:
             settings=SimpleNamespace(connection=limits, outbound_buffer_bytes=1000, connections_maximum=0),
             ready=[],
             counters=self.counters,
+            offences=Offences(self.counters),
             connections=set(),
             is_stopping=False,
             rewriting=None,
@@ -89,7 +95,7 @@ class Place:
         )
         self.hub.handlers = {Connect: self._on_connect}
         self.wire = Wire(peer)
-        self.client = Client(cast(Hub, self.hub), Entrance(kind), origin)
+        self.client = Client(cast(Hub, self.hub), Entrance(kind), origin, visit())
         self.client.connection_made(self.wire)
 
     def _on_connect(self, client: Client, packet: Packet) -> None:
@@ -197,5 +203,5 @@ def test_where_a_client_is(peer: object, kind: str, origin: Origin | None, addre
 
 
 def test_a_client_without_a_connection_is_nowhere() -> None:
-    client = Client(cast(Hub, Place().hub), Entrance())
+    client = Client(cast(Hub, Place().hub), Entrance(), None, visit())
     assert address_of(client) == ""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Final
 
-from broker.client import Client
+from broker.client import Client, Origin
+from broker.listeners.admission import Visit
 from broker.listeners.proxy_header import HEADER_MAXIMUM, BadHeader, Header, parse_header
 from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import FRAME_MINIMUM_BYTES, WebSocket, WebSocketOptions, websocket_protocol
@@ -27,6 +28,7 @@ from tests.listeners.frames import (
     request,
 )
 from tests.listeners.proxy_headers import HEALTH_CHECK, UNKNOWN, V4, V6, binary_header, text_header
+from tests.listeners.visiting import visit
 
 _REQUEST: Final = request()
 _AFTER_REQUEST: Final = 1
@@ -163,14 +165,15 @@ def _talk(mode: int, pieces: list[bytes]) -> tuple[bytes, bool, bool]:
 async def _talk_in_loop(mode: int, pieces: list[bytes]) -> tuple[bytes, bool, bool]:
     made: list[_Client] = []
 
-    def connect() -> Client:
+    def connect(_origin: Origin | None, _visit: Visit) -> Client:
         made.append(_Client())
         return made[-1]  # type: ignore[return-value]  # what is used of it
 
     pages = Pages(frozenset({"https://app.example"}) if mode & _LISTED else None, False)
     below = _Below()
     failed = Tally()
-    protocol = websocket_protocol(connect, WebSocketOptions("/mqtt", pages, 1000, 10.0, failed))
+    options = WebSocketOptions("/mqtt", pages, 1000, 10.0, failed)
+    protocol = websocket_protocol(connect, options, None, visit())
     assert isinstance(protocol, asyncio.BufferedProtocol)
     protocol.connection_made(below)
     if mode & _BLOCKED:

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from broker.client import Client, Entrance, Origin
 from broker.listeners import ListenerSurroundings, open_listener
+from broker.listeners.admission import Visit
 from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import FRAME_MINIMUM_BYTES, WebSocket, WebSocketOptions, websocket_protocol
 from broker.mqtt import MqttError
 from broker.observability.metrics import Counters, Tally
-from broker.settings import Address, Kind, ListenerAddress, ListenerSettings
+from broker.settings import Address, Kind, LimitSettings, ListenerAddress, ListenerSettings
 from tests.listeners.frames import (
     BINARY,
     CONTINUATION,
@@ -35,6 +36,7 @@ from tests.listeners.frames import (
     request,
     trusting,
 )
+from tests.listeners.visiting import admission, visit
 from tests.tools import Certificate
 
 
@@ -116,10 +118,10 @@ class Room:
         options = WebSocketOptions("/mqtt", Pages(None, False), 1000, 10.0, Tally())
         client = self.client
 
-        def connect() -> Client:
+        def connect(_origin: Origin | None, _visit: Visit) -> Client:
             return client  # type: ignore[return-value]  # what is used of it
 
-        self.protocol = websocket_protocol(connect, options)
+        self.protocol = websocket_protocol(connect, options, None, visit())
         self.protocol.connection_made(self.below)
 
     def feed(self, data: bytes, *, at_once: int = 1 << 30) -> None:
@@ -297,7 +299,7 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
     """In the event loop of a node, without the garbage collector, which a node runs very seldom."""
     alive: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
-    def connect(_entrance: Entrance, _origin: Origin | None) -> Client:
+    def connect(_entrance: Entrance, _origin: Origin | None, _visit: Visit) -> Client:
         made = Recorder()
         alive.add(made)
         return made  # type: ignore[return-value]  # what is used of it
@@ -315,6 +317,8 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
                 1000,
                 lambda _: True,
                 _nobody_is_revoked,
+                admission(),
+                LimitSettings(),
             )
             listener = await open_listener(
                 "it", ListenerSettings.model_validate({"address": address, **files}), around

@@ -29,6 +29,7 @@ from broker.mqtt.property import (
     IN_UNSUBSCRIBE,
     IN_WILL,
     PROPERTY_RULES,
+    USER_PROPERTIES_MAXIMUM,
     PropertyRule,
     read_properties,
 )
@@ -195,11 +196,14 @@ def test_property_length() -> None:
         read_properties(b"\2\x17\0", 0, 2, IN_CONNECT)
 
 
-def test_a_packet_full_of_user_properties_takes_no_quadratic_time() -> None:
-    data = b"\x26\0\0\0\0" * 50_000
+def test_a_packet_may_have_so_many_user_properties() -> None:
+    data = b"\x26\0\0\0\0" * USER_PROPERTIES_MAXIMUM
     decoded = decode_properties(data, 0, len(data), IN_CONNECT)
-    assert decoded.user_property == (("", ""),) * 50_000
+    assert decoded.user_property == (("", ""),) * USER_PROPERTIES_MAXIMUM
     assert encode_properties(decoded) == data
+    with pytest.raises(ProtocolError) as refused:
+        decode_properties(data + data[:5], 0, len(data) + 5, IN_CONNECT)
+    assert refused.value.reason_code == ReasonCode.QUOTA_EXCEEDED
 
 
 def test_what_is_forwarded() -> None:

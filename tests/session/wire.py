@@ -18,6 +18,7 @@ from broker.session import (
     Session,
     StoredSession,
 )
+from broker.session.direct import ANY_BYTES
 
 
 class Wire:
@@ -73,6 +74,7 @@ class Link:
         maximum_packet_size: int = 0,
         topic_aliases: int = 0,
         mount_point: str = "",
+        backlog_bytes: int = ANY_BYTES,
     ) -> DirectOutbound:
         return DirectOutbound(
             self.stored(),
@@ -86,6 +88,7 @@ class Link:
             drop_oldest,
             topic_aliases,
             mount_point,
+            backlog_bytes,
         )
 
     def queued(

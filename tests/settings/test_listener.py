@@ -240,3 +240,9 @@ def test_a_weak_certificate_is_told(tmp_path: Path) -> None:
         assert "too weak" in mistake
     else:  # where OpenSSL has security level 1
         assert load({}, _config(tmp_path, _secure(weak))).listeners
+
+
+def test_limits_of_a_listener() -> None:
+    fields = {"address": "mqtt://127.0.0.1:5", "connections_maximum": 7, "messages_per_second": 0}
+    few = restore(dump(load({"listeners": {"few": fields}}))).all_listeners()[1]
+    assert (few.connections_maximum, few.messages_per_second, few.bytes_per_second) == (7, 0.0, None)

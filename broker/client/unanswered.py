@@ -1,0 +1,29 @@
+"""Connections whose CONNECT has not come, or has not been answered: they come to an end, whatever it is that
+keeps them."""
+
+from typing import TYPE_CHECKING
+
+from broker.mqtt import ReasonCode, State
+
+if TYPE_CHECKING:  # they need each other
+    from broker.client.client import Client
+
+
+def check_unanswered(client: "Client", now: float) -> float:
+    """When to look again, monotonic seconds; 0 if it has come to an end."""
+    hub = client.hub
+    state = client.connection.state
+    if state is State.AUTHENTICATING and hub.is_redis_away():  # held, as all others are
+        client.answer_by = now + hub.settings.connection.connect_timeout_seconds
+    if now < client.answer_by:
+        return client.answer_by
+    if state is State.OPENED:
+        hub.offences.refuse("connect_timeout_seconds", peer=client.peer)
+        client.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
+    elif client.authentication is not None and client.authentication.is_clients_turn:
+        client.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
+    else:
+        hub.counters.connects.add("late")
+        client.close(ReasonCode.SERVER_UNAVAILABLE, "CONNECT was not answered in time")
+    hub.after_input()
+    return 0.0
