@@ -81,9 +81,10 @@ async def run(
                 await process.start(serve_socket, parent.admin, make_app(health, counters))
             else:  # first of all: probes may ask while we wait for Redis
                 for number, address in enumerate(admin):
-                    api = make_api(health, counters, desk, address)
+                    api = make_api(health, counters, desk, address, settings.auth.scram_keys)
                     admin[number] = await process.start(serve_admin, address, health, counters, [api])
             listeners = settings.all_listeners()
+            guarding = make_guarding(settings, counters, authenticators or {})
             around = Surroundings(
                 settings,
                 health,
@@ -94,8 +95,8 @@ async def run(
                 stopping,
                 desk,
                 place,
-                authenticators or {},
-                make_guarding(settings, counters, authenticators or {}),
+                {**guarding.authenticators, **(authenticators or {})},
+                guarding,
                 listeners,
             )
             if chores is not None:  # else the parent's
@@ -211,8 +212,11 @@ async def _join(node: Node, services: TaskGroup) -> None:
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
-    for watch in node.surroundings.guarding.watches:
+    guarding = node.surroundings.guarding
+    for watch in guarding.watches:
         services.start_soon(watch, hub)
+    if guarding.follow is not None:
+        await services.start(guarding.follow, hub, node.store)
     await node.broadcast.is_listening.wait()
     await hub.committer.follow_now()  # what has changed while the rows were read
 

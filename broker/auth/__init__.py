@@ -19,6 +19,7 @@ from broker.auth.authorization import Authorization, Rights
 from broker.auth.chain import AuthenticatorChain, Link
 from broker.auth.enhanced import Continue, EnhancedAuthenticator, Exchange, Failure, Outcome, Success
 from broker.auth.peer_certificate import PeerCertificate, peer_certificate
+from broker.auth.user import StoredUser
 
 __all__ = [
     "ANONYMOUS",
@@ -42,6 +43,7 @@ __all__ = [
     "Outcome",
     "PeerCertificate",
     "Rights",
+    "StoredUser",
     "Success",
     "Verdict",
     "peer_certificate",

@@ -62,13 +62,15 @@ class Decider(Protocol):
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who a client was found to be. `username` None: nobody knows. `rules` came with it; at `deadline`, in
-    seconds since 1970, it ends, and so does the connection. `source`: what has found it out."""
+    seconds since 1970, it ends, and so does the connection. `source`: what has found it out, `version`: of
+    what that knew of the user, if it counts."""
 
     username: str | None
     groups: frozenset[str] = frozenset()
     rules: Decider | None = None
     deadline: float | None = None
     source: str = ""
+    version: int = 0
 
 
 ANONYMOUS = Identity(None)

@@ -1,56 +1,27 @@
 """The password file: a line `name:hash` for each user, hashed by argon2id; and the authenticator that asks
 it.
 
-Hashing takes tens of milliseconds of a core, on purpose. It is done in threads, few at a time, which on Linux
-give way to the event loop; who wants it waits in the gate, or is told that the server is busy. An unknown
-user costs as much time as a wrong password. What was answered is remembered for a while, so that a storm of
-clients that come back is not one of hashes.
+An unknown user costs as much time as a wrong password. What was answered is remembered for a while, so that a
+storm of clients that come back is not one of hashes.
 """
 
-import asyncio
-import os
-import re
-import sys
-import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from argon2 import PasswordHasher, Type, extract_parameters
-from argon2.exceptions import Argon2Error, InvalidHashError
-
 from broker.auth.access import Credentials, Denied, Identity, Verdict
 from broker.auth.cache import VerdictCache
-from broker.auth.gate import Busy, Gate
+from broker.auth.gate import Busy
+from broker.auth.hashing import Hashing, decoy_like, hash_mistake
+from broker.auth.hashing import hash_password as hash_password
+from broker.auth.user import is_user_name as is_user_name
 from broker.mqtt import ReasonCode
 
 SOURCE: Final = "password_file"
 
-_MEMORY_KIB: Final = 19_456  # with 2 passes the least that OWASP recommends: nodes hash for many clients
-_PASSES: Final = 2
-_MEMORY_KIB_MAXIMUM: Final = 1_048_576
-_PASSES_MAXIMUM: Final = 64
-_LANES_MAXIMUM: Final = 16
-_NICENESS: Final = 10
-_NAME: Final = re.compile(r"[^:\x00-\x1f\x7f#][^:\x00-\x1f\x7f]{0,254}")
-
 _NOBODY: Final = Denied()
 """What is remembered of an unknown user: an answer that comes sooner the second time must not tell."""
-
-_hasher: Final = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
-
-
-def is_user_name(name: str) -> bool:
-    """Whether it can be in the file."""
-    return _NAME.fullmatch(name) is not None
-
-
-def hash_password(password: str) -> str:
-    """What the file has in place of the password."""
-    return _hasher.hash(password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +35,7 @@ class Passwords:
 def load_passwords(path: Path) -> Passwords:
     """For an authenticator. ValueError as of `read_passwords`."""
     users = read_passwords(path)
-    return Passwords(users, _decoy(users))
+    return Passwords(users, decoy_like(next(iter(users.values()), None)))
 
 
 def read_passwords(path: Path) -> dict[str, str]:
@@ -95,26 +66,20 @@ def _mistake(name: str, hashed: str, users: Mapping[str, str]) -> str | None:
         return "no user name before the colon"
     if name in users:
         return "this user was there before"
-    try:
-        parameters = extract_parameters(hashed)
-    except ValueError:
-        return "no argon2id hash after the colon"
-    if parameters.type is not Type.ID:
-        return "the hash is not by argon2id"
-    is_dear = parameters.time_cost > _PASSES_MAXIMUM or parameters.parallelism > _LANES_MAXIMUM
-    if is_dear or parameters.memory_cost > _MEMORY_KIB_MAXIMUM:
-        return f"over {_MEMORY_KIB_MAXIMUM} KiB, {_PASSES_MAXIMUM} passes or {_LANES_MAXIMUM} lanes"
-    return None
+    return hash_mistake(hashed)
 
 
 class PasswordFile:
-    """Knows the users of the file. Who is not in there may be known to another authenticator."""
+    """Knows the users of the file. Who is not in there may be known to another authenticator.
+    `hides_unknown`: none of those that are asked after this one takes the time of a hash for everybody."""
 
-    def __init__(self, passwords: Passwords, threads: int, queue_limit: int, cache: VerdictCache) -> None:
-        self.gate = Gate(threads, queue_limit)
+    def __init__(
+        self, passwords: Passwords, hashing: Hashing, cache: VerdictCache, hides_unknown: bool = True
+    ) -> None:
         self._passwords = passwords
+        self._hashing = hashing
         self._cache = cache
-        self._pool = ThreadPoolExecutor(threads, "passwords", initializer=_give_way)
+        self._hides_unknown = hides_unknown
 
     def replace(self, passwords: Passwords) -> frozenset[str]:
         """From now on these; the answer is who has another password, or is no user any more."""
@@ -128,20 +93,21 @@ class PasswordFile:
             return None
         if password is None:
             return Denied() if name in self._passwords.users else None
+        if name not in self._passwords.users and not self._hides_unknown:
+            return None
         key = self._cache.key(name, password)
         verdict = self._cache.find(key)
         if verdict is None:
-            try:
-                await self.gate.enter(credentials.address)
-            except Busy:
-                return Denied(ReasonCode.SERVER_BUSY)
-            verdict = await self._look(name, password, key)
+            verdict = await self._look(name, password, key, credentials.address)
         return None if verdict is _NOBODY else verdict
 
-    async def _look(self, name: str, password: bytes, key: bytes) -> Identity | Denied:
+    async def _look(self, name: str, password: bytes, key: bytes, address: str) -> Identity | Denied:
         passwords = self._passwords
         hashed = passwords.users.get(name)
-        is_right = await self._verify(hashed or passwords.decoy, password)
+        try:
+            is_right = await self._hashing.verify(address, hashed or passwords.decoy, password)
+        except Busy:
+            return Denied(ReasonCode.SERVER_BUSY)
         if hashed is None:
             verdict: Identity | Denied = _NOBODY
         else:
@@ -150,36 +116,3 @@ class PasswordFile:
             return Denied(ReasonCode.SERVER_BUSY)
         self._cache.keep(key, verdict)
         return verdict
-
-    async def _verify(self, hashed: str, password: bytes) -> bool:
-        """Gives the place in the gate back when the thread is done, even if nobody waits for it any more."""
-        loop = asyncio.get_running_loop()
-
-        def done(_: "Future[bool]") -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self.gate.leave)
-
-        work = self._pool.submit(_is_right, hashed, password)
-        work.add_done_callback(done)
-        return await asyncio.wrap_future(work)
-
-
-def _is_right(hashed: str, password: bytes) -> bool:
-    try:
-        return _hasher.verify(hashed, password)
-    except (Argon2Error, InvalidHashError):
-        return False
-
-
-def _decoy(users: Mapping[str, str]) -> str:
-    example = next(iter(users.values()), None)
-    if example is None:
-        return _hasher.hash(os.urandom(16))
-    parameters = extract_parameters(example)
-    hasher = PasswordHasher(parameters.time_cost, parameters.memory_cost, parameters.parallelism)
-    return hasher.hash(os.urandom(16))
-
-
-def _give_way() -> None:
-    if sys.platform == "linux":  # where a thread has a niceness of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

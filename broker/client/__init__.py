@@ -11,6 +11,7 @@ from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
 from broker.client.permitting import disconnect_users, review_all
+from broker.client.renewing import renew_users
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
@@ -48,6 +49,7 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
+    "renew_users",
     "review_all",
     "revoke",
     "route_wills",

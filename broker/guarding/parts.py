@@ -1,8 +1,12 @@
 """What the mechanisms are made of, and what becomes of it."""
 
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
+from anyio.abc import TaskStatus
+
+from broker.auth import EnhancedAuthenticator
 from broker.auth.cache import VerdictCache
 from broker.auth.gate import Gate
 from broker.auth.watched import Content, WatchedFile
@@ -10,9 +14,16 @@ from broker.client import Guard, Hub
 from broker.errors import StartError
 from broker.observability.metrics import Counters
 from broker.settings import Settings
+from cluster.store.store import Store
 
 Watch = Callable[[Hub], Coroutine[object, object, None]]
 """Runs as long as the node."""
+
+
+class Follow(Protocol):
+    """Holds clients to what is in Redis, as long as the node runs. `started` when they may come."""
+
+    async def __call__(self, hub: Hub, store: Store, *, task_status: TaskStatus[None]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,9 @@ class Guarding:
     watches: Sequence[Watch]
     gate: Gate | None
     """Where passwords wait to be hashed."""
+    follow: Follow | None = None
+    authenticators: Mapping[str, EnhancedAuthenticator] = field(default_factory=dict)
+    """Authentication Methods by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ async def run(settings: Settings) -> int:
             admin = list(settings.node.admin)
             counters = Counters(settings.node.name, __version__)
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
-                app = make_app(crew, [make_api(crew.health, counters, desk, address)])
+                api = make_api(crew.health, counters, desk, address, settings.auth.scram_keys)
+                app = make_app(crew, [api])
                 admin[place] = await process.start(serve_app, address, app)
             around = Surroundings(settings, crew, admin, stopping, desk)
             outlook = Outlook(crew, desk, stopping)

@@ -8,6 +8,7 @@ from argon2 import PasswordHasher
 
 from broker.auth import Credentials, Denied, Identity
 from broker.auth.cache import VerdictCache
+from broker.auth.hashing import Hashing
 from broker.auth.password_file import (
     SOURCE,
     PasswordFile,
@@ -34,8 +35,8 @@ def _file(path: Path, **passwords: str) -> Path:
     return file
 
 
-def _authenticator(file: Path, queue: int = 100, cache_seconds: float = 60) -> PasswordFile:
-    return PasswordFile(load_passwords(file), 1, queue, VerdictCache(cache_seconds, 100))
+def _authenticator(file: Path, hashing: Hashing | None = None, cache_seconds: float = 60) -> PasswordFile:
+    return PasswordFile(load_passwords(file), hashing or Hashing(1, 100), VerdictCache(cache_seconds, 100))
 
 
 def test_what_is_hashed_is_in_no_way_the_password() -> None:
@@ -64,13 +65,13 @@ def test_an_unknown_user_costs_as_much_as_a_wrong_password(
     async def run() -> None:
         asked = _authenticator(_file(tmp_path, ann="x"))
         hashed: list[str] = []
-        real = PasswordFile._verify
+        real = Hashing.verify
 
-        async def count(self: PasswordFile, text: str, password: bytes) -> bool:
+        async def count(self: Hashing, address: str, text: str, password: bytes) -> bool:
             hashed.append(text.rpartition("$")[0].rpartition("$")[0])
-            return await real(self, text, password)
+            return await real(self, address, text, password)
 
-        monkeypatch.setattr(PasswordFile, "_verify", count)
+        monkeypatch.setattr(Hashing, "verify", count)
         for name in ("ann", "nobody"):
             for _ in range(2):
                 await asked.authenticate(_credentials(name, b"wrong"))
@@ -83,14 +84,15 @@ def test_a_flood_does_not_keep_others_out(tmp_path: Path) -> None:
     """500 guesses at once from one address: they get in each other's way only."""
 
     async def run() -> None:
-        asked = _authenticator(_file(tmp_path, ann="x", bob="y"), queue=10)
+        hashing = Hashing(1, 10)
+        asked = _authenticator(_file(tmp_path, ann="x", bob="y"), hashing)
         flood = [
             asyncio.ensure_future(asked.authenticate(_credentials("ann", b"%d" % number, "10.6.6.6")))
             for number in range(500)
         ]
         await asyncio.sleep(0)
         assert await asked.authenticate(_credentials("bob", b"y")) == Identity("bob", source=SOURCE)
-        assert asked.gate.waiting > 0  # it did not have to wait for them
+        assert hashing.gate.waiting > 0  # it did not have to wait for them
         verdicts = await asyncio.gather(*flood)
         assert verdicts.count(Denied(ReasonCode.SERVER_BUSY)) >= 480
         assert all(isinstance(verdict, Denied) for verdict in verdicts)
