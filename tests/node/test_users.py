@@ -1,0 +1,597 @@
+"""Users and rules in Redis on two nodes: real clients, by password and by SCRAM, while somebody changes them."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from scramp import ScramClient, ScramException
+
+from broker.auth.hashing import hash_password
+from broker.mqtt import (
+    MQTT_3_1_1,
+    MQTT_5,
+    Auth,
+    Connack,
+    Connect,
+    Disconnect,
+    Properties,
+    Publish,
+    ReasonCode,
+    Will,
+)
+from tests.node.harness import NodeProcess, running_node
+from tests.node.redis_server import RedisServer, running_redis
+from tests.node.wire import HOUR, WireClient
+from tests.tools import require_tool
+
+PASSWORD = "corréct horse"
+DENIED = ReasonCode.NOT_AUTHORIZED
+METHOD = "SCRAM-SHA-256"
+AGAIN = ReasonCode.REAUTHENTICATE
+RULES = """
+[groups]
+listed = ["listed"]
+
+[[rules]]
+effect = "allow"
+groups = ["operators", "listed"]
+filters = ["#"]
+
+[[rules]]
+effect = "allow"
+users = ["*"]
+filters = ["home/%u/#", "shared/#"]
+"""
+_SECOND = 1.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """Two nodes of one broker."""
+
+    nodes: tuple[NodeProcess, NodeProcess]
+    server: RedisServer
+
+    def ask(self, method: str, path: str, body: object = None, node: int = 0) -> httpx.Response:
+        url = f"http://127.0.0.1:{self.nodes[node].admin_port}/api/v1{path}"
+        return httpx.request(method, url, json=body, timeout=5.0, trust_env=False)
+
+    def put(self, name: str, node: int = 0, **fields: object) -> None:
+        answer = self.ask("PUT", f"/users/{quote(name, safe='')}", fields, node)
+        assert answer.is_success, answer.text
+
+    def delete(self, name: str) -> None:
+        assert self.ask("DELETE", f"/users/{name}", {}).is_success
+
+    def set_rules(self, text: str) -> None:
+        """Returns when both nodes have read them."""
+        before = [len(node.events("rules in Redis read")) for node in self.nodes]
+        assert self.ask("PUT", "/rules", {"text": text}).is_success
+        for node, count in zip(self.nodes, before, strict=True):
+            _wait(lambda node=node, count=count: len(node.events("rules in Redis read")) > count)  # type: ignore[misc]  # bound
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    passwords = directory / "passwords"
+    passwords.write_text(f"filed:{hash_password(PASSWORD)}\n")
+    environment = {
+        "MOORLINE_AUTH__PASSWORD_FILE": str(passwords),
+        "MOORLINE_AUTH__REDIS_USERS": "true",
+        "MOORLINE_AUTH__REDIS_RULES": "true",
+        "MOORLINE_AUTH__SCRAM": "true",
+        "MOORLINE_AUTH__SCRAM_ITERATIONS": "4096",
+        "MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0",
+    }
+    with ExitStack() as stack:
+        server = stack.enter_context(running_redis(directory / "redis"))
+        nodes = []
+        for name in ("one", "two"):
+            (directory / name).mkdir()
+            node = running_node(directory / name, "--redis", server.url, environment=environment)
+            nodes.append(stack.enter_context(node))
+        site = Site((nodes[0], nodes[1]), server)
+        for name in ("ann", "bob"):
+            site.put(name, password=PASSWORD, expect="new")
+        site.put("olga", password=PASSWORD, groups=["operators"])
+        site.set_rules(RULES)
+        yield site
+
+
+class Opened:
+    """Clients of one test; closed at its end."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._clients: list[WireClient] = []
+
+    def raw(self, version: int = MQTT_5, node: int = 0) -> WireClient:
+        client = WireClient(self._site.nodes[node].port, version)
+        self._clients.append(client)
+        return client
+
+    def code(self, user: str | None, password: str | None, version: int = MQTT_5, node: int = 0) -> int:
+        """That of the CONNACK."""
+        client = self.raw(version, node)
+        client.send(_connect("who", user, password, version))
+        return client.expect(Connack).reason_code
+
+    def __call__(self, user: str, password: str = PASSWORD, node: int = 0) -> WireClient:
+        client = self.raw(node=node)
+        client.send(_connect(f"{user}-{len(self._clients)}", user, password))
+        assert client.expect(Connack).reason_code == 0
+        return client
+
+    def scram(
+        self, user: str, password: str = PASSWORD, node: int = 0, will: Will | None = None
+    ) -> tuple[WireClient, Connack | Disconnect]:
+        """By SCRAM, as an implementation of others does it; the answer."""
+        client = self.raw(node=node)
+        peer = ScramClient([METHOD], user, password)
+        first = _data(peer.get_client_first())
+        client.send(Connect(f"{user}-{len(self._clients)}", MQTT_5, True, 0, None, None, will, first))
+        return client, _finish(client, peer)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+@pytest.fixture
+def opened(site: Site) -> Iterator[Opened]:
+    clients = Opened(site)
+    yield clients
+    clients.close()
+
+
+def _connect(client_id: str, user: str | None, password: str | None, version: int = MQTT_5) -> Connect:
+    secret = None if password is None else password.encode()
+    return Connect(client_id, version, True, 0, user, secret, None, None)
+
+
+def _data(text: str) -> Properties:
+    return Properties(authentication_method=METHOD, authentication_data=text.encode())
+
+
+def _text(packet: Auth | Connack) -> str:
+    properties = packet.properties
+    assert properties is not None
+    assert properties.authentication_method == METHOD
+    assert properties.authentication_data is not None
+    return properties.authentication_data.decode()
+
+
+def _finish(client: WireClient, peer: ScramClient) -> Connack | Disconnect:
+    """The rest of an exchange that has begun. Checks what the server has proved."""
+    challenge = client.next()
+    if not isinstance(challenge, Auth):
+        assert isinstance(challenge, Connack | Disconnect)
+        return challenge
+    peer.set_server_first(_text(challenge))
+    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(peer.get_client_final())))
+    answer = client.next()
+    assert isinstance(answer, Connack | Disconnect)
+    if answer.reason_code == 0 and isinstance(answer, Connack):
+        peer.set_server_final(_text(answer))
+    return answer
+
+
+def _assert_gone(*clients: WireClient, since: float) -> None:
+    for client in clients:
+        assert client.wait_refused() == DENIED
+    assert time.monotonic() - since < _SECOND
+
+
+# Passwords
+
+
+@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize(
+    ("user", "password", "code", "old_code"),
+    [
+        ("ann", PASSWORD, 0, 0),
+        ("ann", "wrong", 0x86, 4),
+        ("ann", None, 0x86, 4),
+        ("filed", PASSWORD, 0, 0),
+        ("filed", "wrong", 0x86, 4),
+        ("nobody", PASSWORD, 0x86, 4),
+        ("no:body", PASSWORD, 0x86, 4),
+        (None, None, 0x87, 5),
+    ],
+)
+def test_who_comes_in(
+    opened: Opened, node: int, user: str | None, password: str | None, code: int, old_code: int
+) -> None:
+    assert opened.code(user, password, node=node) == code
+    assert opened.code(user, password, MQTT_3_1_1, node) == old_code
+
+
+def test_mosquitto_and_paho(site: Site) -> None:
+    publish = [require_tool("mosquitto_pub"), "-V", "mqttv311", "-q", "1", "-r", "-t", "home/bob/m", "-m", "hi"]
+    publish += ["-p", str(site.nodes[0].port), "-u", "bob", "-P"]
+    assert subprocess.run([*publish, "wrong"], capture_output=True, check=False).returncode != 0
+    assert subprocess.run([*publish, PASSWORD], capture_output=True, check=False).returncode == 0
+    codes: list[int] = []
+    got: list[bytes] = []
+    client = paho.Client(CallbackAPIVersion.VERSION2, "paho", protocol=paho.MQTTv5)
+    client.username_pw_set("bob", PASSWORD)
+    client.on_connect = lambda *arguments: codes.append(arguments[3].value)
+    client.on_message = lambda *arguments: got.append(arguments[2].payload)
+    client.connect("127.0.0.1", site.nodes[1].port)
+    _wait(lambda: client.loop(0.05) == 0 and bool(codes))
+    client.subscribe("home/bob/m", 1)
+    _wait(lambda: client.loop(0.05) == 0 and bool(got))
+    client.disconnect()
+    assert (codes, got) == ([0], [b"hi"])
+
+
+def test_who_is_deleted_disabled_or_has_another_password_is_sent_away(site: Site, opened: Opened) -> None:
+    for name in ("gone", "off", "new"):
+        site.put(name, password=PASSWORD)
+    gone, off, new = ([opened(name, node=node) for node in (0, 1)] for name in ("gone", "off", "new"))
+    new += [opened.scram("new", node=node)[0] for node in (0, 1)]
+    bystander = opened("ann", node=1)
+    since = time.monotonic()
+    site.delete("gone")
+    _assert_gone(*gone, since=since)
+    since = time.monotonic()
+    site.put("off", node=1, enabled=False)
+    _assert_gone(*off, since=since)
+    site.put("new", password="another")
+    _assert_gone(*new, since=time.monotonic())
+    assert [opened.code(name, PASSWORD, node=1) for name in ("gone", "off", "new")] == [0x86] * 3
+    assert opened.code("new", "another") == 0
+    site.put("off", enabled=True)
+    _wait(lambda: opened.code("off", PASSWORD) == 0)
+    assert bystander.ping() == []
+
+
+def test_groups_and_own_rules_change_under_a_client(site: Site, opened: Opened) -> None:
+    site.put("carl", password=PASSWORD, groups=["operators"])
+    client = opened("carl", node=1)
+    assert client.subscribe("a", "shared/x").reason_codes == [0, 0]
+    site.put("carl", groups=[], rules={"publish": ["b/%u"], "subscribe": []})
+    _wait(lambda: client.publish("c", b"", 1) == DENIED)
+    assert client.publish("b/carl", b"", 1) == ReasonCode.NO_MATCHING_SUBSCRIBERS
+    operator = opened("olga")
+    operator.publish("a", b"not this", 1)
+    operator.publish("shared/x", b"this", 1)
+    assert client.payloads(1) == [b"this"]
+    assert site.ask("GET", "/users/carl").json()["rules"] == {"publish": ["b/%u"], "subscribe": []}
+    site.put("carl", rules=None)
+    _wait(lambda: client.publish("b/carl", b"", 1) == DENIED)
+
+
+def test_a_storm_asks_redis_seldom(site: Site, opened: Opened) -> None:
+    site.put("stormy", password=PASSWORD)
+    with site.server.client() as client, client.monitor() as monitor:
+        for _ in range(50):
+            assert opened.code("stormy", PASSWORD) == 0
+            assert opened.code("no-storm", PASSWORD) == 0x86
+        client.set("end", "")
+        asked = []
+        for command in monitor.listen():
+            if command["command"] == "SET end ":
+                break
+            if command["command"].startswith("HMGET mq:{m}:users "):
+                asked.append(command["command"].rpartition(" ")[2])
+    assert set(asked) == {"no-storm", "stormy"}
+    assert len(asked) <= 6  # each once, and again after the change
+
+
+def test_a_client_that_comes_at_the_moment_of_a_change_does_not_stay(site: Site, opened: Opened) -> None:
+    """Whatever the order of the two on the node."""
+    site.put("race", password="0")
+    for number in range(1, 6):
+        with ThreadPoolExecutor(4) as pool:
+            coming = [pool.submit(opened.code, "race", str(number - 1), MQTT_5, node % 2) for node in range(3)]
+            site.put("race", password=str(number))
+            assert {each.result() for each in coming} <= {0, 0x86, 0x89}
+    site.delete("race")
+
+
+# Names and sizes
+
+
+def test_names_of_any_kind(site: Site, opened: Opened) -> None:
+    for name in ("a/b", "é{}%41", "x" * 255, "name with space"):
+        site.put(name, password=PASSWORD)
+        assert opened.code(name, PASSWORD) == 0
+        assert site.ask("GET", f"/users/{quote(name, safe='')}").json()["name"] == name
+        site.delete(quote(name, safe=""))
+
+
+def test_what_is_refused(site: Site) -> None:
+    def refused(name: str, **body: object) -> tuple[int, str]:
+        answer = site.ask("PUT", f"/users/{quote(name, safe='')}", body)
+        return answer.status_code, answer.json()["error"]
+
+    assert refused("a:b", password="x")[0] == 422
+    assert refused("x" * 256, password="x")[0] == 422
+    assert refused("ann", password="x", expect="new") == (409, "there is a user ann already")
+    assert refused("anyone", password="x", expect="existing") == (404, "there is no user anyone")
+    assert refused("anyone", groups=["x"]) == (422, "a new user needs a password or a hash")
+    assert refused("anyone", hash="x") == (422, "hash: no argon2id hash")
+    assert refused("anyone", hash="x", password="x") == (422, "either a password or a hash")
+    assert refused("anyone", password="x" * 1025)[0] == 422
+    assert refused("anyone", password="x", groups=["g"] * 101)[0] == 422
+    assert refused("anyone", password="x", rules={"publish": ["a#"]})[0] == 422
+    assert refused("anyone", password="x", rules={"publish": ["a"] * 101})[0] == 422
+    assert refused("anyone", password="x", nonsense=1)[0] == 422
+    assert site.ask("GET", "/users/anyone").status_code == 404
+    assert site.ask("DELETE", "/users/anyone", {}).status_code == 404
+    assert site.ask("DELETE", "/users/ann").status_code == 415  # no JSON: from some page in a browser
+    assert site.ask("GET", "/users?limit=501").status_code == 422
+
+
+def test_pages_in_order(site: Site) -> None:
+    names = [f"page-{number}" for number in range(7)]
+    hashed = hash_password("x")
+    for name in reversed(names):
+        site.put(name, hash=hashed)
+    seen: list[str] = []
+    after = "page"
+    while len(seen) < len(names):
+        page = site.ask("GET", f"/users?limit=3&after={after}", node=1).json()
+        seen += [user["name"] for user in page["users"]]
+        after = page["next"]
+        assert 1 <= len(page["users"]) <= 3
+        assert "argon2" not in str(page)
+    assert seen[: len(names)] == names
+    for name in names:
+        site.delete(name)
+
+
+# SCRAM
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_scram(opened: Opened, node: int) -> None:
+    client, answer = opened.scram("olga", node=node)
+    assert answer.reason_code == 0
+    assert client.subscribe("any/#", "$SYS/#").reason_codes == [0, DENIED]  # in its group
+    client, answer = opened.scram("ann", node=node)
+    assert answer.reason_code == 0
+    assert client.subscribe("home/ann/#", "any/#").reason_codes == [0, DENIED]
+    _, answer = opened.scram("ann", node=node, will=Will("home/bob/x", b"", 0, False))
+    assert answer.reason_code == DENIED
+
+
+def test_scram_and_the_wrong_ones(site: Site, opened: Opened) -> None:
+    site.put("imported", hash=hash_password(PASSWORD))
+    site.put("sleeper", password=PASSWORD, enabled=False)
+    answers = []
+    for user, password in [
+        ("ann", "wrong"), ("nobody", PASSWORD), ("imported", PASSWORD), ("sleeper", PASSWORD),
+    ]:  # fmt: skip
+        _, answer = opened.scram(user, password)
+        answers.append(answer)
+    assert answers == [
+        Connack(False, ReasonCode.BAD_USER_NAME_OR_PASSWORD, Properties(reason_string="e=invalid-proof"))
+    ] * len(answers)
+    denied = [event for event in site.nodes[0].events("denied") if event["event"] == "connect"]
+    assert [event["username"] for event in denied[-4:]] == ["ann", "nobody", "imported", "sleeper"]
+    assert opened.code("imported", PASSWORD) == 0
+    text = site.nodes[0].get("/metrics").text
+    assert 'moorline_authentications_total{result="bad_user_name_or_password"} ' in text
+
+
+def test_unknown_users_have_a_salt_of_their_own_that_stays(site: Site, opened: Opened) -> None:
+    salts = []
+    for user, node in [("phantom", 0), ("phantom", 1), ("spectre", 0), ("ann", 0), ("ann", 1)]:
+        client = opened.raw(node=node)
+        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(f"n,,n={user},r=abc")))
+        found = re.fullmatch(r"r=abc[^,]+,s=([^,]+),i=4096", _text(client.expect(Auth)))
+        assert found is not None
+        salts.append(found[1])
+    assert salts[0] == salts[1]
+    assert salts[3] == salts[4]
+    assert len(set(salts)) == 3
+    assert {len(salt) for salt in salts} == {24}
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        ("p=tls-unique,,n=ann,r=abc", "e=channel-binding-not-supported"),
+        ("n,,m=x,n=ann,r=abc", "e=extensions-not-supported"),
+        ("n,a=bob,n=ann,r=abc", "e=other-error"),
+        ("", "e=other-error"),
+        ("n,,n=a=nn,r=abc", "e=invalid-username-encoding"),
+    ],
+)
+def test_scram_refuses_what_it_does_not_do(opened: Opened, first: str, reason: str) -> None:
+    client = opened.raw()
+    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(first)))
+    assert client.wait_closed() == [Connack(False, DENIED, Properties(reason_string=reason))]
+
+
+def test_scram_again_on_an_open_connection(site: Site, opened: Opened) -> None:
+    client, answer = opened.scram("ann")
+    assert answer.reason_code == 0
+    peer = ScramClient([METHOD], "ann", PASSWORD)
+    client.send(Auth(AGAIN, _data(peer.get_client_first())))
+    peer.set_server_first(_text(client.expect(Auth)))
+    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(peer.get_client_final())))
+    done = client.expect(Auth)
+    assert done.reason_code == ReasonCode.SUCCESS
+    peer.set_server_final(_text(done))
+    assert client.ping() == []
+    for user, password in [("bob", PASSWORD), ("ann", "wrong")]:
+        client, _ = opened.scram("ann")
+        peer = ScramClient([METHOD], user, password)
+        client.send(Auth(AGAIN, _data(peer.get_client_first())))
+        answer = _finish(client, peer)
+        assert isinstance(answer, Disconnect)
+        assert answer.reason_code == DENIED
+    events = [event for event in site.nodes[0].events("denied") if event["event"] == "authenticate"]
+    assert [event["username"] for event in events] == ["ann", "ann"]
+
+
+def test_a_server_that_knows_nothing_is_found_out(opened: Opened) -> None:
+    """That the peer of the tests looks at the signature at all."""
+    client = opened.raw()
+    peer = ScramClient([METHOD], "ann", PASSWORD)
+    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.get_client_first())))
+    peer.set_server_first(_text(client.expect(Auth)))
+    peer.get_client_final()
+    with pytest.raises(ScramException):
+        peer.set_server_final("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+
+
+# Rules
+
+
+def test_rules_count_within_a_second(site: Site, opened: Opened) -> None:
+    watchers = [opened("bob", node=node) for node in (0, 1)]
+    for watcher in watchers:
+        assert watcher.subscribe("shared/a", "home/bob/a", qos=1).reason_codes == [1, 1]
+    publisher = opened("olga")
+    try:
+        assert site.ask("PUT", "/rules", {"text": RULES.replace('"shared/#"', '"shared/b"')}).is_success
+        since = time.monotonic()
+        for watcher in watchers:
+            _wait(lambda watcher=watcher: watcher.publish("shared/c", b"", 1) == DENIED)  # type: ignore[misc]  # bound
+        assert time.monotonic() - since < _SECOND
+        publisher.publish("shared/a", b"not this", 1)
+        publisher.publish("home/bob/a", b"this", 1)
+        for watcher in watchers:
+            assert watcher.payloads(1) == [b"this"]
+    finally:
+        site.set_rules(RULES)
+
+
+def test_rules_with_mistakes_change_nothing(site: Site, opened: Opened) -> None:
+    wrong = RULES + "\n[[rules]]\neffect = 'perhaps'\nfilters = ['a#']\n"
+    line = wrong.splitlines().index("effect = 'perhaps'") + 1
+    before = site.ask("GET", "/rules").json()
+    assert before["text"] == RULES
+    answer = site.ask("PUT", "/rules", {"text": wrong})
+    assert answer.status_code == 422
+    assert f"line {line}: rules.2.effect" in answer.json()["error"]
+    assert f"line {line + 1}: rules.2.filters.0: 'a#' is not a Topic Filter" in answer.json()["error"]
+    assert site.ask("POST", "/rules/check", {"text": wrong}).json()["mistakes"]
+    assert site.ask("POST", "/rules/check", {"text": RULES}).json() == {"mistakes": []}
+    assert site.ask("PUT", "/rules", {"text": "#" * (256 << 10) + "\n"}).status_code == 422
+    assert site.ask("GET", "/rules").json() == before
+
+
+def test_what_somebody_else_has_written_to_redis(site: Site, opened: Opened) -> None:
+    """Rules and users that can't be read: those before hold; the user can't come in."""
+    client = opened("ann")
+    with site.server.client() as redis:
+        redis.hset("mq:{m}:rules", mapping={"version": 1000, "text": "nonsense"})
+        site.nodes[0].wait_for("rules in Redis not taken")
+        redis.hset("mq:{m}:users", "broken", b"1:1:0:0:\xc1")
+    assert client.publish("shared/x", b"", 1) != DENIED
+    assert client.publish("x", b"", 1) == DENIED
+    assert opened.code("broken", PASSWORD) == 0x86
+    assert site.ask("DELETE", "/users/broken", {}).is_success
+    site.set_rules(RULES)
+
+
+def test_without_rules_nobody_may_do_anything(site: Site, opened: Opened) -> None:
+    client = opened("olga")
+    try:
+        assert site.ask("DELETE", "/rules", {}).is_success
+        _wait(lambda: client.publish("x", b"", 1) == DENIED)
+        assert site.ask("GET", "/rules").json()["text"] is None
+    finally:
+        site.set_rules(RULES)
+
+
+# Around
+
+
+def test_changes_are_recorded_without_secrets(site: Site, opened: Opened) -> None:
+    secret = "s3cr3t-passw0rd"
+    site.put("recorded", password=secret, groups=["g"])
+    site.put("recorded", enabled=False)
+    site.delete("recorded")
+    site.set_rules(RULES)
+    events = [
+        event for event in site.nodes[0].events("audit") if event.get("username") == "recorded"
+    ]
+    assert [event["action"] for event in events] == ["user_created", "user_changed", "user_deleted"]
+    assert events[0]["fields"] == ["groups", "password"]
+    assert {event["address"] for event in events} == {"127.0.0.1"}
+    assert site.nodes[0].events("audit")[-1]["action"] == "rules_replaced"
+    output = site.nodes[0].log.read_text()
+    for hidden in (secret, PASSWORD, "argon2id"):
+        assert hidden not in output
+
+
+@contextmanager
+def _away(server: RedisServer) -> Iterator[None]:
+    server.freeze()
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+def test_nobody_comes_in_while_redis_is_away(site: Site, opened: Opened) -> None:
+    """Though the user is known: whether it still counts is not."""
+    stays = opened("ann")
+    with _away(site.server):
+        time.sleep(2.0)  # longer than what is remembered counts
+        client, peer = opened.raw(), ScramClient([METHOD], "bob", PASSWORD)
+        client.timeout_seconds = 10
+        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.get_client_first())))
+        assert opened.code("ann", PASSWORD) == ReasonCode.SERVER_UNAVAILABLE
+        assert client.expect(Connack).reason_code == ReasonCode.SERVER_UNAVAILABLE
+    assert stays.ping() == []
+    _wait(lambda: opened.code("ann", PASSWORD) == 0)
+    assert "Traceback" not in site.nodes[0].log.read_text()
+
+
+def test_a_change_while_a_node_could_not_know_of_it(site: Site, opened: Opened) -> None:
+    """Also if Redis has forgotten who was changed."""
+    site.put("missed", password=PASSWORD)
+    clients = [opened("missed", node=node) for node in (0, 1)]
+    site.nodes[1].freeze()
+    try:
+        site.delete("missed")
+        with site.server.client() as redis:
+            redis.xtrim("mq:{m}:users:log", maxlen=0, approximate=False)
+    finally:
+        site.nodes[1].send_signal(signal.SIGCONT)
+    _assert_gone(*clients, since=time.monotonic())
+
+
+def test_a_node_lets_nobody_in_before_it_has_read_the_rules(site: Site, tmp_path: Path) -> None:
+    """One that starts: what it can't read denies everything."""
+    with site.server.client() as redis:
+        redis.hset("other:{m}:rules", mapping={"version": 3, "text": "nonsense"})
+    environment = {"MOORLINE_AUTH__REDIS_RULES": "true", "MOORLINE_NODE__ALLOW_ANONYMOUS": "true"}
+    environment |= {"MOORLINE_REDIS__PREFIX": "other:", "MOORLINE_AUTH__UNMATCHED": "allow"}
+    with (
+        running_node(tmp_path, "--redis", site.server.url, environment=environment) as node,
+        WireClient(node.port) as client,
+    ):
+        assert client.connect("c", properties=HOUR).reason_code == 0
+        assert client.publish("x", b"", 1) == DENIED
+        url = f"http://127.0.0.1:{node.admin_port}/api/v1/rules"
+        assert httpx.request("DELETE", url, json={}, trust_env=False).is_success
+        _wait(lambda: client.publish("x", b"", 1) != DENIED)
+        client.send(Publish("y", b"", 0, False, False, 0))
+        assert client.ping() == []
