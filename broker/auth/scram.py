@@ -23,7 +23,7 @@ from typing import Final
 
 from broker.auth.enhanced import Continue, Exchange, Failure, Outcome, Success
 from broker.auth.saslprep import saslprep
-from broker.auth.user import ScramKeys, StoredUser, is_user_name
+from broker.auth.user import NAME_LENGTH, ScramKeys, StoredUser, is_user_name
 from broker.errors import MoorlineError
 from broker.mqtt import ReasonCode
 
@@ -216,8 +216,11 @@ def _name(escaped: str) -> str:
             raise ScramError("invalid-username-encoding")
         return "," if found[1] == "2C" else "="
 
+    plain = _NAME_ESCAPE.sub(unescaped, escaped)
+    if len(plain) > NAME_LENGTH:  # there is no such user, and to prepare it would take milliseconds
+        raise ScramError("other-error")
     try:
-        name = saslprep(_NAME_ESCAPE.sub(unescaped, escaped))
+        name = saslprep(plain)
     except ValueError:
         raise ScramError("invalid-username-encoding") from None
     if not name:  # nothing was left of it

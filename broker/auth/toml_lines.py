@@ -15,9 +15,11 @@ def line_of(text: str, location: Sequence[int | str]) -> str:
     key = str(rest[0]) if rest else None
     found = 0
     seen = -1
+    is_top = True
     for position, line in enumerate(text.splitlines(), 1):
         header = _HEADER.fullmatch(line)
         if header is not None:
+            is_top = False
             if found:
                 break
             if header[1].strip("\"'") == table:
@@ -26,7 +28,7 @@ def line_of(text: str, location: Sequence[int | str]) -> str:
                     found = position
                     if key is None:
                         break
-        elif _sets(line, str(key) if found else table):
+        elif (found or is_top) and _sets(line, str(key) if found else table):
             found = position
             break
     return f"line {found}: " if found else ""

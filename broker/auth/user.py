@@ -15,6 +15,7 @@ FILTER_LENGTH: Final = 1024
 
 _NAME: Final = re.compile(r"[^:\x00-\x1f\x7f#][^:\x00-\x1f\x7f]{0,254}")
 
+NAME_LENGTH: Final = 255
 NAME_RULE: Final = "1 to 255 characters, no colon and no control characters, no # in front"
 
 

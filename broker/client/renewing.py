@@ -5,7 +5,7 @@ came in. Else it gets the groups and rules that the user has now. Versions say w
 makes no difference when, and how often, it is looked at.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -17,8 +17,11 @@ from broker.client.hub import Hub
 from broker.client.permitting import review
 from broker.client.subscribing import revoke
 from broker.mqtt import ReasonCode
+from cluster.store.errors import StoreUnavailable
 
 _USERS_AT_A_TIME: Final = 100
+_CLIENTS_AT_A_TIME: Final = 100
+_LOOKS_AT_A_TIME: Final = 2_000
 
 FindAll = Callable[[Collection[str]], Awaitable[Mapping[str, StoredUser | None]]]
 """Users as they are now."""
@@ -27,15 +30,32 @@ FindAll = Callable[[Collection[str]], Awaitable[Mapping[str, StoredUser | None]]
 async def renew_users(
     hub: Hub, sources: Collection[str], names: Collection[str] | None, find_all: FindAll
 ) -> None:
-    """Looks at the clients that came in by these `sources` as these users; names None: as anybody. Raises
-    what `find_all` does; then it is to be called again."""
-    here = {name for client in hub.connections if (name := _name(client, sources)) is not None}
-    wanted = list(here if names is None else here.intersection(names))
+    """Looks at the clients that came in by these `sources` as these users; names None: as anybody. Pauses now
+    and then for what else there is to do. Raises StoreUnavailable if that is not possible now, and what
+    `find_all` does; then it is to be called again."""
+    if hub.pulse.in_doubt or hub.held:  # clients that were let in may be among what is held
+        raise StoreUnavailable("the node is in doubt")
+    clients = await _clients_of(hub, sources, names)
+    wanted = list(clients)
     for first in range(0, len(wanted), _USERS_AT_A_TIME):
         users = await find_all(wanted[first : first + _USERS_AT_A_TIME])
-        # In doubt clients may be waiting to be let in: they are looked at after that.
-        hub.when_sure(partial(_judge_all, hub, sources, users))
-        await anyio.lowlevel.checkpoint()
+        found = [(client, user) for name, user in users.items() for client in clients[name]]
+        for start in range(0, len(found), _CLIENTS_AT_A_TIME):
+            hub.when_sure(partial(_judge_all, found[start : start + _CLIENTS_AT_A_TIME]))
+            await anyio.lowlevel.checkpoint()
+
+
+async def _clients_of(
+    hub: Hub, sources: Collection[str], names: Collection[str] | None
+) -> Mapping[str, Sequence[Client]]:
+    found: dict[str, list[Client]] = {}
+    for number, client in enumerate(list(hub.connections), 1):
+        name = _name(client, sources)
+        if name is not None and (names is None or name in names):
+            found.setdefault(name, []).append(client)
+        if number % _LOOKS_AT_A_TIME == 0:
+            await anyio.lowlevel.checkpoint()
+    return found
 
 
 def _name(client: Client, sources: Collection[str]) -> str | None:
@@ -44,11 +64,10 @@ def _name(client: Client, sources: Collection[str]) -> str | None:
     return identity.username if identity is not None and identity.source in sources else None
 
 
-def _judge_all(hub: Hub, sources: Collection[str], users: Mapping[str, StoredUser | None]) -> None:
-    for client in list(hub.connections):
-        name = _name(client, sources)
-        if name is not None and name in users:
-            _judge(client, users[name])
+def _judge_all(found: Sequence[tuple[Client, StoredUser | None]]) -> None:
+    for client, user in found:
+        if not client.is_closed:
+            _judge(client, user)
 
 
 def _judge(client: Client, stored: StoredUser | None) -> None:

@@ -1,4 +1,4 @@
-"""Users and rules in Redis on two nodes: real clients, by password and by SCRAM, while somebody changes them."""
+"""Users and rules in Redis on two nodes: real clients, by password and by SCRAM, while they are changed."""
 
 import re
 import signal
@@ -15,7 +15,6 @@ import httpx
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from scramp import ScramClient, ScramException
 
 from broker.auth.hashing import hash_password
 from broker.mqtt import (
@@ -33,11 +32,11 @@ from broker.mqtt import (
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient
+from tests.scram_peer import METHOD, Refused, ScramPeer
 from tests.tools import require_tool
 
 PASSWORD = "corréct horse"
 DENIED = ReasonCode.NOT_AUTHORIZED
-METHOD = "SCRAM-SHA-256"
 AGAIN = ReasonCode.REAUTHENTICATE
 RULES = """
 [groups]
@@ -146,8 +145,8 @@ class Opened:
     ) -> tuple[WireClient, Connack | Disconnect]:
         """By SCRAM, as an implementation of others does it; the answer."""
         client = self.raw(node=node)
-        peer = ScramClient([METHOD], user, password)
-        first = _data(peer.get_client_first())
+        peer = ScramPeer(user, password)
+        first = _data(peer.first())
         client.send(Connect(f"{user}-{len(self._clients)}", MQTT_5, True, 0, None, None, will, first))
         return client, _finish(client, peer)
 
@@ -168,30 +167,29 @@ def _connect(client_id: str, user: str | None, password: str | None, version: in
     return Connect(client_id, version, True, 0, user, secret, None, None)
 
 
-def _data(text: str) -> Properties:
-    return Properties(authentication_method=METHOD, authentication_data=text.encode())
+def _data(data: bytes) -> Properties:
+    return Properties(authentication_method=METHOD, authentication_data=data)
 
 
-def _text(packet: Auth | Connack) -> str:
+def _bytes(packet: Auth | Connack) -> bytes:
     properties = packet.properties
     assert properties is not None
     assert properties.authentication_method == METHOD
     assert properties.authentication_data is not None
-    return properties.authentication_data.decode()
+    return properties.authentication_data
 
 
-def _finish(client: WireClient, peer: ScramClient) -> Connack | Disconnect:
+def _finish(client: WireClient, peer: ScramPeer) -> Connack | Disconnect:
     """The rest of an exchange that has begun. Checks what the server has proved."""
     challenge = client.next()
     if not isinstance(challenge, Auth):
         assert isinstance(challenge, Connack | Disconnect)
         return challenge
-    peer.set_server_first(_text(challenge))
-    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(peer.get_client_final())))
+    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(peer.final(_bytes(challenge)))))
     answer = client.next()
     assert isinstance(answer, Connack | Disconnect)
     if answer.reason_code == 0 and isinstance(answer, Connack):
-        peer.set_server_final(_text(answer))
+        peer.check(_bytes(answer))
     return answer
 
 
@@ -226,7 +224,18 @@ def test_who_comes_in(
 
 
 def test_mosquitto_and_paho(site: Site) -> None:
-    publish = [require_tool("mosquitto_pub"), "-V", "mqttv311", "-q", "1", "-r", "-t", "home/bob/m", "-m", "hi"]
+    publish = [
+        require_tool("mosquitto_pub"),
+        "-V",
+        "mqttv311",
+        "-q",
+        "1",
+        "-r",
+        "-t",
+        "home/bob/m",
+        "-m",
+        "hi",
+    ]
     publish += ["-p", str(site.nodes[0].port), "-u", "bob", "-P"]
     assert subprocess.run([*publish, "wrong"], capture_output=True, check=False).returncode != 0
     assert subprocess.run([*publish, PASSWORD], capture_output=True, check=False).returncode == 0
@@ -303,7 +312,9 @@ def test_a_client_that_comes_at_the_moment_of_a_change_does_not_stay(site: Site,
     site.put("race", password="0")
     for number in range(1, 6):
         with ThreadPoolExecutor(4) as pool:
-            coming = [pool.submit(opened.code, "race", str(number - 1), MQTT_5, node % 2) for node in range(3)]
+            coming = [
+                pool.submit(opened.code, "race", str(number - 1), MQTT_5, node % 2) for node in range(3)
+            ]
             site.put("race", password=str(number))
             assert {each.result() for each in coming} <= {0, 0x86, 0x89}
     site.delete("race")
@@ -399,8 +410,8 @@ def test_unknown_users_have_a_salt_of_their_own_that_stays(site: Site, opened: O
     salts = []
     for user, node in [("phantom", 0), ("phantom", 1), ("spectre", 0), ("ann", 0), ("ann", 1)]:
         client = opened.raw(node=node)
-        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(f"n,,n={user},r=abc")))
-        found = re.fullmatch(r"r=abc[^,]+,s=([^,]+),i=4096", _text(client.expect(Auth)))
+        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(f"n,,n={user},r=abc".encode())))
+        found = re.fullmatch(r"r=abc[^,]+,s=([^,]+),i=4096", _bytes(client.expect(Auth)).decode())
         assert found is not None
         salts.append(found[1])
     assert salts[0] == salts[1]
@@ -421,25 +432,25 @@ def test_unknown_users_have_a_salt_of_their_own_that_stays(site: Site, opened: O
 )
 def test_scram_refuses_what_it_does_not_do(opened: Opened, first: str, reason: str) -> None:
     client = opened.raw()
-    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(first)))
+    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(first.encode())))
     assert client.wait_closed() == [Connack(False, DENIED, Properties(reason_string=reason))]
 
 
 def test_scram_again_on_an_open_connection(site: Site, opened: Opened) -> None:
     client, answer = opened.scram("ann")
     assert answer.reason_code == 0
-    peer = ScramClient([METHOD], "ann", PASSWORD)
-    client.send(Auth(AGAIN, _data(peer.get_client_first())))
-    peer.set_server_first(_text(client.expect(Auth)))
-    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(peer.get_client_final())))
+    peer = ScramPeer("ann", PASSWORD)
+    client.send(Auth(AGAIN, _data(peer.first())))
+    proof = peer.final(_bytes(client.expect(Auth)))
+    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(proof)))
     done = client.expect(Auth)
     assert done.reason_code == ReasonCode.SUCCESS
-    peer.set_server_final(_text(done))
+    peer.check(_bytes(done))
     assert client.ping() == []
     for user, password in [("bob", PASSWORD), ("ann", "wrong")]:
         client, _ = opened.scram("ann")
-        peer = ScramClient([METHOD], user, password)
-        client.send(Auth(AGAIN, _data(peer.get_client_first())))
+        peer = ScramPeer(user, password)
+        client.send(Auth(AGAIN, _data(peer.first())))
         answer = _finish(client, peer)
         assert isinstance(answer, Disconnect)
         assert answer.reason_code == DENIED
@@ -450,12 +461,11 @@ def test_scram_again_on_an_open_connection(site: Site, opened: Opened) -> None:
 def test_a_server_that_knows_nothing_is_found_out(opened: Opened) -> None:
     """That the peer of the tests looks at the signature at all."""
     client = opened.raw()
-    peer = ScramClient([METHOD], "ann", PASSWORD)
-    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.get_client_first())))
-    peer.set_server_first(_text(client.expect(Auth)))
-    peer.get_client_final()
-    with pytest.raises(ScramException):
-        peer.set_server_final("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+    peer = ScramPeer("ann", PASSWORD)
+    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.first())))
+    peer.final(_bytes(client.expect(Auth)))
+    with pytest.raises(Refused):
+        peer.check(b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
 
 
 # Rules
@@ -528,9 +538,7 @@ def test_changes_are_recorded_without_secrets(site: Site, opened: Opened) -> Non
     site.put("recorded", enabled=False)
     site.delete("recorded")
     site.set_rules(RULES)
-    events = [
-        event for event in site.nodes[0].events("audit") if event.get("username") == "recorded"
-    ]
+    events = [event for event in site.nodes[0].events("audit") if event.get("username") == "recorded"]
     assert [event["action"] for event in events] == ["user_created", "user_changed", "user_deleted"]
     assert events[0]["fields"] == ["groups", "password"]
     assert {event["address"] for event in events} == {"127.0.0.1"}
@@ -554,9 +562,9 @@ def test_nobody_comes_in_while_redis_is_away(site: Site, opened: Opened) -> None
     stays = opened("ann")
     with _away(site.server):
         time.sleep(2.0)  # longer than what is remembered counts
-        client, peer = opened.raw(), ScramClient([METHOD], "bob", PASSWORD)
+        client, peer = opened.raw(), ScramPeer("bob", PASSWORD)
         client.timeout_seconds = 10
-        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.get_client_first())))
+        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.first())))
         assert opened.code("ann", PASSWORD) == ReasonCode.SERVER_UNAVAILABLE
         assert client.expect(Connack).reason_code == ReasonCode.SERVER_UNAVAILABLE
     assert stays.ping() == []
