@@ -9,21 +9,23 @@ METHOD = "SCRAM-SHA-256"
 
 
 class Refused(Exception):
-    """The client does not go on."""
+    """The client does not begin, or does not go on."""
 
 
 class ScramPeer:
     """One exchange."""
 
     def __init__(self, name: str, password: str) -> None:
-        self._client = ScramClient([METHOD], name, password)
-
-    def first(self) -> bytes:
-        """What it begins with. Raises Refused if it can't have this name."""
+        """Raises Refused if it can't have this name or password."""
         try:
-            return str(self._client.get_client_first()).encode()
+            self._client = ScramClient([METHOD], name, password)
+            self._first = str(self._client.get_client_first())
         except ScramException as error:
             raise Refused from error
+
+    def first(self) -> bytes:
+        """What it begins with."""
+        return self._first.encode()
 
     def final(self, server_first: bytes) -> bytes:
         """What it answers to the challenge."""
