@@ -3,7 +3,8 @@
 UsersError
 ├── UnknownUser    there is no such user
 ├── UserExists     there is one already
-└── TooManyUsers   there is no room for another one
+├── TooManyUsers   there is no room for another one
+└── UserTooLarge   its groups and rules take too much room
 """
 
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from cluster.store.reply import as_int
 from cluster.store.store import Store
 
 _ATTEMPTS: Final = 10
+
+RECORD_BYTES: Final = 16 << 10
+"""Of a user in Redis, and so in the memory of nodes."""
 
 Edit = Callable[[User | None], User]
 """What becomes of a user, or of none. May raise UsersError."""
@@ -37,6 +41,10 @@ class UserExists(UsersError):
 
 class TooManyUsers(UsersError):
     """There are `users.USERS_MAXIMUM`."""
+
+
+class UserTooLarge(UsersError):
+    """It would take more than RECORD_BYTES."""
 
 
 class UserBook:
@@ -66,9 +74,12 @@ class UserBook:
                 before is not None and before.user == after
             ):  # also if the answer to the attempt before was lost
                 return False
+            record = users.pack_user(after)
+            if len(record) > RECORD_BYTES:
+                raise UserTooLarge(f"groups and rules of a user have at most {RECORD_BYTES} bytes")
             request = users.put_user(
                 name,
-                users.pack_user(after),
+                record,
                 before.version if before is not None else 0,
                 renews=before is None or _must_go(before.user, after),
             )

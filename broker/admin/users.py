@@ -5,6 +5,7 @@ the API takes at a time.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Final, Literal
 
 import anyio.to_thread
@@ -30,12 +31,14 @@ from broker.auth.user import (
     is_user_name,
 )
 from cluster.control import Desk
-from cluster.users import UnknownUser, UserBook, UserExists
+from cluster.users import UnknownUser, UserBook, UserExists, UserTooLarge
 
 PAGE_MAXIMUM: Final = 500
 _PAGE: Final = 100
-_USER_BYTES: Final = 512 << 10
+_USER_BYTES: Final = 64 << 10
 _PASSWORD_LENGTH: Final = 1024
+
+_STATUS: Final[dict[type[Exception], int]] = {UnknownUser: 404, UserTooLarge: 422}
 
 _Group = Annotated[str, StringConstraints(min_length=1, max_length=GROUP_LENGTH)]
 _Filters = Annotated[
@@ -88,7 +91,7 @@ def user_routes(desk: Desk, scram_iterations: int | None) -> Sequence[Route]:
 
 async def on_users_error(_: Request, error: Exception) -> Response:
     """What becomes of a UsersError."""
-    return error_answer(404 if isinstance(error, UnknownUser) else 409, str(error))
+    return error_answer(_STATUS.get(type(error), 409), str(error))
 
 
 class _Users:
@@ -112,7 +115,7 @@ class _Users:
             raise HTTPException(422, f"a user name has {NAME_RULE}")
         body = await read_body(request, UserBody, _USER_BYTES)
         book = _book(self._desk)
-        proof = await self._proof(body)
+        proof = await self._proof(name, body)
 
         def edit(before: User | None) -> User:
             return _edited(name, before, body, proof)
@@ -129,7 +132,7 @@ class _Users:
         note_change(request, "user_deleted", username=name)
         return answer({"name": name})
 
-    async def _proof(self, body: UserBody) -> tuple[str, ScramKeys | None] | None:
+    async def _proof(self, name: str, body: UserBody) -> tuple[str, ScramKeys | None] | None:
         """Hash and keys of a password; None if that stays as it is."""
         # Not above: argon2 and its hashes are needed by those who change passwords only.
         from broker.auth.hashing import hash_mistake
@@ -144,7 +147,7 @@ class _Users:
         if body.password is None:
             return None
         return await anyio.to_thread.run_sync(
-            _derive, body.password, self._scram_iterations, limiter=self._one_at_a_time
+            _derive, name, body.password, self._scram_iterations, limiter=self._one_at_a_time
         )
 
 
@@ -221,16 +224,16 @@ def _allowed(body: AllowedBody | None) -> Allowed | None:
     return Allowed(tuple(body.publish), tuple(body.subscribe))
 
 
-def _derive(password: str, scram_iterations: int | None) -> tuple[str, ScramKeys | None]:
+def _derive(name: str, password: str, scram_iterations: int | None) -> tuple[str, ScramKeys | None]:
+    """What is kept of the password. A name or password that SCRAM does not have gets no keys for it."""
     from broker.auth.hashing import hash_password
+    from broker.auth.saslprep import saslprep
     from broker.auth.scram import make_keys
 
-    if scram_iterations is None:
-        return hash_password(password), None
-    try:
-        keys = make_keys(password, scram_iterations)
-    except ValueError:  # SCRAM has no such password: it comes in by the other way only
-        return hash_password(password), None
+    keys: ScramKeys | None = None
+    if scram_iterations is not None:
+        with suppress(ValueError):
+            keys = make_keys(password, scram_iterations) if saslprep(name) == name else None
     return hash_password(password), keys
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from typer.testing import CliRunner, Result
 
-from broker.auth.hashing import hash_password
 from broker.cli import add_groups, app
 from tests.node.harness import NodeProcess, running_node
 
@@ -74,7 +74,7 @@ def test_what_is_refused(node: NodeProcess) -> None:
 
 def test_importing(node: NodeProcess, tmp_path: Path) -> None:
     file = tmp_path / "passwords"
-    hashed = hash_password("x")
+    hashed = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("x")
     file.write_text("".join(f"user-{number}:{hashed}\n" for number in range(5)))
     for _ in range(2):
         assert told(run(node, "users", "import", str(file))) == "5 users\n"

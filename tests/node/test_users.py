@@ -14,9 +14,9 @@ from urllib.parse import quote
 import httpx
 import paho.mqtt.client as paho
 import pytest
+from argon2 import PasswordHasher
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.auth.hashing import hash_password
 from broker.mqtt import (
     MQTT_3_1_1,
     MQTT_5,
@@ -38,6 +38,8 @@ from tests.tools import require_tool
 PASSWORD = "corréct horse"
 DENIED = ReasonCode.NOT_AUTHORIZED
 AGAIN = ReasonCode.REAUTHENTICATE
+_cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+CHEAP = _cheap.hash(PASSWORD)
 RULES = """
 [groups]
 listed = ["listed"]
@@ -52,7 +54,8 @@ effect = "allow"
 users = ["*"]
 filters = ["home/%u/#", "shared/#"]
 """
-_SECOND = 1.0
+_SECOND = 3.0
+"""A second, and what a busy machine adds to it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def _wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("site")
     passwords = directory / "passwords"
-    passwords.write_text(f"filed:{hash_password(PASSWORD)}\n")
+    passwords.write_text(f"filed:{CHEAP}\n")
     environment = {
         "MOORLINE_AUTH__PASSWORD_FILE": str(passwords),
         "MOORLINE_AUTH__REDIS_USERS": "true",
@@ -254,8 +257,9 @@ def test_mosquitto_and_paho(site: Site) -> None:
 
 
 def test_who_is_deleted_disabled_or_has_another_password_is_sent_away(site: Site, opened: Opened) -> None:
-    for name in ("gone", "off", "new"):
-        site.put(name, password=PASSWORD)
+    for name in ("gone", "off"):
+        site.put(name, hash=CHEAP)
+    site.put("new", password=PASSWORD)
     gone, off, new = ([opened(name, node=node) for node in (0, 1)] for name in ("gone", "off", "new"))
     new += [opened.scram("new", node=node)[0] for node in (0, 1)]
     bystander = opened("ann", node=1)
@@ -275,7 +279,7 @@ def test_who_is_deleted_disabled_or_has_another_password_is_sent_away(site: Site
 
 
 def test_groups_and_own_rules_change_under_a_client(site: Site, opened: Opened) -> None:
-    site.put("carl", password=PASSWORD, groups=["operators"])
+    site.put("carl", hash=CHEAP, groups=["operators"])
     client = opened("carl", node=1)
     assert client.subscribe("a", "shared/x").reason_codes == [0, 0]
     site.put("carl", groups=[], rules={"publish": ["b/%u"], "subscribe": []})
@@ -291,7 +295,7 @@ def test_groups_and_own_rules_change_under_a_client(site: Site, opened: Opened) 
 
 
 def test_a_storm_asks_redis_seldom(site: Site, opened: Opened) -> None:
-    site.put("stormy", password=PASSWORD)
+    site.put("stormy", hash=CHEAP)
     with site.server.client() as client, client.monitor() as monitor:
         for _ in range(50):
             assert opened.code("stormy", PASSWORD) == 0
@@ -309,13 +313,14 @@ def test_a_storm_asks_redis_seldom(site: Site, opened: Opened) -> None:
 
 def test_a_client_that_comes_at_the_moment_of_a_change_does_not_stay(site: Site, opened: Opened) -> None:
     """Whatever the order of the two on the node."""
-    site.put("race", password="0")
+    hashes = [_cheap.hash(str(number)) for number in range(6)]
+    site.put("race", hash=hashes[0])
     for number in range(1, 6):
         with ThreadPoolExecutor(4) as pool:
             coming = [
                 pool.submit(opened.code, "race", str(number - 1), MQTT_5, node % 2) for node in range(3)
             ]
-            site.put("race", password=str(number))
+            site.put("race", hash=hashes[number])
             assert {each.result() for each in coming} <= {0, 0x86, 0x89}
     site.delete("race")
 
@@ -324,8 +329,14 @@ def test_a_client_that_comes_at_the_moment_of_a_change_does_not_stay(site: Site,
 
 
 def test_names_of_any_kind(site: Site, opened: Opened) -> None:
+    site.put("Ⅸ", password=PASSWORD)  # SCRAM takes it for IX
+    site.put("soft", password="\u0007")
+    for name, password in (("Ⅸ", PASSWORD), ("soft", "\u0007")):
+        assert site.ask("GET", f"/users/{name}").json()["scram"] is False
+        assert opened.code(name, password) == 0
+        site.delete(name)
     for name in ("a/b", "é{}%41", "x" * 255, "name with space"):
-        site.put(name, password=PASSWORD)
+        site.put(name, hash=CHEAP)
         assert opened.code(name, PASSWORD) == 0
         assert site.ask("GET", f"/users/{quote(name, safe='')}").json()["name"] == name
         site.delete(quote(name, safe=""))
@@ -338,16 +349,17 @@ def test_what_is_refused(site: Site) -> None:
 
     assert refused("a:b", password="x")[0] == 422
     assert refused("x" * 256, password="x")[0] == 422
-    assert refused("ann", password="x", expect="new") == (409, "there is a user ann already")
-    assert refused("anyone", password="x", expect="existing") == (404, "there is no user anyone")
+    assert refused("ann", hash=CHEAP, expect="new") == (409, "there is a user ann already")
+    assert refused("anyone", hash=CHEAP, expect="existing") == (404, "there is no user anyone")
     assert refused("anyone", groups=["x"]) == (422, "a new user needs a password or a hash")
     assert refused("anyone", hash="x") == (422, "hash: no argon2id hash")
     assert refused("anyone", hash="x", password="x") == (422, "either a password or a hash")
     assert refused("anyone", password="x" * 1025)[0] == 422
     assert refused("anyone", password="x", groups=["g"] * 101)[0] == 422
-    assert refused("anyone", password="x", rules={"publish": ["a#"]})[0] == 422
+    assert refused("anyone", hash=CHEAP, rules={"publish": ["a#"]})[0] == 422
     assert refused("anyone", password="x", rules={"publish": ["a"] * 101})[0] == 422
     assert refused("anyone", password="x", nonsense=1)[0] == 422
+    assert refused("anyone", hash=CHEAP, groups=[f"{n}".rjust(250) for n in range(90)])[0] == 422
     assert site.ask("GET", "/users/anyone").status_code == 404
     assert site.ask("DELETE", "/users/anyone", {}).status_code == 404
     assert site.ask("DELETE", "/users/ann").status_code == 415  # no JSON: from some page in a browser
@@ -356,9 +368,8 @@ def test_what_is_refused(site: Site) -> None:
 
 def test_pages_in_order(site: Site) -> None:
     names = [f"page-{number}" for number in range(7)]
-    hashed = hash_password("x")
     for name in reversed(names):
-        site.put(name, hash=hashed)
+        site.put(name, hash=CHEAP)
     seen: list[str] = []
     after = "page"
     while len(seen) < len(names):
@@ -388,7 +399,7 @@ def test_scram(opened: Opened, node: int) -> None:
 
 
 def test_scram_and_the_wrong_ones(site: Site, opened: Opened) -> None:
-    site.put("imported", hash=hash_password(PASSWORD))
+    site.put("imported", hash=CHEAP)
     site.put("sleeper", password=PASSWORD, enabled=False)
     answers = []
     for user, password in [
@@ -574,7 +585,7 @@ def test_nobody_comes_in_while_redis_is_away(site: Site, opened: Opened) -> None
 
 def test_a_change_while_a_node_could_not_know_of_it(site: Site, opened: Opened) -> None:
     """Also if Redis has forgotten who was changed."""
-    site.put("missed", password=PASSWORD)
+    site.put("missed", hash=CHEAP)
     clients = [opened("missed", node=node) for node in (0, 1)]
     site.nodes[1].freeze()
     try:

@@ -1,14 +1,22 @@
 """Users and rules in Redis: whole or not at all, in order, and nobody's change undone."""
 
+import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from broker.auth.user import Allowed, ScramKeys, StoredUser, User
 from cluster.store import keys, users
 from cluster.store.errors import ItemError
+from cluster.store.library import library_source
 from cluster.store.reply import as_bytes, as_int
+from tests.node.redis_server import running_redis
 from tests.store.caller import Caller
 
 ANN = User("hash", frozenset({"b", "a"}), True, Allowed(("x/%u",), ()), ScramKeys(4096, b"\xff", b"k", b"s"))
@@ -151,6 +159,34 @@ def test_writers_and_followers_at_once(redis_client: redis.Redis, caller: Caller
             told += changes.names
             assert not any(writer.done() and writer.exception() for writer in writers)
     assert len(set(told)) == seen == 100
+
+
+def test_a_kill_of_redis_leaves_no_part_of_a_user(tmp_path: Path) -> None:
+    """At any moment of many writes, more than once."""
+    with running_redis(tmp_path / "redis") as server:
+        for number in range(3):
+            with redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as client:
+                client.function_load(library_source(), replace=True)
+                caller = Caller(client, "k:")
+                killing = threading.Timer(0.05, server.kill)
+                killing.start()
+                with suppress(redis.exceptions.ConnectionError):
+                    for each in itertools.count():
+                        put(caller, f"{number}-{each}")
+                        if each % 3 == 2:
+                            caller.ask(users.delete_user(f"{number}-{each - 1}"))
+                killing.join()
+            server.start()
+            with server.client() as client:
+                caller = Caller(client, "k:")
+                stored = caller.hash(keys.users("k:"))
+                assert sorted(stored) == client.zrange(keys.users_index("k:"), 0, -1)
+                assert len(stored) > 3
+                assert all(users.parse_user("x", value) for value in stored.values())
+                version = int(client.get(keys.users_version("k:")) or 0)
+                (last,) = client.xrevrange(keys.users_log("k:"), count=1)
+                assert last[0] == f"0-{version}".encode()
+                assert max(int(value.split(b":")[0]) for value in stored.values()) >= version - 1
 
 
 def test_the_secret_is_the_first_one(caller: Caller) -> None:
