@@ -3,9 +3,18 @@
 from broker.auth import Link
 from broker.auth.hashing import Hashing
 from broker.auth.password_file import SOURCE, PasswordFile, Passwords, load_passwords
+from broker.auth.stored_users import SOURCE as REDIS
 from broker.auth.watched import WatchedFile
 from broker.client import Hub, disconnect_users
 from broker.guarding.parts import Parts, load_now
+
+
+def _are_others_next(parts: Parts) -> bool:
+    """Whether whoever is not in the file is asked for in Redis everywhere, which costs a hash."""
+    settings = parts.settings
+    named = [set(each.authentication or ()) for each in settings.listeners.values()]
+    is_alone = any(SOURCE in names and REDIS not in names for names in named)
+    return settings.auth.redis_users and not is_alone
 
 
 def password_link(parts: Parts, hashing: Hashing) -> Link:
@@ -13,8 +22,7 @@ def password_link(parts: Parts, hashing: Hashing) -> Link:
     auth = parts.settings.auth
     assert auth.password_file is not None
     file = WatchedFile(SOURCE, auth.password_file, load_passwords, parts.counters.auth_reloads)
-    # Users of Redis are asked next, and take the time of a hash for whoever isn't there either.
-    authenticator = PasswordFile(load_now(file), hashing, parts.cache(), hides_unknown=not auth.redis_users)
+    authenticator = PasswordFile(load_now(file), hashing, parts.cache(), not _are_others_next(parts))
 
     async def follow(hub: Hub) -> None:
         def apply(passwords: Passwords) -> None:
