@@ -127,11 +127,6 @@ def test_nobody_can_tell_who_is_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str] | None, hashes: int
 ) -> None:
     """On no listener; and where Redis is asked next, the file does not hash for it."""
-    (tmp_path / "passwords").write_text("")
-    listener = {"address": "mqtt://127.0.0.1:0"} | ({"authentication": asked} if asked else {})
-    auth = {"password_file": str(tmp_path / "passwords"), "redis_users": True}
-    made = make_guarding(load({"auth": auth, "listeners": {"x": listener}}), Counters())
-    assert made.guard is not None
     hashed: list[str] = []
 
     async def verify(self: Hashing, address: str, text: str, password: bytes) -> bool:
@@ -143,9 +138,14 @@ def test_nobody_can_tell_who_is_in_the_file(
 
     monkeypatch.setattr(Hashing, "verify", verify)
     monkeypatch.setattr(Roster, "find", find)
-    guard = made.guard
-    verdict = asyncio.run(guard.chain.authenticate(Credentials("c", "ann", b"x", "10.0.0.1", "tcp")))
-    assert isinstance(verdict, Denied)
+    (tmp_path / "passwords").write_text("")
+    listener = {"address": "mqtt://127.0.0.1:0"} | ({"authentication": asked} if asked else {})
+    auth = {"password_file": str(tmp_path / "passwords"), "redis_users": True}
+    made = make_guarding(load({"auth": auth, "listeners": {"x": listener}}), Counters())
+    assert made.guard is not None
+    chain = made.guard.chain
+    verdict = asyncio.run(chain.authenticate(Credentials("c", "ann", b"x", "10.0.0.1", "tcp")))
+    assert verdict == Denied()
     assert len(hashed) == hashes
 
 
