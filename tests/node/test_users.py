@@ -1,161 +1,47 @@
-"""Users and rules in Redis on two nodes: real clients, by password and by SCRAM, while they are changed."""
+"""Users and rules in Redis on two nodes: real clients, while somebody changes what they are."""
 
-import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import paho.mqtt.client as paho
 import pytest
-from argon2 import PasswordHasher
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.mqtt import (
-    MQTT_3_1_1,
-    MQTT_5,
-    Auth,
-    Connack,
-    Connect,
-    Disconnect,
-    Properties,
-    Publish,
-    ReasonCode,
-    Will,
+from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Connect, Publish, ReasonCode
+from tests.node.harness import running_node
+from tests.node.redis_server import RedisServer
+from tests.node.stored_site import (
+    CHEAP,
+    PASSWORD,
+    RULES,
+    Opened,
+    Site,
+    cheap_hasher,
+    connect,
+    data,
+    running_site,
+    wait,
 )
-from tests.node.harness import NodeProcess, running_node
-from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient
-from tests.scram_peer import METHOD, Refused, ScramPeer
+from tests.scram_peer import ScramPeer
 from tests.tools import require_tool
 
-PASSWORD = "corréct horse"
 DENIED = ReasonCode.NOT_AUTHORIZED
-AGAIN = ReasonCode.REAUTHENTICATE
-_cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-CHEAP = _cheap.hash(PASSWORD)
-RULES = """
-[groups]
-listed = ["listed"]
-
-[[rules]]
-effect = "allow"
-groups = ["operators", "listed"]
-filters = ["#"]
-
-[[rules]]
-effect = "allow"
-users = ["*"]
-filters = ["home/%u/#", "shared/#"]
-"""
 _SECOND = 3.0
 """A second, and what a busy machine adds to it."""
 
 
-@dataclass(frozen=True)
-class Site:
-    """Two nodes of one broker."""
-
-    nodes: tuple[NodeProcess, NodeProcess]
-    server: RedisServer
-
-    def ask(self, method: str, path: str, body: object = None, node: int = 0) -> httpx.Response:
-        url = f"http://127.0.0.1:{self.nodes[node].admin_port}/api/v1{path}"
-        return httpx.request(method, url, json=body, timeout=5.0, trust_env=False)
-
-    def put(self, name: str, node: int = 0, **fields: object) -> None:
-        answer = self.ask("PUT", f"/users/{quote(name, safe='')}", fields, node)
-        assert answer.is_success, answer.text
-
-    def delete(self, name: str) -> None:
-        assert self.ask("DELETE", f"/users/{name}", {}).is_success
-
-    def set_rules(self, text: str) -> None:
-        """Returns when both nodes have read them."""
-        before = [len(node.events("rules in Redis read")) for node in self.nodes]
-        assert self.ask("PUT", "/rules", {"text": text}).is_success
-        for node, count in zip(self.nodes, before, strict=True):
-            _wait(lambda node=node, count=count: len(node.events("rules in Redis read")) > count)  # type: ignore[misc]  # bound
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("site")
-    passwords = directory / "passwords"
-    passwords.write_text(f"filed:{CHEAP}\n")
-    environment = {
-        "MOORLINE_AUTH__PASSWORD_FILE": str(passwords),
-        "MOORLINE_AUTH__REDIS_USERS": "true",
-        "MOORLINE_AUTH__REDIS_RULES": "true",
-        "MOORLINE_AUTH__SCRAM": "true",
-        "MOORLINE_AUTH__SCRAM_ITERATIONS": "4096",
-        "MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0",
-    }
-    with ExitStack() as stack:
-        server = stack.enter_context(running_redis(directory / "redis"))
-        nodes = []
-        for name in ("one", "two"):
-            (directory / name).mkdir()
-            node = running_node(directory / name, "--redis", server.url, environment=environment)
-            nodes.append(stack.enter_context(node))
-        site = Site((nodes[0], nodes[1]), server)
-        for name in ("ann", "bob"):
-            site.put(name, password=PASSWORD, expect="new")
-        site.put("olga", password=PASSWORD, groups=["operators"])
-        site.set_rules(RULES)
+    with running_site(tmp_path_factory.mktemp("site")) as site:
         yield site
-
-
-class Opened:
-    """Clients of one test; closed at its end."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._clients: list[WireClient] = []
-
-    def raw(self, version: int = MQTT_5, node: int = 0) -> WireClient:
-        client = WireClient(self._site.nodes[node].port, version)
-        self._clients.append(client)
-        return client
-
-    def code(self, user: str | None, password: str | None, version: int = MQTT_5, node: int = 0) -> int:
-        """That of the CONNACK."""
-        client = self.raw(version, node)
-        client.send(_connect("who", user, password, version))
-        return client.expect(Connack).reason_code
-
-    def __call__(self, user: str, password: str = PASSWORD, node: int = 0) -> WireClient:
-        client = self.raw(node=node)
-        client.send(_connect(f"{user}-{len(self._clients)}", user, password))
-        assert client.expect(Connack).reason_code == 0
-        return client
-
-    def scram(
-        self, user: str, password: str = PASSWORD, node: int = 0, will: Will | None = None
-    ) -> tuple[WireClient, Connack | Disconnect]:
-        """By SCRAM, as an implementation of others does it; the answer."""
-        client = self.raw(node=node)
-        peer = ScramPeer(user, password)
-        first = _data(peer.first())
-        client.send(Connect(f"{user}-{len(self._clients)}", MQTT_5, True, 0, None, None, will, first))
-        return client, _finish(client, peer)
-
-    def close(self) -> None:
-        for client in self._clients:
-            client.close()
 
 
 @pytest.fixture
@@ -163,37 +49,6 @@ def opened(site: Site) -> Iterator[Opened]:
     clients = Opened(site)
     yield clients
     clients.close()
-
-
-def _connect(client_id: str, user: str | None, password: str | None, version: int = MQTT_5) -> Connect:
-    secret = None if password is None else password.encode()
-    return Connect(client_id, version, True, 0, user, secret, None, None)
-
-
-def _data(data: bytes) -> Properties:
-    return Properties(authentication_method=METHOD, authentication_data=data)
-
-
-def _bytes(packet: Auth | Connack) -> bytes:
-    properties = packet.properties
-    assert properties is not None
-    assert properties.authentication_method == METHOD
-    assert properties.authentication_data is not None
-    return properties.authentication_data
-
-
-def _finish(client: WireClient, peer: ScramPeer) -> Connack | Disconnect:
-    """The rest of an exchange that has begun. Checks what the server has proved."""
-    challenge = client.next()
-    if not isinstance(challenge, Auth):
-        assert isinstance(challenge, Connack | Disconnect)
-        return challenge
-    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(peer.final(_bytes(challenge)))))
-    answer = client.next()
-    assert isinstance(answer, Connack | Disconnect)
-    if answer.reason_code == 0 and isinstance(answer, Connack):
-        peer.check(_bytes(answer))
-    return answer
 
 
 def _assert_gone(*clients: WireClient, since: float) -> None:
@@ -249,9 +104,9 @@ def test_mosquitto_and_paho(site: Site) -> None:
     client.on_connect = lambda *arguments: codes.append(arguments[3].value)
     client.on_message = lambda *arguments: got.append(arguments[2].payload)
     client.connect("127.0.0.1", site.nodes[1].port)
-    _wait(lambda: client.loop(0.05) == 0 and bool(codes))
+    wait(lambda: client.loop(0.05) == 0 and bool(codes))
     client.subscribe("home/bob/m", 1)
-    _wait(lambda: client.loop(0.05) == 0 and bool(got))
+    wait(lambda: client.loop(0.05) == 0 and bool(got))
     client.disconnect()
     assert (codes, got) == ([0], [b"hi"])
 
@@ -274,7 +129,7 @@ def test_who_is_deleted_disabled_or_has_another_password_is_sent_away(site: Site
     assert [opened.code(name, PASSWORD, node=1) for name in ("gone", "off", "new")] == [0x86] * 3
     assert opened.code("new", "another") == 0
     site.put("off", enabled=True)
-    _wait(lambda: opened.code("off", PASSWORD) == 0)
+    wait(lambda: opened.code("off", PASSWORD) == 0)
     assert bystander.ping() == []
 
 
@@ -283,7 +138,7 @@ def test_groups_and_own_rules_change_under_a_client(site: Site, opened: Opened) 
     client = opened("carl", node=1)
     assert client.subscribe("a", "shared/x").reason_codes == [0, 0]
     site.put("carl", groups=[], rules={"publish": ["b/%u"], "subscribe": []})
-    _wait(lambda: client.publish("c", b"", 1) == DENIED)
+    wait(lambda: client.publish("c", b"", 1) == DENIED)
     assert client.publish("b/carl", b"", 1) == ReasonCode.NO_MATCHING_SUBSCRIBERS
     operator = opened("olga")
     operator.publish("a", b"not this", 1)
@@ -291,7 +146,7 @@ def test_groups_and_own_rules_change_under_a_client(site: Site, opened: Opened) 
     assert client.payloads(1) == [b"this"]
     assert site.ask("GET", "/users/carl").json()["rules"] == {"publish": ["b/%u"], "subscribe": []}
     site.put("carl", rules=None)
-    _wait(lambda: client.publish("b/carl", b"", 1) == DENIED)
+    wait(lambda: client.publish("b/carl", b"", 1) == DENIED)
 
 
 def test_a_storm_asks_redis_seldom(site: Site, opened: Opened) -> None:
@@ -313,18 +168,18 @@ def test_a_storm_asks_redis_seldom(site: Site, opened: Opened) -> None:
 
 def test_a_client_that_comes_at_the_moment_of_a_change_does_not_stay(site: Site, opened: Opened) -> None:
     """Whatever the order of the two on the node."""
-    hashes = [_cheap.hash(str(number)) for number in range(6)]
+    hashes = [cheap_hasher.hash(str(number)) for number in range(6)]
     site.put("race", hash=hashes[0])
     let_in = 0
 
     def come(number: int, node: int) -> WireClient | None:
         """With the password before."""
         client = opened.raw(node=node % 2)
-        client.send(_connect(f"race-{number}-{node}", "race", str(number - 1)))
+        client.send(connect(f"race-{number}-{node}", "race", str(number - 1)))
         return client if client.expect(Connack).reason_code == 0 else None
 
     for number in range(1, 6):
-        _wait(lambda number=number: opened.code("race", str(number - 1)) == 0)  # type: ignore[misc]  # bound
+        wait(lambda number=number: opened.code("race", str(number - 1)) == 0)  # type: ignore[misc]  # bound
         with ThreadPoolExecutor(6) as pool:
             coming = [pool.submit(come, number, node) for node in range(6)]
             site.put("race", hash=hashes[number])
@@ -394,102 +249,6 @@ def test_pages_in_order(site: Site) -> None:
         site.delete(name)
 
 
-# SCRAM
-
-
-@pytest.mark.parametrize("node", [0, 1])
-def test_scram(opened: Opened, node: int) -> None:
-    client, answer = opened.scram("olga", node=node)
-    assert answer.reason_code == 0
-    assert client.subscribe("any/#", "$SYS/#").reason_codes == [0, DENIED]  # in its group
-    client, answer = opened.scram("ann", node=node)
-    assert answer.reason_code == 0
-    assert client.subscribe("home/ann/#", "any/#").reason_codes == [0, DENIED]
-    _, answer = opened.scram("ann", node=node, will=Will("home/bob/x", b"", 0, False))
-    assert answer.reason_code == DENIED
-
-
-def test_scram_and_the_wrong_ones(site: Site, opened: Opened) -> None:
-    site.put("imported", hash=CHEAP)
-    site.put("sleeper", password=PASSWORD, enabled=False)
-    answers = []
-    for user, password in [
-        ("ann", "wrong"), ("nobody", PASSWORD), ("imported", PASSWORD), ("sleeper", PASSWORD),
-    ]:  # fmt: skip
-        _, answer = opened.scram(user, password)
-        answers.append(answer)
-    assert answers == [
-        Connack(False, ReasonCode.BAD_USER_NAME_OR_PASSWORD, Properties(reason_string="e=invalid-proof"))
-    ] * len(answers)
-    denied = [event for event in site.nodes[0].events("denied") if event["event"] == "connect"]
-    assert [event["username"] for event in denied[-4:]] == ["ann", "nobody", "imported", "sleeper"]
-    assert opened.code("imported", PASSWORD) == 0
-    text = site.nodes[0].get("/metrics").text
-    assert 'moorline_authentications_total{result="bad_user_name_or_password"} ' in text
-
-
-def test_unknown_users_have_a_salt_of_their_own_that_stays(site: Site, opened: Opened) -> None:
-    salts = []
-    for user, node in [("phantom", 0), ("phantom", 1), ("spectre", 0), ("ann", 0), ("ann", 1)]:
-        client = opened.raw(node=node)
-        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(f"n,,n={user},r=abc".encode())))
-        found = re.fullmatch(r"r=abc[^,]+,s=([^,]+),i=4096", _bytes(client.expect(Auth)).decode())
-        assert found is not None
-        salts.append(found[1])
-    assert salts[0] == salts[1]
-    assert salts[3] == salts[4]
-    assert len(set(salts)) == 3
-    assert {len(salt) for salt in salts} == {24}
-
-
-@pytest.mark.parametrize(
-    ("first", "reason"),
-    [
-        ("p=tls-unique,,n=ann,r=abc", "e=channel-binding-not-supported"),
-        ("n,,m=x,n=ann,r=abc", "e=extensions-not-supported"),
-        ("n,a=bob,n=ann,r=abc", "e=other-error"),
-        ("", "e=other-error"),
-        ("n,,n=a=nn,r=abc", "e=invalid-username-encoding"),
-    ],
-)
-def test_scram_refuses_what_it_does_not_do(opened: Opened, first: str, reason: str) -> None:
-    client = opened.raw()
-    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(first.encode())))
-    assert client.wait_closed() == [Connack(False, DENIED, Properties(reason_string=reason))]
-
-
-def test_scram_again_on_an_open_connection(site: Site, opened: Opened) -> None:
-    client, answer = opened.scram("ann")
-    assert answer.reason_code == 0
-    peer = ScramPeer("ann", PASSWORD)
-    client.send(Auth(AGAIN, _data(peer.first())))
-    proof = peer.final(_bytes(client.expect(Auth)))
-    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, _data(proof)))
-    done = client.expect(Auth)
-    assert done.reason_code == ReasonCode.SUCCESS
-    peer.check(_bytes(done))
-    assert client.ping() == []
-    for user, password in [("bob", PASSWORD), ("ann", "wrong")]:
-        client, _ = opened.scram("ann")
-        peer = ScramPeer(user, password)
-        client.send(Auth(AGAIN, _data(peer.first())))
-        answer = _finish(client, peer)
-        assert isinstance(answer, Disconnect)
-        assert answer.reason_code == DENIED
-    events = [event for event in site.nodes[0].events("denied") if event["event"] == "authenticate"]
-    assert [event["username"] for event in events] == ["ann", "ann"]
-
-
-def test_a_server_that_knows_nothing_is_found_out(opened: Opened) -> None:
-    """That the peer of the tests looks at the signature at all."""
-    client = opened.raw()
-    peer = ScramPeer("ann", PASSWORD)
-    client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.first())))
-    peer.final(_bytes(client.expect(Auth)))
-    with pytest.raises(Refused):
-        peer.check(b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
-
-
 # Rules
 
 
@@ -502,7 +261,7 @@ def test_rules_count_within_a_second(site: Site, opened: Opened) -> None:
         assert site.ask("PUT", "/rules", {"text": RULES.replace('"shared/#"', '"shared/b"')}).is_success
         since = time.monotonic()
         for watcher in watchers:
-            _wait(lambda watcher=watcher: watcher.publish("shared/c", b"", 1) == DENIED)  # type: ignore[misc]  # bound
+            wait(lambda watcher=watcher: watcher.publish("shared/c", b"", 1) == DENIED)  # type: ignore[misc]  # bound
         assert time.monotonic() - since < _SECOND
         publisher.publish("shared/a", b"not this", 1)
         publisher.publish("home/bob/a", b"this", 1)
@@ -545,7 +304,7 @@ def test_without_rules_nobody_may_do_anything(site: Site, opened: Opened) -> Non
     client = opened("olga")
     try:
         assert site.ask("DELETE", "/rules", {}).is_success
-        _wait(lambda: client.publish("x", b"", 1) == DENIED)
+        wait(lambda: client.publish("x", b"", 1) == DENIED)
         assert site.ask("GET", "/rules").json()["text"] is None
     finally:
         site.set_rules(RULES)
@@ -586,11 +345,11 @@ def test_nobody_comes_in_while_redis_is_away(site: Site, opened: Opened) -> None
         time.sleep(2.0)  # longer than what is remembered counts
         client, peer = opened.raw(), ScramPeer("bob", PASSWORD)
         client.timeout_seconds = 10
-        client.send(Connect("s", MQTT_5, True, 0, None, None, None, _data(peer.first())))
+        client.send(Connect("s", MQTT_5, True, 0, None, None, None, data(peer.first())))
         assert opened.code("ann", PASSWORD) == ReasonCode.SERVER_UNAVAILABLE
         assert client.expect(Connack).reason_code == ReasonCode.SERVER_UNAVAILABLE
     assert stays.ping() == []
-    _wait(lambda: opened.code("ann", PASSWORD) == 0)
+    wait(lambda: opened.code("ann", PASSWORD) == 0)
     assert "Traceback" not in site.nodes[0].log.read_text()
 
 
@@ -622,6 +381,6 @@ def test_a_node_lets_nobody_in_before_it_has_read_the_rules(site: Site, tmp_path
         assert client.publish("x", b"", 1) == DENIED
         url = f"http://127.0.0.1:{node.admin_port}/api/v1/rules"
         assert httpx.request("DELETE", url, json={}, trust_env=False).is_success
-        _wait(lambda: client.publish("x", b"", 1) != DENIED)
+        wait(lambda: client.publish("x", b"", 1) != DENIED)
         client.send(Publish("y", b"", 0, False, False, 0))
         assert client.ping() == []
