@@ -5,8 +5,9 @@ the names (`users:log`). So nothing that was said can get lost, as it might on a
 what is remembered may be. While Redis does not answer, nothing that is remembered counts, and whoever asks
 for a user is told that the store is away. Users that nobody has asked for are not in memory.
 
-Questions of one moment are one request. An answer that is older than what has been dropped meanwhile is given
-to whoever waits for it, as it was true when they asked, but not remembered.
+Questions of one moment are one request. An answer from before a change that is known by now is given to
+nobody: it is asked again. So who has looked at the clients of a user after a change has seen all that came in
+by what was there before.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ WAITING_MAXIMUM: Final = 10_000
 USERS_AT_A_TIME: Final = 100
 _NAMES_AT_A_TIME: Final = 1000
 _SECRET_BYTES: Final = 32
+_ATTEMPTS: Final = 5
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +171,7 @@ class Roster:
                 raise
 
     def _note(self, changes: Changes) -> None:
-        """Before anything is read again: an answer that is older is not remembered from now on."""
+        """At once, before anything else: answers that are older don't count from now on."""
         self._seen = changes.version
         if not changes.is_complete:
             self._users.clear()
@@ -210,11 +212,13 @@ class Roster:
         store = self._store
         if store is None:
             raise StoreUnavailable("not reached yet")
-        version, found = users.parse_found(names, await ask(store, users.find_users(names)))
-        if version >= self._seen:
-            for name, user in found.items():
-                self._remember(name, user)
-        return found
+        for _ in range(_ATTEMPTS):
+            version, found = users.parse_found(names, await ask(store, users.find_users(names)))
+            if version >= self._seen:
+                for name, user in found.items():
+                    self._remember(name, user)
+                return found
+        raise StoreUnavailable("has lost changes of users, or too many are made")
 
     def _remember(self, name: str, user: StoredUser | None) -> None:
         self._drop([name])

@@ -163,7 +163,7 @@ async def test_questions_of_one_moment_are_one() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_an_answer_from_before_a_change_is_not_remembered() -> None:
+async def test_an_answer_from_before_a_change_is_given_to_nobody() -> None:
     on = Following()
     on.redis.put("ann", "old")
     answering = anyio.Event()
@@ -180,9 +180,26 @@ async def test_an_answer_from_before_a_change_is_not_remembered() -> None:
         await answering.wait()
         on.redis.put("ann", "new")
         await on.until(lambda: len(on.told) == 2)
+        late = asyncio.ensure_future(on.hash_of("ann"))
+        await anyio.lowlevel.checkpoint()
         may_answer.set()
-        assert await asked == "old"
-        assert await on.hash_of("ann") == "new"
+        assert [await asked, await late, await on.hash_of("ann")] == ["new"] * 3
+        assert on.redis.asked == [["ann"], ["ann"]]
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_redis_that_has_lost_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the node has noticed that nobody is let in."""
+    monkeypatch.setattr(roster, "LOOK_SECONDS", 0.5)
+    on = Following()
+    on.redis.put("ann")
+    async with anyio.create_task_group() as tasks:
+        await on.start(tasks)
+        on.roster._seen = 7
+        with pytest.raises(StoreUnavailable, match="lost changes"):
+            await on.roster.find_all(["ann"])
+        await on.until(lambda: on.told == [None, None])
+        assert await on.hash_of("ann") == ""
         tasks.cancel_scope.cancel()
 
 
