@@ -60,8 +60,9 @@ class UserBook:
             raise UnknownUser(f"there is no user {name}")
         return found
 
-    async def page(self, after: str | None, limit: int) -> list[StoredUser]:
-        """Users behind a name, in the order of their names' bytes."""
+    async def page(self, after: str | None, limit: int) -> tuple[list[StoredUser], str | None]:
+        """Users behind a name, in the order of their names' bytes; and the name to go on behind, None after
+        the last page."""
         return users.parse_page(await ask(self._store, users.users_page(after, limit)))
 
     async def change(self, name: str, edit: Edit) -> bool:

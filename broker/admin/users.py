@@ -102,8 +102,7 @@ class _Users:
 
     async def page(self, request: Request) -> Response:
         limit = _limit(request.query_params.get("limit"))
-        found = await _book(self._desk).page(request.query_params.get("after"), limit)
-        following = found[-1].name if len(found) == limit else None
+        found, following = await _book(self._desk).page(request.query_params.get("after"), limit)
         return answer({"users": [_shown(user) for user in found], "next": following})
 
     async def show(self, request: Request) -> Response:

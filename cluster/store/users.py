@@ -120,10 +120,12 @@ def users_page(after: str | None, limit: int) -> list[object]:
     return ["users_page", META_SLOT, False if after is None else after, limit]
 
 
-def parse_page(reply: Reply) -> list[StoredUser]:
-    """The answer to `users_page`."""
-    found = (parse_user(as_text(name), as_bytes(value)) for name, value in in_pairs(reply))
-    return [user for user in found if user is not None]
+def parse_page(reply: Reply) -> tuple[list[StoredUser], str | None]:
+    """The answer to `users_page`, and the last name, which may be that of a user that can't be read; None if
+    there are no more."""
+    pairs = [(as_text(name), as_bytes(value)) for name, value in in_pairs(reply)]
+    found = (parse_user(name, value) for name, value in pairs)
+    return [user for user in found if user is not None], pairs[-1][0] if pairs else None
 
 
 def parse_user(name: str, value: bytes) -> StoredUser | None:

@@ -181,7 +181,7 @@ def _check_the_rest(served: Served) -> None:
 def _check_users(served: Served) -> None:
     """With all that they have, as they were; and who has changed since one of them."""
     caller = Caller(served.redis, PREFIX)
-    page = users.parse_page(caller.ask(users.users_page(None, 10)))
+    page, _ = users.parse_page(caller.ask(users.users_page(None, 10)))
     assert [user.name for user in page] == served.expected["users"]
     ann, bob = page
     assert ann.user.groups == {"g", "h"}
