@@ -25,6 +25,7 @@
 #   make build          compiled packages in build/compiled, complete: what `make run` runs
 #   make docs           docs/configuration.md, README and schema of the chart from the settings; docs/conformance.md
 #   make golden         what the Helm chart renders, tests/helm/golden
+#   make audit          known vulnerabilities of what requirements.lock has; are all packages pinned with hashes?
 #   make lock           requirements.lock from pyproject.toml, and what the image takes of it
 #   make ci             what CI does
 
@@ -52,7 +53,7 @@ IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
 .PHONY: run test conformance test-compiled lint coverage bench micro micro-time bench-across scale footprint \
-  subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock ci clean
+  subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -147,6 +148,10 @@ docs: .venv/stamp
 
 golden: .venv/stamp
 	$(BIN)/python -m tests.helm.golden
+
+# Where no advisory service can be reached it says so, and does not fail.
+audit: .venv/stamp
+	$(BIN)/python -m tests.project.audit
 
 ci:
 	.ci/run

@@ -4,11 +4,17 @@ Exit codes: 0 done; 1 the broker refused, is away, or is not well (`health`): on
 """
 
 import json
+import os
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, NoReturn
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.client import HTTPMessage
+from pathlib import Path
+from typing import IO, Annotated, Any, Final, NoReturn
 from urllib.parse import quote
 
 import typer
@@ -19,13 +25,12 @@ EXIT_REFUSED: Final = 1
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 16 << 20
 _WAIT_STEP_SECONDS: Final = 0.5
+_TOKEN_BYTES: Final = 256
 
 Answer = Mapping[str, Any]
 """JSON of the API; a newer node may say more than is read here."""
 
-app = typer.Typer(
-    help="Look at a running cluster and steer it, by way of any of its nodes.", no_args_is_help=True
-)
+app = typer.Typer(no_args_is_help=True)
 
 AdminOption = Annotated[
     str,
@@ -39,6 +44,66 @@ AdminOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 LOCAL: Final = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """What a request has with it."""
+
+    token: str | None = None
+    tls: ssl.SSLContext | None = None
+
+
+_access: Final[ContextVar[_Access]] = ContextVar("_access")
+"""Given before the command."""
+
+
+@app.callback()
+def ctl(
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MOORLINE_TOKEN_FILE",
+            metavar="FILE",
+            help="File with the token to ask with, made by `moorline token`; or the token in MOORLINE_TOKEN.",
+        ),
+    ] = None,
+    cafile: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MOORLINE_CAFILE",
+            metavar="FILE",
+            help="Authorities by which https:// is verified.",
+        ),
+    ] = None,
+) -> None:
+    """Look at a running cluster and steer it, by way of any of its nodes."""
+    _access.set(_Access(_token(token_file), _tls(cafile)))
+
+
+def _token(file: Path | None) -> str | None:
+    """On the command line others could see it."""
+    if file is None:
+        return os.environ.get("MOORLINE_TOKEN") or None
+    try:
+        with file.open() as opened:
+            text = opened.read(_TOKEN_BYTES).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file}: {getattr(error, 'strerror', 'no text')}") from None
+    if not text.isascii() or not text.isprintable() or not text:
+        raise typer.BadParameter(f"{file}: has no token")
+    return text
+
+
+def _tls(cafile: Path | None) -> ssl.SSLContext | None:
+    if cafile is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=cafile)
+    except ssl.SSLError:
+        raise typer.BadParameter(f"{cafile}: no PEM file with certificates") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{cafile}: {error.strerror}") from None
 
 
 @app.command()
@@ -193,6 +258,21 @@ def _wait_until_silent(base: str, who: str, timeout_seconds: float) -> None:
         time.sleep(_WAIT_STEP_SECONDS)
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token is for whom we asked, not for where they send us."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        """Nowhere: it is an error."""
+
+
 class _AwayError(Exception):
     """Nobody answers."""
 
@@ -226,7 +306,14 @@ def _request(base: str, method: str, path: str, body: Answer | None = None) -> A
     if body is not None:
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+    access = _access.get()
+    if access.token is not None:
+        request.add_header("Authorization", f"Bearer {access.token}")
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),  # never through a proxy
+        urllib.request.HTTPSHandler(context=access.tls),
+        _NoRedirect(),
+    )
     try:
         with opener.open(request, timeout=_ANSWER_SECONDS) as response:
             return _parsed(response.read(_ANSWER_BYTES), base)

@@ -21,7 +21,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from broker import __version__
-from broker.admin import make_api, make_app, serve_admin, serve_socket
+from broker.admin import make_api, make_app, make_door, serve_admin, serve_socket
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
 from broker.chores import plan
@@ -32,7 +32,7 @@ from broker.mqtt import ReasonCode
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import reach_store, say_where
+from broker.process import given_url, reach_store, say_where
 from broker.routing import load_index
 from broker.settings import Settings
 from cluster.control import Desk
@@ -80,9 +80,12 @@ async def run(
             if parent is not None:  # which answers there for us
                 await process.start(serve_socket, parent.admin, make_app(health, counters))
             else:  # first of all: probes may ask while we wait for Redis
+                door, watches = make_door(settings.admin, counters)
+                for follow in watches:
+                    process.start_soon(follow)
                 for number, address in enumerate(admin):
-                    api = make_api(health, counters, desk, address, settings.auth.scram_keys)
-                    admin[number] = await process.start(serve_admin, address, health, counters, [api])
+                    api = make_api(health, counters, desk, address, settings.auth.scram_keys, asks=door.asks)
+                    admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
             listeners = settings.all_listeners()
             guarding = make_guarding(settings, counters, authenticators or {})
             around = Surroundings(
@@ -130,7 +133,7 @@ async def _watch_signals(
 
 
 async def _run_with_redis(around: Surroundings) -> int:
-    url = around.settings.redis.url
+    url = given_url(around.settings.redis)
     if url is not None:
         return await _run_with_store(around, url)
     async with PrivateRedis(around.settings.node.data_dir) as private:

@@ -1,12 +1,9 @@
 """`moorline passwd`: makes and changes the password file of `auth.password_file`.
 
-The file is written anew beside the old one and then put in its place: a node that reads it meanwhile finds
-either. A password is asked for, or read from standard input; on the command line others could see it.
+A password is asked for, or read from standard input; on the command line others could see it.
 """
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -14,8 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from broker.auth.password_file import hash_password, is_user_name, read_passwords
-
-_MODE_OF_A_NEW_FILE = 0o600
+from broker.files import replace_file
 
 
 def passwd(
@@ -78,19 +74,8 @@ def _lines() -> Iterator[tuple[str, str]]:
 
 
 def _write(file: Path, users: Mapping[str, str]) -> None:
-    mode = file.stat().st_mode & 0o777 if file.exists() else _MODE_OF_A_NEW_FILE
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with os.fdopen(descriptor, "w") as opened:
-                opened.writelines(f"{name}:{hashed}\n" for name, hashed in users.items())
-                opened.flush()
-                os.fsync(opened.fileno())
-            os.chmod(temporary, mode)
-            os.replace(temporary, file)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace_file(file, (f"{name}:{hashed}\n" for name, hashed in users.items()))
     except OSError as error:
         _refuse(f"{file}: {error.strerror}")
 

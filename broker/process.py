@@ -8,13 +8,19 @@ import anyio
 
 from broker import __version__, build_mode
 from broker.observability.logs import get_logger
-from broker.settings import Address, ListenerSettings, Settings
+from broker.settings import Address, ListenerSettings, RedisSettings, Settings
 from cluster.drain import Departure
+from cluster.store.endpoint import ServerFiles, read_secret
 from cluster.store.errors import StoreUnavailable
 from cluster.store.lane import StatusListener
 from cluster.store.store import Store, open_store
 
 logger = get_logger(__name__)
+
+
+def given_url(redis: RedisSettings) -> str | None:
+    """Of a Redis that is not the node's own. StartError if the file that has it can't be read."""
+    return redis.url if redis.url_file is None else read_secret(redis.url_file)
 
 
 async def reach_store(
@@ -31,6 +37,7 @@ async def reach_store(
                 url,
                 redis.prefix,
                 incarnation,
+                files=_files(redis),
                 on_status=on_status,
                 exchange_timeout_seconds=redis.exchange_timeout_seconds,
             )
@@ -39,6 +46,18 @@ async def reach_store(
             with anyio.move_on_after(redis.connect_retry_seconds):
                 await stopping.wait()
     return None
+
+
+def _files(redis: RedisSettings) -> ServerFiles:
+    return ServerFiles(
+        url_file=redis.url_file,
+        username=redis.username or "",
+        password_file=redis.password_file,
+        ca_file=redis.ca_file,
+        certificate_file=redis.certificate,
+        key_file=redis.key,
+        server_name=redis.server_name or "",
+    )
 
 
 def say_where(
@@ -53,7 +72,8 @@ def say_where(
     for listener in listeners:
         below = f", mount point {listener.mount_point}" if listener.mount_point is not None else ""
         lines.append(f"  {listener.address.kind.scheme:<6} {listener.address.place}{below}")
-    lines += [f"  admin  http://{address}" for address in admin]
-    kind = "private " if settings.redis.url is None else ""
+    scheme = "http" if settings.admin.certificate is None else "https"
+    lines += [f"  admin  {scheme}://{address}" for address in admin]
+    kind = "" if settings.redis.is_given else "private "
     lines.append(f"  redis  {kind}{store.server}, prefix {settings.redis.prefix}")
     print("\n".join(lines), flush=True)

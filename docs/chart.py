@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from broker.settings import groups
+from broker.settings import ListenerSettings, groups
 
 CHART: Final = Path(__file__).parent.parent / "helm" / "moorline"
 README: Final = CHART / "README.md"
@@ -32,6 +32,7 @@ _STRINGS: Final[Schema] = {"items": {"type": "string"}}
 _TEXTS: Final[Schema] = {"additionalProperties": {"type": "string"}}
 _ANY_OBJECT: Final[Schema] = {"type": "object"}
 _PROBE: Final[Schema] = {"additionalProperties": {"type": "integer", "minimum": 0}}
+_HOURS: Final[Schema] = {"pattern": "^[0-9]+h$"}
 _SHARE: Final[list[Schema]] = [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+%$"}]
 
 RULES: Final[Mapping[str, Schema]] = {
@@ -42,6 +43,13 @@ RULES: Final[Mapping[str, Schema]] = {
     "commonAnnotations": _TEXTS,
     "replicaCount": {"type": ["integer", "null"], "minimum": 1},
     "redis.url": {"pattern": "^(rediss?://.+)?$"},
+    "tls.certManager.issuerRef": {
+        "properties": {name: {"type": "string"} for name in ("name", "kind", "group")},
+        "additionalProperties": False,
+    },
+    "tls.certManager.dnsNames": _STRINGS,
+    "tls.certManager.duration": _HOURS,
+    "tls.certManager.renewBefore": _HOURS,
     "valkey.image.digest": _DIGEST,
     "valkey.image.pullPolicy": _PULL_POLICY,
     "valkey.maxMemory": {"pattern": "^[0-9]+(kb|mb|gb)$"},
@@ -99,6 +107,11 @@ RULES: Final[Mapping[str, Schema]] = {
     "networkPolicy.egress.apiServerPorts": {**_PORTS, "minItems": 1},
     "networkPolicy.egress.extra": _OBJECTS,
     "serviceMonitor.labels": _TEXTS,
+    "serviceMonitor.tokenSecret": {
+        "properties": {name: {"type": "string", "minLength": 1} for name in ("name", "key")},
+        "additionalProperties": False,
+    },
+    "serviceMonitor.tlsConfig": _ANY_OBJECT,
     "serviceMonitor.relabelings": _OBJECTS,
     "serviceMonitor.metricRelabelings": _OBJECTS,
     "podLabels": _TEXTS,
@@ -138,7 +151,9 @@ Installs the MQTT broker on Kubernetes 1.27 or newer, with Helm 3 or 4. How to c
 to upgrade, and what to do in a disaster: [docs/kubernetes.md](../../docs/kubernetes.md).
 
     kubectl create secret generic moorline-redis --from-literal=url=redis://:password@redis.example:6379/0
-    helm install moorline helm/moorline --set allowAnonymous=true,redis.existingSecret.name=moorline-redis
+    kubectl create secret generic moorline-users --from-file=passwords    # as `moorline passwd` writes it
+    helm install moorline helm/moorline --set redis.existingSecret.name=moorline-redis \\
+      --set auth.passwordFile.secretName=moorline-users
 
 To try it without a Redis of your own:
 
@@ -242,6 +257,8 @@ def _schema_of(value: Value) -> Schema:
     schema: Schema = {"description": value.description}
     if value.path == "config":
         return schema | config_schema()
+    if value.path == "listeners":
+        return schema | listeners_schema()
     if value.is_group:
         return schema | _group(value.path)
     return schema | _type_of(value.default) | RULES.get(value.path, {})
@@ -259,6 +276,26 @@ def config_schema() -> Schema:
         group, _, field = setting.partition(".")
         properties.setdefault(group, _settings_group({}))["properties"][field] = {}
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def listeners_schema() -> Schema:
+    """By name: where, and any other setting of a listener. Names are those of ports, too: 15 characters."""
+    settings = _settings_group(ListenerSettings.model_fields)
+    del settings["properties"]["address"]
+    listener: Schema = {
+        "type": "object",
+        "required": ["scheme", "port"],
+        "additionalProperties": False,
+        "properties": {
+            "scheme": {"enum": ["mqtt", "mqtts", "ws", "wss"]},
+            "port": _PORT,
+            "nodePort": _PORT,
+            "path": {"type": "string", "pattern": "^/"},
+            "settings": settings,
+        },
+    }
+    names = {"pattern": "^[a-z]([a-z0-9-]{0,13}[a-z0-9])?$", "not": {"enum": ["mqtt", "admin"]}}
+    return {"type": "object", "propertyNames": names, "additionalProperties": listener}
 
 
 def _settings_group(fields: Mapping[str, FieldInfo]) -> Schema:

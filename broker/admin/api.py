@@ -1,9 +1,10 @@
 """`/api/v1`: the cluster as JSON, and what may be asked of it. Every node answers for all of them.
 
-There are no passwords yet, so it answers on loopback addresses only. A browser on this machine reaches those
-too, and may be showing anybody's page: so a request must name a loopback host (a page can make its own name
-lead here, but not send another one), and what changes something must come as `application/json` (which a page
-of another origin may not send unless it is allowed to, and nobody allows it here).
+Where tokens are asked for (`door.py`), it answers on every admin address. Else on loopback addresses only;
+and a browser on this machine reaches those too, and may be showing anybody's page: so a request must name a
+loopback host (a page can make its own name lead here, but not send another one), and what changes something
+must come as `application/json` (which a page of another origin may not send unless it is allowed to, and
+nobody allows it here).
 
 Bounded: a few requests at a time, each for some seconds, with a small body. Errors are `{"error": why}`.
 """
@@ -76,9 +77,11 @@ def make_api(
     desk: Desk,
     address: Address,
     scram_iterations: int | None = None,
+    *,
+    asks: bool = False,
 ) -> Mount:
     """The routes below `/api/v1`, on the admin address `address`. `scram_iterations`: of the keys that users
-    get with a password; None: they get none."""
+    get with a password; None: they get none. `asks`: only who has a token gets here."""
     api = _Api(health, counters, desk)
     app = Starlette(
         routes=[
@@ -96,13 +99,14 @@ def make_api(
             UsersError: on_users_error,
         },
     )
-    return Mount("/api/v1", app=_Guard(app, address))
+    return Mount("/api/v1", app=_Guard(app, None if asks else address))
 
 
 class _Guard:
-    """Lets only those through who may ask, and not too many at a time."""
+    """Lets only those through who may ask, and not too many at a time. `address` None: it was looked at who
+    may."""
 
-    def __init__(self, app: ASGIApp, address: Address) -> None:
+    def __init__(self, app: ASGIApp, address: Address | None) -> None:
         self._app = app
         self._address = address
         self._under_way = 0
@@ -133,13 +137,14 @@ class _Guard:
             await answer(scope, receive, send)
 
     def _refusal(self, request: Request) -> Response | None:
-        if not self._address.is_loopback:
+        if self._address is not None and not self._address.is_loopback:
             return error_answer(
                 403,
-                f"the API asks for no password, and others can reach the admin address {self._address}:"
-                " it answers on a loopback address only, which node.admin can name beside it",
+                f"the API asks for no token, and others can reach the admin address {self._address}: it"
+                " answers on a loopback address only, which node.admin can name beside it; or everywhere with"
+                " admin.tokens_file",
             )
-        if not _names_loopback(request.headers.get("host", "")):
+        if self._address is not None and not _names_loopback(request.headers.get("host", "")):
             return error_answer(403, "the API answers to loopback hosts only (127.0.0.1, [::1], localhost)")
         if self._under_way >= REQUESTS_AT_A_TIME:
             return error_answer(503, "too many requests at a time")

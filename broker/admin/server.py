@@ -1,18 +1,23 @@
 """uvicorn inside the event loop of its process: it ends with its task and leaves signals to the process."""
 
+import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
-from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from broker.admin.app import make_app
+from broker.admin.door import Door
 from broker.errors import StartError
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
@@ -23,6 +28,21 @@ CONCURRENT_REQUESTS = 64
 
 SHUTDOWN_SECONDS = 1
 """How long requests may go on once the node stops."""
+
+
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""How long a connection may take to ask something: those that say nothing would keep the probes out."""
+
+
+class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """uvicorn waits for ever for the first request."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # it is a Transport, as there
+        self.loop.call_later(REQUEST_TIMEOUT_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if cast(object, self.cycle) is None:  # declared as if there always were one
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -37,27 +57,35 @@ async def serve_admin(
     health: Health,
     counters: Counters,
     routes: Sequence[BaseRoute] = (),
+    door: Door | None = None,
     *,
     task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """The admin side of a node, with `routes` beside those of `make_app`; see `serve_app`."""
-    await serve_app(address, make_app(health, counters, routes), task_status=task_status)
+    await serve_app(address, make_app(health, counters, routes), door, task_status=task_status)
 
 
 async def serve_app(
-    address: Address, app: Starlette, *, task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED
+    address: Address,
+    app: ASGIApp,
+    door: Door | None = None,
+    *,
+    task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP on `address` until cancelled; `started` tells the address with the port it got.
+    """Answer HTTP on `address` until cancelled, behind `door`; `started` tells the address with its port.
 
     StartError if that address can't be had.
     """
     listener = await _bind(address)
     task_status.started(Address(address.host, listener.getsockname()[1]))
-    await _serve(app, listener)
+    if door is None:
+        await _serve(app, listener)
+    else:
+        await _serve(door.around(app), listener, door.tls)
 
 
 async def serve_socket(
-    path: Path, app: Starlette, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    path: Path, app: ASGIApp, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     """Answer HTTP at a unix socket, which is made for it, until cancelled. StartError if it can't be made."""
     with _unix_listener(path) as listener:
@@ -65,20 +93,22 @@ async def serve_socket(
         await _serve(app, listener)
 
 
-async def _serve(app: Starlette, listener: socket.socket) -> None:
-    server = _Server(
-        uvicorn.Config(
-            app,
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=CONCURRENT_REQUESTS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
+async def _serve(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONCURRENT_REQUESTS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    config.load()
+    config.ssl = tls  # one that can change its certificate, which uvicorn makes none of
+    server = _Server(config)
     try:
         await server.serve(sockets=[listener])
     finally:

@@ -12,6 +12,7 @@ from broker.auth.access import (
     Decision,
     Denied,
     Identity,
+    Unavailable,
     Verdict,
 )
 from broker.auth.audit import Audit
@@ -45,6 +46,7 @@ __all__ = [
     "Rights",
     "StoredUser",
     "Success",
+    "Unavailable",
     "Verdict",
     "peer_certificate",
 ]

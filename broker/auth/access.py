@@ -62,14 +62,15 @@ class Decider(Protocol):
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who a client was found to be. `username` None: nobody knows. `rules` came with it; at `deadline`, in
-    seconds since 1970, it ends, and so does the connection. `source`: what has found it out, `version`: of
-    what that knew of the user, if it counts."""
+    seconds since 1970, it ends, and so does the connection. `source`: what has found it out; `proof`: by
+    what, if that may be withdrawn; `version`: of what it knew of the user, if that counts."""
 
     username: str | None
     groups: frozenset[str] = frozenset()
     rules: Decider | None = None
     deadline: float | None = None
     source: str = ""
+    proof: object = field(default=None, repr=False, compare=False)
     version: int = 0
 
 
@@ -85,6 +86,11 @@ class Denied:
 
 Verdict = Identity | Denied | None
 """None: no opinion, the next one is asked."""
+
+
+class Unavailable(Exception):
+    """Whoever is asked can't find out now. It is no fault of ours, and its text has no part of a password.
+    Who raises it has seen to it that people are told, not too often: nothing more is logged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from typing import Final
 
 import anyio
 
-from broker.auth.access import Access, Action, Authorizer, Decision, Identity
+from broker.auth.access import Access, Action, Authorizer, Decision, Identity, Unavailable
+from broker.auth.gate import Busy
 from broker.auth.overlap import overlaps
 from broker.auth.rules import Rules
 from broker.mqtt import SYS_PREFIX
@@ -62,13 +63,17 @@ class Authorization:
                     return decision is Decision.ALLOW
         return None if self.plugins else self._unmatched(access)
 
-    async def decide(self, access: Access) -> bool:
-        """Asks the plug-ins."""
+    async def decide(self, access: Access) -> tuple[bool, bool]:
+        """Asks the plug-ins. The second is whether the decision may be remembered: not if one has failed."""
+        is_sure = True
         for name, plugin in self.plugins:
             decision = await self._ask(name, plugin, access)
+            if decision is None:
+                is_sure = False
+                decision = Decision.NO_OPINION if self.skips_failures else Decision.DENY
             if decision is not Decision.NO_OPINION:
-                return decision is Decision.ALLOW
-        return self._unmatched(access)
+                return decision is Decision.ALLOW, is_sure
+        return self._unmatched(access), is_sure
 
     def _unmatched(self, access: Access) -> bool:
         if access.identity.rules is None and not self.is_asked:
@@ -77,15 +82,18 @@ class Authorization:
             is_allowed = self.allows_unmatched
         return is_allowed and not overlaps(access.topic, _SYS_FILTER)
 
-    async def _ask(self, name: str, plugin: Authorizer, access: Access) -> Decision:
+    async def _ask(self, name: str, plugin: Authorizer, access: Access) -> Decision | None:
+        """None: it has failed."""
         try:
             with anyio.fail_after(self.timeout_seconds):
                 return await plugin.authorize(access)
+        except (Busy, Unavailable):
+            pass
         except TimeoutError:
             logger.error("authorizer did not answer in time", extra={"authorizer": name})
         except Exception:  # not our code
             logger.exception("authorizer failed", extra={"authorizer": name})
-        return Decision.NO_OPINION if self.skips_failures else Decision.DENY
+        return None
 
 
 class Rights:
@@ -163,9 +171,9 @@ class Rights:
             decided = self._authorization.decide_now(access)
             if decided is not None:
                 return decided
-            decision = await self._authorization.decide(access)
+            decision, is_sure = await self._authorization.decide(access)
         seconds = self._authorization.decision_seconds
-        if seconds:
+        if seconds and is_sure:
             if len(self._decided) >= self._authorization.decisions_maximum:
                 self._decided.clear()
             self._decided[_key(access)] = (decision, self._clock() + seconds)

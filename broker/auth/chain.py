@@ -7,12 +7,23 @@ from typing import Final
 
 import anyio
 
-from broker.auth.access import ANONYMOUS, Authenticator, Credentials, Denied, Identity, Verdict
+from broker.auth.access import (
+    ANONYMOUS,
+    Authenticator,
+    Credentials,
+    Denied,
+    Identity,
+    Unavailable,
+    Verdict,
+)
 from broker.auth.cache import VerdictCache
+from broker.auth.gate import Busy
 from broker.mqtt import ReasonCode
 from broker.observability.logs import get_logger
 
 _FAILED: Final = Denied(ReasonCode.SERVER_UNAVAILABLE)
+_BUSY: Final = Denied(ReasonCode.SERVER_BUSY)
+_NOT_KEPT: Final = (None, _FAILED, _BUSY)
 
 logger = get_logger(__name__)
 
@@ -83,7 +94,7 @@ class AuthenticatorChain:
         verdict: Verdict = cache.find(key)
         if verdict is None:
             verdict = await self._ask_itself(link, credentials)
-            if verdict is not None and verdict is not _FAILED:
+            if verdict is not None and verdict not in _NOT_KEPT:
                 cache.keep(key, verdict)
         return verdict
 
@@ -91,6 +102,10 @@ class AuthenticatorChain:
         try:
             with anyio.fail_after(self._timeout_seconds):
                 return await link.authenticator.authenticate(credentials)
+        except Busy:
+            return _BUSY
+        except Unavailable:
+            pass
         except TimeoutError:
             logger.error("authenticator did not answer in time", extra={"authenticator": link.name})
         except Exception:  # not our code

@@ -1,9 +1,8 @@
 """Tokens (JWT) that clients send as their password.
 
 A token says who the client is, until when, and perhaps more: `groups`, the Client Identifier that it is for
-(`client_id`, in which `*` stands for any characters), and what it may do (`acl`, with lists `publish` and
-`subscribe` of Topic Filters with `%u` and `%c`). What has no end (`exp`) is not taken; what the client calls
-itself in its CONNECT does not count.
+(`client_id`, in which `*` stands for any characters), and what it may do (`acl`). What has no end (`exp`) is
+not taken; what the client calls itself in its CONNECT does not count.
 """
 
 from typing import Any, Final
@@ -11,8 +10,9 @@ from typing import Any, Final
 import jwt
 
 from broker.auth.access import Credentials, Denied, Identity, Verdict
-from broker.auth.key_set import KeySet
-from broker.auth.rules import Rules, allow_rules, is_named
+from broker.auth.acl import are_texts, is_text, rules_of
+from broker.auth.key_set import Key, KeySet
+from broker.auth.rules import is_named
 from broker.mqtt import ReasonCode
 
 SOURCE: Final = "jwt"
@@ -62,14 +62,14 @@ class JsonWebTokens:
                 leeway=self._leeway_seconds,
                 options={"require": ["exp", self._username_claim]},
             )
-            return self._identity(claims, credentials)
+            return self._identity(claims, credentials, key)
         except (jwt.PyJWTError, *_FORM_ERRORS):
             return _BAD
 
-    def _identity(self, claims: dict[str, Any], credentials: Credentials) -> Identity | Denied:
+    def _identity(self, claims: dict[str, Any], credentials: Credentials, key: Key) -> Identity | Denied:
         username = claims[self._username_claim]
         groups = claims.get("groups", [])
-        if not isinstance(username, str) or not username or not _are_texts(groups):
+        if not isinstance(username, str) or not username or not is_text(username) or not are_texts(groups):
             raise ValueError("not a user name, or not groups")
         client_id = claims.get("client_id")
         if client_id is not None:
@@ -78,19 +78,6 @@ class JsonWebTokens:
             if not is_named(credentials.client_id, (client_id,)):
                 return Denied(ReasonCode.NOT_AUTHORIZED)
         deadline = float(claims["exp"]) + self._leeway_seconds
-        return Identity(username, frozenset(groups), _rules(claims.get("acl")), deadline, SOURCE)
-
-
-def _rules(acl: object) -> Rules | None:
-    if acl is None:
-        return None
-    if not isinstance(acl, dict) or not acl.keys() <= {"publish", "subscribe"}:
-        raise ValueError("acl is not lists publish and subscribe")
-    publish, subscribe = acl.get("publish", []), acl.get("subscribe", [])
-    if not _are_texts(publish) or not _are_texts(subscribe):
-        raise ValueError("acl has no Topic Filters")
-    return allow_rules(publish, subscribe)
-
-
-def _are_texts(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+        acl = claims.get("acl")
+        rules = None if acl is None else rules_of(acl)
+        return Identity(username, frozenset(groups), rules, deadline, SOURCE, key)

@@ -37,6 +37,7 @@ _OF_CURVE: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed255
 _OF_TYPE: Final = {"RSA": "RS256", "oct": "HS256"}
 _SECRET_BYTES_MINIMUM: Final = {"HS256": 32, "HS384": 48, "HS512": 64}  # [RFC 7518: 3.2]
 _KEYS_MAXIMUM: Final = 100
+_TOO_DEEP: Final = "nested too deeply"
 _DOCUMENT_BYTES_MAXIMUM: Final = 1 << 20
 _FETCH_SECONDS: Final = 4.0
 _UNKNOWN_KEY_SECONDS: Final = 10.0  # between two readings as tokens name keys that nobody knows
@@ -78,6 +79,13 @@ class _Table(BaseModel):
 def read_keys(path: Path) -> Sequence[Key]:
     """The keys of a file. ValueError has a line for each mistake, and no part of a key."""
     try:
+        return _read_keys(path)
+    except RecursionError:
+        raise ValueError(f"{path}: {_TOO_DEEP}") from None
+
+
+def _read_keys(path: Path) -> Sequence[Key]:
+    try:
         text = path.read_text()
         if text.lstrip().startswith("{"):
             return parse_jwks(text, allows_secrets=True)
@@ -98,7 +106,10 @@ def read_keys(path: Path) -> Sequence[Key]:
 
 def parse_jwks(text: str | bytes, *, allows_secrets: bool) -> Sequence[Key]:
     """The keys of a JWKS that are for signatures. ValueError says what is wrong."""
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list) or not listed or len(listed) > _KEYS_MAXIMUM:
         raise ValueError(f"no JWKS with 1 to {_KEYS_MAXIMUM} keys")
@@ -112,9 +123,12 @@ def parse_jwks(text: str | bytes, *, allows_secrets: bool) -> Sequence[Key]:
 
 
 def _from_jwk(number: int, jwk: dict[str, Any], allows_secrets: bool) -> Key:
-    algorithm = jwk.get("alg") or _OF_CURVE.get(jwk.get("crv", "")) or _OF_TYPE.get(jwk.get("kty", ""))
+    names = [jwk.get(field) or "" for field in ("alg", "crv", "kty")]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"keys.{number}: alg, crv or kty is not a text")
+    algorithm = names[0] or _OF_CURVE.get(names[1]) or _OF_TYPE.get(names[2])
     is_secret = jwk.get("kty") == "oct"
-    if not isinstance(algorithm, str) or algorithm not in (SYMMETRIC if is_secret else ASYMMETRIC):
+    if algorithm is None or algorithm not in (SYMMETRIC if is_secret else ASYMMETRIC):
         raise ValueError(f"keys.{number}: not a key for an algorithm that is known here")
     if is_secret and not allows_secrets:
         raise ValueError(f"keys.{number}: a secret has no place where others can read it")
@@ -194,7 +208,7 @@ class KeySet:
         reloads: Tally,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.file_keys = file_keys
+        self._file_keys = file_keys
         self._url = url
         self._url_keys: Sequence[Key] = ()
         self._refresh_seconds = refresh_seconds
@@ -202,6 +216,21 @@ class KeySet:
         self._clock = clock
         self._fetched_at = float("-inf")
         self._lock = anyio.Lock()
+        self._changed = anyio.Event()
+
+    def replace_file_keys(self, keys: Sequence[Key]) -> None:
+        """Those of the file are others now."""
+        self._file_keys = keys
+        self._changed.set()
+
+    def has(self, key: object) -> bool:
+        """Whether it has not been withdrawn."""
+        return key in self._file_keys or key in self._url_keys
+
+    async def until_changed(self) -> None:
+        """Waits until there are others. For one that asks at a time."""
+        await self._changed.wait()
+        self._changed = anyio.Event()
 
     async def find(self, kid: str | None) -> Key | None:
         """The key that a token names. One that nobody knows may be new: then the URL is read again, but not
@@ -222,7 +251,7 @@ class KeySet:
             await anyio.sleep(self._refresh_seconds)
 
     def _known(self, kid: str | None) -> Key | None:
-        return find_key([*self.file_keys, *self._url_keys], kid)
+        return find_key([*self._file_keys, *self._url_keys], kid)
 
     def _is_time(self, seconds: float) -> bool:
         return self._clock() - self._fetched_at >= seconds
@@ -231,9 +260,12 @@ class KeySet:
         self._fetched_at = self._clock()
         try:
             document = await anyio.to_thread.run_sync(fetch, url, abandon_on_cancel=True)
-            self._url_keys = parse_jwks(document, allows_secrets=False)
+            keys = parse_jwks(document, allows_secrets=False)
         except (OSError, ValueError) as error:
             self._reloads.add("jwt_keys_url_refused")
             logger.error("no keys for tokens, those before hold: %s", error)
         else:
             self._reloads.add("jwt_keys_url")
+            if keys != self._url_keys:
+                self._url_keys = keys
+                self._changed.set()

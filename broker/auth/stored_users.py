@@ -26,12 +26,14 @@ Find = Callable[[str], Awaitable[StoredUser | None]]
 
 
 class StoredUsers:
-    """Who is not there may be known to another authenticator."""
+    """Who is not there may be known to another authenticator. `hides_unknown`: none of those that are asked
+    after this one takes the time of a hash for everybody."""
 
-    def __init__(self, find: Find, hashing: Hashing, cache: VerdictCache) -> None:
+    def __init__(self, find: Find, hashing: Hashing, cache: VerdictCache, hides_unknown: bool = True) -> None:
         self._find = find
         self._hashing = hashing
         self._cache = cache
+        self._hides_unknown = hides_unknown
         self._decoy = decoy_like(None)
 
     async def authenticate(self, credentials: Credentials) -> Verdict:
@@ -42,6 +44,8 @@ class StoredUsers:
             found = await self._find(name)
             if password is None:
                 return None if found is None else Denied()
+            if found is None and not self._hides_unknown:
+                return None
             is_right = await self._fits(name, password, found, credentials.address)
             if found is None:
                 return None

@@ -10,7 +10,7 @@ from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
-from broker.client.permitting import disconnect_users, review_all
+from broker.client.permitting import disconnect_those, disconnect_users, review_all
 from broker.client.renewing import renew_users
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
@@ -36,6 +36,7 @@ __all__ = [
     "SysTopics",
     "disconnect_all",
     "disconnect_revoked",
+    "disconnect_those",
     "disconnect_users",
     "drop_rows",
     "look_now_and_then",

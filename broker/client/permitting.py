@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 import anyio.lowlevel
 
-from broker.auth import Access, Action, Rights
+from broker.auth import Access, Action, Identity, Rights
 from broker.client.client import Client
 from broker.client.hub import Hub
 from broker.client.publishing import DELAYED_PREFIX
@@ -140,10 +140,14 @@ def _revoke(
 
 def disconnect_users(hub: Hub, usernames: Collection[str], source: str) -> None:
     """Those that got in by something that does not hold any more."""
+    disconnect_those(hub, lambda who: who.source == source and who.username in usernames)
+
+
+def disconnect_those(hub: Hub, are_out: Callable[[Identity], bool]) -> None:
+    """The same, by who they are."""
     for client in list(hub.connections):
-        identity = client.rights.identity if client.rights is not None else None
-        if identity is not None and identity.source == source and identity.username in usernames:
-            client.close(ReasonCode.NOT_AUTHORIZED, "the user name or password is not valid any more")
+        if client.rights is not None and are_out(client.rights.identity):
+            client.close(ReasonCode.NOT_AUTHORIZED, "what the client came in by is not valid any more")
     hub.after_input()
 
 

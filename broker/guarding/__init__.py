@@ -8,8 +8,7 @@ asked for: what they need is large.
 from collections.abc import Collection, Mapping
 from functools import partial
 
-from broker.auth import Audit, Authorization, EnhancedAuthenticator, Link
-from broker.auth.gate import Gate
+from broker.auth import Audit, Authorization, Authorizer, EnhancedAuthenticator, Link
 from broker.auth.plugins import load_authenticators, load_authorizers
 from broker.auth.rules import Rules, read_rules
 from broker.auth.watched import WatchedFile
@@ -31,13 +30,13 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
     auth = settings.auth
     parts = Parts(settings, counters, [])
     roster = Roster(auth.cache_entries) if auth.redis_users or auth.redis_rules else None
-    links, gate = _links(parts, roster)
+    links = _links(parts, roster)
     rules: Rules | None = None
     rules_file: WatchedFile[Rules] | None = None
     if auth.rules_file is not None:
         rules_file = WatchedFile("rules_file", auth.rules_file, read_rules, counters.auth_reloads)
         rules = load_now(rules_file)
-    authorizers = load_authorizers(auth.authorizers)
+    authorizers = _authorizers(parts)
     own_methods = _methods(parts, roster)
     default_chain, chains = make_chains(settings, links, {*methods, *own_methods})
     if not links and rules is None and not authorizers and not chains and roster is None:
@@ -64,39 +63,56 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
         chains,
     )
     if roster is None:
-        return Guarding(guard, parts.watches, gate)
+        return Guarding(guard, parts.watches, parts.gate)
     from broker.guarding.stored import follow_stored
 
-    return Guarding(guard, parts.watches, gate, follow_stored(parts, roster, sources), own_methods)
+    return Guarding(guard, parts.watches, parts.gate, follow_stored(parts, roster, sources), own_methods)
 
 
-def _links(parts: Parts, roster: Roster | None) -> tuple[list[Link], Gate | None]:
+def _links(parts: Parts, roster: Roster | None) -> list[Link]:
     """Authenticators in order: the cheap ones first."""
     auth = parts.settings.auth
     links = []
-    gate: Gate | None = None
     if auth.certificate_username != "off":
         links.append(certificate_link(parts))
     if auth.jwt_keys is not None or auth.jwt_keys_url is not None:
         from broker.guarding.tokens import token_link
 
         links.append(token_link(parts))
-    if auth.password_file is not None or auth.redis_users:
-        from broker.auth.hashing import Hashing
+    if auth.password_file is not None:
+        from broker.guarding.passwords import password_link
 
-        hashing = Hashing(auth.hash_threads, auth.hash_queue)
-        gate = hashing.gate
-        if auth.password_file is not None:
-            from broker.guarding.passwords import password_link
+        links.append(password_link(parts, parts.hashing()))
+    if auth.redis_users and roster is not None:
+        from broker.guarding.stored import users_link
 
-            links.append(password_link(parts, hashing))
-        if auth.redis_users and roster is not None:
-            from broker.guarding.stored import users_link
+        links.append(users_link(parts, roster))
+    if auth.sql_user_query is not None:
+        from broker.guarding.sql import sql_authenticator
 
-            links.append(users_link(parts, hashing, roster))
+        links.append(sql_authenticator(parts, auth.sql_user_query))
+    if auth.http_authenticate_url is not None:
+        from broker.guarding.http_hooks import http_authenticator
+
+        links.append(http_authenticator(parts, auth.http_authenticate_url))
     for name, authenticator in load_authenticators(auth.authenticators):
         links.append(Link(name, authenticator, parts.cache()))
-    return links, gate
+    return links
+
+
+def _authorizers(parts: Parts) -> list[tuple[str, Authorizer]]:
+    """Those that have to be waited for, with their names."""
+    auth = parts.settings.auth
+    authorizers = []
+    if auth.sql_acl_query is not None:
+        from broker.guarding.sql import sql_authorizer
+
+        authorizers.append(sql_authorizer(parts, auth.sql_acl_query))
+    if auth.http_authorize_url is not None:
+        from broker.guarding.http_hooks import http_authorizer
+
+        authorizers.append(http_authorizer(parts, auth.http_authorize_url))
+    return [*authorizers, *load_authorizers(auth.authorizers)]
 
 
 def _methods(parts: Parts, roster: Roster | None) -> Mapping[str, EnhancedAuthenticator]:

@@ -1,9 +1,10 @@
 """What the mechanisms are made of, and what becomes of it."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+import anyio
 from anyio.abc import TaskStatus
 
 from broker.auth import EnhancedAuthenticator
@@ -15,6 +16,11 @@ from broker.errors import StartError
 from broker.observability.metrics import Counters
 from broker.settings import Settings
 from cluster.store.store import Store
+
+if TYPE_CHECKING:
+    from broker.auth.hashing import Hashing
+
+_CLOSE_SECONDS: Final = 1.0
 
 Watch = Callable[[Hub], Coroutine[object, object, None]]
 """Runs as long as the node."""
@@ -39,18 +45,52 @@ class Guarding:
     """Authentication Methods by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
     """What a mechanism is made with. Whatever has to run with the node goes to `watches`."""
 
     settings: Settings
     counters: Counters
     watches: list[Watch]
+    _hashing: "Hashing | None" = None
+
+    @property
+    def gate(self) -> Gate | None:
+        """Where passwords wait to be hashed; None if nothing hashes them."""
+        return None if self._hashing is None else self._hashing.gate
+
+    def hashing(self) -> "Hashing":
+        """That of the node: all mechanisms that look at passwords share it."""
+        if self._hashing is None:
+            from broker.auth.hashing import Hashing  # large
+
+            self._hashing = Hashing(self.settings.auth.hash_threads, self.settings.auth.hash_queue)
+        return self._hashing
+
+    def is_last(self, source: str, later: Mapping[str, bool]) -> bool:
+        """Whether somewhere none of the `later` authenticators that are set up is asked after this one. They
+        take the time of a hash for whoever is not known; else this one has to."""
+        are_set = {name for name, is_set in later.items() if is_set}
+        asked = [each.authentication for each in self.settings.listeners.values()]
+        return not are_set or any(source in names and are_set.isdisjoint(names) for names in asked if names)
 
     def cache(self) -> VerdictCache:
         """One more, as large and lasting as is set."""
         auth = self.settings.auth
         return VerdictCache(auth.cache_seconds, auth.cache_entries)
+
+
+def until_stopped(close: Callable[[], Awaitable[None]]) -> Watch:
+    """Closes what is open when the node stops."""
+
+    async def wait(hub: Hub) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await close()
+
+    return wait
 
 
 def load_now(file: WatchedFile[Content]) -> Content:

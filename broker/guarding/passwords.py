@@ -3,18 +3,11 @@
 from broker.auth import Link
 from broker.auth.hashing import Hashing
 from broker.auth.password_file import SOURCE, PasswordFile, Passwords, load_passwords
+from broker.auth.sql import SOURCE as SQL
 from broker.auth.stored_users import SOURCE as REDIS
 from broker.auth.watched import WatchedFile
 from broker.client import Hub, disconnect_users
 from broker.guarding.parts import Parts, load_now
-
-
-def _are_others_next(parts: Parts) -> bool:
-    """Whether whoever is not in the file is asked for in Redis everywhere, which costs a hash."""
-    settings = parts.settings
-    named = [set(each.authentication or ()) for each in settings.listeners.values()]
-    is_alone = any(SOURCE in names and REDIS not in names for names in named)
-    return settings.auth.redis_users and not is_alone
 
 
 def password_link(parts: Parts, hashing: Hashing) -> Link:
@@ -22,7 +15,9 @@ def password_link(parts: Parts, hashing: Hashing) -> Link:
     auth = parts.settings.auth
     assert auth.password_file is not None
     file = WatchedFile(SOURCE, auth.password_file, load_passwords, parts.counters.auth_reloads)
-    authenticator = PasswordFile(load_now(file), hashing, parts.cache(), not _are_others_next(parts))
+    later = {REDIS: auth.redis_users, SQL: auth.sql_user_query is not None}
+    is_last = parts.is_last(SOURCE, later)
+    authenticator = PasswordFile(load_now(file), hashing, parts.cache(), hides_unknown=is_last)
 
     async def follow(hub: Hub) -> None:
         def apply(passwords: Passwords) -> None:

@@ -7,9 +7,9 @@ import anyio.to_thread
 from anyio.abc import TaskStatus
 
 from broker.auth import EnhancedAuthenticator, Link
-from broker.auth.hashing import Hashing
 from broker.auth.rules import Rule, Rules, parse_rules
 from broker.auth.scram import METHOD, ScramSha256
+from broker.auth.sql import SOURCE as SQL
 from broker.auth.stored_users import SOURCE, StoredUsers
 from broker.client import Hub, renew_users
 from broker.guarding.parts import Follow, Parts
@@ -23,9 +23,10 @@ _NOBODY_MAY: Final = Rules([Rule(effect="deny", filters=("#", "$SYS/#"))], {})
 logger = get_logger(__name__)
 
 
-def users_link(parts: Parts, hashing: Hashing, roster: Roster) -> Link:
+def users_link(parts: Parts, roster: Roster) -> Link:
     """Users by their passwords."""
-    return Link(SOURCE, StoredUsers(roster.find, hashing, parts.cache()))
+    is_last = parts.is_last(SOURCE, {SQL: parts.settings.auth.sql_user_query is not None})
+    return Link(SOURCE, StoredUsers(roster.find, parts.hashing(), parts.cache(), hides_unknown=is_last))
 
 
 def make_methods(parts: Parts, roster: Roster) -> Mapping[str, EnhancedAuthenticator]:

@@ -40,7 +40,7 @@ DROP_REASONS = (
 )
 
 AUTHENTICATIONS = ("accepted", "anonymous", "bad_user_name_or_password", "not_authorized", "server_busy")
-DENIED = ("publish", "subscribe", "will", "revoked")
+DENIED = ("publish", "subscribe", "will", "revoked", "admin")
 
 UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")
 
@@ -107,6 +107,7 @@ class Counters:
 
     __slots__ = (
         "auth_reloads",
+        "auth_requests",
         "authentications",
         "bytes_received",
         "bytes_sent",
@@ -178,8 +179,9 @@ class Counters:
         # Counters: only ever grow.
         self.connects = Tally(["success"])  # by result: success, or the reason of the refusal
         self.authentications = Tally(AUTHENTICATIONS)  # by result, of clients that were asked who they are
-        self.denied = Tally(DENIED)  # by what clients wanted to do
+        self.denied = Tally(DENIED)  # by what somebody wanted to do
         self.auth_reloads = Tally()  # by file, and whether its mistakes were refused
+        self.auth_requests = Tally()  # to servers that are asked about clients, and those that failed
         self.disconnects = Tally(["normal_disconnection"])
         self.malformed = Tally(["malformed_packet", "protocol_error"])
         self.messages_dropped = Tally(DROP_REASONS)
@@ -346,12 +348,23 @@ class NodeCollector:
             "result",
             c.authentications.items(),
         )
-        yield _by_label("moorline_denied", "What clients were not allowed.", "action", c.denied.items())
+        yield _by_label(
+            "moorline_denied",
+            "What was not allowed.",
+            "action",
+            c.denied.items(),
+        )
         yield _by_label(
             "moorline_auth_reloads",
             "Files of users, rules, keys and certificates read again.",
             "file",
             c.auth_reloads.items(),
+        )
+        yield _by_label(
+            "moorline_auth_requests",
+            "Requests to servers that are asked about clients.",
+            "request",
+            c.auth_requests.items(),
         )
         yield _by_label("moorline_disconnects", "Connections that ended.", "reason", c.disconnects.items())
         yield _by_label(

@@ -6,6 +6,7 @@ result: rooms get plain values, never the whole settings.
 """
 
 from broker.settings.address import Address, advertised, parse_address
+from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings
 from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
@@ -27,6 +28,7 @@ from broker.settings.values import worker_name
 
 __all__ = [
     "Address",
+    "AdminSettings",
     "AuthSettings",
     "AutoSubscription",
     "CertificatePair",

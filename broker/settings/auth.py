@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.auth_certificate import CertificateAuthSettings
+from broker.settings.auth_http import HttpHookSettings
 from broker.settings.auth_redis import RedisAuthSettings
+from broker.settings.auth_sql import SqlSettings
 from broker.settings.certificate import check_readable
 from broker.settings.group import DAY_SECONDS, RESTORING
 
@@ -17,13 +19,15 @@ ASKING = (
     "redis_users",
     "jwt_keys",
     "jwt_keys_url",
+    "sql_user_query",
+    "http_authenticate_url",
     "authenticators",
 )
 """Fields each of which makes clients say who they are."""
 _NOTHING: Final = ("none", "", "[]", "()", "off", "false", "0", "no", "f", "n")
 
 
-class AuthSettings(CertificateAuthSettings, RedisAuthSettings):
+class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings, RedisAuthSettings):
     """Who may come in, and what clients may do; see [security](security.md)."""
 
     password_file: Path | None = Field(
@@ -75,7 +79,7 @@ class AuthSettings(CertificateAuthSettings, RedisAuthSettings):
     authenticators: tuple[str, ...] = Field(
         default=(),
         max_length=20,
-        description="Plug-ins that are asked who a client is, after tokens and the password file, in this"
+        description="Plug-ins that are asked who a client is, after all others, in this"
         " order: names of entry points of the group `moorline.authenticators`. In a variable it is JSON.",
     )
     authorizers: tuple[str, ...] = Field(
@@ -93,8 +97,9 @@ class AuthSettings(CertificateAuthSettings, RedisAuthSettings):
     )
     on_failure: Literal["deny", "skip"] = Field(
         default="deny",
-        description="What a plug-in that fails or takes too long means: `deny`, or `skip`: it has no"
-        " opinion, and the next one is asked. With `skip` whoever can make it fail gets past it.",
+        description="What a database, HTTP server or plug-in that fails or takes too long means: `deny`, or"
+        " `skip`: it has no opinion, and the next one is asked. With `skip` whoever can make it fail gets"
+        " past it.",
     )
     unmatched: Literal["deny", "allow"] = Field(
         default="deny",

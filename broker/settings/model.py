@@ -12,11 +12,11 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.address import Address
 from broker.settings.group import DAY_SECONDS, RESTORING, Group
+from broker.settings.redis_access import RedisAccessSettings
 from broker.settings.values import (
     WORKERS_MAXIMUM,
     AutoOrBool,
     ListenOrOff,
-    RedisUrl,
     ServerReference,
     Workers,
     default_name,
@@ -140,15 +140,9 @@ class NodeSettings(Group):
         return admin
 
 
-class RedisSettings(Group):
+class RedisSettings(RedisAccessSettings):
     """Redis or Valkey (7.0 or newer): where everything durable is kept."""
 
-    url: RedisUrl = Field(
-        default=None,
-        repr=False,
-        description="`redis://`, `rediss://` or `unix://` URL. Default: the node starts a private server"
-        " in `data_dir`. Nodes with the same server and prefix are one broker.",
-    )
     prefix: str = Field(
         default="mq:",
         min_length=1,

@@ -11,6 +11,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings, asks
 from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
 from broker.settings.model import (
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     topics: TopicSettings = Field(default_factory=TopicSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    admin: AdminSettings = Field(default_factory=AdminSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)

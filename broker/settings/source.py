@@ -23,6 +23,9 @@ NOT_SETTINGS = frozenset(
         "MOORLINE_PURE",
         "MOORLINE_CONFIG",
         "MOORLINE_ADMIN_URL",
+        "MOORLINE_CAFILE",
+        "MOORLINE_TOKEN",
+        "MOORLINE_TOKEN_FILE",
         "MOORLINE_LOADTEST_PASSWORD",
         "MOORLINE_ZONE",
     }
@@ -30,7 +33,9 @@ NOT_SETTINGS = frozenset(
 """Variables with our prefix that are read elsewhere: by the import hook, by the command line, and by
 `cluster.kubernetes`."""
 
-SECRET_SETTINGS = frozenset({"redis.url"})
+SECRET_SETTINGS = frozenset(
+    {"redis.url", "auth.sql_url", "auth.http_authenticate_url", "auth.http_authorize_url"}
+)
 """Settings whose value may hold a password: no message repeats it."""
 
 LISTENERS = "listeners"

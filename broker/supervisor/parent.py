@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 
 from broker import __version__
-from broker.admin import make_api, serve_app
+from broker.admin import make_api, make_door, serve_app
 from broker.chores import plan
 from broker.listeners import bind_tcp
 from broker.node import HURRY
@@ -26,7 +26,7 @@ from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import reach_store, say_where
+from broker.process import given_url, reach_store, say_where
 from broker.settings import Address, ListenerSettings, Settings, worker_name
 from broker.supervisor.app import make_app
 from broker.supervisor.assignment import Assignment
@@ -80,10 +80,13 @@ async def run(settings: Settings) -> int:
             process.start_soon(_hurry, at_once, crew, process.cancel_scope)
             admin = list(settings.node.admin)
             counters = Counters(settings.node.name, __version__)
+            door, watches = make_door(settings.admin, counters)
+            for follow in watches:
+                process.start_soon(follow)
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
-                api = make_api(crew.health, counters, desk, address, settings.auth.scram_keys)
+                api = make_api(crew.health, counters, desk, address, settings.auth.scram_keys, asks=door.asks)
                 app = make_app(crew, [api])
-                admin[place] = await process.start(serve_app, address, app)
+                admin[place] = await process.start(serve_app, address, app, door)
             around = Surroundings(settings, crew, admin, stopping, desk)
             outlook = Outlook(crew, desk, stopping)
             process.start_soon(outlook.run)
@@ -111,7 +114,7 @@ async def _hurry(at_once: anyio.Event, crew: Crew, everything: anyio.CancelScope
 
 
 async def _run_with_redis(around: Surroundings) -> None:
-    url = around.settings.redis.url
+    url = given_url(around.settings.redis)
     if url is not None:
         return await _run_with_store(around, url)
     async with PrivateRedis(around.settings.node.data_dir) as private:

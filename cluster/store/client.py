@@ -1,17 +1,16 @@
 """The side connections: redis-py, for what is no batch of the lane; what its exceptions mean to us."""
 
-import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from redis import exceptions
+from redis import CredentialProvider, exceptions
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from cluster.store.connection import error_of_reply
-from cluster.store.endpoint import Endpoint
+from cluster.store.endpoint import Endpoint, Tls
 from cluster.store.errors import AccessDenied, RedisFull, StoreError, StoreUnavailable
 
 _MAXIMUM_CONNECTIONS: Final = 4
@@ -41,6 +40,37 @@ def translated_errors(address: str) -> Iterator[None]:
         raise error_of_reply(str(error)) from error
 
 
+class _Credentials(CredentialProvider):
+    """Those of the moment, for each connection."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        username, password = self._endpoint.credentials()
+        return (username, password) if username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """The one of the base class warns."""
+        return self.get_credentials()
+
+
+class _TlsConnection(SSLConnection):
+    """With the files and the server's name of the moment, which redis-py's own can't have."""
+
+    def __init__(self, *, tls: Tls, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._tls = tls
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {
+            "host": self.host,
+            "port": self.port,
+            "ssl": self._tls.context(),
+            "server_hostname": self._tls.server_name or None,
+        }
+
+
 def new_client(
     endpoint: Endpoint, client_name: str, connect_timeout_seconds: float, exchange_timeout_seconds: float
 ) -> Redis:
@@ -50,23 +80,16 @@ def new_client(
     if endpoint.path:
         where = {"connection_class": UnixDomainSocketConnection, "path": endpoint.path}
     elif endpoint.tls is not None:
-        where |= {
-            "connection_class": SSLConnection,
-            "ssl_ca_certs": endpoint.tls.ca_file or None,
-            "ssl_certfile": endpoint.tls.certificate_file or None,
-            "ssl_keyfile": endpoint.tls.key_file or None,
-            "ssl_cert_reqs": ssl.CERT_REQUIRED if endpoint.tls.verify else ssl.CERT_NONE,
-            "ssl_check_hostname": endpoint.tls.verify,
-        }
+        where |= {"connection_class": _TlsConnection, "tls": endpoint.tls}
     if not endpoint.path:
         where["socket_keepalive"] = True
     pool: BlockingConnectionPool = BlockingConnectionPool(
         max_connections=_MAXIMUM_CONNECTIONS,
         timeout=exchange_timeout_seconds,
-        username=endpoint.username or None,
-        password=endpoint.password or None,
+        credential_provider=_Credentials(endpoint) if endpoint.credentials()[1] else None,
         db=endpoint.database,
         client_name=client_name,
+        driver_info=None,  # a courtesy that takes a right more
         protocol=2,
         socket_connect_timeout=connect_timeout_seconds,
         socket_timeout=exchange_timeout_seconds,

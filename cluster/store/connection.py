@@ -242,9 +242,13 @@ async def open_connection_of(
             if endpoint.path:
                 _, connection = await loop.create_unix_connection(new_connection, endpoint.path)
             else:
-                context = None if endpoint.tls is None else endpoint.tls.context()
+                tls = endpoint.tls
                 _, connection = await loop.create_connection(
-                    new_connection, endpoint.host, endpoint.port, ssl=context
+                    new_connection,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=None if tls is None else tls.context(),
+                    server_hostname=None if tls is None else tls.server_name or None,
                 )
     except TimeoutError:
         raise StoreUnavailable(f"{address}: no connection within {connect_timeout_seconds:g} s") from None
@@ -260,9 +264,10 @@ async def open_connection_of(
 
 async def _introduce(connection: Connection, endpoint: Endpoint, client_name: str) -> None:
     commands: list[bytes] = []
-    if endpoint.password:
-        user = (endpoint.username,) if endpoint.username else ()
-        commands.append(pack_command("AUTH", *user, endpoint.password))
+    username, password = endpoint.credentials()
+    if password:
+        user = (username,) if username else ()
+        commands.append(pack_command("AUTH", *user, password))
     if endpoint.database:
         commands.append(pack_command("SELECT", endpoint.database))
     commands.append(pack_command("CLIENT", "SETNAME", client_name))

@@ -1,8 +1,12 @@
-"""The Redis URL: what it says, and how it is shown without its password."""
+"""The Redis URL: what it says, and how it is shown without its password; and the files beside it.
+
+Files with credentials and certificates are read again for each connection: they may be changed while we run.
+"""
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -12,6 +16,7 @@ DEFAULT_PORT: Final = 6379
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _LATER_SCHEMES: Final = ("redis+sentinel", "redis+cluster")
 _VERIFICATION: Final = {"required": True, "none": False}
+_SECRET_CHARACTERS: Final = 4096
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -23,6 +28,8 @@ class Tls:
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
+    server_name: str = ""
+    """In the certificate, if it is not the host of the URL."""
 
     def context(self) -> ssl.SSLContext:
         """Raises InvalidRedisUrl if a file can't be read."""
@@ -32,13 +39,39 @@ class Tls:
                 context.load_cert_chain(self.certificate_file, self.key_file or None)
         except OSError as error:  # ssl.SSLError is one
             files = ", ".join(f for f in (self.ca_file, self.certificate_file, self.key_file) if f)
-            raise InvalidRedisUrl(
-                f"certificates of the Redis URL can't be loaded ({files}): {error}"
-            ) from error
+            raise InvalidRedisUrl(f"certificates for Redis can't be loaded ({files}): {error}") from error
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFiles:
+    """What there is beside the URL, and wins over it."""
+
+    url_file: Path | None = None
+    """Where the URL is from: its user name and password are looked for there again."""
+    username: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str = ""
+
+    def complete(self, tls: Tls | None) -> Tls | None:
+        """With what is said here. Raises InvalidRedisUrl if there is no TLS for it."""
+        if tls is None:
+            if self.ca_file or self.certificate_file or self.server_name:
+                raise InvalidRedisUrl("certificates for Redis are given, but its URL is not rediss://")
+            return None
+        return Tls(
+            tls.verify,
+            str(self.ca_file or tls.ca_file),
+            str(self.certificate_file or tls.certificate_file),
+            str(self.key_file or tls.key_file),
+            self.server_name or tls.server_name,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +85,17 @@ class Endpoint:
     password: str = field(default="", repr=False)
     database: int = 0
     tls: Tls | None = None
+    files: ServerFiles = ServerFiles()
+
+    def credentials(self) -> tuple[str, str]:
+        """User name and password as they are now. Raises InvalidRedisUrl if a file can't be read."""
+        username, password = self.username, self.password
+        if self.files.url_file is not None:
+            now = parse_url(read_secret(self.files.url_file))
+            username, password = now.username, now.password
+        if self.files.password_file is not None:
+            password = read_secret(self.files.password_file)
+        return self.files.username or username, password
 
     def __str__(self) -> str:
         if self.path:
@@ -60,7 +104,21 @@ class Endpoint:
         return f"{host}:{self.port}"
 
 
-def parse_url(url: str) -> Endpoint:
+def read_secret(file: Path) -> str:
+    """The first line of a file. Raises InvalidRedisUrl, which has nothing of it."""
+    try:
+        with file.open() as opened:
+            text = opened.readline(_SECRET_CHARACTERS).strip()
+    except OSError as error:
+        raise InvalidRedisUrl(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidRedisUrl(f"{file}: not UTF-8") from None
+    if not text:
+        raise InvalidRedisUrl(f"{file}: is empty")
+    return text
+
+
+def parse_url(url: str, files: ServerFiles = ServerFiles()) -> Endpoint:
     """`redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`.
 
     `rediss://` takes the options ssl_ca_certs, ssl_certfile, ssl_keyfile (paths) and ssl_cert_reqs (required,
@@ -72,9 +130,10 @@ def parse_url(url: str) -> Endpoint:
     if scheme not in _SCHEMES or "://" not in url:
         raise InvalidRedisUrl("the Redis URL does not begin with one of redis://, rediss://, unix://")
     try:
-        return _READERS[scheme](*_split(url))
+        endpoint = _READERS[scheme](*_split(url))
     except ValueError as error:
         raise InvalidRedisUrl(f"the Redis URL is not valid: {error}") from None
+    return replace(endpoint, tls=files.complete(endpoint.tls), files=files)
 
 
 def _split(url: str) -> tuple[SplitResult, dict[str, str]]:

@@ -202,6 +202,11 @@ def schema(prefix: str) -> str:
     return f"{prefix}{{m}}:schema"
 
 
+def rights(prefix: str, nonce: str) -> str:
+    """String: what a node tries its rights at when it starts; also a channel. Lives for that moment."""
+    return f"{prefix}{{m}}:rights:{nonce}"
+
+
 def nodes(prefix: str) -> str:
     """Sorted set: node incarnation -> the last tick at which it was seen."""
     return f"{prefix}{{m}}:nodes"

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 from cluster.store.connection import Connection
 from cluster.store.errors import (
+    AccessDenied,
     CallFailed,
     LibraryTooNew,
     SchemaTooNew,
@@ -126,6 +127,12 @@ async def ensure_library(ask: Ask, address: str, library: Library) -> None:
             if f"Library '{library.name}' already exists" not in str(error):
                 raise CallFailed(f"{address}: the function library can't be loaded: {error}") from error
             # Another node was faster: look what it has loaded.
+        except AccessDenied as error:
+            raise AccessDenied(
+                f"{address}: the function library of this release (revision {library.revision}) is not there,"
+                " and this user may not load it (+function|load): load it as another user, by `moorline redis"
+                f" library | redis-cli -x FUNCTION LOAD REPLACE`: {error}"
+            ) from error
         except StoreError as error:
             raise type(error)(f"{address}: the function library can't be loaded: {error}") from error
     raise StoreUnavailable(f"{address}: others load and delete the function library all the time")

@@ -14,7 +14,7 @@ from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, unpack_r
 from cluster.store.channels import ChannelConnection
 from cluster.store.client import new_client, translated_errors
 from cluster.store.connection import Connection, open_connection, open_connection_of
-from cluster.store.endpoint import Endpoint, parse_url
+from cluster.store.endpoint import Endpoint, ServerFiles, parse_url
 from cluster.store.errors import CallFailed, LibraryMissing, RedisFull, StoreUnavailable
 from cluster.store.keys import META_SLOT
 from cluster.store.lane import Lane, StatusListener, version_of
@@ -25,6 +25,7 @@ from cluster.store.library import (
     function_name,
     library_source,
 )
+from cluster.store.rights import check_rights
 from cluster.store.server import (
     Library,
     ServerInfo,
@@ -61,7 +62,7 @@ class Access:
     endpoint: Endpoint
     client_name: str
     library: Library
-    schema_key: str
+    prefix: str
     connect_timeout_seconds: float
     exchange_timeout_seconds: float
 
@@ -88,7 +89,8 @@ class Access:
     async def prepare(self, connection: Connection) -> None:
         """What is done once, at start: library and schema. Raises StoreUnavailable, StoreStartError."""
         try:
-            await check_schema(connection, self.schema_key, self.library)
+            await self._try_rights()
+            await check_schema(connection, keys.schema(self.prefix), self.library)
             await self.load_library(connection)
         except RedisFull as error:
             connection.abort("full")
@@ -96,6 +98,16 @@ class Access:
         except BaseException:
             connection.abort("refused")
             raise
+
+    async def _try_rights(self) -> None:
+        """On a connection of its own: it subscribes, too."""
+        connection = await open_connection(
+            self.endpoint, self.client_name, self.connect_timeout_seconds, self.exchange_timeout_seconds
+        )
+        try:
+            await check_rights(connection, self.prefix)
+        finally:
+            await connection.aclose()
 
 
 class Store:
@@ -236,6 +248,7 @@ async def open_store(
     prefix: str,
     incarnation: str,
     *,
+    files: ServerFiles = ServerFiles(),  # noqa: B008 - it is frozen
     on_status: StatusListener = lambda _: None,
     exchange_timeout_seconds: float = 5.0,
     connect_timeout_seconds: float = 2.0,
@@ -246,10 +259,10 @@ async def open_store(
     AccessDenied and SchemaTooNew, which do not.
     """
     access = Access(
-        parse_url(url),
+        parse_url(url, files),
         f"moorline-{incarnation}",
         node_library(),
-        keys.schema(prefix),
+        prefix,
         connect_timeout_seconds,
         exchange_timeout_seconds,
     )

@@ -21,9 +21,11 @@ from broker.auth import (
     Link,
     PeerCertificate,
     Rights,
+    Unavailable,
     Verdict,
 )
 from broker.auth.cache import VerdictCache
+from broker.auth.gate import Busy
 from broker.auth.rules import Rule, Rules, allow_rules
 from broker.mqtt import ReasonCode
 
@@ -82,6 +84,15 @@ def test_nobody_has_an_opinion() -> None:
     assert _authenticate(None, credentials=NAMELESS, anonymous=True) is ANONYMOUS
 
 
+def test_one_that_can_not_be_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """It has been told where that was noticed. Who is busy does not become one without an opinion."""
+    assert _authenticate(Unavailable("down"), ANN) == Denied(ReasonCode.SERVER_UNAVAILABLE)
+    assert _authenticate(Unavailable("down"), ANN, skips=True) is ANN
+    assert _authenticate(Busy(), ANN) == Denied(ReasonCode.SERVER_BUSY)
+    assert _authenticate(Busy(), ANN, skips=True) == Denied(ReasonCode.SERVER_BUSY)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("failure", ["slow", RuntimeError("of a plug-in")])
 def test_one_that_fails(failure: object, caplog: pytest.LogCaptureFixture) -> None:
     assert _authenticate(failure, ANN) == Denied(ReasonCode.SERVER_UNAVAILABLE)
@@ -102,11 +113,14 @@ def test_what_was_answered_is_remembered() -> None:
         other = Credentials("c2", "ann", b"secret", "127.0.0.1", "tcp")
         await chain.authenticate(other)
         assert asked.count == 2
-        asked.answer = RuntimeError("no answer")  # which is not remembered
         third = Credentials("c3", "ann", b"secret", "127.0.0.1", "tcp")
+        asked.answer = RuntimeError("no answer")  # which is not remembered
         for _ in range(2):
             assert await chain.authenticate(third) == Denied(ReasonCode.SERVER_UNAVAILABLE)
-        assert asked.count == 4
+        asked.answer = Busy()  # nor is that
+        for _ in range(2):
+            assert await chain.authenticate(third) == Denied(ReasonCode.SERVER_BUSY)
+        assert asked.count == 6
 
     logging.disable(logging.CRITICAL)
     try:
@@ -251,12 +265,14 @@ def test_rules_that_change_while_a_plugin_is_asked() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("failure", ["slow", RuntimeError("of a plug-in")])
+@pytest.mark.parametrize("failure", ["slow", RuntimeError("of a plug-in"), Unavailable("down"), Busy()])
 def test_a_plugin_that_fails(failure: object) -> None:
     async def run() -> None:
         for skips in (False, True):
             asked = _authorization(None, _Asked(failure), _Asked(Decision.ALLOW), skips=skips)
             rights = _rights(asked)
-            assert await rights.decide(rights.access(Action.PUBLISH, "a", 0, False)) is skips
+            access = rights.access(Action.PUBLISH, "a", 0, False)
+            assert await rights.decide(access) is skips
+            assert rights.decide_now(access) is None  # what is no answer is not remembered
 
     asyncio.run(run())

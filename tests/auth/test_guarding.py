@@ -40,7 +40,7 @@ def test_each_mechanism(tmp_path: Path) -> None:
     assert not made.guard.authorization.is_asked
     assert made.gate is not None
     made = _make(jwt_keys=str(keys), jwt_keys_url="https://keys.example/", password_file=str(passwords))
-    assert len(made.watches) == 3
+    assert len(made.watches) == 4
 
 
 def _listening(
@@ -154,6 +154,64 @@ def test_a_file_with_mistakes_prevents_the_start(tmp_path: Path, field: str) -> 
     (tmp_path / "file").write_text("x")
     with pytest.raises(StartError, match="file"):
         _make(**{field: str(tmp_path / "file")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"sql_url": "sqlite+aiosqlite:///tellme", "sql_acl_query": "SELECT :password"}, ":password is not"),
+        ({"sql_url": "mysql+asyncmy://u:tellme@h/d", "sql_user_query": "SELECT 1"}, "pip install 'moorline"),
+        ({"sql_url": "u:tellme@h/d", "sql_user_query": "SELECT 1"}, "not the URL of a database"),
+        ({"sql_url": "x:tellme", "sql_url_file": __file__, "sql_acl_query": "SELECT 1"}, "one of them"),
+        ({"sql_url": "sqlite+aiosqlite:///x"}, "need each other"),
+        ({"sql_acl_query": "SELECT 1"}, "need each other"),
+        ({"sql_url_file": "/nothing", "sql_acl_query": "SELECT 1"}, "No such file"),
+        ({"sql_url_file": __file__, "sql_acl_query": "SELECT 1"}, "not the URL of a database"),
+        ({"http_authenticate_url": "http://tellme.example/"}, "auth.http_plain"),
+        ({"http_authorize_url": "https://u:tellme@auth.example/"}, "auth.http_headers_file"),
+        ({"http_authorize_url": "ftp://auth.example/"}, "neither with https://"),
+        ({"http_authorize_url": "https://bücher.example/"}, "no URL in ASCII"),
+        ({"http_authorize_url": "https://auth.example/a b"}, "no URL in ASCII"),
+        ({"http_authorize_url": "https://auth.example:tellme/"}, "not a URL"),
+        ({"http_authorize_url": "https://[auth.example/"}, "not a URL"),
+        ({"http_certificate": __file__}, "need each other"),
+        ({"http_certificate": __file__, "http_key": __file__}, "no PEM file"),
+        ({"http_ca_file": __file__}, "no PEM file"),
+        ({"http_headers_file": "/nothing"}, "No such file"),
+        ({"http_headers_file": __file__, "http_authorize_url": "https://auth.example/"}, "not a header"),
+    ],
+)
+def test_whom_nobody_can_ask(settings: dict[str, object], reason: str) -> None:
+    """Told at the start, and without what is secret."""
+    with pytest.raises(StartError) as caught:
+        _make(**settings)
+    assert reason in str(caught.value)
+    assert "tellme" not in str(caught.value)
+
+
+def test_who_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("sqlite+aiosqlite:///x\n")
+    sql = {"sql_url_file": str(tmp_path / "url"), "sql_user_query": "SELECT 1", "sql_acl_query": "SELECT 1"}
+    made = _make(**sql)
+    assert made.guard is not None
+    assert made.guard.chain.is_asked
+    assert made.guard.authorization.is_asked
+    assert made.gate is not None
+    assert len(made.watches) == 4
+    made = _make(http_authenticate_url="http://auth.example/", http_plain=True)
+    assert made.guard is not None
+    assert made.guard.chain.is_asked
+    assert not made.guard.authorization.is_asked
+    made = _make(http_authorize_url="http://[::1]:9000/", http_headers_file=_written(tmp_path, "X: y"))
+    assert made.guard is not None
+    assert not made.guard.chain.is_asked
+    assert made.guard.authorization.is_asked
+    assert len(made.watches) == 2
+
+
+def _written(directory: Path, text: str) -> str:
+    (directory / "headers").write_text(text)
+    return str(directory / "headers")
 
 
 @pytest.mark.parametrize("field", ["authenticators", "authorizers"])

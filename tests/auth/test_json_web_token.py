@@ -144,7 +144,7 @@ NOT_TAKEN: Sequence[tuple[str, Callable[[], str]]] = [
     ("audience", lambda: _sign({"aud": "others"})),
     ("groups", lambda: _sign({"groups": "staff"})),
     ("client id is no text", lambda: _sign({"client_id": 5})),
-    ("acl is no table", lambda: _sign({"acl": []})),
+    ("acl is no table", lambda: _sign({"acl": "#"})),
     ("acl has no filters", lambda: _sign({"acl": {"publish": "#"}})),
     ("acl has a bad filter", lambda: _sign({"acl": {"publish": ["a#"]}})),
     ("acl has more", lambda: _sign({"acl": {"all": ["#"]}})),

@@ -80,6 +80,19 @@ def test_an_unknown_user_costs_as_much_as_a_wrong_password(
     asyncio.run(run())
 
 
+def test_an_unknown_user_costs_nothing_if_another_takes_the_time(tmp_path: Path) -> None:
+    async def run() -> None:
+        hashing = Hashing(1, 1)
+        file = load_passwords(_file(tmp_path, ann="x"))
+        asked = PasswordFile(file, hashing, VerdictCache(60, 100), hides_unknown=False)
+        await hashing.gate.enter("")  # it is taken
+        assert await asked.authenticate(_credentials("nobody", b"x")) is None
+        hashing.gate.leave()
+        assert await asked.authenticate(_credentials("ann", b"x")) == ANN
+
+    asyncio.run(run())
+
+
 def test_a_flood_does_not_keep_others_out(tmp_path: Path) -> None:
     """500 guesses at once from one address: they get in each other's way only."""
 

@@ -1,5 +1,6 @@
 """A file that is read again when it changes."""
 
+import os
 from pathlib import Path
 
 import anyio
@@ -67,3 +68,36 @@ def test_a_file_beside_it_counts_as_well(tmp_path: Path, monkeypatch: pytest.Mon
 
     anyio.run(run)
     assert reloads["x"] == 1
+
+
+def _put(directory: Path, version: str, text: str) -> None:
+    """As the kubelet does it: the files in a new directory, and a link to it that changes in one moment. What
+    is mounted are links by way of that link, which stay as they are."""
+    (directory / version).mkdir()
+    (directory / version / "passwords").write_text(text)
+    (directory / "..data_tmp").symlink_to(version)
+    (directory / "..data_tmp").replace(directory / "..data")
+
+
+def test_a_mounted_secret_of_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contents of the same size, at the same moment: it is the file behind the links that counts."""
+    monkeypatch.setattr(watched, "_LOOK_SECONDS", 0.005)
+    _put(tmp_path, "..2026_1", "1")
+    file = tmp_path / "passwords"
+    file.symlink_to("..data/passwords")
+    stamp = file.stat().st_mtime_ns
+    reloads = Tally()
+    taken = anyio.Event()
+
+    async def run() -> None:
+        content = WatchedFile("x", file, _read, reloads)
+        assert content.load() == 1
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(content.run, lambda number: taken.set() if number == 2 else None)
+            _put(tmp_path, "..2026_2", "2")
+            os.utime(file, ns=(stamp, stamp))
+            with anyio.fail_after(5):
+                await taken.wait()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(run)

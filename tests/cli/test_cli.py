@@ -157,7 +157,7 @@ def test_bad_settings_end_the_real_program_with_2() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "groups"), [("serve", 0), ("worker", 0), ("ctl", 2), ("loadtest", 2), ("--help", 2)]
+    ("command", "groups"), [("serve", 0), ("worker", 0), ("ctl", 3), ("loadtest", 3), ("--help", 3)]
 )
 def test_a_node_starts_without_the_other_commands(
     monkeypatch: pytest.MonkeyPatch, command: str, groups: int

@@ -16,6 +16,7 @@ from broker.routing.fields import pack_fields
 from broker.session import Message
 from cluster.store import inbox_records
 from tests.fuzz.target import HEADER, one_input
+from tests.fuzz.tokens import token_seeds
 from tests.mqtt.vectors import ACCEPTED, ACCEPTED_CONNECTS, REFUSED, wire
 
 SAVED: Final = Path(__file__).with_name("corpus") / "saved.hex"
@@ -48,6 +49,7 @@ def seeds() -> list[bytes]:
         found.append(found[-1] + _TEXT)
     found += [b"C\0" + cuts + stream for stream in _streams() for cuts in (_CUTS, _WHOLE)]
     found += [b"R\0" + _CUTS + record for record in _records()]
+    found += [seed[:2] + _CUTS + seed[2:] for seed in token_seeds()]
     return [each for each in found if len(each) <= LONGEST]
 
 

@@ -34,6 +34,7 @@ from broker.routing.channel import messages_of
 from broker.session import Message, QueueState
 from cluster.store import inbox_records
 from cluster.store.inbox_records import Direct, Handover, Runs
+from tests.fuzz.tokens import TOKEN_TARGETS
 from tests.session.wire import Link
 
 HEADER: Final = 4  # letter, mode, and two lengths of chunks
@@ -217,5 +218,6 @@ TARGETS: Final[dict[bytes, Callable[[int, bytes, bytes], None]]] = {
     b"D": _decoder,
     b"C": _connection,
     b"R": _record,
+    **TOKEN_TARGETS,
 }
 """By the first byte of an input."""

@@ -20,6 +20,10 @@ def test_no_input_of_the_corpus_fails() -> None:
         (b"D", "tests.fuzz.target.Decoder"),
         (b"C", "tests.fuzz.target.Connection"),
         (b"R", "cluster.store.inbox_records.unpack"),
+        (b"J", "broker.auth.json_web_token.JsonWebTokens.authenticate"),
+        (b"S", "broker.auth.json_web_token.JsonWebTokens.authenticate"),
+        (b"K", "tests.fuzz.tokens.parse_jwks"),
+        (b"H", "tests.fuzz.tokens.read_verdict"),
     ],
 )
 def test_another_error_is_noticed(monkeypatch: pytest.MonkeyPatch, name: bytes, place: str) -> None:
@@ -46,5 +50,5 @@ def test_a_difference_between_whole_and_cut_is_noticed(monkeypatch: pytest.Monke
         one_input(b"D\x03\0\0" + whole)
 
 
-def _overflow(*_: object) -> None:
+def _overflow(*_: object, **__: object) -> None:
     raise OverflowError

@@ -8,7 +8,7 @@ from typing import Any, Final
 from tests.helm.chart import Manifest, Manifests
 
 Labels = Mapping[str, str]
-PORTS: Final = {"mqtt": 1883, "admin": 8080, "valkey": 6379}
+PORTS: Final = {"mqtt": 1883, "tls": 8883, "web": 8084, "admin": 8080, "valkey": 6379}
 """Names of ports of our pods."""
 
 

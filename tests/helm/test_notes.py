@@ -28,6 +28,20 @@ def test_each_kind_of_service_has_its_way_in() -> None:
     assert "Pods: 2 to 20.\n" in _notes("autoscaling")
 
 
+def test_listeners_and_what_is_not_asked() -> None:
+    notes = _notes("secured")
+    assert "   mqtts://release-moorline.mqtt.svc:8883\n" in notes
+    assert "   wss://release-moorline.mqtt.svc:8084/mqtt\n" in notes
+    assert "1883" not in notes
+    assert "WARNING" not in notes
+    options = ("--set", "service.type=LoadBalancer,auth.rulesConfigMap.name=")
+    notes = _notes("cert-manager", *options)
+    assert "port-forward" not in notes
+    assert "WARNING: plain MQTT is open to the outside" in notes
+    assert "WARNING: there are no rules" in notes
+    assert "let in if they do not say who they are" in _notes("cert-manager", "--set", "allowAnonymous=true")
+
+
 def test_warnings() -> None:
     assert ANYBODY not in _notes("locked-down")
     assert "is for trials" in _notes("trial")

@@ -55,11 +55,13 @@ def test_the_ids_are_those_of_the_images() -> None:
 
 @EACH_CASE
 def test_the_broker_has_no_volume_of_its_own(case: str) -> None:
-    """Its file of settings is one, read-only."""
+    """Only files of settings and secrets, read-only, and never by subPath: that would not follow a change."""
     volumes = render(case).pod.get("volumes", [])
-    assert all(set(volume) == {"name", "configMap"} for volume in volumes)
+    assert all(set(volume) in ({"name", "configMap"}, {"name", "secret"}) for volume in volumes)
+    assert all(each["secret"]["defaultMode"] == 0o440 for each in volumes if "secret" in each)
     mounts = render(case).container.get("volumeMounts", [])
-    assert all(mount["readOnly"] for mount in mounts)
+    assert all(mount["readOnly"] and "subPath" not in mount for mount in mounts)
+    assert {mount["name"] for mount in mounts} == {volume["name"] for volume in volumes}
 
 
 # The end of a pod
@@ -71,7 +73,10 @@ def test_the_grace_period_follows_from_the_settings(case: str) -> None:
     pause = float(manifests.environment["MOORLINE_CLUSTER__DRAIN_PAUSE_SECONDS"])
     stop = float(manifests.environment["MOORLINE_NODE__SHUTDOWN_TIMEOUT_SECONDS"])
     assert manifests.pod["terminationGracePeriodSeconds"] == math.ceil(pause) + math.ceil(stop) + 10
-    assert manifests.container["lifecycle"]["preStop"]["exec"]["command"] == ["moorline", "ctl", "drain"]
+    if "MOORLINE_ADMIN__TOKENS_FILE" in manifests.environment:  # it would have to have a token
+        assert "lifecycle" not in manifests.container
+    else:
+        assert manifests.container["lifecycle"]["preStop"]["exec"]["command"] == ["moorline", "ctl", "drain"]
 
 
 def test_ctl_finds_the_node() -> None:
@@ -106,10 +111,12 @@ def test_new_pods_are_all_there_before_an_old_one_sends_clients_away() -> None:
 def test_probes(case: str) -> None:
     container = render(case).container
     paths = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    is_https = "MOORLINE_ADMIN__CERTIFICATE" in render(case).environment
+    rest = {"port": "admin", **({"scheme": "HTTPS"} if is_https else {})}
     assert paths == {
-        "startupProbe": {"path": "/healthz", "port": "admin"},
-        "readinessProbe": {"path": "/readyz", "port": "admin"},
-        "livenessProbe": {"path": "/healthz", "port": "admin"},
+        "startupProbe": {"path": "/healthz", **rest},
+        "readinessProbe": {"path": "/readyz", **rest},
+        "livenessProbe": {"path": "/healthz", **rest},
     }
     assert {"name": "admin", "containerPort": 8080, "protocol": "TCP"} in container["ports"]
 

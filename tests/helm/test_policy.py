@@ -38,6 +38,14 @@ def test_by_default_everybody_is_a_client_and_nobody_reads_metrics() -> None:
     assert not _in(manifests, STRANGER, 8081)
 
 
+def test_listeners_are_open_as_plain_mqtt_is() -> None:
+    manifests = render("secured")
+    assert _in(manifests, outside("198.51.100.1"), 8883)
+    assert _in(manifests, outside("198.51.100.1"), 8084)
+    assert not _in(manifests, outside("198.51.100.1"), 1883)
+    assert not _in(manifests, STRANGER, 8080)
+
+
 def test_by_default_pods_reach_dns_redis_and_the_api_server_only() -> None:
     manifests = render("minimal")
     anywhere = outside("198.51.100.1")

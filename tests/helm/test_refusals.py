@@ -4,6 +4,7 @@ import pytest
 
 from tests.helm.chart import CHART, Refused, Values, render_values, run_helm
 
+TLS = {"scheme": "mqtts", "port": 8883}
 NO_REDIS = {"existingSecret": {"name": ""}}
 
 SCHEMA: list[tuple[str, Values]] = [
@@ -25,12 +26,72 @@ SCHEMA: list[tuple[str, Values]] = [
     ("at '/config/session/queue_limit'", {"config": {"session": {"queue_limit": "many"}}}),
     ("at '/config/mqtt/receive_maximum'", {"config": {"mqtt": {"receive_maximum": 65_536}}}),
     ("at '/config/session/queue_policy'", {"config": {"session": {"queue_policy": "drop_all"}}}),
+    ("at '/listeners/tls/scheme'", {"listeners": {"tls": {"scheme": "tls", "port": 8883}}}),
+    ("'port'", {"listeners": {"tls": {"scheme": "mqtts"}}}),
+    (
+        "'mount_pont' not allowed",
+        {"listeners": {"a": {"scheme": "mqtt", "port": 1884, "settings": {"mount_pont": "a"}}}},
+    ),
+    ("invalid propertyName 'admin'", {"listeners": {"admin": {"scheme": "mqtt", "port": 1884}}}),
+    ("'names' not allowed", {"tls": {"certManager": {"issuerRef": {"names": "x"}}}}),
     ("'key'", {"secretConfig": [{"setting": "redis.prefix", "secretName": "s"}]}),
 ]
 """What the schema refuses: part of the message, values."""
 
 CHECKS: list[tuple[str, Values]] = [
-    ("say allowAnonymous=true", {"allowAnonymous": False}),
+    ("also say allowAnonymous=true", {"allowAnonymous": False}),
+    (
+        "Nothing asks clients who they are",
+        {"allowAnonymous": False, "config": {"auth": {"certificate_username": "off"}}},
+    ),
+    (
+        "both auth.rules and auth.rulesConfigMap.name",
+        {"auth": {"rules": "[groups]", "rulesConfigMap": {"name": "r"}}},
+    ),
+    ("there has to be something in listeners", {"service": {"plain": False}}),
+    ("listeners.tls is mqtts, which needs a certificate", {"listeners": {"tls": TLS}}),
+    (
+        "both tls.secretName and tls.certManager.enabled",
+        {"tls": {"secretName": "s", "certManager": {"enabled": True, "issuerRef": {"name": "i"}}}},
+    ),
+    ("give tls.certManager.issuerRef.name", {"tls": {"certManager": {"enabled": True}}}),
+    (
+        "listeners.b.port: 1884 is the port of listeners.a.",
+        {"listeners": {"a": {"scheme": "mqtt", "port": 1884}, "b": {"scheme": "ws", "port": 1884}}},
+    ),
+    ("is the port of the admin address", {"listeners": {"a": {"scheme": "mqtt", "port": 8081}}}),
+    (
+        "listeners.a.path: only ws and wss have one",
+        {"listeners": {"a": {"scheme": "mqtt", "port": 1884, "path": "/mqtt"}}},
+    ),
+    (
+        "Prometheus needs one: serviceMonitor.tokenSecret",
+        {
+            "admin": {"tokens": {"secretName": "t"}},
+            "serviceMonitor": {"enabled": True},
+            "networkPolicy": {"enabled": False},
+        },
+    ),
+    (
+        "auth.password_file is given twice",
+        {"auth": {"passwordFile": {"secretName": "s"}}, "config": {"auth": {"password_file": "/x"}}},
+    ),
+    (
+        "redis.ca_file is given twice",
+        {
+            "redis": {"tls": {"ca": {"secretName": "s"}}},
+            "secretConfig": [{"setting": "redis.ca_file", "secretName": "s", "key": "k"}],
+        },
+    ),
+    (
+        "tests.failOver takes plain MQTT",
+        {
+            "tests": {"failOver": True},
+            "service": {"plain": False},
+            "tls": {"secretName": "s"},
+            "listeners": {"tls": TLS},
+        },
+    ),
     (
         "redis.existingSecret.name (a Secret with the\nURL), redis.url, or valkey.enabled=true",
         {"redis": NO_REDIS},
@@ -101,8 +162,24 @@ def test_helm_3_refuses_too(values: Values) -> None:
 
 
 def test_nothing_given() -> None:
-    with pytest.raises(Refused, match="say allowAnonymous=true"):
+    with pytest.raises(Refused, match="Nothing asks clients who they are"):
         run_helm("helm", "template", "release", str(CHART))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"auth": {"passwordFile": {"secretName": "users"}}},
+        {"auth": {"jwtKeys": {"secretName": "keys"}}},
+        {"config": {"auth": {"jwt_keys_url": "https://issuer.example/keys"}}},
+        {"config": {"auth": {"authenticators": ["ours"]}}},
+        {"config": {"auth": {"certificate_username": "common_name"}}},
+        {"secretConfig": [{"setting": "auth.jwt_keys_url", "secretName": "s", "key": "k"}]},
+    ],
+)
+def test_whoever_asks_clients_need_not_let_everybody_in(values: Values) -> None:
+    manifests = render_values({"allowAnonymous": False, **values})
+    assert manifests.environment["MOORLINE_NODE__ALLOW_ANONYMOUS"] == "false"
 
 
 def test_as_a_part_of_another_chart() -> None:

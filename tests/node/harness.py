@@ -114,7 +114,7 @@ class NodeProcess:
         )
         assert found is not None, self.output()
         self.port = int(found.group(1))
-        admin = re.search(r"^  admin +http://\S+:(\d+)$", self.output(), re.MULTILINE)
+        admin = re.search(r"^  admin +https?://\S+:(\d+)$", self.output(), re.MULTILINE)
         self.admin_port = int(admin.group(1)) if admin else 0
 
     def kill(self) -> None:

@@ -11,11 +11,13 @@ from broker.observability.merged import worker_metrics
 from broker.observability.metrics import Counters, NodeCollector
 from broker.settings import setting_names
 from cluster.store import keys
+from docs.chart import chart_values
 
 ROOT = Path(broker.__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
     ROOT / "helm/moorline/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
@@ -32,6 +34,7 @@ STAND_INS = {
     "token": b"<token>",
     "name": "<group>/<filter>",
     "chore": "chore",
+    "nonce": "<nonce>",
 }
 """What the page writes for the arguments of a key function."""
 
@@ -79,7 +82,8 @@ def test_every_metric_is_explained() -> None:
 def test_every_setting_that_is_named_exists(page: Path) -> None:
     groups = {setting.partition(".")[0] for setting in setting_names()}
     named = set(re.findall(rf"`((?:{'|'.join(groups)})\.[a-z_0-9]+)`", page.read_text()))
-    assert named - {"node.lock", "redis.sock"} <= set(setting_names())  # which are files
+    files, values = {"node.lock", "redis.sock"}, {value.path for value in chart_values()}
+    assert named - files - values <= set(setting_names())
 
 
 def test_every_option_of_the_load_generator_is_named() -> None:

@@ -22,6 +22,7 @@ from cluster.store.lane import Lane, StoreStatus
 from cluster.store.library import function_name
 from cluster.store.server import Library, check_server, ensure_library
 from cluster.store.server_binary import bundled_binary
+from tests.tools import Certificate
 
 KINDS = ("valkey", "redis")
 LOOPS = (
@@ -139,6 +140,22 @@ def _start(binary: Path, directory: Path, options: tuple[str, ...]) -> subproces
                 return process
     process.wait()
     raise AssertionError(f"no server: {said.decode()}")
+
+
+@contextmanager
+def tls_server_for(
+    directory: Path, certificate: Certificate, *options: str
+) -> Iterator[tuple[RunningServer, int]]:
+    """Debian's Redis on a TLS port; its certificate is also that of the authority of its clients."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = int(unused.getsockname()[1])
+    files = ("--tls-cert-file", str(certificate.file), "--tls-key-file", str(certificate.key))
+    authority = ("--tls-ca-cert-file", str(certificate.file))
+    with running_server(
+        "redis", directory, "--tls-port", str(port), *files, *authority, "--appendonly", "yes", *options
+    ) as server:
+        yield server, port
 
 
 @contextmanager

@@ -9,7 +9,9 @@ function operations.put_rules(_, text)
   else
     call("HDEL", rules, "text")
   end
-  return call("HINCRBY", rules, "version", 1)
+  local version = tonumber(call("HGET", rules, "version") or 0) + 1
+  call("HSET", rules, "version", integer(version))
+  return version
 end
 
 -- read_rules: Request: "m", the version that the caller has (-1: none).

@@ -4,9 +4,7 @@
 {{- define "moorline.checks" -}}
 {{- $values := .Values -}}
 {{- $replicas := include "moorline.replicas" . | int -}}
-{{- if not $values.allowAnonymous -}}
-{{- fail "\n\nThe broker has no users yet: whoever reaches it is let in. If only machines that you trust can reach it, say allowAnonymous=true." -}}
-{{- end -}}
+{{- include "moorline.checks.access" . -}}
 {{- include "moorline.checks.redis" . -}}
 {{- include "moorline.checks.config" . -}}
 {{- if $values.autoscaling.enabled -}}
@@ -29,6 +27,9 @@
 {{- end -}}
 {{- if and $values.serviceMonitor.enabled $values.networkPolicy.enabled (not $values.networkPolicy.adminFrom) -}}
 {{- fail "\n\nserviceMonitor.enabled, but the NetworkPolicy lets nobody read metrics: say where Prometheus is, such as\nnetworkPolicy.adminFrom=[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]." -}}
+{{- end -}}
+{{- if and $values.tests.failOver (not $values.service.plain) -}}
+{{- fail "\n\ntests.failOver takes plain MQTT, and service.plain is false." -}}
 {{- end -}}
 {{- if and $values.tests.failOver (lt $replicas 2) -}}
 {{- fail "\n\ntests.failOver kills a pod, so there must be at least 2." -}}
@@ -66,6 +67,14 @@
 {{- end -}}
 {{- if has $setting $secret -}}
 {{- fail (printf "\n\n%s is given twice: by config and by secretConfig." $setting) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $file := include "moorline.files" . | fromJson -}}
+{{- range $setting, $_ := $file.settings -}}
+{{- $group := regexFind "^[a-z]+" $setting -}}
+{{- if or (has $setting $secret) (hasKey (dig $group dict $.Values.config) (trimPrefix (printf "%s." $group) $setting)) -}}
+{{- fail (printf "\n\n%s is given twice: by config or secretConfig, and as a mounted file." $setting) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

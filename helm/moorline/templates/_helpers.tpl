@@ -133,11 +133,11 @@ annotations:
 - name: MOORLINE_NODE__ALLOW_ANONYMOUS
   value: {{ .Values.allowAnonymous | quote }}
 - name: MOORLINE_NODE__LISTEN
-  value: {{ include "moorline.addresses" (dict "hosts" .Values.listenHosts "port" 1883) | quote }}
+  value: {{ .Values.service.plain | ternary (include "moorline.addresses" (dict "hosts" .Values.listenHosts "port" 1883)) "off" | quote }}
 - name: MOORLINE_NODE__ADMIN
   value: {{ printf "%s,127.0.0.1:8081" (include "moorline.addresses" (dict "hosts" .Values.listenHosts "port" 8080)) | quote }}
 - name: MOORLINE_ADMIN_URL
-  value: http://127.0.0.1:8081
+  value: {{ include "moorline.adminScheme" . }}://127.0.0.1:8081
 - name: MOORLINE_NODE__SHUTDOWN_TIMEOUT_SECONDS
   value: {{ .Values.drain.timeoutSeconds | quote }}
 - name: MOORLINE_CLUSTER__DRAIN_PAUSE_SECONDS
@@ -159,9 +159,15 @@ annotations:
 - name: MOORLINE_REDIS__URL
   valueFrom: {secretKeyRef: {name: {{ include "moorline.redisSecretName" . }}, key: {{ include "moorline.redisSecretKey" . }}}}
 {{- end }}
-{{- if .Values.config }}
+{{- if include "moorline.configuration" . }}
 - name: MOORLINE_CONFIG
   value: /etc/moorline/moorline.toml
+{{- end }}
+{{- range $directory, $file := include "moorline.files" . | fromJson }}
+{{- range $setting, $key := $file.settings }}
+- name: MOORLINE_{{ $setting | upper | replace "." "__" }}
+  value: /etc/moorline-files/{{ $directory }}/{{ $key }}
+{{- end }}
 {{- end }}
 {{- range .Values.secretConfig }}
 - name: MOORLINE_{{ .setting | upper | replace "." "__" }}
@@ -178,9 +184,9 @@ annotations:
 {{- join "," $addresses -}}
 {{- end -}}
 
-{{/* One of the probes. Takes (dict "path" "/healthz" "probe" .Values.probes.startup). */}}
+{{/* One of the probes. Takes (dict "root" . "path" "/healthz" "probe" .Values.probes.startup). */}}
 {{- define "moorline.probe" -}}
-httpGet: {path: {{ .path }}, port: admin}
+httpGet: {path: {{ .path }}, port: admin{{ if .root.Values.admin.tls.secretName }}, scheme: HTTPS{{ end }}}
 {{- range $name, $value := .probe }}
 {{ $name }}: {{ $value | int }}
 {{- end }}

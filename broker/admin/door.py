@@ -1,0 +1,196 @@
+"""In front of every route of the admin address: who may ask what, what browsers are told, what is recorded.
+
+With tokens, a request needs one whose role is enough for its route: `NEEDS` says which; what is not in there
+needs `admin`, so a new route is closed until somebody opens it. Without tokens all may pass, and `/api/v1`
+sees to it that only this machine asks.
+
+Wrong tokens are bounded by address: beyond that they are told 429, and no longer recorded one by one. A right
+token passes at any time: whoever shares an address with a guesser (a proxy has one for all) is not locked
+out, and there is nothing to guess in 256 bits.
+"""
+
+import re
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broker.auth.admin_tokens import Role, Token, find_token
+from broker.auth.audit import Audit
+from broker.observability.logs import get_logger
+from broker.observability.metrics import Tally
+
+OPEN: Final = frozenset({"/healthz", "/readyz"})
+"""For probes, which have no token."""
+METRICS: Final = "/metrics"
+NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
+    (frozenset({"GET", "HEAD"}), re.compile(r"/metrics|/api/v1/(nodes|health)"), Role.READ),
+    (frozenset({"POST"}), re.compile(r"/api/v1/(nodes/[^/]+/)?drain|/api/v1/rebalance"), Role.OPERATE),
+)
+"""Methods, the whole path, and the least role; whatever is not in here needs `admin`."""
+
+TRIES: Final = 10
+"""Wrong tokens of an address at once, and"""
+TRIES_PER_SECOND: Final = 0.2
+ADDRESSES_MAXIMUM: Final = 1024
+_TOKEN_BYTES_MAXIMUM: Final = 256
+_PATH_SHOWN: Final = 200
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_HTTPS_HEADERS: Final = {"Strict-Transport-Security": "max-age=31536000"}
+
+logger = get_logger("moorline.audit")
+
+
+def needed_role(method: str, path: str) -> Role:
+    """The least that a request asks for."""
+    for methods, pattern, role in NEEDS:
+        if method in methods and pattern.fullmatch(path):
+            return role
+    return Role.ADMIN
+
+
+class Door:
+    """`tokens` None: nobody is asked. `denied` counts what is refused. `tls`: by what the admin addresses
+    prove themselves, if they do."""
+
+    def __init__(
+        self, tokens: Sequence[Token] | None, denied: Tally, *, has_open_metrics: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        self._tokens = tokens
+        self._denied = denied
+        self.tls = tls
+        self._open = OPEN | {METRICS} if has_open_metrics else OPEN
+        self._tries = Tries()
+        self._audit = Audit()
+        self._headers = _HEADERS | _HTTPS_HEADERS if tls is not None else _HEADERS
+
+    @property
+    def asks(self) -> bool:
+        """Whether a token is needed."""
+        return self._tokens is not None
+
+    def replace_tokens(self, tokens: Sequence[Token]) -> None:
+        """From now on these."""
+        self._tokens = tokens
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """The same application, with this door in front."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await self._pass(app, scope, receive, send)
+
+        return guarded
+
+    async def _pass(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        status = 500
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        token, refusal = self._look(method, path, scope)
+        if refusal is not None:
+            await refusal(scope, receive, send_on)
+            return
+        try:
+            await app(scope, receive, send_on)
+        finally:
+            if method not in _READING:
+                who = token.name if token is not None else None
+                logger.info(
+                    "admin", extra=_what(scope) | {"event": "admin", "token_name": who, "status": status}
+                )
+
+    def _look(self, method: str, path: str, scope: Scope) -> tuple[Token | None, Response | None]:
+        """Whose token it is, and why the request is refused, if it is."""
+        if self._tokens is None or (path in self._open and method in _READING):
+            return None, None
+        token = find_token(self._tokens, _given(scope))
+        if token is None:
+            return None, self._refuse_unknown(scope)
+        role = needed_role(method, path)
+        if token.role >= role:
+            return token, None
+        self._denied.add("admin")
+        self._audit.denied("admin", token_name=token.name, needs=str(role), **_what(scope))
+        return None, _refusal(403, f"the token {token.name} is for {token.role}, this needs {role}")
+
+    def _refuse_unknown(self, scope: Scope) -> Response:
+        self._denied.add("admin")
+        if not self._tries.take(_address(scope)):
+            return _refusal(429, "too many wrong tokens from this address", **{"Retry-After": "5"})
+        self._audit.denied("admin", **_what(scope))
+        return _refusal(401, "needs a token: Authorization: Bearer TOKEN", **{"WWW-Authenticate": "Bearer"})
+
+
+class Tries:
+    """Wrong tokens that an address has left, for the addresses of late: a bucket for each."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, address: str) -> bool:
+        """One; False if there is none left."""
+        now = self._clock()
+        group = _group(address)
+        left, at = self._left.pop(group, (float(TRIES), now))
+        left = min(float(TRIES), left + (now - at) * TRIES_PER_SECOND)
+        is_left = left >= 1
+        self._left[group] = (left - is_left, now)
+        if len(self._left) > ADDRESSES_MAXIMUM:
+            self._left.popitem(last=False)
+        return is_left
+
+
+def _group(address: str) -> str:
+    """Who has an address of IPv6 has all of its /64."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return parsed.exploded[:19]
+    return address
+
+
+def _given(scope: Scope) -> bytes:
+    """The token of the request; empty if there is none."""
+    scheme, _, text = Headers(scope=scope).get("authorization", "").partition(" ")
+    given = text.strip().encode("latin-1")
+    return given if scheme.lower() == "bearer" and len(given) <= _TOKEN_BYTES_MAXIMUM else b""
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _what(scope: Scope) -> dict[str, object]:
+    """For a record: never the query, which may hold anything."""
+    return {"action": f"{scope['method']} {scope['path'][:_PATH_SHOWN]}", "address": _address(scope)}
+
+
+def _refusal(status: int, reason: str, **headers: str) -> Response:
+    return JSONResponse({"error": reason}, status, headers={"Cache-Control": "no-store", **headers})
