@@ -34,7 +34,7 @@ from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.process import given_url, reach_store, say_where
 from broker.routing import load_index
-from broker.settings import Settings
+from broker.settings import ListenerSettings, Settings
 from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import whereabouts
@@ -245,6 +245,7 @@ async def _listen(node: Node) -> list[Listener]:
         backlog=around.settings.node.backlog,
         is_shared=around.parent is not None,
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
+        lets_anybody_in=partial(_lets_anybody_in, around.settings),
         review=partial(disconnect_revoked, node.hub),
     )
     names = around.settings.listener_names()
@@ -259,6 +260,10 @@ async def _listen(node: Node) -> list[Listener]:
             listener.close()
         raise
     return listeners
+
+
+def _lets_anybody_in(settings: Settings, listener: ListenerSettings) -> bool:
+    return listener.lets_anybody_in(settings.node.allow_anonymous, settings.auth.asks)
 
 
 def _say_where(node: Node) -> None:

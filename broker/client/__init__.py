@@ -10,6 +10,7 @@ from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
+from broker.client.origin import Origin, plain_host
 from broker.client.permitting import disconnect_those, disconnect_users, review_all
 from broker.client.renewing import renew_users
 from broker.client.revoking import disconnect_revoked
@@ -31,6 +32,7 @@ __all__ = [
     "Guard",
     "Hub",
     "MountPoint",
+    "Origin",
     "Rewriting",
     "Shedder",
     "SysTopics",
@@ -50,6 +52,7 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
+    "plain_host",
     "renew_users",
     "review_all",
     "revoke",

@@ -5,7 +5,7 @@ Where there is somebody to ask that is a task of its own. Nobody but this client
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final, Protocol
 
@@ -22,7 +22,11 @@ from broker.auth import (
 )
 from broker.client.client import Client
 from broker.client.guard import Guard
+from broker.client.origin import plain_host
 from broker.mqtt import Connect, ReasonCode
+from broker.observability.logs import get_logger
+
+logger = get_logger(__name__)
 
 _LONGEST_SECONDS: Final = 366 * 86_400.0  # what a timer can be set to has a limit
 
@@ -39,7 +43,8 @@ def admit(client: Client, packet: Connect, accept: Callable[[], None], refuse: R
     if guard is None:
         accept()
     elif guard.chain_of(client.entrance.name).is_asked:
-        client.hub.spawn(_authenticate(client, packet, guard, accept, refuse))
+        work = partial(_authenticate, client, packet, guard, accept, refuse)
+        client.hub.spawn(_to_an_end(client, work))
     else:
         admit_as(ANONYMOUS, client, packet, accept, refuse)
 
@@ -69,15 +74,18 @@ def admit_as(
     access = rights.access(Action.PUBLISH, will.topic, will.qos, will.retain)
     is_allowed = rights.decide_now(access)
     if is_allowed is None:
-        client.hub.spawn(_ask_about_will(client, guard, rights, access, accept, refuse))
+        work = partial(_ask_about_will, client, guard, rights, access, accept, refuse)
+        client.hub.spawn(_to_an_end(client, work))
     else:
         _judge_will(guard, access, is_allowed, accept, refuse)
 
 
 def address_of(client: Client) -> str:
     """Where the client is, without the port; empty if it isn't on the internet."""
-    peer = client.transport.get_extra_info("peername") if client.transport is not None else None
-    return str(peer[0]) if isinstance(peer, tuple) else ""
+    peer: object = client.origin
+    if peer is None and client.transport is not None:
+        peer = client.transport.get_extra_info("peername")
+    return plain_host(str(peer[0])) if isinstance(peer, tuple) else ""
 
 
 def certificate_of(client: Client) -> PeerCertificate | None:
@@ -168,4 +176,28 @@ def _judge_will(
 
 def _go_on(client: Client, then: Callable[[], None]) -> None:
     """After something was asked, with a client that is still there."""
-    client.hub.when_sure(lambda: None if client.is_closed else then())
+
+    def act() -> None:
+        if client.is_closed:
+            return
+        try:
+            then()
+        except Exception:  # the boundary of this connection: others may wait behind it
+            logger.exception("client not answered", extra=_who(client))
+            client.close_for_bug()
+
+    client.hub.when_sure(act)
+
+
+async def _to_an_end(client: Client, work: Callable[[], Coroutine[object, object, None]]) -> None:
+    """Whatever goes wrong in the task, its client is answered."""
+    try:
+        await work()
+    except Exception:  # the top of the task
+        logger.exception("client not answered", extra=_who(client))
+        client.close_for_bug()
+        client.hub.after_input()
+
+
+def _who(client: Client) -> dict[str, object]:
+    return {"client_id": client.client_id, "peer": client.peer}

@@ -38,6 +38,17 @@ class _Flow:
             return
         if client.is_closed:
             return
+        try:
+            self._answer(outcome)
+        except Exception:  # the boundary of this connection: others may wait behind it
+            logger.exception(
+                "client not answered", extra={"client_id": client.client_id, "peer": client.peer}
+            )
+            client.close_for_bug()
+        client.hub.after_input()
+
+    def _answer(self, outcome: Outcome) -> None:
+        client = self._client
         first = self._first
         if isinstance(outcome, Continue):  # [MQTT-4.12.0-2]
             self._send(ReasonCode.CONTINUE_AUTHENTICATION, outcome.data)
@@ -51,7 +62,6 @@ class _Flow:
         else:  # [MQTT-4.12.1-2]
             logger.info("authenticated again", extra={"client_id": client.client_id, "peer": client.peer})
             self._send(ReasonCode.SUCCESS, outcome.data)
-        client.hub.after_input()
 
     def _send(self, reason_code: ReasonCode, data: bytes | None) -> None:
         method = self._client.connection.authentication_method  # [MQTT-4.12.0-5]

@@ -16,9 +16,10 @@ from typing import Final, Protocol
 
 from broker.auth import Rights
 from broker.client.authentication import Authentication
-from broker.client.entrance import PLAIN_TCP, Entrance
+from broker.client.entrance import PLAIN_TCP, UNIX, Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
+from broker.client.origin import Origin
 from broker.client.renaming import renamed
 from broker.mqtt import (
     Connection,
@@ -79,6 +80,7 @@ class Client:
     __slots__ = (
         "_pause",
         "abort_at",
+        "answer_by",
         "authentication",
         "client_id",
         "connected_at",
@@ -97,6 +99,7 @@ class Client:
         "is_taken_over",
         "last_activity",
         "memberships",
+        "origin",
         "outbox",
         "peer",
         "rights",
@@ -107,9 +110,10 @@ class Client:
         "username",
     )
 
-    def __init__(self, hub: Hub, entrance: Entrance) -> None:
+    def __init__(self, hub: Hub, entrance: Entrance, origin: Origin | None = None) -> None:
         self.hub = hub
         self.entrance = entrance
+        self.origin = origin  # if there is a proxy between us
         self.connection = Connection(hub.settings.connection)
         self.outbox = Outbox(hub.ready, self, hub.settings.outbound_buffer_bytes)
         self.transport: Transport | None = None
@@ -128,6 +132,7 @@ class Client:
         self.peer = ""
         self.connected_at = 0.0
         self.last_activity = 0.0
+        self.answer_by = 0.0  # to its CONNECT, which has to come first
         self.abort_at = 0.0  # if the socket isn't closed by then, once we close
         self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
         self.expiry_seconds: int | None = None  # as changed by DISCONNECT
@@ -146,7 +151,7 @@ class Client:
     def connection_made(self, transport: Transport) -> None:
         hub = self.hub
         self.transport = transport
-        self.peer = _peer_name(transport, self.entrance.kind)
+        self.peer = _peer_name(self.origin or transport.get_extra_info("peername"), self.entrance.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
         hub.counters.connections += 1
@@ -156,7 +161,8 @@ class Client:
             hub.counters.refused.add("connections_maximum")
             self.close(ReasonCode.SERVER_BUSY, "too many connections")
             return
-        hub.wheel.watch_by(self, self.last_activity + hub.settings.connection.connect_timeout_seconds)
+        self.answer_by = self.last_activity + hub.settings.connection.connect_timeout_seconds
+        hub.wheel.watch_by(self, self.answer_by)
 
     def data_received(self, data: bytes) -> None:
         hub = self.hub
@@ -300,7 +306,7 @@ class Client:
             self.fail(error)
         except Exception:  # the boundary of this connection: our bug must not harm the others
             logger.exception("connection failed", extra={"client_id": self.client_id, "peer": self.peer})
-            self.close(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
+            self.close_for_bug()
         if self.room is not None:
             self.room.set()
         self._hold_if_needed()
@@ -354,6 +360,10 @@ class Client:
         [MQTT-4.13.1-1]."""
         self.hub.counters.malformed.add(error.reason_code.name.lower())
         self.close(error.reason_code, str(error))
+
+    def close_for_bug(self) -> None:
+        """Ours: it is logged, and ends this connection."""
+        self.close(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "internal error")
 
     def close(self, reason_code: ReasonCode, reason: str, server_reference: str | None = None) -> None:
         """Ends the connection from our side: a refusing CONNACK, or DISCONNECT (MQTT 5, once connected), what
@@ -425,13 +435,7 @@ class Client:
                 self.transport.abort()
             return 0.0
         if self.session is None:
-            if self.connection.state is State.OPENED:
-                self.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
-                return 0.0
-            if self.authentication is not None and self.authentication.is_clients_turn:
-                self.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
-                return 0.0
-            return now + 1.0  # the store has not answered yet
+            return self._check_unaccepted(now)
         timeout = self.connection.keep_alive_timeout
         if not timeout:
             return 0.0
@@ -443,6 +447,23 @@ class Client:
         self.hub.counters.keep_alive_timeouts += 1
         self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, f"nothing received for {timeout:g} s")
         self.hub.after_input()
+        return 0.0
+
+    def _check_unaccepted(self, now: float) -> float:
+        """Whatever it is that nobody answers: it comes to an end."""
+        hub = self.hub
+        if self.connection.state is State.AUTHENTICATING and hub.is_redis_away():  # held, as all others are
+            self.answer_by = now + hub.settings.connection.connect_timeout_seconds
+        if now < self.answer_by:
+            return self.answer_by
+        if self.connection.state is State.OPENED:
+            self.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
+        elif self.authentication is not None and self.authentication.is_clients_turn:
+            self.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
+        else:
+            hub.counters.connects.add("late")
+            self.close(ReasonCode.SERVER_UNAVAILABLE, "CONNECT was not answered in time")
+        hub.after_input()
         return 0.0
 
     def _hold_if_needed(self) -> None:
@@ -464,9 +485,11 @@ class Client:
             self.transport.pause_reading()
 
 
-def _peer_name(transport: Transport, kind: str) -> str:
-    """The address, after the kind of the listener if that isn't plain TCP: `wss:127.0.0.1:5000`."""
-    peer = transport.get_extra_info("peername")
+def _peer_name(peer: object, kind: str) -> str:
+    """The address, after the kind of the listener if that isn't plain TCP: `wss:127.0.0.1:5000`. By a unix
+    socket there is none."""
+    if kind == UNIX and not isinstance(peer, tuple):
+        return kind
     name = str(peer or "unknown")
     if isinstance(peer, tuple) and len(peer) >= 2:
         host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])

@@ -389,7 +389,9 @@ def _accept(client: Client, packet: Connect, success: Success | None) -> None:
         # Known before anything is claimed; whether there is a session changes nothing [MQTT-3.1.2-24].
         refuse(client, ReasonCode.PACKET_TOO_LARGE, "CONNACK is larger than the Maximum Packet Size")
         return
-    delay_seconds = hub.fights.delay(client.client_id, hub.tick())
+    now = hub.tick()
+    delay_seconds = hub.fights.delay(client.client_id, now)
+    client.answer_by = now + delay_seconds + hub.settings.connection.connect_timeout_seconds
     if delay_seconds:
         asyncio.get_running_loop().call_later(delay_seconds, handshake.ask)
     else:

@@ -7,6 +7,7 @@ from typing import Final
 from broker.client.mounting import MountPoint
 
 PLAIN_TCP: Final = "tcp"
+UNIX: Final = "unix"
 
 
 @dataclass(frozen=True, slots=True)

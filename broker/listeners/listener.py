@@ -1,8 +1,8 @@
 """Opens a listener of any kind: what takes connections, what it makes of each, and how it is closed.
 
-The way of a connection: accepted, TLS if the kind has it, the request of WebSocket if it has that, and then a
-`Client` with a transport that carries nothing but MQTT. What holds for one listener only is looked at here,
-before there is a `Client`.
+The way of a connection: accepted, the header of a proxy if one is in front, TLS if the kind has it, the
+request of WebSocket if it has that, and then a `Client` with a transport that carries nothing but MQTT. What
+holds for one listener only is looked at here, before there is a `Client`.
 """
 
 import asyncio
@@ -12,22 +12,29 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from broker.client import Client, Entrance, MountPoint
+from broker.client import Client, Entrance, MountPoint, Origin
 from broker.errors import StartError
-from broker.listeners.tcp import bind_tcp
+from broker.listeners.acceptor import Acceptor
+from broker.listeners.proxied import Proxies
+from broker.listeners.tcp import bind_tcp, bound_address
+from broker.listeners.unix import bind_unix
+from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
 from broker.observability.metrics import Counters
-from broker.settings import Address, Kind, ListenerSettings
+from broker.settings import ListenerSettings, SocketPath
 
 if TYPE_CHECKING:  # large, and only for those that are secure
+    from broker.listeners.tls import Handshake
     from broker.listeners.tls_files import CurrentFiles
+
+_MakeProtocol = Callable[[Origin | None], asyncio.BaseProtocol]
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerSurroundings:
     """What all listeners of a node have in common."""
 
-    connect: Callable[[Entrance], Client]
+    connect: Callable[[Entrance, Origin | None], Client]
     """Makes the client of a connection."""
     spawn: Callable[[Coroutine[object, object, None]], None]
     """Starts a task that ends with the node."""
@@ -36,6 +43,8 @@ class ListenerSurroundings:
     is_shared: bool
     """Whether other nodes of this machine take connections at the same addresses."""
     maximum_packet_size: int
+    lets_anybody_in: Callable[[ListenerSettings], bool]
+    """Whether a listener has clients who don't have to say who they are."""
     review: Callable[[str], Coroutine[object, object, None]]
     """Disconnects clients of the listener of this name whose certificates are revoked."""
 
@@ -53,18 +62,26 @@ async def open_listener(name: str, settings: ListenerSettings, around: ListenerS
     """Takes connections from now on. Raises StartError if it can't be."""
     files = _read_files(name, settings, around.counters) if settings.address.kind.is_secure else None
     make_protocol = _protocol(name, settings, around, files)
-    listening = await bind_tcp(settings.address.address, shared=around.is_shared)
+    address = settings.address.address
+    if isinstance(address, SocketPath):
+        bound = bind_unix(address.path, settings.socket_mode)
+        with bound.removed_on_error():
+            stop = await _serve(bound.socket, make_protocol, files, settings, around)
+        return Listener(settings, partial(_close_both, stop, bound.remove))
+    listening = await bind_tcp(address, shared=around.is_shared)
     try:
-        place = Address(*listening.getsockname()[:2])
-        if files is None:
-            close = await _serve(make_protocol, listening, around.backlog)
-        else:
-            close = _serve_secure(make_protocol, listening, files, settings, around)
-            around.spawn(files.follow(lambda: around.spawn(around.review(name))))
+        stop = await _serve(listening, make_protocol, files, settings, around)
     except BaseException:
         listening.close()
         raise
-    return Listener(settings.bound_to(place), close)
+    if files is not None:
+        around.spawn(files.follow(lambda: around.spawn(around.review(name))))
+    return Listener(settings.bound_to(bound_address(listening)), stop)
+
+
+def _close_both(stop: Callable[[], None], remove: Callable[[], None]) -> None:
+    remove()  # first, so that nobody finds a socket at which nobody listens
+    stop()
 
 
 def _read_files(name: str, settings: ListenerSettings, counters: Counters) -> "CurrentFiles":
@@ -76,10 +93,41 @@ def _read_files(name: str, settings: ListenerSettings, counters: Counters) -> "C
         raise StartError(f"can't listen on {settings.address}: {error}") from None
 
 
+async def _serve(
+    listening: socket.socket,
+    make_protocol: _MakeProtocol,
+    files: "CurrentFiles | None",
+    settings: ListenerSettings,
+    around: ListenerSurroundings,
+) -> Callable[[], None]:
+    """Answers with what ends it."""
+    if files is None and not settings.proxy_protocol:
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
+        server = await create(partial(make_protocol, None), sock=listening, backlog=around.backlog)
+        return server.close
+    listening.listen(around.backlog)
+    return Acceptor(
+        listening,
+        Proxies(settings.trusted_proxies) if settings.proxy_protocol else None,
+        _handshake(files, around.counters) if files is not None else None,
+        make_protocol,
+        around.spawn,
+        around.counters.handshakes_failed,
+        settings.handshake_timeout_seconds,
+    ).close
+
+
+def _handshake(files: "CurrentFiles", counters: Counters) -> "Handshake":
+    from broker.listeners.tls import Handshake
+
+    return Handshake(files, counters.handshakes_failed)
+
+
 def _protocol(
     name: str, settings: ListenerSettings, around: ListenerSurroundings, files: "CurrentFiles | None"
-) -> Callable[[], asyncio.BaseProtocol]:
-    kind: Kind = settings.address.kind
+) -> _MakeProtocol:
+    kind = settings.address.kind
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
     is_revoked = files.is_revoked if files is not None and settings.crl is not None else None
     connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked))
@@ -88,36 +136,24 @@ def _protocol(
         return connect  # type: ignore[return-value]  # duck-typed
     options = WebSocketOptions(
         settings.address.path,
+        choose_pages(settings, around.lets_anybody_in(settings)),
         around.maximum_packet_size,
         settings.handshake_timeout_seconds,
         around.counters.handshakes_failed,
     )
-    return partial(websocket_protocol, connect, options)
+
+    def make_protocol(origin: Origin | None) -> asyncio.BaseProtocol:
+        return websocket_protocol(partial(connect, origin), options, origin)
+
+    return make_protocol
 
 
-async def _serve(
-    make_protocol: Callable[[], asyncio.BaseProtocol], listening: socket.socket, backlog: int
-) -> Callable[[], None]:
-    server = await asyncio.get_running_loop().create_server(make_protocol, sock=listening, backlog=backlog)
-    return server.close
-
-
-def _serve_secure(
-    make_protocol: Callable[[], asyncio.BaseProtocol],
-    listening: socket.socket,
-    files: "CurrentFiles",
-    settings: ListenerSettings,
-    around: ListenerSurroundings,
-) -> Callable[[], None]:
-    from broker.listeners.tls import SecureAcceptor
-
-    listening.listen(around.backlog)
-    acceptor = SecureAcceptor(
-        listening,
-        files,
-        make_protocol,
-        around.spawn,
-        around.counters.handshakes_failed,
-        settings.handshake_timeout_seconds,
-    )
-    return acceptor.close
+def choose_pages(settings: ListenerSettings, lets_anybody_in: bool) -> Pages:
+    """Which pages may connect, by what is said and what is not."""
+    origins = settings.origins
+    # A browser shows the certificate of its user for whatever page it is.
+    is_open = lets_anybody_in or settings.client_certificates != "none"
+    if origins is None and not is_open:
+        origins = ("*",)
+    trusts_names = settings.is_public or settings.address.kind.is_secure
+    return Pages(None if origins is None else frozenset(origins), trusts_names)

@@ -12,14 +12,11 @@ async def bind_tcp(address: Address, *, shared: bool = False) -> socket.socket:
 
     Raises StartError if the address can't be had.
     """
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = await _resolve(address)
     except socket.gaierror as error:
         raise StartError(f"can't listen on {address}: {error.strerror}") from error
-    family, _, _, _, name = found[0]
+    family, name = found
     # IPPROTO_TCP, not 0: asyncio switches Nagle off only for sockets that say so, and accepted ones inherit
     # it.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -35,3 +32,24 @@ async def bind_tcp(address: Address, *, shared: bool = False) -> socket.socket:
         listening.close()
         raise StartError(f"can't listen on {address}: {error.strerror or error}") from error
     return listening
+
+
+def bound_address(listening: socket.socket) -> Address:
+    """Where it is bound: an address that `bind_tcp` takes."""
+    host, port, *more = listening.getsockname()
+    if len(more) == 2 and more[1]:
+        host = f"{host.partition('%')[0]}%{socket.if_indextoname(more[1])}"
+    return Address(host, port)
+
+
+async def _resolve(address: Address) -> tuple[int, tuple[object, ...]]:
+    """Family and name for a socket."""
+    flags = socket.AI_PASSIVE
+    if "%" in address.host:  # there is nobody to ask, and uvloop would forget which network card it is
+        flags |= socket.AI_NUMERICHOST
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)
+    else:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)
+    family, _, _, _, name = found[0]
+    return family, name

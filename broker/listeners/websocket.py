@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from picows import (
@@ -29,8 +30,8 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # left out of its stubs
 
-from broker.client import Client
-from broker.listeners.upgrade import Refusal, choose_subprotocol
+from broker.client import Client, Origin
+from broker.listeners.upgrade import Pages, Refusal, choose_subprotocol
 from broker.mqtt import ProtocolError
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
@@ -66,15 +67,18 @@ class WebSocketOptions:
     """What holds for all connections of a listener."""
 
     path: str
+    pages: Pages
     maximum_packet_size: int
     handshake_timeout_seconds: float
     failed: Tally
     """Counts requests that did not lead to a connection."""
 
 
-def websocket_protocol(connect: Callable[[], Client], options: WebSocketOptions) -> asyncio.BaseProtocol:
-    """For a connection on which the request has yet to come."""
-    return _Framing(connect, options)
+def websocket_protocol(
+    connect: Callable[[], Client], options: WebSocketOptions, origin: Origin | None = None
+) -> asyncio.BaseProtocol:
+    """For a connection on which the request has yet to come; `origin`: of what a proxy has passed on."""
+    return _Framing(connect, options, origin)
 
 
 class _Nobody(asyncio.BufferedProtocol):
@@ -88,18 +92,21 @@ class _Door:
     """Answers the request. picows may keep what answers, so it must not lead back to the protocol object:
     what refers to itself stays in memory until a full collection, and there is hardly ever one."""
 
-    __slots__ = ("_connect", "_path", "refusal", "socket")
+    __slots__ = ("_connect", "_pages", "_path", "refusal", "socket")
 
-    def __init__(self, connect: Callable[[], Client], path: str) -> None:
+    def __init__(self, connect: Callable[[], Client], path: str, pages: Pages) -> None:
         self._connect = connect
         self._path = path
+        self._pages = pages
         self.socket: WebSocket | None = None
-        self.refusal = ""
+        self.refusal: Refusal | None = None
 
     def answer(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        answer = choose_subprotocol(self._path, request.path, request.headers)
+        answer: Refusal | str | None = self._pages.refusal(request.headers)
+        if answer is None:
+            answer = choose_subprotocol(self._path, request.path, request.headers)
         if isinstance(answer, Refusal):
-            self.refusal = answer.reason
+            self.refusal = answer
             body = f"{answer.reason}\n".encode()
             refusal = WSUpgradeResponse.create_error_response(answer.status, body, answer.headers)
             return WSUpgradeResponseWithListener(refusal, None)
@@ -114,10 +121,12 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
 
     __slots__ = ("_door", "_failed", "_peer")
 
-    def __init__(self, connect: Callable[[], Client], options: WebSocketOptions) -> None:
-        self._door = _Door(connect, options.path)
+    def __init__(
+        self, connect: Callable[[], Client], options: WebSocketOptions, origin: Origin | None
+    ) -> None:
+        self._door = _Door(connect, options.path, options.pages)
         self._failed = options.failed
-        self._peer: object = None
+        self._peer: object = origin
         super().__init__(
             None,
             None,
@@ -137,7 +146,8 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self._peer = transport.get_extra_info("peername")
+        if self._peer is None:
+            self._peer = transport.get_extra_info("peername")
         super().connection_made(transport)
 
     def get_buffer(self, hint: int) -> memoryview:
@@ -154,8 +164,12 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
         was_open = self._door.socket is not None and self._door.socket.was_open
         super().connection_lost(error)
         if not was_open:
-            self._failed.add("websocket")
-            reason = self._door.refusal or "no request for WebSocket that could be read, in time"
+            refusal = self._door.refusal
+            is_page = refusal is not None and refusal.status is HTTPStatus.FORBIDDEN
+            self._failed.add("origin" if is_page else "websocket")
+            reason = "no request for WebSocket that could be read, in time"
+            if refusal is not None:
+                reason = refusal.reason
             logger.debug("WebSocket refused: %s", reason, extra={"peer": str(self._peer)})
         self.transport.underlying_transport.set_protocol(_nobody)  # with TLS it would keep us, and we keep it
 

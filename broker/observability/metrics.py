@@ -29,8 +29,17 @@ REDIS_ROUND_TRIP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 REDIS_BATCH_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
 LOOP_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-LISTENER_KINDS = ("tcp", "tls", "ws", "wss")
-HANDSHAKES = ("tls", "tls_timeout", "client_certificate", "websocket")
+LISTENER_KINDS = ("tcp", "tls", "ws", "wss", "unix")
+HANDSHAKES = (
+    "tls",
+    "tls_timeout",
+    "client_certificate",
+    "websocket",
+    "origin",
+    "proxy_untrusted",
+    "proxy_header",
+    "proxy_timeout",
+)
 
 DROP_REASONS = (
     "queue_full",

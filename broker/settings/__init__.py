@@ -5,12 +5,14 @@ TOML file named by `--config`, then the defaults. Only `broker.cli` calls `load`
 result: rooms get plain values, never the whole settings.
 """
 
-from broker.settings.address import Address, advertised, parse_address
+from broker.settings.address import Address, SocketPath, advertised, parse_address
 from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings
 from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
-from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
+from broker.settings.listener import ListenerSettings
+from broker.settings.listener_address import Kind, ListenerAddress
+from broker.settings.listener_edge import Network, plain_origin
 from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
@@ -40,11 +42,13 @@ __all__ = [
     "ListenerAddress",
     "ListenerSettings",
     "MqttSettings",
+    "Network",
     "NodeSettings",
     "RedisSettings",
     "RewriteRule",
     "SessionSettings",
     "Settings",
+    "SocketPath",
     "TopicSettings",
     "advertised",
     "dump",
@@ -53,6 +57,7 @@ __all__ = [
     "load",
     "load_certificate",
     "parse_address",
+    "plain_origin",
     "restore",
     "setting_names",
     "worker_name",

@@ -1,8 +1,13 @@
 """Addresses to listen on, as people write them."""
 
 import ipaddress
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+SOCKET_PATH_MAXIMUM: Final = 107 if sys.platform == "linux" else 103
+"""Bytes of the path of a unix socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,24 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPath:
+    """A unix socket to listen on."""
+
+    path: str
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine can reach it."""
+        return True
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Place = Address | SocketPath
 
 
 def advertised(addresses: Sequence[Address], own_ip: str = "") -> Address | None:

@@ -1,30 +1,20 @@
 """A listener of its own: what it speaks, where, and what holds for its connections only.
 
-The scheme of the address says what is spoken, as in the addresses that people give to clients.
+What concerns where its clients are and what is in between: `listener_edge`.
 """
 
-import re
 import ssl
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    InstanceOf,
-    PlainSerializer,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import NoDecode
+from pydantic import Field, ValidationInfo, field_validator
 
-from broker.settings.address import Address, parse_address
+from broker.settings.address import Place
 from broker.settings.certificate import check_readable, load_certificate
 from broker.settings.group import RESTORING
+from broker.settings.listener_address import ListenerAddress
+from broker.settings.listener_edge import ListenerEdge
 from broker.settings.tls import (
     DEFAULT_CIPHERS,
     CertificatePair,
@@ -33,76 +23,7 @@ from broker.settings.tls import (
     check_revocations,
 )
 
-DEFAULT_PATH: Final = "/mqtt"
 MOUNT_POINT_MAXIMUM_BYTES: Final = 1000
-
-_PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
-
-
-class Kind(StrEnum):
-    """How MQTT is carried."""
-
-    TCP = "tcp"
-    TLS = "tls"
-    WS = "ws"
-    WSS = "wss"
-
-    @property
-    def scheme(self) -> str:
-        """As in the addresses of clients."""
-        return {Kind.TCP: "mqtt", Kind.TLS: "mqtts"}.get(self, self.value)
-
-    @property
-    def is_secure(self) -> bool:
-        """Whether by TLS."""
-        return self in (Kind.TLS, Kind.WSS)
-
-    @property
-    def is_websocket(self) -> bool:
-        """Whether in frames of WebSocket."""
-        return self in (Kind.WS, Kind.WSS)
-
-
-_KIND_OF: Final = {kind.scheme: kind for kind in Kind}
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerAddress:
-    """`mqtts://HOST:PORT`, `wss://HOST:PORT/PATH`, and so on. Only WebSocket has a path."""
-
-    kind: Kind
-    address: Address
-    path: str = ""
-
-    def __str__(self) -> str:
-        """MQTT over TCP is written as it always was, HOST:PORT."""
-        return str(self.address) if self.kind is Kind.TCP else f"{self.kind.scheme}://{self.place}"
-
-    @property
-    def place(self) -> str:
-        """What follows the scheme."""
-        return f"{self.address}{self.path}"
-
-
-def parse_listener_address(value: object) -> ListenerAddress:
-    """ValueError says what is wrong. Without a scheme it is MQTT over TCP."""
-    if isinstance(value, ListenerAddress):
-        return value
-    scheme, separator, rest = str(value).strip().rpartition("://")
-    kind = _KIND_OF.get(scheme if separator else Kind.TCP.scheme)
-    if kind is None:
-        raise ValueError(f"does not begin with one of {', '.join(f'{scheme}://' for scheme in _KIND_OF)}")
-    place, slash, path = rest.partition("/")
-    address = parse_address(place)
-    if not kind.is_websocket:
-        if slash:
-            raise ValueError("only ws:// and wss:// have a path")
-        return ListenerAddress(kind, address)
-    path = slash + path or DEFAULT_PATH
-    if not _PATH.fullmatch(path):
-        raise ValueError(f"{path!r} is not the path of a URL")
-    return ListenerAddress(kind, address, path)
-
 
 CertificatePolicy = Literal["none", "optional", "required"]
 
@@ -111,22 +32,9 @@ def _asked_certificates(validated: dict[str, Any]) -> CertificatePolicy:
     return "required" if validated.get("client_ca") is not None else "none"
 
 
-class ListenerSettings(BaseModel):
+class ListenerSettings(ListenerEdge):
     """One more listener, in a table that carries its name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
-
-    address: Annotated[
-        InstanceOf[ListenerAddress],
-        BeforeValidator(parse_listener_address),
-        PlainSerializer(str, when_used="json"),
-        NoDecode,
-    ] = Field(
-        description="`mqtts://HOST:PORT` for MQTT over TLS (8883 by convention), `ws://HOST:PORT/PATH` for"
-        " WebSocket (8083), `wss://HOST:PORT/PATH` for WebSocket over TLS (8084), `mqtt://HOST:PORT` for MQTT"
-        " over TCP. The path is `/mqtt` if none is given. Port 0 picks a free port and prints it. An address"
-        " that other machines can reach also needs users (`auth`) or `node.allow_anonymous`.",
-    )
     certificate: Path | None = Field(
         default=None,
         description="File with the certificate that a `mqtts://` or `wss://` listener proves itself by, and"
@@ -192,9 +100,9 @@ class ListenerSettings(BaseModel):
         default=10.0,
         gt=0,
         le=300,
-        description="Seconds a connection has for the handshake of TLS, and as many for the request that"
-        " begins WebSocket. Too small: clients on bad networks never get in. Too large: connections that say"
-        " nothing use up the places.",
+        description="Seconds a connection has for the header of the PROXY protocol and the handshake of TLS,"
+        " and as many for the request that begins WebSocket. Too small: clients on bad networks never get in."
+        " Too large: connections that say nothing use up the places.",
     )
 
     mount_point: str | None = Field(
@@ -281,7 +189,13 @@ class ListenerSettings(BaseModel):
             raise ValueError(f"has a NUL, or more than {MOUNT_POINT_MAXIMUM_BYTES:,} bytes")
         return mount_point if mount_point.endswith("/") else mount_point + "/"
 
-    def bound_to(self, address: Address) -> "ListenerSettings":
+    def lets_anybody_in(self, node_allows_anonymous: bool, node_asks: bool) -> bool:
+        """Whether there are clients who don't have to say who they are."""
+        allows = node_allows_anonymous if self.allow_anonymous is None else self.allow_anonymous
+        asks = node_asks if self.authentication is None else bool(self.authentication)
+        return allows or not asks
+
+    def bound_to(self, address: Place) -> "ListenerSettings":
         """The same, with the port that the system picked."""
         return self.model_copy(update={"address": replace(self.address, address=address)})
 

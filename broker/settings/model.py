@@ -30,9 +30,9 @@ clients_are_asked: ContextVar[bool] = ContextVar("clients_are_asked", default=Fa
 """While settings are made: whether those of another group make clients say who they are."""
 
 
-def refuse_public(addresses: Iterable[Address]) -> None:
-    """ValueError if other machines can reach one of them, where nobody is asked who they are."""
-    public = [str(address) for address in addresses if not address.is_loopback]
+def refuse_public(addresses: Iterable[str]) -> None:
+    """ValueError if there are any, as other machines can reach them, and nobody is asked who they are."""
+    public = list(addresses)
     if public:
         raise ValueError(
             f"other machines can reach {', '.join(public)}, and nothing would ask clients who they are;"
@@ -118,7 +118,7 @@ class NodeSettings(Group):
     def _no_open_door(cls, listen: tuple[Address, ...], info: ValidationInfo) -> tuple[Address, ...]:
         is_open = not info.data.get("allow_anonymous", True) and not clients_are_asked.get()
         if is_open and info.context != RESTORING:
-            refuse_public(listen)
+            refuse_public(str(address) for address in listen if not address.is_loopback)
         return listen
 
     @field_validator("workers")

@@ -11,9 +11,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.settings.address import Address, Place, SocketPath
 from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings, asks
-from broker.settings.listener import Kind, ListenerAddress, ListenerSettings
+from broker.settings.listener import ListenerSettings
+from broker.settings.listener_address import Kind, ListenerAddress
 from broker.settings.model import (
     ClusterSettings,
     KubernetesSettings,
@@ -76,18 +78,21 @@ class Settings(BaseSettings):
             return listeners
         if PLAIN_LISTENER in listeners:
             raise ValueError(f"{PLAIN_LISTENER}: that is what rules call the listeners of node.listen")
-        taken = {*node.listen, *node.admin}
+        taken: set[Place] = {*node.listen, *node.admin}
         for name, listener in listeners.items():
             address = listener.address.address
-            if address.port and address in taken:
+            if isinstance(address, SocketPath) and node.workers > 1:
+                raise ValueError(f"{name}: a unix socket is one worker's, and node.workers is {node.workers}")
+            if (isinstance(address, SocketPath) or address.port) and address in taken:
                 raise ValueError(f"{name}: {address} is used by another listener or by node.admin")
             taken.add(address)
         if not node.listen and not listeners:
             raise ValueError("there is no listener at all, as node.listen is off")
         refuse_public(
-            listener.address.address
+            str(listener.address.address)
             for listener in listeners.values()
-            if not (node.allow_anonymous if listener.allow_anonymous is None else listener.allow_anonymous)
+            if listener.is_public
+            and not (node.allow_anonymous if listener.allow_anonymous is None else listener.allow_anonymous)
             and not (clients_are_asked.get() if listener.authentication is None else listener.authentication)
         )
         return listeners
@@ -104,7 +109,8 @@ class Settings(BaseSettings):
     def bound_to(self, listeners: Sequence[ListenerSettings]) -> "Settings":
         """The same, where `all_listeners` are these, with the ports that they got."""
         plain = len(self.node.listen)
-        listen = tuple(listener.address.address for listener in listeners[:plain])
+        places = [listener.address.address for listener in listeners[:plain]]
+        listen = tuple(place for place in places if isinstance(place, Address))
         return self.model_copy(
             update={
                 "node": self.node.model_copy(update={"listen": listen}),

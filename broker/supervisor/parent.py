@@ -20,7 +20,7 @@ import anyio
 from broker import __version__
 from broker.admin import make_api, make_door, serve_app
 from broker.chores import plan
-from broker.listeners import bind_tcp
+from broker.listeners import bind_tcp, bound_address
 from broker.node import HURRY
 from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
@@ -235,8 +235,9 @@ async def _reserve_all(settings: Settings, reserved: ExitStack) -> Settings:
     """Holds the addresses of all listeners; the settings with the ports that they got."""
     listeners: list[ListenerSettings] = []
     for listener in settings.all_listeners():
+        assert isinstance(listener.address.address, Address)  # there is no other with several workers
         port = reserved.enter_context(await _reserve(listener.address.address))
-        listeners.append(listener.bound_to(Address(*port.getsockname()[:2])))
+        listeners.append(listener.bound_to(bound_address(port)))
     return settings.bound_to(listeners)
 
 

@@ -41,6 +41,7 @@ class Room:
         self.held: list[Callable[[], None]] = []
         self.sent: list[Packet] = []
         self.accepted: list[Success] = []
+        self.given_up = 0
         self.pulse = SimpleNamespace(in_doubt=False)
         hub = SimpleNamespace(
             pulse=self.pulse,
@@ -58,7 +59,11 @@ class Room:
             authentication=None,
             connection=SimpleNamespace(authentication_method="m"),
             answer=self.sent.append,
+            close_for_bug=self._give_up,
         )
+
+    def _give_up(self) -> None:
+        self.given_up += 1
 
     def connect(self, script: Script) -> None:
         authenticate(cast(Client, self.client), CONNECT, script, self.accepted.append, lambda failure: None)
@@ -118,3 +123,22 @@ def test_nothing_comes_of_it_while_the_node_is_in_doubt() -> None:
     (go_on,) = room.held
     go_on()
     assert room.accepted == [Success("name")]
+
+
+def test_an_error_behind_it_ends_the_connection_and_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Also when it comes later, as the node was in doubt: nobody is above who would notice."""
+    room = Room()
+
+    def fail(_success: Success) -> None:
+        raise OverflowError
+
+    room.pulse.in_doubt = True
+    authenticate(cast(Client, room.client), CONNECT, Script(Success("name")), fail, lambda failure: None)
+    room.run()
+    room.pulse.in_doubt = False
+    for action in room.held:
+        action()
+    assert room.given_up == 1
+    assert [record.message for record in caplog.records] == ["client not answered"]

@@ -17,7 +17,7 @@ import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  #
 from broker import build_mode
 
 with atheris.instrument_imports(
-    include=["broker.auth", "broker.mqtt", "broker.routing", "cluster.store", "jwt"]
+    include=["broker.auth", "broker.listeners", "broker.mqtt", "broker.routing", "cluster.store", "jwt"]
 ):
     from tests.fuzz import inputs
     from tests.fuzz.target import one_input

@@ -15,6 +15,7 @@ from broker.routing.channel import Channel
 from broker.routing.fields import pack_fields
 from broker.session import Message
 from cluster.store import inbox_records
+from tests.fuzz.edge import edge_seeds
 from tests.fuzz.target import HEADER, one_input
 from tests.fuzz.tokens import token_seeds
 from tests.mqtt.vectors import ACCEPTED, ACCEPTED_CONNECTS, REFUSED, wire
@@ -49,6 +50,7 @@ def seeds() -> list[bytes]:
         found.append(found[-1] + _TEXT)
     found += [b"C\0" + cuts + stream for stream in _streams() for cuts in (_CUTS, _WHOLE)]
     found += [b"R\0" + _CUTS + record for record in _records()]
+    found += [each[:2] + cuts + each[2:] for each in edge_seeds() for cuts in (_CUTS, _WHOLE)]
     found += [seed[:2] + _CUTS + seed[2:] for seed in token_seeds()]
     return [each for each in found if len(each) <= LONGEST]
 

@@ -6,7 +6,6 @@ saved corpus without, also against the compiled packages.
 """
 
 from collections.abc import Callable
-from itertools import cycle
 from typing import Final
 
 from broker.client.arriving import DAMAGE
@@ -34,6 +33,8 @@ from broker.routing.channel import messages_of
 from broker.session import Message, QueueState
 from cluster.store import inbox_records
 from cluster.store.inbox_records import Direct, Handover, Runs
+from tests.fuzz.cuts import cut
+from tests.fuzz.edge import EDGE_TARGETS
 from tests.fuzz.tokens import TOKEN_TARGETS
 from tests.session.wire import Link
 
@@ -56,18 +57,6 @@ def one_input(data: bytes) -> None:
             target(data[1], data[2:HEADER], data[HEADER:])
 
 
-def _chunks(sizes: bytes, data: bytes) -> list[bytes]:
-    """Cuts at the places that the fuzzer wants."""
-    found = []
-    position = 0
-    for size in cycle(sizes):
-        if position >= len(data):
-            break
-        found.append(data[position : position + size + 1])
-        position += size + 1
-    return found
-
-
 # Bytes of either side, for a decoder
 
 
@@ -77,7 +66,7 @@ def _decoder(mode: int, sizes: bytes, data: bytes) -> None:
     maximum = _SMALLEST if mode & 8 else _LARGEST
     decoder = Decoder(from_client, maximum, version)
     packets, error = _decode(decoder, [data])
-    for chunks in (_chunks(sizes, data), [data[at : at + 1] for at in range(len(data))]):
+    for chunks in (cut(sizes, data), [data[at : at + 1] for at in range(len(data))]):
         _must_agree((packets, error), _decode(Decoder(from_client, maximum, version), chunks))
     for packet in packets:
         _must_survive(packet, from_client, decoder.version)
@@ -120,7 +109,7 @@ def _must_survive(packet: Packet, from_client: bool, version: int) -> None:
 
 
 def _connection(mode: int, sizes: bytes, data: bytes) -> None:
-    chunks = _chunks(sizes, data)
+    chunks = cut(sizes, data)
     early, error = _converse(Connection(_limits(mode)), chunks, 1)
     late, late_error = _converse(Connection(_limits(mode)), chunks, len(chunks) + 1)
     # Nothing is handed out for longer waiting; what comes later may be refused before it is looked at.
@@ -218,6 +207,7 @@ TARGETS: Final[dict[bytes, Callable[[int, bytes, bytes], None]]] = {
     b"D": _decoder,
     b"C": _connection,
     b"R": _record,
+    **EDGE_TARGETS,
     **TOKEN_TARGETS,
 }
 """By the first byte of an input."""

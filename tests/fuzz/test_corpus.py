@@ -20,6 +20,8 @@ def test_no_input_of_the_corpus_fails() -> None:
         (b"D", "tests.fuzz.target.Decoder"),
         (b"C", "tests.fuzz.target.Connection"),
         (b"R", "cluster.store.inbox_records.unpack"),
+        (b"P", "tests.fuzz.edge.parse_header"),
+        (b"W", "tests.fuzz.edge.websocket_protocol"),
         (b"J", "broker.auth.json_web_token.JsonWebTokens.authenticate"),
         (b"S", "broker.auth.json_web_token.JsonWebTokens.authenticate"),
         (b"K", "tests.fuzz.tokens.parse_jwks"),

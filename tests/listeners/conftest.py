@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.listeners.edge import Edge, running_edge
 from tests.listeners.frames import Carrier, Peer, trusting
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import WireClient
@@ -54,13 +55,18 @@ class Listening:
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample of /metrics."""
-        (value,) = [
-            sample.value
-            for family in text_string_to_metric_families(self.node.get("/metrics").text)
-            for sample in family.samples
-            if sample.name == name and sample.labels == labels
-        ]
-        return value
+        return metric_of(self.node, name, **labels)
+
+
+def metric_of(node: NodeProcess, name: str, **labels: str) -> float:
+    """A sample of a node's /metrics."""
+    (value,) = [
+        sample.value
+        for family in text_string_to_metric_families(node.get("/metrics").text)
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    ]
+    return value
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +109,12 @@ def where(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) ->
     }
     with running_node(tmp_path_factory.mktemp("node"), environment=environment) as node:
         yield listening(node, certificate)
+
+
+@pytest.fixture(scope="session")
+def edge(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Edge]:
+    with running_edge(tmp_path_factory.mktemp("edge"), certificate) as edge:
+        yield edge
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from anyio.abc import TaskGroup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.client import Client, Entrance
+from broker.client import Client, Entrance, Origin
 from broker.listeners import ListenerSurroundings, open_listener
+from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import FRAME_MINIMUM_BYTES, WebSocket, WebSocketOptions, websocket_protocol
 from broker.mqtt import MqttError
 from broker.observability.metrics import Counters, Tally
@@ -112,7 +113,7 @@ class Room:
     def __init__(self, sock: socket.socket) -> None:
         self.client = Recorder()
         self.below = Below(sock)
-        options = WebSocketOptions("/mqtt", 1000, 10.0, Tally())
+        options = WebSocketOptions("/mqtt", Pages(None, False), 1000, 10.0, Tally())
         client = self.client
 
         def connect() -> Client:
@@ -296,7 +297,7 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
     """In the event loop of a node, without the garbage collector, which a node runs very seldom."""
     alive: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
-    def connect(_entrance: Entrance) -> Client:
+    def connect(_entrance: Entrance, _origin: Origin | None) -> Client:
         made = Recorder()
         alive.add(made)
         return made  # type: ignore[return-value]  # what is used of it
@@ -306,13 +307,21 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
         address = ListenerAddress(kind, Address("127.0.0.1", 0), "/mqtt" if kind.is_websocket else "")
         async with anyio.create_task_group() as tasks:
             around = ListenerSurroundings(
-                connect, partial(_start, tasks), Counters(), 10, False, 1000, _nobody_is_revoked
+                connect,
+                partial(_start, tasks),
+                Counters(),
+                10,
+                False,
+                1000,
+                lambda _: True,
+                _nobody_is_revoked,
             )
             listener = await open_listener(
                 "it", ListenerSettings.model_validate({"address": address, **files}), around
             )
-            port = listener.settings.address.address.port
-            await anyio.to_thread.run_sync(_visit, port, trusting(str(certificate.file)), kind, sent)
+            place = listener.settings.address.address
+            assert isinstance(place, Address)
+            await anyio.to_thread.run_sync(_visit, place.port, trusting(str(certificate.file)), kind, sent)
             listener.close()
             tasks.cancel_scope.cancel()  # the files of TLS are looked at for ever
         await anyio.sleep(0.02)  # picows closes a little later

@@ -6,6 +6,7 @@ import pytest
 
 from broker.mqtt import MQTT_5, Connack, Connect, Decoder, Disconnect, Packet, Pingreq, Pingresp, encode
 from tests.listeners.conftest import PACKET_MAXIMUM, Listening
+from tests.listeners.edge import Edge
 from tests.listeners.frames import (
     ACCEPT,
     BINARY,
@@ -242,3 +243,37 @@ def test_pings_are_answered(where: Listening, name: str) -> None:
         assert [peer.next(), peer.next()] == [Frame(PONG, b"one"), Frame(PONG, bytes(125))]
         peer.send(frame(BINARY, _connect(name)), frame(PING))
         assert {peer.next().opcode, peer.next().opcode} == {BINARY, PONG}
+
+
+# Pages
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:3000", 101),
+        ("http://127.0.0.1", 101),
+        ("https://app.example", 403),
+        ("null", 403),
+    ],
+)
+def test_pages_of_this_machine_only_where_nobody_is_asked(where: Listening, origin: str, status: int) -> None:
+    before = where.metric("moorline_handshakes_failed_total", reason="origin")
+    with Peer(where.ws) as peer:
+        assert peer.ask(request(headers={"Origin": origin}))[0] == status
+        if status == 403:
+            peer.wait_eof()
+    failed = before + (status == 403)
+    deadline = time.monotonic() + 5
+    while where.metric("moorline_handshakes_failed_total", reason="origin") < failed:
+        assert time.monotonic() < deadline
+    assert where.metric("moorline_handshakes_failed_total", reason="origin") == failed
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://app.example", 101), ("https://APP.example:443", 101), ("http://localhost", 403)],
+)
+def test_pages_that_are_listed(edge: Edge, origin: str, status: int) -> None:
+    with Peer(edge.ports["pages"]) as peer:
+        assert peer.ask(request(headers={"Origin": origin, "Host": "broker.example"}))[0] == status

@@ -54,7 +54,8 @@ class WireClient:
         self._decoder = Decoder(False, MAXIMUM_PACKET_SIZE, version)
         self._packet_id = 0
         self._socket = carrier or socket.create_connection(("127.0.0.1", port), timeout_seconds)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> "WireClient":
         return self
