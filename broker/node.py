@@ -84,9 +84,10 @@ async def run(
                 for follow in watches:
                     process.start_soon(follow)
                 for number, address in enumerate(admin):
-                    api = make_api(health, counters, desk, address, asks=door.asks)
+                    api = make_api(health, counters, desk, address, settings.auth.scram_keys, asks=door.asks)
                     admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
             listeners = settings.all_listeners()
+            guarding = make_guarding(settings, counters, authenticators or {})
             around = Surroundings(
                 settings,
                 health,
@@ -97,8 +98,8 @@ async def run(
                 stopping,
                 desk,
                 place,
-                authenticators or {},
-                make_guarding(settings, counters, authenticators or {}),
+                {**guarding.authenticators, **(authenticators or {})},
+                guarding,
                 listeners,
             )
             if chores is not None:  # else the parent's
@@ -215,8 +216,11 @@ async def _join(node: Node, services: TaskGroup) -> None:
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
-    for watch in node.surroundings.guarding.watches:
+    guarding = node.surroundings.guarding
+    for watch in guarding.watches:
         services.start_soon(watch, hub)
+    if guarding.follow is not None:
+        await services.start(guarding.follow, hub, node.store)
     await node.broadcast.is_listening.wait()
     await hub.committer.follow_now()  # what has changed while the rows were read
 

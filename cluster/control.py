@@ -24,6 +24,7 @@ from cluster.store.inbox_records import Command
 from cluster.store.keys import BUCKETS
 from cluster.store.reply import as_int
 from cluster.store.store import Store
+from cluster.users import UserBook
 
 TOLERANCE = 0.1
 
@@ -113,6 +114,7 @@ class Control:
         self._store = store
         self._on_command = on_command
         self.incarnation = incarnation
+        self.users = UserBook(store)
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

@@ -20,6 +20,7 @@ from broker.auth.authorization import Authorization, Rights
 from broker.auth.chain import AuthenticatorChain, Link
 from broker.auth.enhanced import Continue, EnhancedAuthenticator, Exchange, Failure, Outcome, Success
 from broker.auth.peer_certificate import PeerCertificate, peer_certificate
+from broker.auth.user import StoredUser
 
 __all__ = [
     "ANONYMOUS",
@@ -43,6 +44,7 @@ __all__ = [
     "Outcome",
     "PeerCertificate",
     "Rights",
+    "StoredUser",
     "Success",
     "Unavailable",
     "Verdict",

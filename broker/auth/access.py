@@ -63,7 +63,7 @@ class Decider(Protocol):
 class Identity:
     """Who a client was found to be. `username` None: nobody knows. `rules` came with it; at `deadline`, in
     seconds since 1970, it ends, and so does the connection. `source`: what has found it out; `proof`: by
-    what, if that may be withdrawn."""
+    what, if that may be withdrawn; `version`: of what it knew of the user, if that counts."""
 
     username: str | None
     groups: frozenset[str] = frozenset()
@@ -71,6 +71,7 @@ class Identity:
     deadline: float | None = None
     source: str = ""
     proof: object = field(default=None, repr=False, compare=False)
+    version: int = 0
 
 
 ANONYMOUS = Identity(None)

@@ -179,6 +179,11 @@ class Rights:
             self._decided[_key(access)] = (decision, self._clock() + seconds)
         return decision
 
+    def replace_identity(self, identity: Identity) -> None:
+        """The client is who it was, but in other groups, or with other rules."""
+        self._access = replace(self._access, identity=identity)
+        self.forget()
+
     def forget(self) -> None:
         """The rules are others now."""
         self.allowed.clear()

@@ -8,6 +8,7 @@ connections; when it is asked, and what its answers lead to, is `broker.client`'
 from dataclasses import dataclass
 from typing import Protocol
 
+from broker.auth.access import Identity
 from broker.mqtt import ReasonCode
 
 
@@ -20,18 +21,22 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The client is who it says; `data` goes with the last packet to it. `username` is who that is."""
+    """The client is who it says; `data` goes with the last packet to it. `username` is who that is,
+    `identity` what else is known of it."""
 
     username: str | None
     data: bytes | None = None
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """It is not. `reason` is told to the client, too: nothing in there may help somebody who guesses."""
+    """It is not. `reason` is told to the client, too: nothing in there may help somebody who guesses.
+    `username`: who it wanted to be, for the audit log."""
 
     reason: str = "not authorized"
     reason_code: ReasonCode = ReasonCode.NOT_AUTHORIZED
+    username: str | None = None
 
 
 Outcome = Continue | Success | Failure

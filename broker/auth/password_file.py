@@ -5,7 +5,6 @@ An unknown user costs as much time as a wrong password. What was answered is rem
 storm of clients that come back is not one of hashes.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +15,13 @@ from broker.auth.cache import VerdictCache
 from broker.auth.gate import Busy
 from broker.auth.hashing import Hashing, decoy_like, hash_mistake
 from broker.auth.hashing import hash_password as hash_password
+from broker.auth.user import is_user_name as is_user_name
 from broker.mqtt import ReasonCode
 
 SOURCE: Final = "password_file"
 
-_NAME: Final = re.compile(r"[^:\x00-\x1f\x7f#][^:\x00-\x1f\x7f]{0,254}")
-
 _NOBODY: Final = Denied()
 """What is remembered of an unknown user: an answer that comes sooner the second time must not tell."""
-
-
-def is_user_name(name: str) -> bool:
-    """Whether it can be in the file."""
-    return _NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

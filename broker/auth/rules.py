@@ -22,12 +22,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from broker.auth.access import Access, Action, Decision
 from broker.auth.overlap import NONE, TooManyStates, first_matches
+from broker.auth.toml_lines import line_of
 from broker.mqtt import is_valid_topic_filter, matches
 
 _PLACE: Final = re.compile("%(?:cn|c|u)")
 _RULES_MAXIMUM: Final = 1000
 _FILTERS_MAXIMUM: Final = 1000  # of one rule
 _KNOWN_MAXIMUM: Final = 1024
+RULES_BYTES: Final = 256 << 10
+"""Of a text that is not a file."""
 
 
 def _check_filter(filter: str) -> str:
@@ -84,6 +87,8 @@ class Rules:
     rules: Sequence[Rule]
     groups: Mapping[str, frozenset[str]]
     """Of the file, by user; beside those that an identity brings."""
+    others: "Rules | None" = None
+    """They come after these, and have groups of their own."""
     _known: dict[object, Sequence[_Entry]] = field(default_factory=dict, repr=False, compare=False)
     """What holds for a client and an action, of some who have asked lately."""
 
@@ -129,6 +134,8 @@ class Rules:
                     if filled is not None:
                         first = filled.partition("/")[0]
                         yield _Entry(filled, decision, None if first in ("+", "#") else first)
+        if self.others is not None:
+            yield from self.others._filled(access)
 
     def _fits(self, rule: Rule, access: Access) -> bool:
         username = access.identity.username
@@ -150,18 +157,30 @@ class Rules:
 def read_rules(path: Path) -> Rules:
     """The rules of a file. ValueError has a line for each mistake."""
     try:
-        values = tomllib.loads(path.read_text())
-        file = _File.model_validate(values)
+        text = path.read_text()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8") from None
+    try:
+        return parse_rules(text)
+    except ValueError as error:
+        raise ValueError("\n".join(f"{path}: {mistake}" for mistake in str(error).splitlines())) from None
+
+
+def parse_rules(text: str) -> Rules:
+    """The same of the text of a file."""
+    try:
+        file = _File.model_validate(tomllib.loads(text))
     except ValidationError as error:
         mistakes = [
-            f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+            f"{line_of(text, each['loc'])}{'.'.join(map(str, each['loc']))}:"
+            f" {each['msg'].removeprefix('Value error, ')}"
             for each in error.errors(include_url=False, include_input=False)
         ]
         raise ValueError("\n".join(mistakes)) from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise ValueError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ValueError("too many brackets") from None
     groups: dict[str, set[str]] = {}
     for group, users in file.groups.items():
         for user in users:

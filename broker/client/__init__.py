@@ -13,6 +13,7 @@ from broker.client.mounting import MountPoint
 from broker.client.origin import Origin, plain_host
 from broker.client.permitting import disconnect_those, disconnect_users, review_all
 from broker.client.pressure import Pressure
+from broker.client.renewing import renew_users
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
@@ -62,6 +63,7 @@ __all__ = [
     "on_rung",
     "on_stale",
     "plain_host",
+    "renew_users",
     "review_all",
     "revoke",
     "route_wills",

@@ -108,16 +108,8 @@ async def _authenticate(
     verdict = await guard.chain_of(client.entrance.name).authenticate(credentials)
 
     def judge() -> None:
-        guard.counters.authentications.add(_result(verdict))
+        note_verdict(client, packet.username, verdict)
         if isinstance(verdict, Denied):
-            guard.audit.denied(
-                "connect",
-                client_id=client.client_id,
-                username=packet.username,
-                address=credentials.address,
-                listener=client.entrance.kind,
-                reason_code=verdict.reason_code.name.lower(),
-            )
             refuse(verdict.reason_code, "not authorized")
             return
         client.username = verdict.username or ""
@@ -125,6 +117,25 @@ async def _authenticate(
         admit_as(verdict, client, packet, accept, refuse)
 
     _go_on(client, judge)
+
+
+def note_verdict(
+    client: Client, username: str | None, verdict: Identity | Denied, event: str = "connect"
+) -> None:
+    """Counts it, and records who was denied, by the name that it gave."""
+    guard = client.hub.guard
+    if guard is None:
+        return
+    guard.counters.authentications.add(_result(verdict))
+    if isinstance(verdict, Denied):
+        guard.audit.denied(
+            event,
+            client_id=client.client_id,
+            username=username,
+            address=address_of(client),
+            listener=client.entrance.kind,
+            reason_code=verdict.reason_code.name.lower(),
+        )
 
 
 def _result(verdict: Identity | Denied) -> str:

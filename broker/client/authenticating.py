@@ -6,7 +6,8 @@ later one is under way all goes on as before; if it fails the connection ends.
 
 from collections.abc import Callable
 
-from broker.auth import Continue, EnhancedAuthenticator, Failure, Outcome, Success
+from broker.auth import Continue, Denied, EnhancedAuthenticator, Failure, Outcome, Success
+from broker.client.admitting import note_verdict
 from broker.client.authentication import Authentication
 from broker.client.client import Client
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
@@ -74,6 +75,8 @@ class _Flow:
         logger.warning(
             "not authenticated again", extra={"client_id": self._client.client_id, "reason": failure.reason}
         )
+        username = failure.username or self._first.username
+        note_verdict(self._client, username, Denied(failure.reason_code), "authenticate")
         self._client.close(ReasonCode.NOT_AUTHORIZED, failure.reason)  # [MQTT-4.12.1-2]
 
 

@@ -14,8 +14,8 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from broker.auth import Failure, Identity, Success
-from broker.client.admitting import admit, admit_as
+from broker.auth import Denied, Failure, Identity, Success
+from broker.client.admitting import admit, admit_as, note_verdict
 from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
@@ -365,17 +365,19 @@ def on_connect(client: Client, packet: Packet) -> None:
         packet,
         authenticator,
         partial(_authenticated, client, packet, method),
-        partial(_refuse_unauthenticated, client),
+        partial(_refuse_unauthenticated, client, packet),
     )
 
 
-def _refuse_unauthenticated(client: Client, failure: Failure) -> None:
+def _refuse_unauthenticated(client: Client, packet: Connect, failure: Failure) -> None:
+    note_verdict(client, failure.username or packet.username, Denied(failure.reason_code))
     refuse(client, failure.reason_code, failure.reason)
 
 
 def _authenticated(client: Client, packet: Connect, method: str, success: Success) -> None:
     client.username = success.username or ""
-    identity = Identity(success.username, source=method)
+    identity = success.identity or Identity(success.username, source=method)
+    note_verdict(client, success.username, identity)
     admit_as(identity, client, packet, partial(_accept, client, packet, success), partial(refuse, client))
 
 

@@ -5,37 +5,41 @@ ones are told, too, and change nothing. Each mechanism has a module here, which 
 asked for: what they need is large.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 
-from broker.auth import Audit, Authorization, Authorizer, Link
+from broker.auth import Audit, Authorization, Authorizer, EnhancedAuthenticator, Link
 from broker.auth.plugins import load_authenticators, load_authorizers
 from broker.auth.rules import Rules, read_rules
 from broker.auth.watched import WatchedFile
-from broker.client import Guard, Hub, review_all, revoke
+from broker.client import Guard, Hub
 from broker.guarding.certificates import certificate_link
 from broker.guarding.listening import make_chains
 from broker.guarding.parts import Guarding, Parts, Watch, load_now
+from broker.guarding.rule_sources import RuleSources
 from broker.observability.metrics import Counters
 from broker.settings import Settings
+from cluster.roster import Roster
 
 __all__ = ["Guarding", "Watch", "make_guarding"]
 
 
 def make_guarding(settings: Settings, counters: Counters, methods: Collection[str] = ()) -> Guarding:
-    """Reads all files. `methods`: the Authentication Methods that there are. Raises StartError if there are
-    mistakes in the files, or a plug-in is not there."""
+    """Reads all files. `methods`: the Authentication Methods that there are beside ours. Raises StartError if
+    there are mistakes in the files, or a plug-in is not there."""
     auth = settings.auth
     parts = Parts(settings, counters, [])
-    links = _links(parts)
+    roster = Roster(auth.cache_entries) if auth.redis_users or auth.redis_rules else None
+    links = _links(parts, roster)
     rules: Rules | None = None
     rules_file: WatchedFile[Rules] | None = None
     if auth.rules_file is not None:
         rules_file = WatchedFile("rules_file", auth.rules_file, read_rules, counters.auth_reloads)
         rules = load_now(rules_file)
     authorizers = _authorizers(parts)
-    default_chain, chains = make_chains(settings, links, methods)
-    if not links and rules is None and not authorizers and not chains:
+    own_methods = _methods(parts, roster)
+    default_chain, chains = make_chains(settings, links, {*methods, *own_methods})
+    if not links and rules is None and not authorizers and not chains and roster is None:
         return Guarding(None, (), None)
     authorization = Authorization(
         rules,
@@ -46,8 +50,9 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
         auth.cache_seconds,
         auth.decisions_per_client,
     )
+    sources = RuleSources(authorization)
     if rules_file is not None:
-        parts.watches.append(partial(_follow_rules, rules_file, authorization))
+        parts.watches.append(partial(_follow_rules, rules_file, sources))
     guard = Guard(
         default_chain,
         authorization,
@@ -57,10 +62,14 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
         auth.on_revoked == "disconnect",
         chains,
     )
-    return Guarding(guard, parts.watches, parts.gate)
+    if roster is None:
+        return Guarding(guard, parts.watches, parts.gate)
+    from broker.guarding.stored import follow_stored
+
+    return Guarding(guard, parts.watches, parts.gate, follow_stored(parts, roster, sources), own_methods)
 
 
-def _links(parts: Parts) -> list[Link]:
+def _links(parts: Parts, roster: Roster | None) -> list[Link]:
     """Authenticators in order: the cheap ones first."""
     auth = parts.settings.auth
     links = []
@@ -74,6 +83,10 @@ def _links(parts: Parts) -> list[Link]:
         from broker.guarding.passwords import password_link
 
         links.append(password_link(parts, parts.hashing()))
+    if auth.redis_users and roster is not None:
+        from broker.guarding.stored import users_link
+
+        links.append(users_link(parts, roster))
     if auth.sql_user_query is not None:
         from broker.guarding.sql import sql_authenticator
 
@@ -102,9 +115,14 @@ def _authorizers(parts: Parts) -> list[tuple[str, Authorizer]]:
     return [*authorizers, *load_authorizers(auth.authorizers)]
 
 
-async def _follow_rules(file: WatchedFile[Rules], authorization: Authorization, hub: Hub) -> None:
-    def apply(rules: Rules) -> None:
-        authorization.replace_rules(rules)
-        hub.spawn(review_all(hub, revoke))
+def _methods(parts: Parts, roster: Roster | None) -> Mapping[str, EnhancedAuthenticator]:
+    """Authentication Methods by name."""
+    if roster is None:
+        return {}
+    from broker.guarding.stored import make_methods
 
-    await file.run(apply)
+    return make_methods(parts, roster)
+
+
+async def _follow_rules(file: WatchedFile[Rules], sources: RuleSources, hub: Hub) -> None:
+    await file.run(partial(sources.replace_file, hub))

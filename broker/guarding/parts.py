@@ -1,11 +1,13 @@
 """What the mechanisms are made of, and what becomes of it."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
+from anyio.abc import TaskStatus
 
+from broker.auth import EnhancedAuthenticator
 from broker.auth.cache import VerdictCache
 from broker.auth.gate import Gate
 from broker.auth.watched import Content, WatchedFile
@@ -13,6 +15,7 @@ from broker.client import Guard, Hub
 from broker.errors import StartError
 from broker.observability.metrics import Counters
 from broker.settings import Settings
+from cluster.store.store import Store
 
 if TYPE_CHECKING:
     from broker.auth.hashing import Hashing
@@ -23,6 +26,12 @@ Watch = Callable[[Hub], Coroutine[object, object, None]]
 """Runs as long as the node."""
 
 
+class Follow(Protocol):
+    """Holds clients to what is in Redis, as long as the node runs. `started` when they may come."""
+
+    async def __call__(self, hub: Hub, store: Store, *, task_status: TaskStatus[None]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Guarding:
     """`guard` None: the node asks nothing."""
@@ -31,6 +40,9 @@ class Guarding:
     watches: Sequence[Watch]
     gate: Gate | None
     """Where passwords wait to be hashed."""
+    follow: Follow | None = None
+    authenticators: Mapping[str, EnhancedAuthenticator] = field(default_factory=dict)
+    """Authentication Methods by name."""
 
 
 @dataclass(slots=True)
@@ -54,6 +66,13 @@ class Parts:
 
             self._hashing = Hashing(self.settings.auth.hash_threads, self.settings.auth.hash_queue)
         return self._hashing
+
+    def is_last(self, source: str, later: Mapping[str, bool]) -> bool:
+        """Whether somewhere none of the `later` authenticators that are set up is asked after this one. They
+        take the time of a hash for whoever is not known; else this one has to."""
+        are_set = {name for name, is_set in later.items() if is_set}
+        asked = [each.authentication for each in self.settings.listeners.values()]
+        return not are_set or any(source in names and are_set.isdisjoint(names) for names in asked if names)
 
     def cache(self) -> VerdictCache:
         """One more, as large and lasting as is set."""

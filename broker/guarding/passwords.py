@@ -3,6 +3,8 @@
 from broker.auth import Link
 from broker.auth.hashing import Hashing
 from broker.auth.password_file import SOURCE, PasswordFile, Passwords, load_passwords
+from broker.auth.sql import SOURCE as SQL
+from broker.auth.stored_users import SOURCE as REDIS
 from broker.auth.watched import WatchedFile
 from broker.client import Hub, disconnect_users
 from broker.guarding.parts import Parts, load_now
@@ -13,8 +15,8 @@ def password_link(parts: Parts, hashing: Hashing) -> Link:
     auth = parts.settings.auth
     assert auth.password_file is not None
     file = WatchedFile(SOURCE, auth.password_file, load_passwords, parts.counters.auth_reloads)
-    # Users of the database are asked next, and take the time of a hash for whoever isn't there either.
-    is_last = auth.sql_user_query is None
+    later = {REDIS: auth.redis_users, SQL: auth.sql_user_query is not None}
+    is_last = parts.is_last(SOURCE, later)
     authenticator = PasswordFile(load_now(file), hashing, parts.cache(), hides_unknown=is_last)
 
     async def follow(hub: Hub) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.auth_certificate import CertificateAuthSettings
 from broker.settings.auth_http import HttpHookSettings
+from broker.settings.auth_redis import RedisAuthSettings
 from broker.settings.auth_sql import SqlSettings
 from broker.settings.certificate import check_readable
 from broker.settings.group import DAY_SECONDS, RESTORING
@@ -15,6 +16,7 @@ from broker.settings.group import DAY_SECONDS, RESTORING
 ASKING = (
     "certificate_username",
     "password_file",
+    "redis_users",
     "jwt_keys",
     "jwt_keys_url",
     "sql_user_query",
@@ -22,11 +24,10 @@ ASKING = (
     "authenticators",
 )
 """Fields each of which makes clients say who they are."""
+_NOTHING: Final = ("none", "", "[]", "()", "off", "false", "0", "no", "f", "n")
 
-_NOTHING: Final[tuple[object, ...]] = (None, "", "[]", [], (), "off")
 
-
-class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings):
+class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings, RedisAuthSettings):
     """Who may come in, and what clients may do; see [security](security.md)."""
 
     password_file: Path | None = Field(
@@ -181,4 +182,4 @@ class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings):
 
 def asks(given: Any) -> bool:
     """The same of values that have not been looked at yet."""
-    return isinstance(given, dict) and any(given.get(field) not in _NOTHING for field in ASKING)
+    return isinstance(given, dict) and any(str(given.get(field)).lower() not in _NOTHING for field in ASKING)

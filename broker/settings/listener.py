@@ -95,9 +95,9 @@ class ListenerSettings(ListenerEdge):
         default=None,
         max_length=32,
         description="Who is asked here who a client is, of those that are set up in `auth`, by name:"
-        " `certificate`, `jwt`, `password_file`, `sql`, `http`, names of plug-ins and of Authentication"
-        " Methods. None: all."
-        " Empty: nobody, and who connects comes in. In a variable it is JSON.",
+        " `certificate`, `jwt`, `password_file`, `redis_users`, `sql`, `http`, names of plug-ins and of"
+        " Authentication Methods. None: all. Empty: nobody, and who connects comes in. In a variable it is"
+        " JSON.",
     )
     allow_anonymous: bool | None = Field(
         default=None,

@@ -220,3 +220,33 @@ def turn(prefix: str, chore: str) -> str:
 def tick(prefix: str) -> str:
     """Integer: the cluster's heartbeat."""
     return f"{prefix}{{m}}:tick"
+
+
+def users(prefix: str) -> str:
+    """Hash: user name -> versions, times and record (`cluster.store.users`)."""
+    return f"{prefix}{{m}}:users"
+
+
+def users_index(prefix: str) -> str:
+    """Sorted set, all scores 0: the names in `users`."""
+    return f"{prefix}{{m}}:users:index"
+
+
+def users_log(prefix: str) -> str:
+    """Stream, ids `0-<version>`, capped: names of users that were changed, one field `n`."""
+    return f"{prefix}{{m}}:users:log"
+
+
+def users_version(prefix: str) -> str:
+    """Integer: how many changes of users there were."""
+    return f"{prefix}{{m}}:users:ver"
+
+
+def users_secret(prefix: str) -> str:
+    """String: what is said of users that there aren't is made of it."""
+    return f"{prefix}{{m}}:users:secret"
+
+
+def rules(prefix: str) -> str:
+    """Hash: `version`, and `text` if there are rules that all nodes follow."""
+    return f"{prefix}{{m}}:rules"

@@ -88,7 +88,8 @@ ROUTES = [
     ("GET", "/api/v1/nodes", 503, Role.READ),
     ("POST", "/api/v1/rebalance", 503, Role.OPERATE),
     ("POST", "/api/v1/drain", 202, Role.OPERATE),
-    ("GET", "/api/v1/users", 404, Role.ADMIN),
+    ("GET", "/api/v1/users", 503, Role.ADMIN),
+    ("GET", "/api/v1/nothing", 404, Role.ADMIN),
     ("POST", "/healthz", 405, Role.ADMIN),
 ]
 """What they answer when somebody may ask, and the role that it takes."""

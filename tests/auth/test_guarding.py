@@ -1,13 +1,17 @@
 """What a node asks of its clients, as the settings want it."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from broker.auth import Credentials, Denied
+from broker.auth.hashing import Hashing
 from broker.errors import StartError
 from broker.guarding import Guarding, make_guarding
 from broker.observability.metrics import Counters
 from broker.settings import load
+from cluster.roster import Roster
 
 
 def _make(**auth: object) -> Guarding:
@@ -99,6 +103,50 @@ def test_who_is_not_there_cannot_be_asked() -> None:
         "listeners.a.authentication: jwt, typo: not set up; there are: M",
         "listeners.c.allow_anonymous: nothing is set up that lets anybody in there",
     ]
+
+
+def test_users_and_rules_in_redis() -> None:
+    made = _make(redis_rules=True)
+    assert made.guard is not None
+    assert made.follow is not None
+    assert not made.guard.chain.is_asked
+    made = _make(redis_users=True)
+    assert made.guard is not None
+    assert made.follow is not None
+    assert made.guard.chain.is_asked
+    assert not made.guard.authorization.is_asked
+    assert made.gate is not None
+    assert not made.authenticators
+    assert list(_make(redis_users=True, scram=True).authenticators) == ["SCRAM-SHA-256"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "hashes"), [(None, 1), (["password_file"], 2), (["password_file", "redis_users"], 1)]
+)
+def test_nobody_can_tell_who_is_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str] | None, hashes: int
+) -> None:
+    """On no listener; and where Redis is asked next, the file does not hash for it."""
+    hashed: list[str] = []
+
+    async def verify(self: Hashing, address: str, text: str, password: bytes) -> bool:
+        hashed.append(text)
+        return False
+
+    async def find(self: Roster, name: str) -> None:
+        """There is nobody."""
+
+    monkeypatch.setattr(Hashing, "verify", verify)
+    monkeypatch.setattr(Roster, "find", find)
+    (tmp_path / "passwords").write_text("")
+    listener = {"address": "mqtt://127.0.0.1:0"} | ({"authentication": asked} if asked else {})
+    auth = {"password_file": str(tmp_path / "passwords"), "redis_users": True}
+    made = make_guarding(load({"auth": auth, "listeners": {"x": listener}}), Counters())
+    assert made.guard is not None
+    chain = made.guard.chain
+    verdict = asyncio.run(chain.authenticate(Credentials("c", "ann", b"x", "10.0.0.1", "tcp")))
+    assert verdict == Denied()
+    assert len(hashed) == hashes
 
 
 @pytest.mark.parametrize("field", ["password_file", "rules_file", "jwt_keys"])

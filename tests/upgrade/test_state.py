@@ -11,12 +11,14 @@ from typing import Any, cast
 import pytest
 import redis
 
+from broker.auth.user import Allowed, ScramKeys
 from broker.mqtt import MQTT_5, Puback, Pubcomp, Publish, Pubrec, Pubrel
-from cluster.store import keys
+from cluster.store import keys, users
 from cluster.store.library import SCHEMA_VERSION
 from tests.cluster.conftest import running_nodes
 from tests.node.redis_server import running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.store.caller import Caller
 from tests.upgrade.dump import dump, restore
 from tests.upgrade.write_state import PREFIX, STATE, shown
 
@@ -103,6 +105,7 @@ def test_it_is_served(served: Served) -> None:
     _check_retained(served)
     _check_wills(served)
     _check_the_rest(served)
+    _check_users(served)
 
 
 def _resume(served: Served, name: str, expected: Expected) -> None:
@@ -173,6 +176,22 @@ def _check_the_rest(served: Served) -> None:
         fields = {b"client": client_id.encode(), b"topic": topic.encode(), b"reason": reason.encode()}
         assert fields in [found for _, found in cast(list[tuple[bytes, dict[bytes, bytes]]], stream)]
     assert not client.exists(keys.session(PREFIX, keys.bucket_of("direct"), "direct"))
+
+
+def _check_users(served: Served) -> None:
+    """With all that they have, as they were; and who has changed since one of them."""
+    caller = Caller(served.redis, PREFIX)
+    page, _ = users.parse_page(caller.ask(users.users_page(None, 10)))
+    assert [user.name for user in page] == served.expected["users"]
+    ann, bob = page
+    assert ann.user.groups == {"g", "h"}
+    assert ann.user.allowed == Allowed(("a/%u",), ("b/#",))
+    assert ann.user.scram == ScramKeys(4096, b"salt\xff", b"stored\xff", b"server\xff")
+    assert (bob.user.is_enabled, bob.version, bob.credentials_version) == (False, 3, 2)
+    changes = users.parse_changes(caller.ask(users.follow_users(bob.version, 10)))
+    assert changes == users.Changes(5, ["gone", "gone"], True)
+    assert caller.ask(users.users_secret(b"another")) == b"secret\xff"
+    assert users.parse_rules(caller.ask(users.read_rules(-1))) == (1, served.expected["rules"])
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -18,8 +18,9 @@ from typing import Final, TypeAlias
 import redis
 
 import broker
+from broker.auth.user import Allowed, ScramKeys, User
 from broker.mqtt import MQTT_3_1_1, Properties, Puback, Pubcomp, Publish, Pubrec, Pubrel, Will
-from cluster.store import keys, letters, receive
+from cluster.store import keys, letters, receive, users
 from cluster.store.library import SCHEMA_VERSION
 from cluster.store.records import pack_will
 from tests.cluster.conftest import running_nodes
@@ -36,6 +37,7 @@ FAR: Final = 4_000_000_000
 SOON: Final = 1
 _DELAY: Final = 5
 """Seconds: longer than it takes from there to the end of the nodes."""
+_HASH: Final = "$argon2id$v=19$m=8,t=1,p=1$b7uZ4kKhPvwJqDBEJNUgWQ$PtPEgVzwb4cPN0eWQ2Nzf0YIcZJLcJyI2Wyf0QYcT2A"
 _ENVIRONMENT: Final = {
     "MOORLINE_MQTT__SESSION_EXPIRY_MAXIMUM_SECONDS": str(NEVER),
     "MOORLINE_MQTT__SYS_INTERVAL_SECONDS": "0",
@@ -325,6 +327,20 @@ def others(writer: Writer) -> Expected:
     }
 
 
+def users_and_rules(caller: Caller) -> Expected:
+    """A user with all that one can have, one that was changed, one that is gone; rules."""
+    allowed, keys = Allowed(("a/%u",), ("b/#",)), ScramKeys(4096, b"salt\xff", b"stored\xff", b"server\xff")
+    everything = User(_HASH, frozenset({"g", "h"}), True, allowed, keys)
+    caller.ask(users.put_user("ann", users.pack_user(everything), 0, renews=True))
+    for seen, user in enumerate((User(_HASH), User(_HASH, is_enabled=False))):
+        caller.ask(users.put_user("bob", users.pack_user(user), 2 * seen, renews=not seen))
+    caller.ask(users.put_user("gone", users.pack_user(everything), 0, renews=True))
+    caller.ask(users.delete_user("gone"))
+    caller.ask(users.users_secret(b"secret\xff"))
+    caller.ask(users.put_rules("rules = []"))
+    return {"users": ["ann", "bob"], "rules": "rules = []"}
+
+
 def shown(publish: Publish) -> str:
     """A message as it stands in the file of what is expected."""
     words = [f"{publish.packet_id} qos {publish.qos} {publish.topic} {publish.payload.decode()}"]
@@ -361,6 +377,7 @@ def write(directory: Path) -> None:
             second.freeze()
             writer.publish("state/elsewhere", "handed over", qos=1)
             expected |= others(writer)
+            expected |= users_and_rules(writer.caller_for(writer.first))
             first.kill()
             second.kill()
             entries = dump(client, PREFIX)

@@ -1,0 +1,29 @@
+"""What the audit log says of changes by way of the API."""
+
+from typing import Final
+
+from starlette.requests import Request
+
+from broker.observability.logs import get_logger
+
+WHO: Final = "moorline.who"
+"""In the scope of a request: the name of whoever asks, from somebody who has made sure of it."""
+
+logger = get_logger("moorline.audit")
+
+
+def who(request: Request) -> str | None:
+    """Who asks, if that is known."""
+    name = request.scope.get(WHO)
+    return name if isinstance(name, str) else None
+
+
+def address_of(request: Request) -> str | None:
+    """From where."""
+    return request.client.host if request.client is not None else None
+
+
+def note_change(request: Request, action: str, **fields: object) -> None:
+    """Somebody has changed something. `fields` say what; never passwords or tokens."""
+    by = {"by": who(request), "address": address_of(request)}
+    logger.info("audit", extra={"event": "admin", "action": action, **by, **fields})
