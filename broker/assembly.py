@@ -17,8 +17,13 @@ from anyio.abc import TaskGroup
 
 from broker import __version__
 from broker.auth import EnhancedAuthenticator
+from broker.auth.ban import Target
+from broker.auth.ban_list import BanList
 from broker.client import (
+    AUTOMATIC,
     HANDLERS,
+    Banning,
+    BanRules,
     ClientSettings,
     DeadlineWheel,
     Fights,
@@ -27,6 +32,7 @@ from broker.client import (
     Shedder,
     SysTopics,
     drop_rows,
+    on_bans_added,
     on_failed,
     on_given,
     on_interest,
@@ -57,6 +63,7 @@ from broker.routing import (
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
 from broker.settings import Address, ListenerSettings, Settings, advertised
 from cluster import commands
+from cluster.bans import BanBook, BanFollower
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
 from cluster.control import Control, Desk
@@ -205,6 +212,7 @@ class Node:
     tasks: Tasks
     info: NodeInfo
     shedder: Shedder
+    bans: BanFollower
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +262,11 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         lambda order: shedder.shed(order),
         on_unknown=lambda: around.counters.unknown_records.add("command"),
     )
-    hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
+    bans = BanList()
+    banning = Banning(
+        bans, _ban_rules(settings), around.counters.bans, tasks.spawn, partial(_impose, BanBook(store))
+    )
+    hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command, banning)
     made.append(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
     admin = advertised(around.admin, around.place.pod_ip)
@@ -284,6 +296,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         tasks,
         info,
         shedder,
+        BanFollower(store, bans, partial(on_bans_added, hub)),
     )
 
 
@@ -373,6 +386,7 @@ def _hub(
     tasks: Tasks,
     transmit: Callable[[], None],
     on_command: Callable[[Command], None],
+    banning: Banning,
 ) -> Hub:
     settings = around.settings
     return Hub(
@@ -395,6 +409,7 @@ def _hub(
         interest=Interest(),
         pulse=links.pulse,
         fights=Fights(settings.session.takeovers_per_minute),
+        banning=banning,
         is_redis_away=around.watch.is_away_too_long,
         transmit=transmit,
         on_command=on_command,
@@ -449,6 +464,23 @@ def _client_settings(settings: Settings) -> ClientSettings:
         capabilities=_capabilities(settings),
         response_information=settings.mqtt.response_information,
     )
+
+
+def _ban_rules(settings: Settings) -> BanRules:
+    bans = settings.bans
+    return BanRules(
+        bans.guess_limit,
+        bans.guess_window_seconds,
+        bans.guess_ban_seconds,
+        bans.flap_limit,
+        bans.flap_window_seconds,
+        bans.flap_ban_seconds,
+        bans.exempt,
+    )
+
+
+async def _impose(book: BanBook, target: Target, reason: str, seconds: float) -> None:
+    await book.add(target, reason=reason, by=AUTOMATIC, seconds=seconds, is_automatic=True)
 
 
 def _capabilities(settings: Settings) -> Capabilities:

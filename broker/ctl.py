@@ -109,9 +109,9 @@ def _tls(cafile: Path | None) -> ssl.SSLContext | None:
 @app.command()
 def nodes(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """List the nodes of the cluster."""
-    answer, _ = _ask(admin, "GET", "/nodes")
+    answer, _ = ask(admin, "GET", "/nodes")
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     # Where they run, if anybody has said so; an older node tells nothing of it.
     places = [each for each in ("kubernetes_node", "zone") if any(node.get(each) for node in answer["nodes"])]
@@ -121,24 +121,24 @@ def nodes(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
         (
             node["name"],
             _state(node),
-            *(_text(node[field]) for field in fields[0]),
+            *(text(node[field]) for field in fields[0]),
             ",".join(node["listen"] or ["-"]),
-            *(_text(node.get(field)) for field in fields[1]),
+            *(text(node.get(field)) for field in fields[1]),
         )
         for node in answer["nodes"]
     ]
-    _print_table([[each.upper().replace("_", "-") for each in head], *rows])
+    print_table([[each.upper().replace("_", "-") for each in head], *rows])
 
 
 @app.command()
 def health(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """Tell how the node and the cluster are; exit code 1 if something is not well."""
-    answer, _ = _ask(admin, "GET", "/health")
+    answer, _ = ask(admin, "GET", "/health")
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         node, cluster = answer["node"], answer["cluster"]
-        _print_table(
+        print_table(
             [
                 ("status", answer["status"]),
                 ("node", f"{node['name']} ({node['version']}), {'ready' if node['ready'] else 'not ready'}"),
@@ -175,14 +175,14 @@ def drain(
 ) -> None:
     """Send all clients of a node away, at a pace, and end it."""
     path = "/drain" if node is None else f"/nodes/{quote(node, safe='')}/drain"
-    answer, base = _ask(admin, "POST", path, {"moved": moved})
+    answer, base = ask(admin, "POST", path, {"moved": moved})
     leaving = [answer["incarnation"]] if node is not None else answer["nodes"]
     if wait and node is not None:
         _wait_until_gone(base, answer, timeout)
     elif wait:
         _wait_until_silent(base, ", ".join(leaving), timeout)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         one, several = ("has left", "have left") if wait else ("drains", "drain")
         typer.echo(f"{', '.join(leaving)} {several if len(leaving) > 1 else one}")
@@ -204,15 +204,15 @@ def rebalance(
 ) -> None:
     """Send clients away from nodes that have too many, down to the mean."""
     body = {"tolerance": tolerance, "per_second": per_second, "dry_run": dry_run}
-    answer, _ = _ask(admin, "POST", "/rebalance", body)
+    answer, _ = ask(admin, "POST", "/rebalance", body)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         rows = [
-            (share["name"], _text(share["sessions"]), _text(share["shed"]), _text(share["problem"]))
+            (share["name"], text(share["sessions"]), text(share["shed"]), text(share["problem"]))
             for share in answer["nodes"]
         ]
-        _print_table([("NAME", "SESSIONS", "SHEDS", "PROBLEM"), *rows])
+        print_table([("NAME", "SESSIONS", "SHEDS", "PROBLEM"), *rows])
         typer.echo(f"mean {answer['mean']:g}" + (", nothing was done" if dry_run else ""))
     if any(share["problem"] for share in answer["nodes"]):
         raise typer.Exit(EXIT_REFUSED)
@@ -281,7 +281,7 @@ class _RefusedError(Exception):
     """The node, or whoever answers there, says no."""
 
 
-def _ask(admin: str, method: str, path: str, body: Answer | None = None) -> tuple[Answer, str]:
+def ask(admin: str, method: str, path: str, body: Answer | None = None) -> tuple[Answer, str]:
     """The answer of the first that gives one, and its URL."""
     try:
         bases = discovery.urls(admin)
@@ -351,15 +351,15 @@ def _state(node: Answer) -> str:
     return "draining" if node["draining"] else "alive"
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _print_json(answer: Answer) -> None:
+def print_json(answer: Answer) -> None:
     typer.echo(json.dumps(answer, indent=2))
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
+def print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -29,6 +29,7 @@ from broker.client import Client, disconnect_all, disconnect_revoked, look_now_a
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
+from broker.observability.audit import audit_file, reopen_audit_file
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -72,8 +73,14 @@ async def run(
     place = chores.place if chores is not None else whereabouts(os.environ)
     watch = RedisWatch(health, counters, settings.redis.away_limit_seconds)
     code = 1
+    auth = settings.auth
     own_signals = [] if parent is None else [HURRY]
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals:
+    if auth.audit_file is not None:
+        own_signals.append(signal.SIGHUP)
+    with (
+        audit_file(auth.audit_file, settings.node.name, auth.audit_logins),
+        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals,
+    ):
         async with anyio.create_task_group() as process:
             process.start_soon(_watch_signals, signals, stopping, parent is not None)
             admin = list(settings.node.admin)
@@ -121,6 +128,9 @@ async def _watch_signals(
     async for number in signals:
         if number == HURRY:
             stopping.hurry()
+            continue
+        if number == signal.SIGHUP:
+            reopen_audit_file()
             continue
         if is_second and has_parent:
             continue  # the parent's, beside one from whoever told all of us; in a hurry it says so, or kills
@@ -211,12 +221,14 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.reaper.run,
         node.scrub.run,
         node.sys_topics.run,
+        node.bans.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
     for watch in node.surroundings.guarding.watches:
         services.start_soon(watch, hub)
     await node.broadcast.is_listening.wait()
+    await node.bans.is_loaded.wait()
     await hub.committer.follow_now()  # what has changed while the rows were read
 
 
@@ -243,6 +255,7 @@ async def _listen(node: Node) -> list[Listener]:
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
         lets_anybody_in=partial(_lets_anybody_in, around.settings),
         review=partial(disconnect_revoked, node.hub),
+        is_banned=lambda address: node.hub.banning.refuses_address(address, node.hub.clock.now_ms),
     )
     names = around.settings.listener_names()
     listeners: list[Listener] = []

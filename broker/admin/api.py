@@ -10,18 +10,20 @@ Bounded: a few requests at a time, each for some seconds, with a small body. Err
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broker.admin.audit import note_change
+from broker.admin.bans import ban_routes
+from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
 from broker.settings import Address
@@ -43,7 +45,6 @@ REQUESTS_AT_A_TIME = 8
 """Further ones get 503, so that waiting for Redis leaves places for the probes."""
 REQUEST_SECONDS = 3.0
 """How long one may take, then 503: Redis, or whoever asks, is too slow."""
-BODY_BYTES = 4096
 
 _STATUS: dict[type[ControlError], int] = {
     UnknownNode: 404,
@@ -53,13 +54,6 @@ _STATUS: dict[type[ControlError], int] = {
 }
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-B = TypeVar("B", bound="Body")
-
-
-class Body(BaseModel):
-    """What a request asks for; a name that isn't there is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DrainBody(Body):
@@ -89,6 +83,7 @@ def make_api(
             Route("/drain", api.drain_own, methods=["POST"]),
             Route("/nodes/{name}/drain", api.drain, methods=["POST"]),
             Route("/rebalance", api.rebalance, methods=["POST"]),
+            *ban_routes(desk),
         ],
         exception_handlers={
             HTTPException: _on_http_error,
@@ -130,21 +125,21 @@ class _Guard:
         with anyio.move_on_after(REQUEST_SECONDS):
             await self._app(scope, receive, send_on)
         if not has_begun:
-            answer = _error(503, f"not done within {REQUEST_SECONDS:g} s: Redis does not answer")
+            answer = error_answer(503, f"not done within {REQUEST_SECONDS:g} s: Redis does not answer")
             await answer(scope, receive, send)
 
     def _refusal(self, request: Request) -> Response | None:
         if self._address is not None and not self._address.is_loopback:
-            return _error(
+            return error_answer(
                 403,
                 f"the API asks for no token, and others can reach the admin address {self._address}: it"
                 " answers on a loopback address only, which node.admin can name beside it; or everywhere with"
                 " admin.tokens_file",
             )
         if self._address is not None and not _names_loopback(request.headers.get("host", "")):
-            return _error(403, "the API answers to loopback hosts only (127.0.0.1, [::1], localhost)")
+            return error_answer(403, "the API answers to loopback hosts only (127.0.0.1, [::1], localhost)")
         if self._under_way >= REQUESTS_AT_A_TIME:
-            return _error(503, "too many requests at a time")
+            return error_answer(503, "too many requests at a time")
         return None
 
 
@@ -156,7 +151,7 @@ class _Api:
 
     async def nodes(self, _: Request) -> Response:
         nodes = await self._control().nodes()
-        return _answer({"nodes": [_node(node) for node in nodes]})
+        return answer({"nodes": [_node(node) for node in nodes]})
 
     async def health(self, _: Request) -> Response:
         """200 in any case: whoever wants a status takes `/readyz`."""
@@ -175,7 +170,7 @@ class _Api:
                 dead = [node.incarnation for node in nodes if not node.is_alive]
                 problems += [f"node {incarnation} is dead, not reaped yet" for incarnation in dead]
                 cluster = _counts(nodes)
-        return _answer(
+        return answer(
             {
                 "status": "degraded" if problems else "ok",
                 "problems": problems,
@@ -191,50 +186,32 @@ class _Api:
         )
 
     async def drain(self, request: Request) -> Response:
-        body = await _body(request, DrainBody)
+        body = await read_body(request, DrainBody)
         control = self._control()
         incarnation = await control.drain(request.path_params["name"], moved=body.moved)
+        note_change(request, "drain", node=incarnation, moved=body.moved)
         is_this_node = incarnation == control.incarnation
-        return _answer({"incarnation": incarnation, "is_this_node": is_this_node}, 202)
+        return answer({"incarnation": incarnation, "is_this_node": is_this_node}, 202)
 
     async def drain_own(self, request: Request) -> Response:
-        body = await _body(request, DrainBody)
+        body = await read_body(request, DrainBody)
+        note_change(request, "drain", node=",".join(self._desk.nodes), moved=body.moved)
         self._desk.drain(moved=body.moved)
-        return _answer({"nodes": list(self._desk.nodes)}, 202)
+        return answer({"nodes": list(self._desk.nodes)}, 202)
 
     async def rebalance(self, request: Request) -> Response:
-        body = await _body(request, RebalanceBody)
+        body = await read_body(request, RebalanceBody)
         control = self._control()
         if body.dry_run:
-            return _answer(_plan(await control.plan(body.tolerance), is_dry_run=True))
+            return answer(_plan(await control.plan(body.tolerance), is_dry_run=True))
         plan = await control.rebalance(body.tolerance, clients_per_second=body.per_second)
-        return _answer(_plan(plan, is_dry_run=False), 202)
+        note_change(request, "rebalance", tolerance=body.tolerance)
+        return answer(_plan(plan, is_dry_run=False), 202)
 
     def _control(self) -> Control:
         if self._desk.control is None:
             raise HTTPException(503, "Redis has not been reached yet")
         return self._desk.control
-
-
-async def _body(request: Request, model: type[B]) -> B:
-    """The body of a POST; an empty one stands for `{}`. Raises HTTPException."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, "Content-Type must be application/json")
-    content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > BODY_BYTES:
-            raise HTTPException(413, f"a body has at most {BODY_BYTES} bytes")
-    try:
-        return model.model_validate_json(content or b"{}")
-    except ValidationError as error:
-        mistakes = error.errors(include_url=False, include_input=False, include_context=False)
-        raise HTTPException(422, "; ".join(_mistake(each["loc"], each["msg"]) for each in mistakes)) from None
-
-
-def _mistake(location: tuple[int | str, ...], message: str) -> str:
-    return ": ".join([*map(str, location), message])
 
 
 def _node(node: NodeState) -> dict[str, object]:
@@ -260,18 +237,12 @@ def _node(node: NodeState) -> dict[str, object]:
             "admin": info.admin,
             "connections": info.connections,
             "sessions": info.sessions,
-            "started": _time(info.started_ms) if info.started_ms else None,
+            "started": time_text(info.started_ms) if info.started_ms else None,
             "draining": info.draining,
             "kubernetes_node": info.kubernetes_node or None,
             "zone": info.zone or None,
         }
     return answer
-
-
-def _time(milliseconds: int) -> str:
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    )
 
 
 def _counts(nodes: list[NodeState]) -> dict[str, object]:
@@ -310,25 +281,17 @@ def _names_loopback(host: str) -> bool:
     return Address(name.lower(), 0).is_loopback
 
 
-def _answer(content: object, status: int = 200) -> Response:
-    return JSONResponse(content, status, headers={"Cache-Control": "no-store"})
-
-
-def _error(status: int, reason: str) -> Response:
-    return _answer({"error": reason}, status)
-
-
 async def _on_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    answer = _error(error.status_code, error.detail)
+    answer = error_answer(error.status_code, error.detail)
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _on_control_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ControlError)
-    return _error(_STATUS[type(error)], str(error))
+    return error_answer(_STATUS[type(error)], str(error))
 
 
 async def _on_store_error(_: Request, error: Exception) -> Response:
-    return _error(503, f"Redis is away or refuses: {error}")
+    return error_answer(503, f"Redis is away or refuses: {error}")

@@ -1,6 +1,7 @@
 """One connected client, and the flows of its packets."""
 
 from broker.client.arriving import on_interest, on_kicked, on_messages, on_records, on_rung
+from broker.client.banning import AUTOMATIC, Banning, BanRules, on_bans_added
 from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
@@ -22,7 +23,10 @@ from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
 
 __all__ = [
+    "AUTOMATIC",
     "HANDLERS",
+    "BanRules",
+    "Banning",
     "Client",
     "ClientSettings",
     "DeadlineWheel",
@@ -41,6 +45,7 @@ __all__ = [
     "disconnect_users",
     "drop_rows",
     "look_now_and_then",
+    "on_bans_added",
     "on_failed",
     "on_given",
     "on_interest",

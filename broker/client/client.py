@@ -19,7 +19,7 @@ from broker.client.authentication import Authentication
 from broker.client.entrance import PLAIN_TCP, UNIX, Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
-from broker.client.origin import Origin
+from broker.client.origin import Origin, plain_host
 from broker.client.renaming import renamed
 from broker.mqtt import (
     Connection,
@@ -80,6 +80,7 @@ class Client:
     __slots__ = (
         "_pause",
         "abort_at",
+        "address",
         "answer_by",
         "authentication",
         "client_id",
@@ -129,6 +130,7 @@ class Client:
         self.epoch = 0  # of our claim, 0 before it is answered
         self.memberships: dict[str, Membership] = {}  # by group
         self.interests: set[str] = set()  # what we count for in hub.interest
+        self.address = ""  # without the port; empty if it isn't on the internet
         self.peer = ""
         self.connected_at = 0.0
         self.last_activity = 0.0
@@ -151,7 +153,9 @@ class Client:
     def connection_made(self, transport: Transport) -> None:
         hub = self.hub
         self.transport = transport
-        self.peer = _peer_name(self.origin or transport.get_extra_info("peername"), self.entrance.kind)
+        peer = self.origin or transport.get_extra_info("peername")
+        self.address = plain_host(str(peer[0])) if isinstance(peer, tuple) else ""
+        self.peer = _peer_name(peer, self.entrance.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
         hub.counters.connections += 1
@@ -160,6 +164,10 @@ class Client:
         if hub.is_stopping or (maximum and len(hub.connections) > maximum):
             hub.counters.refused.add("connections_maximum")
             self.close(ReasonCode.SERVER_BUSY, "too many connections")
+            return
+        if hub.banning.refuses_address(self.address, hub.clock.now_ms):
+            self.end("banned")
+            transport.abort()
             return
         self.answer_by = self.last_activity + hub.settings.connection.connect_timeout_seconds
         hub.wheel.watch_by(self, self.answer_by)

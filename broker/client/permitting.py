@@ -23,6 +23,7 @@ from broker.mqtt import (
     parse_filter,
     without_exclusive,
 )
+from broker.observability.audit import record
 from broker.session import WillMessage
 
 _CLIENTS_AT_A_TIME: Final = 50
@@ -147,6 +148,13 @@ def disconnect_those(hub: Hub, are_out: Callable[[Identity], bool]) -> None:
     """The same, by who they are."""
     for client in list(hub.connections):
         if client.rights is not None and are_out(client.rights.identity):
+            record(
+                "disconnected",
+                client_id=client.client_id,
+                username=client.rights.identity.username,
+                address=client.address,
+                reason="revoked",
+            )
             client.close(ReasonCode.NOT_AUTHORIZED, "what the client came in by is not valid any more")
     hub.after_input()
 

@@ -49,6 +49,7 @@ class Acceptor:
         spawn: Callable[[Coroutine[object, object, None]], None],
         failed: Tally,
         timeout_seconds: float,
+        is_banned: Callable[[str], bool],
     ) -> None:
         self._listening = listening
         self._proxies = proxies
@@ -57,6 +58,7 @@ class Acceptor:
         self._spawn = spawn
         self._failed = failed
         self._timeout_seconds = timeout_seconds
+        self._is_banned = is_banned
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(listening, self._accept)
@@ -78,6 +80,9 @@ class Acceptor:
                 if error.errno in _EXHAUSTED:
                     self._rest(error)
                 return  # the others: nobody waits any more
+            if self._keeps_out(peer):
+                taken.close()
+                continue
             taken.setblocking(False)
             if taken.family != socket.AF_UNIX:
                 taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -93,6 +98,9 @@ class Acceptor:
         self._pause = None
         self._loop.add_reader(self._listening, self._accept)
 
+    def _keeps_out(self, peer: object) -> bool:
+        return isinstance(peer, tuple) and self._is_banned(str(peer[0]))
+
     async def _welcome(self, taken: socket.socket, peer: object) -> None:
         deadline = self._loop.time() + self._timeout_seconds
         origin: Origin | None = None
@@ -103,6 +111,9 @@ class Acceptor:
                 self._failed.add(refused.metric)
                 logger.debug("connection of a proxy refused: %s", refused, extra={"peer": _name(peer)})
                 return
+        if self._keeps_out(origin):
+            taken.close()
+            return
         make_protocol = partial(self._make_protocol, origin)
         if self._secure is None:
             await self._loop.connect_accepted_socket(make_protocol, taken)

@@ -47,6 +47,8 @@ class ListenerSurroundings:
     """Whether a listener has clients who don't have to say who they are."""
     review: Callable[[str], Coroutine[object, object, None]]
     """Disconnects clients of the listener of this name whose certificates are revoked."""
+    is_banned: Callable[[str], bool]
+    """Of an address; asked before anything of a connection is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ async def _serve(
         around.spawn,
         around.counters.handshakes_failed,
         settings.handshake_timeout_seconds,
+        around.is_banned,
     ).close
 
 
@@ -140,6 +143,7 @@ def _protocol(
         around.maximum_packet_size,
         settings.handshake_timeout_seconds,
         around.counters.handshakes_failed,
+        around.is_banned,
     )
 
     def make_protocol(origin: Origin | None) -> asyncio.BaseProtocol:

@@ -72,6 +72,8 @@ class WebSocketOptions:
     handshake_timeout_seconds: float
     failed: Tally
     """Counts requests that did not lead to a connection."""
+    is_banned: Callable[[str], bool]
+    """Of an address."""
 
 
 def websocket_protocol(
@@ -119,13 +121,14 @@ class _Door:
 class _Framing(WSProtocol):  # type: ignore[misc]  # as above
     """picows, with what the module's docstring says."""
 
-    __slots__ = ("_door", "_failed", "_peer")
+    __slots__ = ("_door", "_failed", "_is_banned", "_peer")
 
     def __init__(
         self, connect: Callable[[], Client], options: WebSocketOptions, origin: Origin | None
     ) -> None:
         self._door = _Door(connect, options.path, options.pages)
         self._failed = options.failed
+        self._is_banned = options.is_banned
         self._peer: object = origin
         super().__init__(
             None,
@@ -149,6 +152,8 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
         if self._peer is None:
             self._peer = transport.get_extra_info("peername")
         super().connection_made(transport)
+        if isinstance(self._peer, tuple) and self._is_banned(str(self._peer[0])):
+            transport.abort()
 
     def get_buffer(self, hint: int) -> memoryview:
         whole: memoryview = super().get_buffer(hint)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from broker.settings.auth_audit import AuditSettings
 from broker.settings.auth_certificate import CertificateAuthSettings
 from broker.settings.auth_http import HttpHookSettings
 from broker.settings.auth_sql import SqlSettings
@@ -26,7 +27,7 @@ ASKING = (
 _NOTHING: Final[tuple[object, ...]] = (None, "", "[]", [], (), "off")
 
 
-class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings):
+class AuthSettings(AuditSettings, SqlSettings, HttpHookSettings, CertificateAuthSettings):
     """Who may come in, and what clients may do; see [security](security.md)."""
 
     password_file: Path | None = Field(

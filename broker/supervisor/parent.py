@@ -22,6 +22,7 @@ from broker.admin import make_api, make_door, serve_app
 from broker.chores import plan
 from broker.listeners import bind_tcp, bound_address
 from broker.node import HURRY
+from broker.observability.audit import audit_file
 from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
@@ -70,6 +71,7 @@ async def run(settings: Settings) -> int:
     with (
         ExitStack() as reserved,
         _private_directory() as directory,
+        audit_file(settings.auth.audit_file, settings.node.name, settings.auth.audit_logins),
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
     ):
         settings = await _reserve_all(settings, reserved)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from broker.admin import api, make_api, serve_admin
+from broker.admin.exchange import BODY_BYTES
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
 from broker.settings import Address
@@ -322,8 +323,8 @@ async def test_bodies_that_make_no_sense(path: str, body: str, reason: str) -> N
 
 async def test_bodies_are_bounded() -> None:
     async with serving() as on:
-        error_of(await on.post("/rebalance", " " * (api.BODY_BYTES + 1)), 413)
-        assert (await on.post("/rebalance", "{}".ljust(api.BODY_BYTES))).status_code == 202
+        error_of(await on.post("/rebalance", " " * (BODY_BYTES + 1)), 413)
+        assert (await on.post("/rebalance", "{}".ljust(BODY_BYTES))).status_code == 202
 
 
 async def unavailable() -> None:
