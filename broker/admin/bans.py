@@ -11,7 +11,7 @@ from starlette.routing import Route
 from broker.admin.audit import address_of, who
 from broker.admin.exchange import Body, answer, read_body, time_text
 from broker.auth.ban import REASON_CHARACTERS, WHO_CHARACTERS, Ban, Target, check_text, target_of
-from cluster.bans import BanBook
+from cluster.bans import BanBook, TooManyBans
 from cluster.control import Desk
 
 _LONGEST_SECONDS = 100 * 366 * 86_400
@@ -57,12 +57,11 @@ class _Bans:
     async def add(self, request: Request) -> Response:
         body = await read_body(request, BanBody)
         target = _target(body)
-        added = await self._book().add(
-            target,
-            reason=_checked("reason", body.reason, REASON_CHARACTERS),
-            by=_by(request, body),
-            seconds=body.seconds,
-        )
+        reason = _checked("reason", body.reason, REASON_CHARACTERS)
+        try:
+            added = await self._book().add(target, reason=reason, by=_by(request, body), seconds=body.seconds)
+        except TooManyBans as error:
+            raise HTTPException(409, str(error)) from None
         assert added.ban is not None
         return answer(_shown(added.ban), 201)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from broker.observability.audit import Allowance, audit_logger
+from broker.observability.audit import Allowance, audit_logger, shortened
 
 _RECORDS_PER_SECOND: Final = 20.0
 _BURST: Final = 100.0
@@ -24,4 +24,5 @@ class Audit:
             return
         if suppressed:
             fields["suppressed"] = suppressed
-        audit_logger.warning("denied", extra={"event": event, **fields})
+        shown = {name: shortened(value) for name, value in fields.items()}
+        audit_logger.warning("denied", extra={"event": event, **shown})

@@ -119,7 +119,7 @@ async def _authenticate(
             )
             refuse(verdict.reason_code, "not authorized")
             return
-        banning.note_success(packet.username)
+        banning.note_success(verdict.username)
         client.username = verdict.username or ""
         _end_in_time(client, verdict)
         admit_as(verdict, client, packet, accept, refuse)

@@ -236,10 +236,11 @@ def _open_file() -> AuditFile | None:
 
 
 def _extra(event: str, fields: Mapping[str, object]) -> dict[str, object]:
-    shown = {name: _short(value) for name, value in fields.items() if value is not None}
+    shown = {name: shortened(value) for name, value in fields.items() if value is not None}
     return {"event": event, **shown}
 
 
-def _short(value: object) -> object:
+def shortened(value: object) -> object:
+    """Text that may be as long as clients like."""
     is_long = isinstance(value, str) and len(value) > _FIELD_CHARACTERS
     return f"{str(value)[:_FIELD_CHARACTERS]}..." if is_long else value

@@ -38,6 +38,10 @@ from tests.listeners.frames import (
 from tests.tools import Certificate
 
 
+def _is_never(address: str) -> bool:
+    return False
+
+
 class Recorder:
     """In place of a Client."""
 
@@ -113,7 +117,7 @@ class Room:
     def __init__(self, sock: socket.socket) -> None:
         self.client = Recorder()
         self.below = Below(sock)
-        options = WebSocketOptions("/mqtt", Pages(None, False), 1000, 10.0, Tally())
+        options = WebSocketOptions("/mqtt", Pages(None, False), 1000, 10.0, Tally(), _is_never)
         client = self.client
 
         def connect() -> Client:
@@ -315,6 +319,7 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
                 1000,
                 lambda _: True,
                 _nobody_is_revoked,
+                _is_never,
             )
             listener = await open_listener(
                 "it", ListenerSettings.model_validate({"address": address, **files}), around
