@@ -33,7 +33,7 @@ from broker.observability.audit import audit_file, reopen_audit_file
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import given_url, reach_store, say_where
+from broker.process import audit_signals, given_url, reach_store, say_where
 from broker.routing import load_index
 from broker.settings import ListenerSettings, Settings
 from cluster.control import Desk
@@ -74,9 +74,7 @@ async def run(
     watch = RedisWatch(health, counters, settings.redis.away_limit_seconds)
     code = 1
     auth = settings.auth
-    own_signals = [] if parent is None else [HURRY]
-    if auth.audit_file is not None:
-        own_signals.append(signal.SIGHUP)
+    own_signals = [*audit_signals(settings), *([] if parent is None else [HURRY])]
     with (
         audit_file(auth.audit_file, settings.node.name, auth.audit_logins),
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals,

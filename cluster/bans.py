@@ -21,7 +21,7 @@ from cluster.store.reply import as_int
 from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
-_RETRY_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 0.5
 _SWEPT: Final = 100  # bans in one look: a call carries about a millisecond of work
 _DAMAGE: Final = (TypeError, ValueError, AttributeError)
 
@@ -135,8 +135,11 @@ class BanFollower:
                 await self._load()
                 self.is_loaded.set()
                 await self._must_load.wait()
-        except StoreError as error:
-            abort(f"the bans could not be read: {error}")
+        except StoreUnavailable as error:
+            abort(str(error))
+        except StoreError as error:  # somebody has to look at the keys
+            logger.error("the bans could not be read: %s", error)
+            abort(str(error))
 
     async def _load(self) -> None:
         self._missed = self._missed or []

@@ -109,6 +109,8 @@ def _network(text: str) -> str:
         network = ip_network(text)
     except ValueError as error:
         raise ValueError(f"neither an address nor a network such as 192.0.2.0/24: {error}") from None
+    if not network.prefixlen:
+        raise ValueError("this would ban everybody")
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
