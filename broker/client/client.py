@@ -191,7 +191,9 @@ class Client:
         try:
             self.connection.receive(data, packets)
         except MqttError as error:
-            failure = error  # what came before it counts
+            # What came before it counts. With its traceback it would keep this frame, and so the chunk, in
+            # memory until a full collection, and there is hardly ever one.
+            failure = error.with_traceback(None)
         self._process(packets, failure)
 
     def _receive_held(self, data: bytes) -> None:
@@ -266,7 +268,7 @@ class Client:
         try:
             self.connection.accepted(packets, server_keep_alive_seconds)
         except MqttError as error:
-            failure = error
+            failure = error.with_traceback(None)  # as above
         self._process(packets, failure)
         return not self.is_closed
 

@@ -1,5 +1,7 @@
 """The short form: what has to hold on any machine, however slow. Times are the business of the long form."""
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,25 @@ pytestmark = pytest.mark.timeout(60)
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with staged(tmp_path_factory.mktemp("attacked"), HONEST) as stage:
         yield stage
+
+
+def test_what_was_refused_stays_in_no_memory(shared: Stage) -> None:
+    """200 chunks of some 125 KB, each of them the beginning of a packet that is too large."""
+    too_large = b"\x10\xff\xff\xff\x7f" + bytes(MEGABYTE)
+
+    def refuse(count: int) -> None:
+        for _ in range(count):
+            with (
+                socket.create_connection(("127.0.0.1", shared.node.port), 5) as opened,
+                contextlib.suppress(ConnectionError),
+            ):
+                opened.sendall(too_large)
+                opened.recv(1)
+
+    refuse(20)
+    before = shared.memory.now()
+    refuse(200)
+    assert shared.memory.now() - before < 12 * MEGABYTE
 
 
 @pytest.fixture

@@ -238,15 +238,36 @@ def test_a_ban_ends_by_itself(site: Site) -> None:
 def test_what_was_missed_is_read_again(site: Site) -> None:
     """Connections to Redis are cut, again and again, while bans come."""
     with site.redis.client() as client:
-        for number in range(20):
+        for number in range(10):
             client.client_kill_filter(_type="pubsub")
             site.ban("client", f"missed-{number}")
-    for number in range(20):
+    for number in range(10):
         until(
             lambda number=number: all(  # type: ignore[misc]  # mypy does not know the type of a default
                 answer_to(node.port, f"missed-{number}") == BANNED for node in site.nodes
             )
         )
+
+
+def test_a_change_that_was_never_told_is_noticed(site: Site) -> None:
+    """Redis drops what a connection does not read in time; the number of the last change tells."""
+    with site.redis.client() as client:
+        client.hset("mq:{m}:bans", "client:untold", b"\x96\x01\x00\x01\x00\xa0\xa0")
+        client.incr("mq:{m}:bans:ver")
+    until(lambda: all(answer_to(node.port, "untold") == BANNED for node in site.nodes))
+
+
+def test_what_cannot_be_read_harms_no_other(site: Site) -> None:
+    with site.redis.client() as client:
+        client.hset("mq:{m}:bans", "planet:earth", b"\x96\x01\x00\x01\x00\xa0\xa0")
+        client.hset("mq:{m}:bans", "client:damaged", b"\xff")
+        client.publish("mq:{m}:bans:changes", b"\xc1")
+    site.ban("client", "readable")
+    until(lambda: all(answer_to(node.port, "readable") == BANNED for node in site.nodes))
+    assert answer_to(site.nodes[0].port, "damaged") == 0
+    assert set(site.bans()) == {"client:readable"}
+    with site.redis.client() as client:
+        client.hdel("mq:{m}:bans", "planet:earth", "client:damaged")
 
 
 def test_a_node_that_starts_while_redis_is_away_knows_all_before_it_listens(
