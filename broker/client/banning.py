@@ -91,6 +91,8 @@ class Banning:
         self._users = Offences(rules.guess_limit, rules.guess_window_seconds)
         self._flaps = Offences(rules.flap_limit, rules.flap_window_seconds)
         self._asked: set[Target] = set()
+        self.looks_wanted = 0
+        """Bans for which the clients that are connected have not been looked at."""
         self._delayed = 0
 
     # What connections ask
@@ -190,9 +192,25 @@ class Banning:
 
 
 def on_bans_added(hub: "Hub", bans: Sequence[Ban]) -> None:
-    """Clients that are connected go, unless the bans came by themselves."""
-    if any(not ban.is_automatic for ban in bans):
-        hub.spawn(_expel(hub))
+    """Clients that are connected go, unless the bans came by themselves. Of many bans at a time few looks
+    come."""
+    banning = hub.banning
+    if all(ban.is_automatic for ban in bans):
+        return
+    banning.looks_wanted += 1
+    if banning.looks_wanted == 1:
+        hub.spawn(_expel_all(hub))
+
+
+async def _expel_all(hub: "Hub") -> None:
+    banning = hub.banning
+    try:
+        while banning.looks_wanted:
+            wanted = banning.looks_wanted
+            await _expel(hub)
+            banning.looks_wanted -= wanted
+    finally:
+        banning.looks_wanted = 0
 
 
 async def _expel(hub: "Hub") -> None:

@@ -34,8 +34,7 @@ Networks = Annotated[
 
 
 class BanSettings(Group):
-    """Who is banned by itself, and for how long; see [security](security.md#bans). Bans that people set know
-    no settings."""
+    """Who is banned by itself, and for how long; see [security](security.md#bans)."""
 
     guess_limit: int = Field(
         default=30,

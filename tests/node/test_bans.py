@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Connect, Disconnect, Reason
 from tests.node.harness import NodeProcess, Probe, running_node
 from tests.node.redis_server import RedisServer, free_port, running_redis
 from tests.node.wire import WireClient, connected
-from tests.tools import make_certificate, missing
+from tests.tools import make_certificate, missing, require_tool
 
 BANNED = ReasonCode.BANNED
 WITHIN_SECONDS = 5.0
@@ -159,6 +160,19 @@ def test_a_connect_is_refused_on_every_node(site: Site, kind: str, version: int,
     assert (ban["reason"], ban["by"], ban["until"], ban["automatic"]) == ("a test", "pytest", None, False)
     site.unban(*kinds[kind])
     until(lambda: all(answer_to(each.port, client_id, version, "olga", b"right") == 0 for each in site.nodes))
+
+
+@pytest.mark.parametrize(("version", "said"), [("mqttv5", "Banned"), ("mqttv311", "not authorised")])
+def test_mosquitto_clients_are_told(site: Site, version: str, said: str) -> None:
+    site.ban("client", "mosquitto-*")
+    until(lambda: answer_to(site.nodes[1].port, "mosquitto-1") == BANNED)
+    command = [
+        require_tool("mosquitto_pub"), "-V", version, "-p", str(site.nodes[1].port), "-i", "mosquitto-1",
+        "-t", "t", "-m", "m",
+    ]  # fmt: skip
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    assert ended.returncode != 0
+    assert said.lower() in ended.stderr.lower()
 
 
 def test_no_password_is_hashed_for_who_is_banned(site: Site) -> None:
