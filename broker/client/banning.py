@@ -20,6 +20,7 @@ import anyio.lowlevel
 
 from broker.auth.ban import Ban, BanKind, Target, pair_of, parsed_address
 from broker.auth.ban_list import BanList, normal
+from broker.client.noting import note_sent_away
 from broker.client.offences import Offences
 from broker.mqtt import ReasonCode
 from broker.observability.audit import record
@@ -219,6 +220,7 @@ async def _expel(hub: "Hub") -> None:
         if not client.is_closed and _is_banned(hub, client):
             _send_away(hub, client)
         if number % _CLIENTS_AT_A_TIME == 0:
+            hub.after_input()
             await anyio.lowlevel.checkpoint()
     hub.after_input()
 
@@ -237,11 +239,5 @@ def _send_away(hub: "Hub", client: "Client") -> None:
     # DISCONNECT can't say 0x8A [3.14.2.1]; a CONNACK can.
     reason_code = ReasonCode.BANNED if client.session is None else ReasonCode.ADMINISTRATIVE_ACTION
     hub.banning.counters.disconnected += 1
-    record(
-        "disconnected",
-        client_id=client.client_id,
-        username=client.username or None,
-        address=client.address,
-        reason="banned",
-    )
+    note_sent_away(client, "banned")
     client.close(reason_code, "banned")

@@ -14,6 +14,7 @@ import anyio.lowlevel
 from broker.auth import Access, Action, Identity, Rights
 from broker.client.client import Client
 from broker.client.hub import Hub
+from broker.client.noting import note_sent_away
 from broker.client.publishing import DELAYED_PREFIX
 from broker.mqtt import (
     InvalidTopicFilter,
@@ -23,7 +24,6 @@ from broker.mqtt import (
     parse_filter,
     without_exclusive,
 )
-from broker.observability.audit import record
 from broker.session import WillMessage
 
 _CLIENTS_AT_A_TIME: Final = 50
@@ -148,13 +148,7 @@ def disconnect_those(hub: Hub, are_out: Callable[[Identity], bool]) -> None:
     """The same, by who they are."""
     for client in list(hub.connections):
         if client.rights is not None and are_out(client.rights.identity):
-            record(
-                "disconnected",
-                client_id=client.client_id,
-                username=client.rights.identity.username,
-                address=client.address,
-                reason="revoked",
-            )
+            note_sent_away(client, "credentials")
             client.close(ReasonCode.NOT_AUTHORIZED, "what the client came in by is not valid any more")
     hub.after_input()
 
