@@ -35,16 +35,17 @@ class _Networks:
         if not bans:
             self._by_length.pop(length, None)
 
-    def find(self, address: int, now_ms: int) -> Ban | None:
+    def find(self, address: int, now_ms: int, only_set: bool) -> Ban | None:
         for length, bans in self._by_length.items():
             ban = bans.get(address >> (self._width - length))
-            if ban is not None and ban.holds(now_ms):
+            if ban is not None and _counts(ban, now_ms, only_set):
                 return ban
         return None
 
 
 class BanList:
-    """Bans by their targets. What has ended holds no more, and stays until somebody removes it."""
+    """Bans by their targets. What has ended holds no more, and stays until somebody removes it. `only_set`:
+    those that came by themselves do not count."""
 
     def __init__(self) -> None:
         self._bans: dict[Target, Ban] = {}
@@ -103,40 +104,46 @@ class BanList:
                 self._lengths = frozenset(map(len, self._patterns))
         return ban
 
-    def find_address(self, text: str, now_ms: int) -> Ban | None:
+    def find_address(self, text: str, now_ms: int, *, only_set: bool = False) -> Ban | None:
         """The ban of an address, or of a network that it is in."""
         if not self._counts[BanKind.ADDRESS]:
             return None
         address = parsed_address(text)
-        return None if address is None else self._networks[address.version].find(int(address), now_ms)
+        if address is None:
+            return None
+        return self._networks[address.version].find(int(address), now_ms, only_set)
 
-    def find_user(self, username: str | None, now_ms: int) -> Ban | None:
+    def find_user(self, username: str | None, now_ms: int, *, only_set: bool = False) -> Ban | None:
         """The ban of a user name."""
         if username is None or not self._counts[BanKind.USER]:
             return None
-        return self._holding(Target(BanKind.USER, username), now_ms)
+        return self._holding(Target(BanKind.USER, username), now_ms, only_set)
 
-    def find_client(self, client_id: str, address: str, now_ms: int) -> Ban | None:
+    def find_client(self, client_id: str, address: str, now_ms: int, *, only_set: bool = False) -> Ban | None:
         """The ban of a Client Identifier, anywhere or at this address."""
         if not self._bans:
             return None
-        ban = self._holding(Target(BanKind.CLIENT, client_id), now_ms)
+        ban = self._holding(Target(BanKind.CLIENT, client_id), now_ms, only_set)
         if ban is None and self._counts[BanKind.PAIR]:
-            ban = self._holding(pair_of(normal(address), client_id), now_ms)
+            ban = self._holding(pair_of(normal(address), client_id), now_ms, only_set)
         if ban is None and self._patterns:
-            ban = self._matching(client_id, now_ms)
+            ban = self._matching(client_id, now_ms, only_set)
         return ban
 
-    def _holding(self, target: Target, now_ms: int) -> Ban | None:
+    def _holding(self, target: Target, now_ms: int, only_set: bool) -> Ban | None:
         ban = self._bans.get(target)
-        return ban if ban is not None and ban.holds(now_ms) else None
+        return ban if ban is not None and _counts(ban, now_ms, only_set) else None
 
-    def _matching(self, client_id: str, now_ms: int) -> Ban | None:
+    def _matching(self, client_id: str, now_ms: int, only_set: bool) -> Ban | None:
         for length in self._lengths:
             for pattern, ban in self._patterns.get(client_id[:length], {}).items():
-                if ban.holds(now_ms) and is_named(client_id, (pattern,)):
+                if _counts(ban, now_ms, only_set) and is_named(client_id, (pattern,)):
                     return ban
         return None
+
+
+def _counts(ban: Ban, now_ms: int, only_set: bool) -> bool:
+    return ban.holds(now_ms) and not (only_set and ban.is_automatic)
 
 
 def normal(address: str) -> str:

@@ -108,7 +108,8 @@ async def _authenticate(
     def judge() -> None:
         guard.counters.authentications.add(_result(verdict))
         if isinstance(verdict, Denied):
-            banning.note_failure(verdict.reason_code, packet.username, client.address, time.monotonic())
+            if credentials.are_given:  # who says nothing guesses nothing
+                banning.note_failure(verdict.reason_code, packet.username, client.address, time.monotonic())
             guard.audit.denied(
                 "connect",
                 client_id=client.client_id,

@@ -228,11 +228,11 @@ async def _expel(hub: "Hub") -> None:
 def _is_banned(hub: "Hub", client: "Client") -> bool:
     bans, now_ms = hub.banning.bans, hub.clock.now_ms
     found = (
-        bans.find_address(client.address, now_ms),
-        bans.find_client(client.client_id, client.address, now_ms) if client.client_id else None,
-        bans.find_user(client.username or None, now_ms),
+        bans.find_address(client.address, now_ms, only_set=True)
+        or bans.find_user(client.username or None, now_ms, only_set=True)
+        or bans.find_client(client.client_id, client.address, now_ms, only_set=True)
     )
-    return any(ban is not None and not ban.is_automatic for ban in found)
+    return found is not None
 
 
 def _send_away(hub: "Hub", client: "Client") -> None:

@@ -150,6 +150,22 @@ def test_a_wider_ban_holds_where_a_narrower_one_has_ended() -> None:
     assert found.target.value == "192.0.2.0/24"
 
 
+def test_what_people_have_set_is_found_behind_what_came_by_itself() -> None:
+    by_itself = [
+        Ban(target_of(kind, value), "why", "moorline", 0, 0, is_automatic=True)
+        for kind, value in (("address", "192.0.2.7"), ("pair", "192.0.2.7 c"), ("client", "a"), ("user", "u"))
+    ]
+    held = holding(*by_itself)
+    assert held.find_address("192.0.2.7", NOW, only_set=True) is None
+    assert held.find_client("c", "192.0.2.7", NOW, only_set=True) is None
+    assert held.find_user("u", NOW, only_set=True) is None
+    assert held.find_user("u", NOW) is not None
+    held.add(ban("address", "192.0.2.0/24"))
+    held.add(ban("client", "c*"))
+    assert held.find_address("192.0.2.7", NOW, only_set=True) is not None
+    assert held.find_client("c", "192.0.2.7", NOW, only_set=True) is not None
+
+
 def test_removed_and_replaced() -> None:
     held = holding(ban("client", "p*"), ban("client", "p-*"))
     assert held.remove(target_of("client", "p*")) is not None
