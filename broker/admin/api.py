@@ -21,7 +21,6 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker.admin.audit import note_change
 from broker.admin.bans import ban_routes
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.observability.health import Health
@@ -189,13 +188,11 @@ class _Api:
         body = await read_body(request, DrainBody)
         control = self._control()
         incarnation = await control.drain(request.path_params["name"], moved=body.moved)
-        note_change(request, "drain", node=incarnation, moved=body.moved)
         is_this_node = incarnation == control.incarnation
         return answer({"incarnation": incarnation, "is_this_node": is_this_node}, 202)
 
     async def drain_own(self, request: Request) -> Response:
         body = await read_body(request, DrainBody)
-        note_change(request, "drain", node=",".join(self._desk.nodes), moved=body.moved)
         self._desk.drain(moved=body.moved)
         return answer({"nodes": list(self._desk.nodes)}, 202)
 
@@ -205,7 +202,6 @@ class _Api:
         if body.dry_run:
             return answer(_plan(await control.plan(body.tolerance), is_dry_run=True))
         plan = await control.rebalance(body.tolerance, clients_per_second=body.per_second)
-        note_change(request, "rebalance", tolerance=body.tolerance)
         return answer(_plan(plan, is_dry_run=False), 202)
 
     def _control(self) -> Control:

@@ -1,10 +1,8 @@
-"""What the audit log says of changes by way of the API."""
+"""Who asks the API for something: for the audit log, and for what is noted beside a change."""
 
 from typing import Final
 
 from starlette.requests import Request
-
-from broker.observability.audit import record
 
 WHO: Final = "moorline.who"
 """In the scope of a request: the name of whoever asks, from somebody who has made sure of it."""
@@ -19,8 +17,3 @@ def who(request: Request) -> str | None:
 def address_of(request: Request) -> str | None:
     """From where."""
     return request.client.host if request.client is not None else None
-
-
-def note_change(request: Request, action: str, **fields: object) -> None:
-    """Somebody has changed something. `fields` say what; never passwords or tokens."""
-    record("admin", action=action, by=who(request), address=address_of(request), **fields)

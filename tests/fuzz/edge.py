@@ -170,7 +170,9 @@ async def _talk_in_loop(mode: int, pieces: list[bytes]) -> tuple[bytes, bool, bo
     pages = Pages(frozenset({"https://app.example"}) if mode & _LISTED else None, False)
     below = _Below()
     failed = Tally()
-    protocol = websocket_protocol(connect, WebSocketOptions("/mqtt", pages, 1000, 10.0, failed))
+    protocol = websocket_protocol(
+        connect, WebSocketOptions("/mqtt", pages, 1000, 10.0, failed, lambda _: False)
+    )
     assert isinstance(protocol, asyncio.BufferedProtocol)
     protocol.connection_made(below)
     if mode & _BLOCKED:

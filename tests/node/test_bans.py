@@ -13,10 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from broker.auth.password_file import hash_password
-from broker.ctl_bans import app
+from broker.cli import add_groups
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Connect, Disconnect, ReasonCode, Will
 from tests.node.harness import NodeProcess, Probe, running_node
 from tests.node.redis_server import RedisServer, free_port, running_redis
@@ -363,7 +364,9 @@ def test_who_guesses_and_who_flaps_is_banned_by_itself_on_every_node(site: Site)
 def ctl(site: Site, *arguments: str) -> Result:
     """`moorline ctl bans`, in this process."""
     url = f"http://127.0.0.1:{site.nodes[0].admin_port}"
-    return CliRunner().invoke(app, [*arguments, "--admin", url])
+    program = typer.Typer()
+    add_groups(program)
+    return CliRunner().invoke(program, ["ctl", "bans", *arguments, "--admin", url])
 
 
 def test_the_command_line(site: Site) -> None:
@@ -442,5 +445,5 @@ def test_each_event_is_in_the_audit_log(site: Site) -> None:
     assert last("banned")["ban"] == "client:audited"
     assert last("ban_added") | {"seconds": 3600.0, "by": "pytest"} == last("ban_added")
     assert last("ban_removed")["ban"] == "client:audited"
-    assert last("admin")["action"] == "rebalance"
+    assert last("admin")["action"] == "POST /api/v1/rebalance"
     assert "time" in last("admin")
