@@ -17,6 +17,7 @@
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
 #   make fuzz           coverage-guided fuzzing for ten minutes (make fuzz ARGS="--seconds 3600")
+#   make attacks      eleven attacks on one node with 500 honest clients, docs/attacks.md (make attacks ARGS="--only drip")
 #   make upgrade        ten rolls to this release and back under traffic, three nodes (make upgrade ARGS="--rounds 50")
 #   make reconnect      3,000 clients on three nodes behind HAProxy, one node killed: who is back when, what is lost
 #   make image          the container image               (make image BUILDER="podman build" IMAGE=moorline:1)
@@ -52,7 +53,7 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test conformance test-compiled lint coverage bench micro micro-time bench-across scale footprint \
+.PHONY: run test conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
   subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
@@ -119,6 +120,9 @@ subscribe: build
 
 shared: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.shared $(ARGS)
+
+attacks: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.attacks --write docs/attacks.md $(ARGS)
 
 bench-across: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.across --write docs/across.md $(ARGS)

@@ -16,8 +16,13 @@ from anyio.abc import TaskGroup
 
 from broker import __version__
 from broker.auth import EnhancedAuthenticator
+from broker.auth.ban import Target
+from broker.auth.ban_list import BanList
 from broker.client import (
+    AUTOMATIC,
     HANDLERS,
+    Banning,
+    BanRules,
     ClientSettings,
     DeadlineWheel,
     Fights,
@@ -27,6 +32,7 @@ from broker.client import (
     Shedder,
     SysTopics,
     drop_rows,
+    on_bans_added,
     on_failed,
     on_given,
     on_interest,
@@ -60,6 +66,7 @@ from broker.routing import (
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
 from broker.settings import Address, ListenerSettings, Settings, advertised
 from cluster import commands
+from cluster.bans import BanBook, BanFollower
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
 from cluster.control import Control, Desk
@@ -208,6 +215,7 @@ class Node:
     shedder: Shedder
     admission: Admission
     pressure: Pressure
+    bans: BanFollower
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +265,11 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         lambda order: shedder.shed(order),
         on_unknown=lambda: around.counters.unknown_records.add("command"),
     )
-    hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command)
+    bans = BanList()
+    banning = Banning(
+        bans, _ban_rules(settings), around.counters.bans, tasks.spawn, partial(_impose, BanBook(store))
+    )
+    hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command, banning)
     made.append(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
     admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
@@ -290,6 +302,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         shedder,
         admission,
         make_pressure(settings.limits, hub, admission, around.health),
+        BanFollower(store, bans, partial(on_bans_added, hub)),
     )
 
 
@@ -379,6 +392,7 @@ def _hub(
     tasks: Tasks,
     transmit: Callable[[], None],
     on_command: Callable[[Command], None],
+    banning: Banning,
 ) -> Hub:
     settings = around.settings
     return Hub(
@@ -402,6 +416,7 @@ def _hub(
         interest=Interest(),
         pulse=links.pulse,
         fights=Fights(settings.session.takeovers_per_minute),
+        banning=banning,
         is_redis_away=around.watch.is_away_too_long,
         transmit=transmit,
         on_command=on_command,
@@ -460,6 +475,23 @@ def _client_settings(settings: Settings) -> ClientSettings:
         capabilities=_capabilities(settings),
         response_information=settings.mqtt.response_information,
     )
+
+
+def _ban_rules(settings: Settings) -> BanRules:
+    bans = settings.bans
+    return BanRules(
+        bans.guess_limit,
+        bans.guess_window_seconds,
+        bans.guess_ban_seconds,
+        bans.flap_limit,
+        bans.flap_window_seconds,
+        bans.flap_ban_seconds,
+        bans.exempt,
+    )
+
+
+async def _impose(book: BanBook, target: Target, reason: str, seconds: float) -> None:
+    await book.add(target, reason=reason, by=AUTOMATIC, seconds=seconds, is_automatic=True)
 
 
 def _capabilities(settings: Settings) -> Capabilities:

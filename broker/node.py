@@ -29,10 +29,11 @@ from broker.client import Client, disconnect_all, disconnect_revoked, look_now_a
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
+from broker.observability.audit import audit_file, reopen_audit_file
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import given_url, reach_store, say_where
+from broker.process import audit_signals, given_url, reach_store, say_where
 from broker.routing import load_index
 from broker.settings import ListenerSettings, Settings
 from cluster.control import Desk
@@ -72,8 +73,12 @@ async def run(
     place = chores.place if chores is not None else whereabouts(os.environ)
     watch = RedisWatch(health, counters, settings.redis.away_limit_seconds)
     code = 1
-    own_signals = [] if parent is None else [HURRY]
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals:
+    auth = settings.auth
+    own_signals = [*audit_signals(settings), *([] if parent is None else [HURRY])]
+    with (
+        audit_file(auth.audit_file, settings.node.name, auth.audit_logins),
+        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals,
+    ):
         async with anyio.create_task_group() as process:
             process.start_soon(_watch_signals, signals, stopping, parent is not None)
             admin = list(settings.node.admin)
@@ -122,6 +127,9 @@ async def _watch_signals(
     async for number in signals:
         if number == HURRY:
             stopping.hurry()
+            continue
+        if number == signal.SIGHUP:
+            reopen_audit_file()
             continue
         if is_second and has_parent:
             continue  # the parent's, beside one from whoever told all of us; in a hurry it says so, or kills
@@ -213,6 +221,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.scrub.run,
         node.sys_topics.run,
         node.pressure.run,
+        node.bans.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
@@ -222,6 +231,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
     if guarding.follow is not None:
         await services.start(guarding.follow, hub, node.store)
     await node.broadcast.is_listening.wait()
+    await node.bans.is_loaded.wait()
     await hub.committer.follow_now()  # what has changed while the rows were read
 
 
@@ -248,6 +258,7 @@ async def _listen(node: Node) -> list[Listener]:
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
         lets_anybody_in=partial(_lets_anybody_in, around.settings),
         review=partial(disconnect_revoked, node.hub),
+        is_banned=lambda address: node.hub.banning.refuses_address(address, node.hub.clock.now_ms),
         admission=node.admission,
         limits=around.settings.limits,
     )

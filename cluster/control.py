@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from broker.errors import MoorlineError
 from cluster import commands, node_info
+from cluster.bans import BanBook
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.node_info import NodeInfo
@@ -115,6 +116,7 @@ class Control:
         self._on_command = on_command
         self.incarnation = incarnation
         self.users = UserBook(store)
+        self.bans = BanBook(store)
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

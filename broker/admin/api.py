@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broker.admin.bans import ban_routes
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
@@ -91,6 +92,7 @@ def make_api(
             Route("/nodes/{name}/drain", api.drain, methods=["POST"]),
             Route("/rebalance", api.rebalance, methods=["POST"]),
             *user_routes(desk, scram_iterations),
+            *ban_routes(desk),
         ],
         exception_handlers={
             HTTPException: _on_http_error,

@@ -1,15 +1,13 @@
-"""What the audit log says of changes by way of the API."""
+"""Who asks the API for something: for the audit log, and for what is noted beside a change."""
 
 from typing import Final
 
 from starlette.requests import Request
 
-from broker.observability.logs import get_logger
+from broker.observability.audit import record
 
 WHO: Final = "moorline.who"
 """In the scope of a request: the name of whoever asks, from somebody who has made sure of it."""
-
-logger = get_logger("moorline.audit")
 
 
 def who(request: Request) -> str | None:
@@ -23,7 +21,6 @@ def address_of(request: Request) -> str | None:
     return request.client.host if request.client is not None else None
 
 
-def note_change(request: Request, action: str, **fields: object) -> None:
+def note_change(request: Request, event: str, **fields: object) -> None:
     """Somebody has changed something. `fields` say what; never passwords or tokens."""
-    by = {"by": who(request), "address": address_of(request)}
-    logger.info("audit", extra={"event": "admin", "action": action, **by, **fields})
+    record(event, by=who(request), address=address_of(request), **fields)

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broker.admin.audit import WHO
 from broker.auth.admin_tokens import Role, Token, find_token
 from broker.auth.audit import Audit
 from broker.observability.logs import get_logger
@@ -32,6 +33,7 @@ METRICS: Final = "/metrics"
 NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
     (frozenset({"GET", "HEAD"}), re.compile(r"/metrics|/api/v1/(nodes|health)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/(nodes/[^/]+/)?drain|/api/v1/rebalance"), Role.OPERATE),
+    (frozenset({"GET", "HEAD", "POST"}), re.compile(r"/api/v1/bans(/remove)?"), Role.OPERATE),
 )
 """Methods, the whole path, and the least role; whatever is not in here needs `admin`."""
 
@@ -113,6 +115,8 @@ class Door:
         if refusal is not None:
             await refusal(scope, receive, send_on)
             return
+        if token is not None:
+            scope[WHO] = token.name
         try:
             await app(scope, receive, send_on)
         finally:

@@ -3,12 +3,14 @@ read before holds."""
 
 import os
 from collections.abc import Callable, Sequence
+from logging import WARNING
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from broker.observability.audit import record
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
 
@@ -56,9 +58,11 @@ class WatchedFile(Generic[Content]):
                 content = await anyio.to_thread.run_sync(self._read, self._path)
             except ValueError as error:
                 self._reloads.add(f"{self._name}_refused")
+                record("reload", WARNING, file=self._name, outcome="refused")
                 logger.error("not taken, the one before holds:\n%s", error, extra={"file": str(self._path)})
                 continue
             self._reloads.add(self._name)
+            record("reload", file=self._name, outcome="taken")
             logger.info("read again", extra={"file": str(self._path)})
             apply(content)
 

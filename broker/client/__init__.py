@@ -1,6 +1,7 @@
 """One connected client, and the flows of its packets."""
 
 from broker.client.arriving import on_interest, on_kicked, on_messages, on_records, on_rung
+from broker.client.banning import AUTOMATIC, Banning, BanRules, on_bans_added
 from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
@@ -27,7 +28,10 @@ from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
 
 __all__ = [
+    "AUTOMATIC",
     "HANDLERS",
+    "BanRules",
+    "Banning",
     "Client",
     "ClientSettings",
     "DeadlineWheel",
@@ -52,6 +56,7 @@ __all__ = [
     "drop_rows",
     "look_now_and_then",
     "make_throttling",
+    "on_bans_added",
     "on_failed",
     "on_given",
     "on_interest",

@@ -22,7 +22,6 @@ from broker.auth import (
 )
 from broker.client.client import Client
 from broker.client.guard import Guard
-from broker.client.origin import plain_host
 from broker.mqtt import Connect, ReasonCode
 from broker.observability.logs import get_logger
 
@@ -82,10 +81,7 @@ def admit_as(
 
 def address_of(client: Client) -> str:
     """Where the client is, without the port; empty if it isn't on the internet."""
-    peer: object = client.origin
-    if peer is None and client.transport is not None:
-        peer = client.transport.get_extra_info("peername")
-    return plain_host(str(peer[0])) if isinstance(peer, tuple) else ""
+    return client.address
 
 
 def certificate_of(client: Client) -> PeerCertificate | None:
@@ -105,13 +101,18 @@ async def _authenticate(
         client.entrance.kind,
         certificate_of(client),
     )
+    banning = client.hub.banning
+    await banning.delay(packet.username, time.monotonic())
     verdict = await guard.chain_of(client.entrance.name).authenticate(credentials)
 
     def judge() -> None:
         note_verdict(client, packet.username, verdict)
         if isinstance(verdict, Denied):
+            if credentials.are_given:  # who says nothing guesses nothing
+                banning.note_failure(verdict.reason_code, packet.username, client.address, time.monotonic())
             refuse(verdict.reason_code, "not authorized")
             return
+        banning.note_success(verdict.username)
         client.username = verdict.username or ""
         _end_in_time(client, verdict)
         admit_as(verdict, client, packet, accept, refuse)

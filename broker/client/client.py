@@ -19,7 +19,7 @@ from broker.client.authentication import Authentication
 from broker.client.entrance import Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
-from broker.client.origin import Origin
+from broker.client.origin import Origin, plain_host
 from broker.client.renaming import renamed
 from broker.client.stalling import check_blocked, watch_blocked
 from broker.client.transport import Transport, Visit, peer_name
@@ -61,6 +61,7 @@ class Client:
     __slots__ = (
         "_pause",
         "abort_at",
+        "address",
         "answer_by",
         "authentication",
         "blocked_bytes",
@@ -118,6 +119,7 @@ class Client:
         self.epoch = 0  # of our claim, 0 before it is answered
         self.memberships: dict[str, Membership] = {}  # by group
         self.interests: set[str] = set()  # what we count for in hub.interest
+        self.address = ""  # without the port; empty if it isn't on the internet
         self.peer = ""
         self.connected_at = 0.0
         self.last_activity = 0.0
@@ -143,7 +145,9 @@ class Client:
     def connection_made(self, transport: Transport) -> None:
         hub = self.hub
         self.transport = transport
-        self.peer = peer_name(self.origin or transport.get_extra_info("peername"), self.entrance.kind)
+        peer = self.origin or transport.get_extra_info("peername")
+        self.address = plain_host(str(peer[0])) if isinstance(peer, tuple) else ""
+        self.peer = peer_name(peer, self.entrance.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
         hub.counters.connections += 1
@@ -178,7 +182,9 @@ class Client:
         try:
             self.connection.receive(data, packets)
         except MqttError as error:
-            failure = error  # what came before it counts
+            # What came before it counts. With its traceback it would keep this frame, and so the chunk, in
+            # memory until a full collection, and there is hardly ever one.
+            failure = error.with_traceback(None)
         self._process(packets, failure)
         return packets
 
@@ -272,7 +278,7 @@ class Client:
         try:
             self.connection.accepted(packets, server_keep_alive_seconds)
         except MqttError as error:
-            failure = error
+            failure = error.with_traceback(None)  # as above
         self._process(packets, failure)
         self.resume_reading()
         return not self.is_closed

@@ -1,5 +1,6 @@
 """The end of a connection: DISCONNECT, and giving the session back to the store."""
 
+import time
 from collections.abc import Sequence
 
 from broker.client.client import Client
@@ -47,6 +48,7 @@ def on_lost(client: Client, reason: str) -> None:
         return
     hub.direct_sessions -= session.direct is not None
     hub.counters.disconnects.add(reason.split(":", 1)[0])
+    hub.banning.note_end(client.client_id, client.address, reason, time.monotonic())
     note(logger, "disconnected", {"client_id": client.client_id, "peer": client.peer, "reason": reason})
     _leave_index(client, session)
     if client.interests:

@@ -40,6 +40,7 @@ from broker.mqtt import (
     is_shared,
     parse_filter,
 )
+from broker.observability.audit import record_login
 from broker.observability.logs import get_logger, note
 from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
 from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
@@ -225,6 +226,13 @@ class Handshake:
                 client.subscriber = known
         client.send(encode(self.connack(claim.present), self.packet.version))
         hub.counters.connects.add("success")
+        record_login(
+            client_id=self.client_id,
+            username=client.username or None,
+            address=client.address,
+            listener=client.entrance.kind,
+            source=client.rights.identity.source or None if client.rights is not None else None,
+        )
         note(
             logger,
             "connected",
@@ -335,6 +343,9 @@ def on_connect(client: Client, packet: Packet) -> None:
     client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
     client.username = packet.username or ""
     client.has_will = packet.will is not None
+    if hub.banning.refuses_client(client.client_id, packet.username, client.address, hub.clock.now_ms):
+        refuse(client, ReasonCode.BANNED, "banned")
+        return
     if packet.will is not None:
         refusal = refusal_of_topic(packet.will.topic, client.entrance.mount_point)
         if refusal is None and is_beyond_limits(client, packet.will.topic):
@@ -371,6 +382,8 @@ def on_connect(client: Client, packet: Packet) -> None:
 
 def _refuse_unauthenticated(client: Client, packet: Connect, failure: Failure) -> None:
     note_verdict(client, failure.username or packet.username, Denied(failure.reason_code))
+    hub = client.hub
+    hub.banning.note_failure(failure.reason_code, client.username or None, client.address, hub.tick())
     refuse(client, failure.reason_code, failure.reason)
 
 
@@ -384,6 +397,11 @@ def _authenticated(client: Client, packet: Connect, method: str, success: Succes
 def _accept(client: Client, packet: Connect, success: Success | None) -> None:
     """The client may come in: asks the store for its session."""
     hub = client.hub
+    if client.username != (packet.username or "") and hub.banning.refuses_user(
+        client.username, hub.clock.now_ms
+    ):
+        refuse(client, ReasonCode.BANNED, "banned")
+        return
     if hub.is_redis_away():
         refuse(client, ReasonCode.SERVER_UNAVAILABLE, "the session store is away")
         return

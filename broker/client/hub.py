@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from broker.auth import EnhancedAuthenticator
+from broker.client.banning import Banning
 from broker.client.deadlines import DeadlineWheel
 from broker.client.fights import Fights
 from broker.client.guard import Guard
@@ -91,6 +92,7 @@ class Hub:
     interest: Interest
     pulse: Pulse
     fights: Fights
+    banning: Banning
     is_redis_away: Callable[[], bool]
     transmit: Callable[[], None]
     on_command: Callable[[Command], None]

@@ -15,6 +15,7 @@ import anyio.lowlevel
 from broker.auth import Access, Action, Identity, Rights
 from broker.client.client import Client
 from broker.client.hub import Hub
+from broker.client.noting import note_sent_away
 from broker.client.publishing import DELAYED_PREFIX
 from broker.mqtt import (
     InvalidTopicFilter,
@@ -161,6 +162,7 @@ def disconnect_those(hub: Hub, are_out: Callable[[Identity], bool]) -> None:
     """The same, by who they are."""
     for client in list(hub.connections):
         if client.rights is not None and are_out(client.rights.identity):
+            note_sent_away(client, "credentials")
             client.close(ReasonCode.NOT_AUTHORIZED, "what the client came in by is not valid any more")
     hub.after_input()
 

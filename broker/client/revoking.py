@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from broker.client.client import Client
 from broker.client.hub import Hub
+from broker.client.noting import note_sent_away
 from broker.mqtt import ReasonCode
 
 REVOKED: Final = "the certificate was revoked"
@@ -37,6 +38,7 @@ async def disconnect_revoked(hub: Hub, listener: str) -> None:
     """Those of a listener, with pauses for what else there is to do."""
     for number, client in enumerate(list(hub.connections), 1):
         if client.entrance.name == listener and not client.is_closed and is_revoked(client):
+            note_sent_away(client, "certificate")
             client.close(ReasonCode.NOT_AUTHORIZED, REVOKED)
         if number % _CLIENTS_AT_A_TIME == 0:
             hub.after_input()

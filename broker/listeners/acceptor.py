@@ -63,6 +63,7 @@ class Acceptor:
         spawn: Callable[[Coroutine[object, object, None]], None],
         failed: Tally,
         timeout_seconds: float,
+        is_banned: Callable[[str], bool],
     ) -> None:
         self._listening = listening
         self._gate = gate
@@ -72,6 +73,7 @@ class Acceptor:
         self._spawn = spawn
         self._failed = failed
         self._timeout_seconds = timeout_seconds
+        self._is_banned = is_banned
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(listening, self._accept)
@@ -95,6 +97,9 @@ class Acceptor:
                     logger.error("no connections taken for %g s: %s", _PAUSE_SECONDS, error.strerror)
                     self._rest(_PAUSE_SECONDS)
                 return  # the others: nobody waits any more
+            if self._keeps_out(peer):
+                _drop(taken)
+                continue
             is_known = self._proxies is None and isinstance(peer, tuple)
             visit = self._gate.enter(str(peer[0]) if is_known else "")
             if visit is None:
@@ -117,6 +122,9 @@ class Acceptor:
     def _go_on(self) -> None:
         self._pause = None
         self._loop.add_reader(self._listening, self._accept)
+
+    def _keeps_out(self, peer: object) -> bool:
+        return isinstance(peer, tuple) and self._is_banned(str(peer[0]))
 
     def _open(self, taken: socket.socket, visit: Visit, peer: object) -> None:
         """Nothing has to be waited for, so there is a bare task for it: one of a task group would be a tenth
@@ -149,7 +157,7 @@ class Acceptor:
                 self._failed.add(refused.metric)
                 logger.debug("connection of a proxy refused: %s", refused, extra={"peer": _name(peer)})
                 return refused.metric
-            if origin is not None and not visit.come_from(origin.host):
+            if origin is not None and (self._keeps_out(origin) or not visit.come_from(origin.host)):
                 _drop(taken)
                 return "refused"
         make_protocol = partial(self._make_protocol, origin, visit)

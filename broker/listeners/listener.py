@@ -48,6 +48,8 @@ class ListenerSurroundings:
     """Disconnects clients of the listener of this name whose certificates are revoked."""
     admission: Admission
     limits: LimitSettings
+    is_banned: Callable[[str], bool]
+    """Of an address; asked before anything of a connection is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def _serve(
         around.spawn,
         around.counters.handshakes_failed,
         settings.handshake_timeout_seconds,
+        around.is_banned,
     ).close
 
 
@@ -141,7 +144,6 @@ def _protocol(
         settings.handshake_timeout_seconds,
         around.counters.handshakes_failed,
     )
-
     return partial(websocket_protocol, connect, options)
 
 

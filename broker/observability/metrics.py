@@ -20,6 +20,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from broker.observability.audit import audit_metrics
+from broker.observability.bans import BanCounters, ban_metrics
 from broker.observability.chores import ChoreCounters, chore_metrics
 
 LABEL_LIMIT = 64
@@ -118,6 +120,7 @@ class Counters:
         "auth_reloads",
         "auth_requests",
         "authentications",
+        "bans",
         "bytes_received",
         "bytes_sent",
         "certificate_expiries",
@@ -174,6 +177,7 @@ class Counters:
 
     def __init__(self, node_name: str = "", version: str = "") -> None:
         self.chores = ChoreCounters()
+        self.bans = BanCounters()
         self.node_name = node_name
         self.version = version
         # Gauges: what is now.
@@ -252,6 +256,8 @@ class NodeCollector:
         yield from self._cluster()
         yield from self._tallies()
         yield from chore_metrics(c.chores)
+        yield from ban_metrics(c.bans)
+        yield from audit_metrics()
         yield c.redis_round_trip.metric(
             "moorline_redis_round_trip_seconds", "Time from sending a batch to Redis to its whole answer."
         )

@@ -8,6 +8,7 @@ result: rooms get plain values, never the whole settings.
 from broker.settings.address import Address, SocketPath, advertised, parse_address
 from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings
+from broker.settings.bans import BanSettings
 from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
 from broker.settings.limits import LimitSettings
@@ -33,6 +34,7 @@ __all__ = [
     "AdminSettings",
     "AuthSettings",
     "AutoSubscription",
+    "BanSettings",
     "CertificatePair",
     "ClusterSettings",
     "Group",

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from broker.settings.auth_audit import AuditSettings
 from broker.settings.auth_certificate import CertificateAuthSettings
 from broker.settings.auth_http import HttpHookSettings
 from broker.settings.auth_redis import RedisAuthSettings
@@ -27,7 +28,7 @@ ASKING = (
 _NOTHING: Final = ("none", "", "[]", "()", "off", "false", "0", "no", "f", "n")
 
 
-class AuthSettings(SqlSettings, HttpHookSettings, CertificateAuthSettings, RedisAuthSettings):
+class AuthSettings(AuditSettings, SqlSettings, HttpHookSettings, CertificateAuthSettings, RedisAuthSettings):
     """Who may come in, and what clients may do; see [security](security.md)."""
 
     password_file: Path | None = Field(

@@ -14,6 +14,7 @@ from pydantic_settings import (
 from broker.settings.address import Address, Place, SocketPath
 from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings, asks
+from broker.settings.bans import BanSettings
 from broker.settings.limits import LimitSettings
 from broker.settings.listener import ListenerSettings
 from broker.settings.listener_address import Kind, ListenerAddress
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     topics: TopicSettings = Field(default_factory=TopicSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
+    bans: BanSettings = Field(default_factory=BanSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)

@@ -22,11 +22,12 @@ from broker.admin import make_api, make_door, serve_app
 from broker.chores import plan
 from broker.listeners import bind_tcp, bound_address
 from broker.node import HURRY
+from broker.observability.audit import audit_file, reopen_audit_file
 from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import given_url, reach_store, say_where
+from broker.process import audit_signals, given_url, reach_store, say_where
 from broker.settings import Address, ListenerSettings, Settings, worker_name
 from broker.supervisor.app import make_app
 from broker.supervisor.assignment import Assignment
@@ -70,7 +71,8 @@ async def run(settings: Settings) -> int:
     with (
         ExitStack() as reserved,
         _private_directory() as directory,
-        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        audit_file(settings.auth.audit_file, settings.node.name, settings.auth.audit_logins),
+        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *audit_signals(settings)) as signals,
     ):
         settings = await _reserve_all(settings, reserved)
         crew = Crew(_workers(settings, directory, stopping), Health(), ChoreCounters())
@@ -100,7 +102,9 @@ async def _watch_signals(
     signals: AsyncIterator[signal.Signals], stopping: Departure, at_once: anyio.Event
 ) -> None:
     async for number in signals:
-        if stopping.is_set() and not stopping.hurry():
+        if number == signal.SIGHUP:  # workers find out by themselves
+            reopen_audit_file()
+        elif stopping.is_set() and not stopping.hurry():
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             at_once.set()
         else:

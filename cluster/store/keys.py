@@ -250,3 +250,29 @@ def users_secret(prefix: str) -> str:
 def rules(prefix: str) -> str:
     """Hash: `version`, and `text` if there are rules that all nodes follow."""
     return f"{prefix}{{m}}:rules"
+
+
+def bans(prefix: str) -> str:
+    """Hash: who is banned, `client:<id>`, `user:<name>`, `address:<address or network>` or
+    `pair:<address> <client id>` -> record (`bans.unpack`)."""
+    return f"{prefix}{{m}}:bans"
+
+
+def bans_until(prefix: str) -> str:
+    """Sorted set: those of them that end by themselves, and when, in ms of Redis time."""
+    return f"{prefix}{{m}}:bans:until"
+
+
+def ban_patterns(prefix: str) -> str:
+    """Set: those of them in which `*` stands for any characters."""
+    return f"{prefix}{{m}}:bans:patterns"
+
+
+def ban_version(prefix: str) -> str:
+    """Integer: how often the bans have changed."""
+    return f"{prefix}{{m}}:bans:ver"
+
+
+def bans_channel(prefix: str) -> str:
+    """Channel: each change of the bans, with its number."""
+    return f"{prefix}{{m}}:bans:changes"

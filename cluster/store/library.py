@@ -68,6 +68,7 @@ _FILES: Final = (
     "turn",
     "users",
     "rules",
+    "bans",
     "inbox",
     "bell",
     "dispatch",

@@ -35,6 +35,7 @@ from cluster.store.server import (
 )
 
 _ROWS_PER_PAGE: Final = 1000
+_BANS_PER_PAGE: Final = 200  # each takes some 10 us of whoever reads them
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +192,19 @@ class Store:
         for node in cast(list[bytes], nodes):
             async for page in self._hash_pages(keys.interest(self._prefix, node.decode())):
                 yield node.decode(), [field.decode() for field in page]
+
+    async def ban_version(self) -> int:
+        """How often the bans have changed."""
+        with translated_errors(self._address):
+            version = await self._client.get(keys.ban_version(self._prefix))
+        return int(version or 0)
+
+    async def ban_page(self, cursor: int) -> tuple[int, dict[bytes, bytes]]:
+        """Some of the bans as they are in Redis (`bans.unpack`), and where to go on; 0 is the beginning, and
+        the end. One may be in two pages."""
+        with translated_errors(self._address):
+            cursor, page = await self._client.hscan(keys.bans(self._prefix), cursor, count=_BANS_PER_PAGE)
+        return cursor, cast(dict[bytes, bytes], page)  # nothing is decoded
 
     async def _hash_pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         """A hash of any size; a field that changes meanwhile may be the old one, the new one, or both."""

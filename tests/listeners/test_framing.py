@@ -40,6 +40,10 @@ from tests.listeners.visiting import admission, visit
 from tests.tools import Certificate
 
 
+def _is_never(address: str) -> bool:
+    return False
+
+
 class Recorder:
     """In place of a Client."""
 
@@ -319,6 +323,7 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
                 _nobody_is_revoked,
                 admission(),
                 LimitSettings(),
+                _is_never,
             )
             listener = await open_listener(
                 "it", ListenerSettings.model_validate({"address": address, **files}), around

@@ -320,10 +320,10 @@ def test_changes_are_recorded_without_secrets(site: Site, opened: Opened) -> Non
     site.delete("recorded")
     site.set_rules(RULES)
     events = [event for event in site.nodes[0].events("audit") if event.get("username") == "recorded"]
-    assert [event["action"] for event in events] == ["user_created", "user_changed", "user_deleted"]
+    assert [event["event"] for event in events] == ["user_created", "user_changed", "user_deleted"]
     assert events[0]["fields"] == ["groups", "password"]
     assert {event["address"] for event in events} == {"127.0.0.1"}
-    assert site.nodes[0].events("audit")[-1]["action"] == "rules_replaced"
+    assert site.nodes[0].events("audit")[-1]["event"] == "rules_replaced"
     output = site.nodes[0].log.read_text()
     for hidden in (secret, PASSWORD, "argon2id"):
         assert hidden not in output

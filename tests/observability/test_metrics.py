@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from broker.observability.bans import BanCounters
 from broker.observability.chores import ChoreCounters
 from broker.observability.metrics import LABEL_LIMIT, Counters, Histogram, MetricsPage, Tally
 
@@ -57,6 +58,8 @@ def test_each_counter_reaches_the_page() -> None:
                 value["a group"] = (1, 2)
             case dict():
                 value["a listener", "a file"] = 1.0
+            case BanCounters():
+                value.delayed += 1  # the others: test_bans
             case ChoreCounters():
                 value.rebalanced += 1  # the others: test_chores
             case str():

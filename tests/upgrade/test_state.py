@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from broker.auth.user import Allowed, ScramKeys
-from broker.mqtt import MQTT_5, Puback, Pubcomp, Publish, Pubrec, Pubrel
+from broker.mqtt import MQTT_5, Puback, Pubcomp, Publish, Pubrec, Pubrel, ReasonCode
 from cluster.store import keys, users
 from cluster.store.library import SCHEMA_VERSION
 from tests.cluster.conftest import running_nodes
@@ -26,7 +26,10 @@ VERSIONS = range(1, SCHEMA_VERSION + 1)
 REAPED_SECONDS = 15.0
 Expected = dict[str, Any]  # JSON
 
-MOMENTARY = {"slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn", "sessions"}
+MOMENTARY = {
+    *("slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn", "sessions"),
+    "bans_channel",
+}
 """Keys that no state needs to hold, for a call that is sent again, or a node that is dead; whose turn it is;
 channels; a number that is counted from the next claims on."""
 
@@ -176,6 +179,9 @@ def _check_the_rest(served: Served) -> None:
         fields = {b"client": client_id.encode(), b"topic": topic.encode(), b"reason": reason.encode()}
         assert fields in [found for _, found in cast(list[tuple[bytes, dict[bytes, bytes]]], stream)]
     assert not client.exists(keys.session(PREFIX, keys.bucket_of("direct"), "direct"))
+    for name in served.expected["banned"]:
+        with WireClient(served.port) as refused:
+            assert refused.connect(name).reason_code == ReasonCode.BANNED, name
 
 
 def _check_users(served: Served) -> None:

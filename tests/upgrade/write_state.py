@@ -18,9 +18,10 @@ from typing import Final, TypeAlias
 import redis
 
 import broker
+from broker.auth.ban import target_of
 from broker.auth.user import Allowed, ScramKeys, User
 from broker.mqtt import MQTT_3_1_1, Properties, Puback, Pubcomp, Publish, Pubrec, Pubrel, Will
-from cluster.store import keys, letters, receive, users
+from cluster.store import bans, keys, letters, receive, users
 from cluster.store.library import SCHEMA_VERSION
 from cluster.store.records import pack_will
 from tests.cluster.conftest import running_nodes
@@ -300,13 +301,15 @@ def _expected(
 
 
 def others(writer: Writer) -> Expected:
-    """Retained messages, wills and a delayed message, a session that has expired, a dead letter."""
+    """Retained messages, wills and a delayed message, a session that has expired, a dead letter, bans."""
     watcher = writer.connect("watcher")
     watcher.subscribe("state/will/+", qos=1)
     watcher.disconnect()
     writer.connect("expired", expiry=SOON).disconnect()
     caller = writer.caller_for(writer.first)
     caller.ask(letters.letter("somebody", "state/lost", "queue_full"))
+    _ban(caller, "banned-*", FAR)
+    _ban(caller, "barred", 0)
     will = pack_will("state/will/leaps", b"leased", 1, False, b"", None, "leaps")
     caller.detach(caller.claim("leaps", expiry=NEVER, will=will), "leaps")  # and nobody has published it
     writer.publish(f"$delayed/{_DELAY}/state/will/later", "in time", qos=1)
@@ -324,6 +327,7 @@ def others(writer: Writer) -> Expected:
         },
         "expired": ["expired"],
         "letters": [["somebody", "state/lost", "queue_full"]],
+        "banned": ["banned-1", "barred"],
     }
 
 
@@ -339,6 +343,20 @@ def users_and_rules(caller: Caller) -> Expected:
     caller.ask(users.users_secret(b"secret\xff"))
     caller.ask(users.put_rules("rules = []"))
     return {"users": ["ann", "bob"], "rules": "rules = []"}
+
+
+def _ban(caller: Caller, client_id: str, seconds: int) -> None:
+    caller.ask(
+        bans.add(
+            target_of("client", client_id),
+            reason="a test",
+            by="write_state",
+            milliseconds=seconds * 1000,
+            is_automatic=False,
+            maximum=10,
+            patterns_maximum=10,
+        )
+    )
 
 
 def shown(publish: Publish) -> str:

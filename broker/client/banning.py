@@ -1,0 +1,243 @@
+"""Who is kept out: what connections ask about the bans of the cluster, and what they tell of themselves that
+leads to more of them.
+
+Theory of operation: an address is looked at when a connection is accepted, before anything of it is read;
+the Client Identifier and the user name with the CONNECT, before a password is hashed or a session claimed,
+and the user name once more when it is known for sure. Guessing passwords and flapping are counted by each
+node for itself; the ban that follows is the whole cluster's. A ban that came by itself keeps out, and
+disconnects nobody: who is connected behind the address of somebody who guesses has done nothing.
+
+By a user name nobody is ever banned by itself, or everybody could lock out everybody else: attempts wait.
+"""
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.lowlevel
+
+from broker.auth.ban import Ban, BanKind, Target, pair_of, parsed_address
+from broker.auth.ban_list import BanList, normal
+from broker.client.noting import note_sent_away
+from broker.client.strikes import Strikes
+from broker.mqtt import ReasonCode
+from broker.observability.audit import record
+from broker.observability.bans import BanCounters
+
+if TYPE_CHECKING:  # they need each other
+    from broker.client.client import Client
+    from broker.client.hub import Hub
+
+AUTOMATIC: Final = "moorline"
+"""Who has set a ban that came by itself."""
+
+_GUESSES: Final = frozenset(
+    {ReasonCode.BAD_USER_NAME_OR_PASSWORD, ReasonCode.NOT_AUTHORIZED, ReasonCode.BAD_AUTHENTICATION_METHOD}
+)
+_OWN_DOING: Final = (
+    "client disconnected",
+    "connection lost",
+    "malformed_packet",
+    "protocol_error",
+    "keep_alive_timeout",
+    "packet_too_large",
+    "topic_alias_invalid",
+    "receive_maximum_exceeded",
+)
+"""How connections end by the client's own doing."""
+_IPV6_PREFIX: Final = 64  # what one customer has at least
+_LONGEST_DELAY_SECONDS: Final = 5.0
+_DELAYED_MAXIMUM: Final = 1000
+_ASKED_MAXIMUM: Final = 100
+_CLIENTS_AT_A_TIME: Final = 200
+
+Network = IPv4Network | IPv6Network
+Impose = Callable[[Target, str, float], Coroutine[object, object, None]]
+"""Has somebody banned in the whole cluster: whom, why, for how many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BanRules:
+    """When somebody is banned by itself; see `broker.settings.bans`."""
+
+    guess_limit: int
+    guess_window_seconds: float
+    guess_ban_seconds: float
+    flap_limit: int
+    flap_window_seconds: float
+    flap_ban_seconds: float
+    exempt: Sequence[Network] = ()
+
+
+class Banning:
+    """Of one node. `spawn` runs a task; `impose` is what one does for a ban that comes by itself."""
+
+    def __init__(
+        self,
+        bans: BanList,
+        rules: BanRules,
+        counters: BanCounters,
+        spawn: Callable[[Coroutine[object, object, None]], None],
+        impose: Impose,
+    ) -> None:
+        self.bans = bans
+        self.counters = counters
+        counters.held = bans.counts
+        self._rules = rules
+        self._spawn = spawn
+        self._impose = impose
+        self._guesses = Strikes(rules.guess_limit, rules.guess_window_seconds)
+        self._users = Strikes(rules.guess_limit, rules.guess_window_seconds)
+        self._flaps = Strikes(rules.flap_limit, rules.flap_window_seconds)
+        self._asked: set[Target] = set()
+        self.looks_wanted = 0
+        """Bans for which the clients that are connected have not been looked at."""
+        self._delayed = 0
+
+    # What connections ask
+
+    def refuses_address(self, address: str, now_ms: int) -> bool:
+        """Whether nobody from there comes in."""
+        return self._counted(self.bans.find_address(address, now_ms)) is not None
+
+    def refuses_client(self, client_id: str, username: str | None, address: str, now_ms: int) -> bool:
+        """Whether a CONNECT that says so does not come in."""
+        ban = self.bans.find_client(client_id, address, now_ms) or self.bans.find_user(username, now_ms)
+        if self._counted(ban) is None:
+            return False
+        record(
+            "banned",
+            client_id=client_id,
+            username=username,
+            address=address,
+            ban=ban.target.name if ban else "",
+        )
+        return True
+
+    def refuses_user(self, username: str, now_ms: int) -> bool:
+        """The same of the user name that a client was found to have."""
+        return self._counted(self.bans.find_user(username, now_ms)) is not None
+
+    async def delay(self, username: str | None, now: float) -> None:
+        """Waits, if there were too many failures of this user name. Not if too many wait already: there is no
+        more to be had by it than time."""
+        if username is None:
+            return
+        excess = self._users.excess(username, now)
+        if not excess or self._delayed >= _DELAYED_MAXIMUM:
+            return
+        self._delayed += 1
+        self.counters.delayed += 1
+        try:
+            await anyio.sleep(min(float(excess), _LONGEST_DELAY_SECONDS))
+        finally:
+            self._delayed -= 1
+
+    # What they tell
+
+    def note_failure(self, reason_code: ReasonCode, username: str | None, address: str, now: float) -> None:
+        """An authentication has failed. What is not the client's fault does not count."""
+        if reason_code not in _GUESSES:
+            return
+        if username is not None:
+            self._users.note(username, now)
+        source = self._source_of(address)
+        if source is not None and self._guesses.note(source, now):
+            self._guesses.forget(source)
+            reason = f"{self._rules.guess_limit + 1} failed authentications"
+            self._ban(Target(BanKind.ADDRESS, source), "guessing", reason, self._rules.guess_ban_seconds)
+
+    def note_success(self, username: str | None) -> None:
+        """Somebody was found to be who they say."""
+        if username is not None:
+            self._users.forget(username)
+
+    def note_end(self, client_id: str, address: str, reason: str, now: float) -> None:
+        """A connection of a client that had been let in has ended."""
+        if not reason.startswith(_OWN_DOING) or self._source_of(address) is None:
+            return
+        target = pair_of(normal(address), client_id)
+        if self._flaps.note(target.value, now):
+            self._flaps.forget(target.value)
+            text = f"{self._rules.flap_limit + 1} connections that ended"
+            self._ban(target, "flapping", text, self._rules.flap_ban_seconds)
+
+    def _counted(self, ban: Ban | None) -> Ban | None:
+        if ban is not None:
+            self.counters.refused[ban.target.kind.value] += 1
+        return ban
+
+    def _source_of(self, address: str) -> str | None:
+        """What is banned for what comes from there; None: nothing ever is."""
+        parsed = parsed_address(address)
+        if parsed is None or parsed.is_loopback or any(parsed in network for network in self._rules.exempt):
+            return None
+        if parsed.version == 6:
+            return str(ip_network((int(parsed), _IPV6_PREFIX), strict=False))
+        return str(parsed)
+
+    def _ban(self, target: Target, kind: str, reason: str, seconds: float) -> None:
+        if target in self._asked or len(self._asked) >= _ASKED_MAXIMUM:
+            return
+        self._asked.add(target)
+        self.counters.automatic[kind] += 1
+        self._spawn(self._have_banned(target, reason, seconds))
+
+    async def _have_banned(self, target: Target, reason: str, seconds: float) -> None:
+        try:
+            await self._impose(target, reason, seconds)
+        finally:
+            self._asked.discard(target)
+
+
+def on_bans_added(hub: "Hub", bans: Sequence[Ban]) -> None:
+    """Clients that are connected go, unless the bans came by themselves. Of many bans at a time few looks
+    come."""
+    banning = hub.banning
+    if all(ban.is_automatic for ban in bans):
+        return
+    banning.looks_wanted += 1
+    if banning.looks_wanted == 1:
+        hub.spawn(_expel_all(hub))
+
+
+async def _expel_all(hub: "Hub") -> None:
+    banning = hub.banning
+    try:
+        while banning.looks_wanted:
+            wanted = banning.looks_wanted
+            await _expel(hub)
+            banning.looks_wanted -= wanted
+    finally:
+        banning.looks_wanted = 0
+
+
+async def _expel(hub: "Hub") -> None:
+    """Looks at all connections, with pauses for what else there is to do."""
+    for number, client in enumerate(list(hub.connections), 1):
+        if not client.is_closed and _is_banned(hub, client):
+            _send_away(hub, client)
+        if number % _CLIENTS_AT_A_TIME == 0:
+            hub.after_input()
+            await anyio.lowlevel.checkpoint()
+    hub.after_input()
+
+
+def _is_banned(hub: "Hub", client: "Client") -> bool:
+    bans, now_ms = hub.banning.bans, hub.clock.now_ms
+    found = (
+        bans.find_address(client.address, now_ms, only_set=True)
+        or bans.find_user(client.username or None, now_ms, only_set=True)
+        or bans.find_client(client.client_id, client.address, now_ms, only_set=True)
+    )
+    return found is not None
+
+
+def _send_away(hub: "Hub", client: "Client") -> None:
+    # DISCONNECT can't say 0x8A [3.14.2.1]; a CONNACK can.
+    reason_code = ReasonCode.BANNED if client.session is None else ReasonCode.ADMINISTRATIVE_ACTION
+    hub.banning.counters.disconnected += 1
+    note_sent_away(client, "banned")
+    client.close(reason_code, "banned")
