@@ -79,14 +79,14 @@ def answer_to(
 
 def is_closed_at_once(port: int, host: str = "127.0.0.1") -> bool:
     """Without a word, and before anything was sent."""
-    with socket.create_connection((host, port), 5) as opened:
-        opened.settimeout(0.1)
-        try:
+    try:
+        with socket.create_connection((host, port), 5) as opened:
+            opened.settimeout(0.1)
             return opened.recv(1) == b""
-        except ConnectionError:
-            return True
-        except TimeoutError:
-            return False
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
 
 
 @pytest.fixture(scope="module")

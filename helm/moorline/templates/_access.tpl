@@ -3,7 +3,7 @@
 
 {{/* Whether clients are asked who they are; "true" or nothing. The settings are those of ASKING in the broker. */}}
 {{- define "moorline.asks" -}}
-{{- $asking := list "certificate_username" "password_file" "jwt_keys" "jwt_keys_url" "sql_user_query" "http_authenticate_url" "authenticators" -}}
+{{- $asking := list "certificate_username" "password_file" "redis_users" "jwt_keys" "jwt_keys_url" "sql_user_query" "http_authenticate_url" "authenticators" -}}
 {{- $found := or .Values.auth.passwordFile.secretName .Values.auth.jwtKeys.secretName -}}
 {{- $given := dig "auth" dict .Values.config -}}
 {{- range $asking }}{{ with get $given . }}{{ if ne (toString .) "off" }}{{ $found = true }}{{ end }}{{ end }}{{ end -}}
