@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
