@@ -195,7 +195,7 @@ UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist prop
 lock:
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv; }
 	$(COMPILE_LOCK) --group dev -o requirements.lock pyproject.toml
-	$(COMPILE_LOCK) --constraint requirements.lock --extra kubernetes $(UNUSED:%=--no-emit-package %) \
+	$(COMPILE_LOCK) --constraint requirements.lock --extra kubernetes --extra sql $(UNUSED:%=--no-emit-package %) \
 	  -o requirements-image.lock pyproject.toml
 	$(COMPILE_LOCK) --constraint requirements.lock --group build -o requirements-build.lock
 
