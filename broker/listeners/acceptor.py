@@ -135,14 +135,16 @@ class Acceptor:
         opening.add_done_callback(partial(_opened, visit, peer))
 
     async def _welcome(self, taken: socket.socket, visit: Visit, peer: object) -> None:
-        with anyio.CancelScope() as scope:
-            visit.when_evicted(scope.cancel)  # until there is a protocol object that knows better
-            failure = await self._introduce(taken, visit, peer)
-            if failure is None:
-                return
-            if failure in _TOO_LATE:
-                visit.gate.admission.offences.refuse("handshake_timeout_seconds", peer=_name(peer))
-        visit.leave()
+        failure: str | None = "interrupted"
+        try:
+            with anyio.CancelScope() as scope:
+                visit.when_evicted(scope.cancel)  # until there is a protocol object that knows better
+                failure = await self._introduce(taken, visit, peer)
+        finally:
+            if failure is not None:
+                visit.leave()
+        if failure in _TOO_LATE:
+            visit.gate.admission.offences.refuse("handshake_timeout_seconds", peer=_name(peer))
 
     async def _introduce(self, taken: socket.socket, visit: Visit, peer: object) -> str | None:
         """Why it came to nothing; None if there is a protocol object."""
