@@ -2,6 +2,7 @@
 #
 #   make run            set-up and a broker on 127.0.0.1:1883        (make run ARGS="--listen 127.0.0.1:1884")
 #   make test           set-up and the whole test suite, pure Python (make test ARGS="tests/mqtt -x")
+#   make attack-tests   the short form of the attacks, with counts in place of figures
 #   make test-compiled  the tests of the compiled packages, against the compiled ones
 #   make conformance    every statement of MQTT 5.0 and 3.1.1, on one node and on two
 #   make lint           ruff, mypy --strict, import contracts
@@ -53,14 +54,18 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
+.PHONY: run test attack-tests conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
   subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
 
 test: .venv/stamp
-	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers $(ARGS)
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers --ignore tests/attacks $(ARGS)
+
+# By themselves: what they do to a node they would do to other tests, too.
+attack-tests: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m pytest tests/attacks $(ARGS)
 
 # Within three minutes. The tally is for the summary of a run that leaves these tests out, as CI does.
 conformance: .venv/stamp

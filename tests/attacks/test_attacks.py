@@ -38,10 +38,14 @@ def test_what_was_refused_stays_in_no_memory(shared: Stage) -> None:
                 opened.sendall(too_large)
                 opened.recv(1)
 
+    def growth() -> int:
+        before = shared.memory.now()
+        refuse(200)
+        return shared.memory.now() - before
+
     refuse(20)
-    before = shared.memory.now()
-    refuse(200)
-    assert shared.memory.now() - before < 12 * MEGABYTE
+    # What stays would stay each time; what memory is divided into may take some once.
+    assert min(growth() for _ in range(3)) < 12 * MEGABYTE
 
 
 @pytest.fixture
