@@ -5,6 +5,7 @@ writes at once is one frame.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import Final, Protocol, cast
@@ -14,6 +15,7 @@ from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTrans
 from loadtest.target import Target, ssl_context
 
 HANDSHAKE_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.001
 _TAKEN_BYTES: Final = 1 << 28
 _SENT_BYTES: Final = 1 << 16
 _logger: Final = logging.Logger("picows", logging.ERROR)  # it has a line for each connection that is cut
@@ -52,6 +54,12 @@ async def open_transport(client: asyncio.Protocol, target: Target) -> None:
 async def _open_websocket(client: asyncio.Protocol, target: Target) -> None:
     name = f"[{target.name}]" if ":" in target.name else target.name
     framed = _Framed(client)
+    opened: list[socket.socket] = []
+
+    async def connect(_: object) -> socket.socket:
+        opened.append(await _connected_socket(target))  # to the address that was checked
+        return opened[-1]
+
     try:
         await ws_connect(
             lambda: framed,
@@ -62,14 +70,28 @@ async def _open_websocket(client: asyncio.Protocol, target: Target) -> None:
             max_frame_size=_TAKEN_BYTES,
             extra_headers={"Sec-WebSocket-Protocol": "mqtt"},  # [MQTT-6.0.0-3]
             max_redirects=0,
-            socket_factory=lambda _: _connected_socket(target),  # to the address that was checked
+            socket_factory=connect,
             use_aiofastnet=False,  # it has noisy ends of TLS handshakes that fail
             server_hostname=target.name if target.scheme.is_secure else None,
         )
     except WSError as error:
+        for one in opened:
+            await _until_closed(one)
         raise ConnectionError(str(error)) from error
     if framed.is_closing():  # which picows takes for an end like any other
+        for one in opened:
+            await _until_closed(one)
         raise ConnectionResetError("closed before it answered the request for WebSocket")
+
+
+async def _until_closed(opened: socket.socket) -> None:
+    """picows tells of a refusal before its transport has closed; the event loop must not end in between."""
+    with contextlib.suppress(OSError):  # it is closed already, or the other side has done so
+        opened.shutdown(socket.SHUT_RDWR)
+    async with asyncio.timeout(HANDSHAKE_SECONDS):
+        while opened.fileno() >= 0:  # noqa: ASYNC110  # a socket tells nobody of its end
+            await asyncio.sleep(_LOOK_SECONDS)
+    await asyncio.sleep(_LOOK_SECONDS)  # what the loop has of it ends one turn later
 
 
 async def _connected_socket(target: Target) -> socket.socket:
