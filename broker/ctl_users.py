@@ -3,7 +3,6 @@
 A password is asked for, or read from standard input; on the command line others could see it.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -22,6 +21,7 @@ from broker.ctl import (
     print_table,
     text,
 )
+from broker.prompting import ask_password
 
 _PAGE: Final = 500
 
@@ -92,7 +92,7 @@ def add(
     ] = None,
 ) -> None:
     """Make a user. The password is asked for, or read from standard input."""
-    body: dict[str, Any] = {"password": _password(), "groups": group or [], "expect": "new"}
+    body: dict[str, Any] = {"password": ask_password(_refuse), "groups": group or [], "expect": "new"}
     if publish or subscribe:
         body["rules"] = {"publish": publish or [], "subscribe": subscribe or []}
     _put(admin, name, body, "is there now")
@@ -101,7 +101,7 @@ def add(
 @users_app.command()
 def passwd(name: NameArgument, admin: AdminOption = LOCAL) -> None:
     """Give a user another password. Its clients are disconnected."""
-    _change(admin, name, {"password": _password()}, "has another password")
+    _change(admin, name, {"password": ask_password(_refuse)}, "has another password")
 
 
 @users_app.command()
@@ -208,17 +208,6 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return ",".join(value) or "-"
     return text(value)
-
-
-def _password() -> str:
-    """On a terminal asked for twice and unseen; else the first line of standard input."""
-    if sys.stdin.isatty():
-        given: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    else:
-        given = sys.stdin.readline().rstrip("\r\n")
-    if not given:
-        _refuse("no password given")
-    return given
 
 
 def _text_of(file: Path) -> str:

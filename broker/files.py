@@ -1,8 +1,9 @@
-"""Writes a file anew beside the old one, and puts it in its place: who reads it meanwhile finds either."""
+"""Small files of text: read as a whole, and written anew beside the old one, which is then replaced, so that
+who reads it meanwhile finds either."""
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,3 +24,20 @@ def replace_file(file: Path, lines: Iterable[str]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def read_lines(file: Path) -> list[str]:
+    """ValueError says why it can't be read, and no part of the file."""
+    try:
+        return file.read_text().splitlines()
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not UTF-8") from None
+
+
+def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Those that say something: neither empty nor a comment. ValueError as of `read_lines`."""
+    for number, line in enumerate(read_lines(file), 1):
+        if line.strip() and not line.startswith("#"):
+            yield number, line

@@ -12,6 +12,7 @@ import typer
 
 from broker.auth.password_file import hash_password, is_user_name, read_passwords
 from broker.files import replace_file
+from broker.prompting import ask_password
 
 
 def passwd(
@@ -33,7 +34,7 @@ def passwd(
         if users.pop(user or "", None) is None:
             _refuse(f"{file}: there is no such user")
     else:
-        given = _lines() if batch else [(user or "", _ask() if password is None else password)]
+        given = _lines() if batch else [(user or "", ask_password(_refuse) if password is None else password)]
         for name, text in given:
             users[_checked(name)] = hash_password(text)
     _write(file, users)
@@ -52,17 +53,6 @@ def _checked(name: str) -> str:
     if not is_user_name(name):
         _refuse("a user name has 1 to 255 characters, no colon and no control characters, no # in front")
     return name
-
-
-def _ask() -> str:
-    """On a terminal twice and unseen; else the first line of standard input."""
-    if sys.stdin.isatty():
-        text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    else:
-        text = sys.stdin.readline().rstrip("\r\n")
-    if not text:
-        _refuse("no password given")
-    return text
 
 
 def _lines() -> Iterator[tuple[str, str]]:

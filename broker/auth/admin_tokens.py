@@ -14,6 +14,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
+from broker.files import numbered_lines
+
 TOKENS_MAXIMUM: Final = 100
 """Each request is compared with all of them."""
 
@@ -73,17 +75,9 @@ def find_token(tokens: Iterable[Token], given: bytes) -> Token | None:
 
 def read_tokens(path: Path) -> Sequence[Token]:
     """ValueError has a line for each mistake, and no part of the file."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8") from None
     tokens: dict[str, Token] = {}
     mistakes = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
+    for number, line in numbered_lines(path):
         try:
             token = _token_of(line)
             if token.name in tokens:

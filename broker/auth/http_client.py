@@ -18,6 +18,7 @@ import h11
 
 from broker.auth.access import Unavailable
 from broker.auth.remote import Unreachable
+from broker.files import numbered_lines
 
 _ANSWER_BYTES_MAXIMUM: Final = 65_536
 _HEAD_BYTES_MAXIMUM: Final = 16_384
@@ -201,17 +202,9 @@ class HttpClient:
 def read_headers(path: Path) -> Sequence[Header]:
     """The headers of a file, a line `Name: value` each. ValueError has a line for each mistake, and no
     value."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8") from None
     headers = []
     mistakes = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
+    for number, line in numbered_lines(path):
         found = _HEADER.fullmatch(line.rstrip())
         if found is None:
             mistakes.append(f"{path}, line {number}: not a header")

@@ -16,6 +16,7 @@ from broker.auth.gate import Busy
 from broker.auth.hashing import Hashing, decoy_like, hash_mistake
 from broker.auth.hashing import hash_password as hash_password
 from broker.auth.user import is_user_name as is_user_name
+from broker.files import numbered_lines
 from broker.mqtt import ReasonCode
 
 SOURCE: Final = "password_file"
@@ -40,17 +41,9 @@ def load_passwords(path: Path) -> Passwords:
 
 def read_passwords(path: Path) -> dict[str, str]:
     """Hashes by user. ValueError has a line for each mistake, and no part of the file."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8") from None
     users: dict[str, str] = {}
     mistakes = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
+    for number, line in numbered_lines(path):
         name, _, hashed = line.strip().partition(":")
         reason = _mistake(name, hashed, users)
         if reason is not None:
