@@ -6,23 +6,18 @@ made before the hub gets a function that finds it, to be called once the node ru
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from anyio.abc import TaskGroup
-
 from broker import __version__
 from broker.auth import EnhancedAuthenticator
-from broker.auth.ban import Target
 from broker.auth.ban_list import BanList
 from broker.client import (
-    AUTOMATIC,
     HANDLERS,
     Banning,
-    BanRules,
     ClientSettings,
     DeadlineWheel,
     Fights,
@@ -46,7 +41,7 @@ from broker.client import (
     route_wills,
 )
 from broker.guarding import Guarding
-from broker.limiting import connections_maximum, make_admission, make_pressure, topic_limits
+from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
 from broker.observability.health import Health
@@ -65,6 +60,7 @@ from broker.routing import (
 )
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
 from broker.settings import Address, ListenerSettings, Settings, advertised
+from broker.tasks import Tasks
 from cluster import commands
 from cluster.bans import BanBook, BanFollower
 from cluster.bells import Bells
@@ -81,7 +77,6 @@ from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
 from cluster.scrub import Scrub
 from cluster.store.deadlines import EndedSession
-from cluster.store.errors import StoreError
 from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
 from cluster.store.shares import Policy
@@ -153,24 +148,6 @@ class Surroundings:
         """Counts a batch that Redis has answered."""
         self.counters.redis_round_trip.observe(seconds)
         self.counters.redis_batch_items.observe(requests)
-
-
-class Tasks:
-    """Short tasks of connections; each ends with the node. An error in one is logged and harms nobody."""
-
-    def __init__(self) -> None:
-        self._group: TaskGroup | None = None
-
-    def open(self, group: TaskGroup) -> None:
-        """Runs them in `group`."""
-        self._group = group
-
-    def spawn(self, work: Coroutine[object, object, None]) -> None:
-        """Starts one; nothing is started while the node stops."""
-        if self._group is None:
-            work.close()
-            return
-        self._group.start_soon(_run_logged, work)
 
 
 class _Following:
@@ -266,9 +243,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         on_unknown=lambda: around.counters.unknown_records.add("command"),
     )
     bans = BanList()
-    banning = Banning(
-        bans, _ban_rules(settings), around.counters.bans, tasks.spawn, partial(_impose, BanBook(store))
-    )
+    banning = make_banning(settings.bans, bans, around.counters.bans, tasks.spawn, BanBook(store))
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command, banning)
     made.append(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
@@ -477,23 +452,6 @@ def _client_settings(settings: Settings) -> ClientSettings:
     )
 
 
-def _ban_rules(settings: Settings) -> BanRules:
-    bans = settings.bans
-    return BanRules(
-        bans.guess_limit,
-        bans.guess_window_seconds,
-        bans.guess_ban_seconds,
-        bans.flap_limit,
-        bans.flap_window_seconds,
-        bans.flap_ban_seconds,
-        bans.exempt,
-    )
-
-
-async def _impose(book: BanBook, target: Target, reason: str, seconds: float) -> None:
-    await book.add(target, reason=reason, by=AUTOMATIC, seconds=seconds, is_automatic=True)
-
-
 def _capabilities(settings: Settings) -> Capabilities:
     mqtt = settings.mqtt
     return Capabilities(
@@ -510,15 +468,6 @@ def _capabilities(settings: Settings) -> Capabilities:
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:
     logger.info("session ended", extra={"client_id": ended.client_id})
     drop_rows(hub, ended.client_id, ended.rows)
-
-
-async def _run_logged(work: Coroutine[object, object, None]) -> None:
-    try:
-        await work
-    except StoreError as error:
-        logger.error("a task of a connection failed: %s", error)
-    except Exception:  # the top of this task
-        logger.exception("a task of a connection failed")
 
 
 def _nothing() -> None:

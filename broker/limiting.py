@@ -1,14 +1,19 @@
 """Makes what keeps a node within its limits, as the settings want it."""
 
 import resource
+from collections.abc import Callable, Coroutine
 from typing import Final
 
-from broker.client import Hub, Pressure, TopicLimits
+from broker.auth.ban import Target
+from broker.auth.ban_list import BanList
+from broker.client import AUTOMATIC, Banning, BanRules, Hub, Pressure, TopicLimits
 from broker.listeners import Admission, AdmissionLimits
+from broker.observability.bans import BanCounters
 from broker.observability.health import Health
 from broker.observability.memory import MemoryMark, cgroup_mark, resident_bytes
 from broker.observability.offences import Offences
-from broker.settings import LimitSettings
+from broker.settings import BanSettings, LimitSettings
+from cluster.bans import BanBook
 
 CGROUP_SHARE: Final = 0.85
 
@@ -62,3 +67,27 @@ def _mark(limits: LimitSettings) -> MemoryMark | None:
     if limit_bytes == "auto":
         return cgroup_mark(CGROUP_SHARE)
     return MemoryMark(limit_bytes, resident_bytes) if limit_bytes else None
+
+
+def make_banning(
+    settings: BanSettings,
+    bans: BanList,
+    counters: BanCounters,
+    spawn: Callable[[Coroutine[object, object, None]], None],
+    book: BanBook,
+) -> Banning:
+    """Of `bans`; those that come by themselves go to the book, for all nodes."""
+
+    async def impose(target: Target, reason: str, seconds: float) -> None:
+        await book.add(target, reason=reason, by=AUTOMATIC, seconds=seconds, is_automatic=True)
+
+    rules = BanRules(
+        settings.guess_limit,
+        settings.guess_window_seconds,
+        settings.guess_ban_seconds,
+        settings.flap_limit,
+        settings.flap_window_seconds,
+        settings.flap_ban_seconds,
+        settings.exempt,
+    )
+    return Banning(bans, rules, counters, spawn, impose)

@@ -14,7 +14,6 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,10 +21,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.admin.audit import WHO
+from broker.auth.address import network_of
 from broker.auth.admin_tokens import Role, Token, find_token
 from broker.auth.audit import Audit
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
+from broker.observability.token_bucket import TokenBucket
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """For probes, which have no token."""
@@ -153,30 +154,17 @@ class Tries:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, address: str) -> bool:
         """One; False if there is none left."""
         now = self._clock()
-        group = _group(address)
-        left, at = self._left.pop(group, (float(TRIES), now))
-        left = min(float(TRIES), left + (now - at) * TRIES_PER_SECOND)
-        is_left = left >= 1
-        self._left[group] = (left - is_left, now)
-        if len(self._left) > ADDRESSES_MAXIMUM:
-            self._left.popitem(last=False)
-        return is_left
-
-
-def _group(address: str) -> str:
-    """Who has an address of IPv6 has all of its /64."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return parsed.exploded[:19]
-    return address
+        group = network_of(address)
+        bucket = self._buckets.pop(group, None) or TokenBucket(TRIES_PER_SECOND, TRIES, now)
+        self._buckets[group] = bucket
+        if len(self._buckets) > ADDRESSES_MAXIMUM:
+            self._buckets.popitem(last=False)
+        return bucket.take_if_there(now)
 
 
 def _given(scope: Scope) -> bytes:

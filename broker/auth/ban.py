@@ -5,8 +5,10 @@ What people write is brought into one form, so that the same address is the same
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final, Self
+
+from broker.auth.address import parsed_address
 
 NAME_BYTES: Final = 1024
 """Of a client id or user name that is banned. Longer ones need a pattern."""
@@ -82,16 +84,6 @@ def target_of(kind: str, value: str) -> Target:
 def pair_of(address: str, client_id: str) -> Target:
     """One Client Identifier at one address."""
     return Target(BanKind.PAIR, f"{address} {client_id}")
-
-
-def parsed_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address as sockets tell it; None for what is not of the internet. What comes by IPv4 to a socket of
-    IPv6 is IPv4."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
 
 
 def check_text(text: str, most: int) -> str:

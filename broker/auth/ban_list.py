@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Final
 
-from broker.auth.ban import ANY, Ban, BanKind, Target, pair_of, parsed_address
+from broker.auth.address import parsed_address, plain_address
+from broker.auth.ban import ANY, Ban, BanKind, Target, pair_of
 from broker.auth.rules import is_named
 
 BANS_MAXIMUM: Final = 100_000
@@ -125,7 +126,7 @@ class BanList:
             return None
         ban = self._holding(Target(BanKind.CLIENT, client_id), now_ms, only_set)
         if ban is None and self._counts[BanKind.PAIR]:
-            ban = self._holding(pair_of(normal(address), client_id), now_ms, only_set)
+            ban = self._holding(pair_of(plain_address(address), client_id), now_ms, only_set)
         if ban is None and self._patterns:
             ban = self._matching(client_id, now_ms, only_set)
         return ban
@@ -144,9 +145,3 @@ class BanList:
 
 def _counts(ban: Ban, now_ms: int, only_set: bool) -> bool:
     return ban.holds(now_ms) and not (only_set and ban.is_automatic)
-
-
-def normal(address: str) -> str:
-    """One form for each address."""
-    parsed = parsed_address(address)
-    return address if parsed is None else str(parsed)

@@ -11,7 +11,7 @@ from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
-from broker.client.origin import Origin, plain_host
+from broker.client.origin import Origin
 from broker.client.permitting import disconnect_those, disconnect_users, review_all
 from broker.client.pressure import Pressure
 from broker.client.renewing import renew_users
@@ -22,7 +22,6 @@ from broker.client.shedding import Shedder
 from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
 from broker.client.throttle import Rates, Throttling, make_throttling
-from broker.client.token_bucket import TokenBucket
 from broker.client.topic_limits import TopicLimits
 from broker.client.wanting import withdraw_unused
 from broker.client.wills import route_wills
@@ -47,7 +46,6 @@ __all__ = [
     "Shedder",
     "SysTopics",
     "Throttling",
-    "TokenBucket",
     "TopicLimits",
     "disconnect_all",
     "disconnect_revoked",
@@ -67,7 +65,6 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
-    "plain_host",
     "renew_users",
     "review_all",
     "revoke",

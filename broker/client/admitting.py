@@ -61,7 +61,7 @@ def admit_as(
         guard.authorization,
         identity,
         client.client_id,
-        address_of(client),
+        client.address,
         listener=client.entrance.name,
         common_name=certificate.common_name if certificate is not None else None,
     )
@@ -79,11 +79,6 @@ def admit_as(
         _judge_will(guard, access, is_allowed, accept, refuse)
 
 
-def address_of(client: Client) -> str:
-    """Where the client is, without the port; empty if it isn't on the internet."""
-    return client.address
-
-
 def certificate_of(client: Client) -> PeerCertificate | None:
     """What the client proved itself by to the listener, if to that."""
     transport = client.transport
@@ -97,22 +92,19 @@ async def _authenticate(
         client.client_id,
         packet.username,
         packet.password,
-        address_of(client),
+        client.address,
         client.entrance.kind,
         certificate_of(client),
     )
-    banning = client.hub.banning
-    await banning.delay(packet.username, time.monotonic())
+    await client.hub.banning.delay(packet.username, time.monotonic())
     verdict = await guard.chain_of(client.entrance.name).authenticate(credentials)
 
     def judge() -> None:
-        note_verdict(client, packet.username, verdict)
+        # Who says nothing guesses nothing.
+        note_verdict(client, packet.username, verdict, is_guess=credentials.are_given)
         if isinstance(verdict, Denied):
-            if credentials.are_given:  # who says nothing guesses nothing
-                banning.note_failure(verdict.reason_code, packet.username, client.address, time.monotonic())
             refuse(verdict.reason_code, "not authorized")
             return
-        banning.note_success(verdict.username)
         client.username = verdict.username or ""
         _end_in_time(client, verdict)
         admit_as(verdict, client, packet, accept, refuse)
@@ -121,9 +113,19 @@ async def _authenticate(
 
 
 def note_verdict(
-    client: Client, username: str | None, verdict: Identity | Denied, event: str = "connect"
+    client: Client,
+    username: str | None,
+    verdict: Identity | Denied,
+    event: str = "connect",
+    *,
+    is_guess: bool = True,
 ) -> None:
-    """Counts it, and records who was denied, by the name that it gave."""
+    """Counts it, also against who guesses, and records who was denied, by the name that it gave."""
+    banning = client.hub.banning
+    if not isinstance(verdict, Denied):
+        banning.note_success(verdict.username)
+    elif is_guess:
+        banning.note_failure(verdict.reason_code, username, client.address, time.monotonic())
     guard = client.hub.guard
     if guard is None:
         return
@@ -133,7 +135,7 @@ def note_verdict(
             event,
             client_id=client.client_id,
             username=username,
-            address=address_of(client),
+            address=client.address,
             listener=client.entrance.kind,
             reason_code=verdict.reason_code.name.lower(),
         )
@@ -179,15 +181,19 @@ def _go_on(client: Client, then: Callable[[], None]) -> None:
     """After something was asked, with a client that is still there."""
 
     def act() -> None:
-        if client.is_closed:
-            return
-        try:
-            then()
-        except Exception:  # the boundary of this connection: others may wait behind it
-            logger.exception("client not answered", extra=_who(client))
-            client.close_for_bug()
+        if not client.is_closed:
+            answer(client, then)
 
     client.hub.when_sure(act)
+
+
+def answer(client: Client, action: Callable[[], None]) -> None:
+    """Does it, or ends this connection, and no other: others may wait behind it."""
+    try:
+        action()
+    except Exception:  # the boundary of this connection
+        logger.exception("client not answered", extra=_who(client))
+        client.close_for_bug()
 
 
 async def _to_an_end(client: Client, work: Callable[[], Coroutine[object, object, None]]) -> None:

@@ -5,9 +5,10 @@ later one is under way all goes on as before; if it fails the connection ends.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from broker.auth import Continue, Denied, EnhancedAuthenticator, Failure, Outcome, Success
-from broker.client.admitting import note_verdict
+from broker.client.admitting import answer, note_verdict
 from broker.client.authentication import Authentication
 from broker.client.client import Client
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
@@ -38,13 +39,7 @@ class _Flow:
             return
         if client.is_closed:
             return
-        try:
-            self._answer(outcome)
-        except Exception:  # the boundary of this connection: others may wait behind it
-            logger.exception(
-                "client not answered", extra={"client_id": client.client_id, "peer": client.peer}
-            )
-            client.close_for_bug()
+        answer(client, partial(self._answer, outcome))
         client.hub.after_input()
 
     def _answer(self, outcome: Outcome) -> None:

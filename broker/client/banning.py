@@ -12,14 +12,15 @@ By a user name nobody is ever banned by itself, or everybody could lock out ever
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.lowlevel
 
-from broker.auth.ban import Ban, BanKind, Target, pair_of, parsed_address
-from broker.auth.ban_list import BanList, normal
+from broker.auth.address import NETWORK_BITS, network_of, parsed_address, plain_address
+from broker.auth.ban import Ban, BanKind, Target, pair_of
+from broker.auth.ban_list import BanList
 from broker.client.noting import note_sent_away
 from broker.client.strikes import Strikes
 from broker.mqtt import ReasonCode
@@ -47,7 +48,6 @@ _OWN_DOING: Final = (
     "receive_maximum_exceeded",
 )
 """How connections end by the client's own doing."""
-_IPV6_PREFIX: Final = 64  # what one customer has at least
 _LONGEST_DELAY_SECONDS: Final = 5.0
 _DELAYED_MAXIMUM: Final = 1000
 _ASKED_MAXIMUM: Final = 100
@@ -158,7 +158,7 @@ class Banning:
         """A connection of a client that had been let in has ended."""
         if not reason.startswith(_OWN_DOING) or self._source_of(address) is None:
             return
-        target = pair_of(normal(address), client_id)
+        target = pair_of(plain_address(address), client_id)
         if self._flaps.note(target.value, now):
             self._flaps.forget(target.value)
             text = f"{self._rules.flap_limit + 1} connections that ended"
@@ -174,9 +174,7 @@ class Banning:
         parsed = parsed_address(address)
         if parsed is None or parsed.is_loopback or any(parsed in network for network in self._rules.exempt):
             return None
-        if parsed.version == 6:
-            return str(ip_network((int(parsed), _IPV6_PREFIX), strict=False))
-        return str(parsed)
+        return f"{network_of(address)}/{NETWORK_BITS}" if parsed.version == 6 else str(parsed)
 
     def _ban(self, target: Target, kind: str, reason: str, seconds: float) -> None:
         if target in self._asked or len(self._asked) >= _ASKED_MAXIMUM:

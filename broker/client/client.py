@@ -10,16 +10,17 @@ Whatever goes wrong in here closes this connection and no other.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from broker.auth import Rights
+from broker.auth.address import plain_address
 from broker.client.authentication import Authentication
 from broker.client.entrance import Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
-from broker.client.origin import Origin, plain_host
+from broker.client.origin import Origin
+from broker.client.pausing import Pause
 from broker.client.renaming import renamed
 from broker.client.stalling import check_blocked, watch_blocked
 from broker.client.transport import Transport, Visit, peer_name
@@ -39,16 +40,6 @@ from broker.session import Intake, Outbox, Session
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
 logger = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Pause:
-    """What a client has sent while an earlier packet of it waits for somebody's word; bounded, as nothing is
-    read meanwhile. `failure`: of the bytes after them. `loss`: the connection has ended behind all that."""
-
-    packets: list[Packet] = field(default_factory=list)
-    failure: MqttError | None = None
-    loss: Callable[[], None] | None = None
 
 
 class Client:
@@ -113,7 +104,7 @@ class Client:
         self.authentication: Authentication | None = None  # if the CONNECT names a method
         self.rights: Rights | None = None  # if the node asks anything of its clients
         self.expiry: asyncio.TimerHandle | None = None  # of what it was authenticated by
-        self._pause: _Pause | None = None
+        self._pause: Pause | None = None
         self.client_id = ""
         self.username = ""
         self.epoch = 0  # of our claim, 0 before it is answered
@@ -146,7 +137,7 @@ class Client:
         hub = self.hub
         self.transport = transport
         peer = self.origin or transport.get_extra_info("peername")
-        self.address = plain_host(str(peer[0])) if isinstance(peer, tuple) else ""
+        self.address = plain_address(str(peer[0])) if isinstance(peer, tuple) else ""
         self.peer = peer_name(peer, self.entrance.kind)
         self.last_activity = hub.tick()
         hub.connections.add(self)
@@ -167,11 +158,14 @@ class Client:
             self.stop_reading()
             hub.hold(partial(self._receive_held, data))
             return
+        self._receive(data)
+        hub.after_input()
+
+    def _receive(self, data: bytes) -> None:
         if self.throttle is None:
             self.take(data)
         else:
             self.throttle.receive(self, data)
-        hub.after_input()
 
     def take(self, data: bytes) -> Sequence[Packet]:
         """Handles what has come; the packets that were in there."""
@@ -189,10 +183,7 @@ class Client:
         return packets
 
     def _receive_held(self, data: bytes) -> None:
-        if self.throttle is None:
-            self.take(data)
-        else:
-            self.throttle.receive(self, data)
+        self._receive(data)
         self.resume_reading()
 
     def eof_received(self) -> bool:
@@ -287,7 +278,7 @@ class Client:
         """Somebody has to be asked about the packet that is being handled: all behind it waits for
         `go_on`."""
         if self._pause is None:
-            self._pause = _Pause()
+            self._pause = Pause()
             self.stop_reading()
 
     def go_on(self, action: Callable[[], None]) -> None:
@@ -304,7 +295,7 @@ class Client:
         else:
             self.resume_reading()
 
-    def _take_pause(self) -> _Pause | None:
+    def _take_pause(self) -> Pause | None:
         pause, self._pause = self._pause, None
         return pause
 

@@ -382,8 +382,6 @@ def on_connect(client: Client, packet: Packet) -> None:
 
 def _refuse_unauthenticated(client: Client, packet: Connect, failure: Failure) -> None:
     note_verdict(client, failure.username or packet.username, Denied(failure.reason_code))
-    hub = client.hub
-    hub.banning.note_failure(failure.reason_code, client.username or None, client.address, hub.tick())
     refuse(client, failure.reason_code, failure.reason)
 
 
@@ -437,9 +435,8 @@ def _handshake(client: Client, packet: Connect, success: Success | None) -> Hand
 def _can_see(client: Client, shared_filter: str) -> bool:
     """Else others of the group shall have the messages: the session comes by a listener with another mount
     point."""
-    return client.entrance.mount_point is None or client.entrance.mount_point.has(
-        parse_filter(shared_filter)[1]
-    )
+    mount_point = client.entrance.mount_point
+    return mount_point is None or mount_point.has(parse_filter(shared_filter)[1])
 
 
 def response_information(template: str | None, client_id: str, username: str | None) -> str | None:

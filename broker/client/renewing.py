@@ -14,6 +14,7 @@ import anyio.lowlevel
 from broker.auth import StoredUser
 from broker.client.client import Client
 from broker.client.hub import Hub
+from broker.client.noting import note_sent_away
 from broker.client.permitting import review
 from broker.client.subscribing import revoke
 from broker.mqtt import ReasonCode
@@ -75,13 +76,18 @@ def _judge(client: Client, stored: StoredUser | None) -> None:
     assert rights is not None
     before = rights.identity
     if stored is None or not stored.user.is_enabled or stored.credentials_version > before.version:
-        client.close(ReasonCode.NOT_AUTHORIZED, "the user name or password is not valid any more")
+        _send_away(client, "the user name or password is not valid any more")
         return
     if stored.version <= before.version:
         return
     was_governed = rights.governs_publishing
     rights.replace_identity(stored.identity(before.source))
     if rights.governs_publishing != was_governed:  # its session was made for the one or the other
-        client.close(ReasonCode.NOT_AUTHORIZED, "other rules hold for the user now")
+        _send_away(client, "other rules hold for the user now")
         return
     client.hub.spawn(review(client, revoke))
+
+
+def _send_away(client: Client, reason: str) -> None:
+    note_sent_away(client, "credentials")
+    client.close(ReasonCode.NOT_AUTHORIZED, reason)

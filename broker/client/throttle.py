@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from broker.client.token_bucket import TokenBucket
 from broker.mqtt import Packet, Puback, Pubcomp, Pubrec, Pubrel, ReasonCode
+from broker.observability.token_bucket import TokenBucket
 
 if TYPE_CHECKING:  # they need each other
     from broker.client.client import Client

@@ -9,21 +9,18 @@ too much to do, nobody is closed: the gate tells how long to take no more, and t
 What is kept of an address ends with its last connection, but for its rate: of these the latest are kept.
 """
 
-import socket
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from broker.client import TokenBucket
+from broker.auth.address import network_of
 from broker.observability.offences import Offences
+from broker.observability.token_bucket import TokenBucket
 
 ADDRESSES_MAXIMUM: Final = 65_536
 """Whose rates are kept."""
-
-_NETWORK_BYTES: Final = 8  # of an IPv6 address: a /64, which is what one customer has
-_MAPPED: Final = bytes(10) + b"\xff\xff"  # before an IPv4 address within IPv6
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +208,3 @@ def bucket_of(per_second: float, burst_seconds: float, now: float) -> TokenBucke
     if not per_second:
         return None
     return TokenBucket(per_second, max(1.0, per_second * burst_seconds), now)
-
-
-def network_of(host: str) -> str:
-    """What counts as one address: of IPv6 all of a /64; an IPv4 address within IPv6 is that address."""
-    if ":" not in host:
-        return host
-    try:
-        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    except OSError:
-        return host
-    if packed.startswith(_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED) :])
-    return socket.inet_ntop(socket.AF_INET6, packed[:_NETWORK_BYTES] + bytes(_NETWORK_BYTES))

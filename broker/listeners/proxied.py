@@ -10,7 +10,8 @@ from ipaddress import ip_address
 
 import anyio
 
-from broker.client import Origin, plain_host
+from broker.auth.address import plain_address
+from broker.client import Origin
 from broker.listeners.proxy_header import HEADER_MAXIMUM, BadHeader, parse_header
 from broker.settings import Network
 
@@ -52,7 +53,7 @@ class Proxies:
     def _trust(self, peer: object) -> bool:
         if not isinstance(peer, tuple):
             return True
-        address = ip_address(plain_host(str(peer[0])))
+        address = ip_address(plain_address(str(peer[0])))
         return any(address in network for network in self._networks)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from broker.client import Origin, plain_host
+from broker.auth.address import plain_address
+from broker.client import Origin
 
 TEXT_MAXIMUM: Final = 107
 """Bytes of a header of version 1, with its end of line."""
@@ -82,7 +83,7 @@ def _read_host(text: str, read: Callable[[str], IPv4Address | IPv6Address]) -> s
     try:
         if "%" in text or "/" in text:
             raise ValueError
-        return plain_host(str(read(text)))
+        return plain_address(str(read(text)))
     except ValueError:
         raise BadHeader("an address that is none") from None
 
@@ -110,7 +111,7 @@ def _parse_binary(data: bytes) -> Header | None:
     if command == _LOCAL or layout is None or not layout.width:
         return Header(None, size)
     source = IPv4Address if layout.width == 4 else IPv6Address
-    host = plain_host(str(source(data[_FIXED : _FIXED + layout.width])))
+    host = plain_address(str(source(data[_FIXED : _FIXED + layout.width])))
     port = _FIXED + 2 * layout.width
     return Header(Origin(host, int.from_bytes(data[port : port + 2])), size)
 

@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 
 from broker.errors import StartError
 from broker.observability.logs import JsonFormatter, get_logger
+from broker.observability.token_bucket import TokenBucket
 
 MESSAGE: Final = "audit"
 LOGIN: Final = "login"
@@ -42,22 +43,15 @@ class Allowance:
     def __init__(
         self, per_second: float, at_once: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._per_second = per_second
-        self._at_once = at_once
         self._clock = clock
-        self._left = at_once
-        self._at = clock()
+        self._bucket = TokenBucket(per_second, at_once, clock())
         self._suppressed = 0
 
     def take(self) -> int | None:
         """How many were left out before this one; None: so is this one."""
-        now = self._clock()
-        self._left = min(self._at_once, self._left + (now - self._at) * self._per_second)
-        self._at = now
-        if self._left < 1:
+        if not self._bucket.take_if_there(self._clock()):
             self._suppressed += 1
             return None
-        self._left -= 1
         suppressed, self._suppressed = self._suppressed, 0
         return suppressed
 

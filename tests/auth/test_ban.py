@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.auth.address import plain_address
 from broker.auth.ban import Ban, BanKind, Target, check_text, target_of
-from broker.auth.ban_list import BanList, normal
+from broker.auth.ban_list import BanList
 from broker.observability.bans import KINDS
 
 NOW = 1_000_000
@@ -184,7 +185,7 @@ def test_what_is_no_address_is_never_banned() -> None:
     assert held.find_address("", NOW) is None
     assert held.find_address("/run/mqtt.sock", NOW) is None
     assert held.find_address("fe80::1%eth0", NOW) is not None
-    assert normal("") == ""
+    assert plain_address("") == ""
 
 
 def test_kinds_are_those_of_the_metrics() -> None:

@@ -10,7 +10,7 @@ import pytest
 from broker import build_mode
 from broker.auth import Authenticator, AuthenticatorChain, Credentials, Identity, Link
 from broker.client import Client, Entrance, Hub, Origin
-from broker.client.admitting import address_of, admit
+from broker.client.admitting import admit
 from broker.mqtt import MQTT_5, Connack, Connect, ConnectionLimits, Decoder, Packet, ReasonCode, State, encode
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences
@@ -199,9 +199,9 @@ async def _run(tasks: list[Coroutine[object, object, None]]) -> None:
 def test_where_a_client_is(peer: object, kind: str, origin: Origin | None, address: str, shown: str) -> None:
     """For rules, and for people who read logs."""
     client = Place(peer, kind, origin).client
-    assert (address_of(client), client.peer) == (address, shown)
+    assert (client.address, client.peer) == (address, shown)
 
 
 def test_a_client_without_a_connection_is_nowhere() -> None:
     client = Client(cast(Hub, Place().hub), Entrance(), None, visit())
-    assert address_of(client) == ""
+    assert client.address == ""

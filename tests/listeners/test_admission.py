@@ -1,11 +1,11 @@
 """Who may come in, without a socket."""
 
+from broker.auth.address import network_of
 from broker.listeners.admission import (
     ADDRESSES_MAXIMUM,
     Admission,
     AdmissionLimits,
     Visit,
-    network_of,
 )
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences

@@ -1,6 +1,6 @@
 """A rate."""
 
-from broker.client.token_bucket import TokenBucket
+from broker.observability.token_bucket import TokenBucket
 
 
 def test_what_is_beyond_the_burst_is_paid_for() -> None:
