@@ -1,14 +1,19 @@
 """Bans that come by themselves: who, when, and who never."""
 
+import time
 from collections.abc import Coroutine
 from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
 
+from broker.auth import Denied, Identity
 from broker.auth.ban import Target
 from broker.auth.ban_list import BanList
-from broker.client import Banning, BanRules
+from broker.client import Banning, BanRules, Client
+from broker.client.admitting import note_verdict
 from broker.mqtt import ReasonCode
 from broker.observability.bans import BanCounters
 
@@ -54,6 +59,22 @@ def test_who_guesses_is_banned_by_address() -> None:
     site.guess(1, "::ffff:192.0.2.7")
     assert site.run() == [("address:192.0.2.7", "4 failed authentications", 300)]
     assert site.counters.automatic == {"guessing": 1, "flapping": 0}
+
+
+def test_each_verdict_counts_whatever_it_came_by() -> None:
+    """Of a password or of an Authentication Method; who says nothing guesses nothing."""
+    site = Site()
+    hub = SimpleNamespace(banning=site.banning, guard=None)
+    client = cast(Client, SimpleNamespace(hub=hub, address="192.0.2.7"))
+    for _ in range(10):
+        note_verdict(client, None, Denied(), is_guess=False)
+    assert site.run() == []
+    for _ in range(4):
+        note_verdict(client, "u", Denied())
+    assert [name for name, *_ in site.run()] == ["address:192.0.2.7"]
+    note_verdict(client, "u", Identity("u"))
+    anyio.run(site.banning.delay, "u", time.monotonic())
+    assert site.counters.delayed == 0
 
 
 def test_of_ipv6_all_addresses_of_a_customer_count() -> None:

@@ -297,7 +297,8 @@ def test_visitors_are_let_go_when_there_are_many() -> None:
     assert set(index.subscribers) == {"client-1", "member"}
     after = index.match("a")
     assert [each.subscriber.client_id for each in after] == [each.subscriber.client_id for each in before]
-    assert after[1].subscriber is not before[1].subscriber
+    for one, other in zip(after, before, strict=True):  # in what order depends on the hashes of this process
+        assert (one.subscriber is other.subscriber) == (one.subscriber is here)
     assert index.subscriber("client-1") is here
     here.session = None
     index.forget_if_unused(here)
