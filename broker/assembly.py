@@ -73,6 +73,7 @@ from cluster.janitor import Janitor
 from cluster.kubernetes.environment import Whereabouts
 from cluster.node_info import NodeInfo
 from cluster.pulse import Pulse
+from cluster.questions import Answerer, Answering
 from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
 from cluster.scrub import Scrub
@@ -193,6 +194,8 @@ class Node:
     admission: Admission
     pressure: Pressure
     bans: BanFollower
+    answerers: dict[str, Answerer]
+    """What other processes may ask of this node, by the name of the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +240,11 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
 
     committer = _committer(around, store, incarnation, routing, links, hub_of, transmit)
     tasks = Tasks()
+    answerers: dict[str, Answerer] = {}
     on_command = commands.handler(
         lambda order: around.stopping.begin("asked to drain", moved=order.moved),
         lambda order: shedder.shed(order),
+        Answering(store, incarnation, answerers, tasks.spawn).take,
         on_unknown=lambda: around.counters.unknown_records.add("command"),
     )
     bans = BanList()
@@ -257,7 +262,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         hub.set_redis_time,
         partial(_say_of_itself, info, hub, around.stopping, around.place),
     )
-    control = around.desk.control = Control(store, incarnation, on_command)
+    control = around.desk.control = Control(store, incarnation, on_command, answerers)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -278,6 +283,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         admission,
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
+        answerers,
     )
 
 

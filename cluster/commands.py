@@ -34,20 +34,34 @@ class Shed:
     clients_per_second: Annotated[float | None, Field(gt=0)] = None
 
 
-Order: TypeAlias = Drain | Shed
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Answer what is asked (`cluster.questions`), within so many seconds: whoever asks waits no longer.
+    `argument` is JSON."""
+
+    id: str
+    name: str
+    argument: str
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)]
+
+
+Order: TypeAlias = Drain | Shed | Question
 
 _DRAIN: Final = TypeAdapter(Drain)
 _SHED: Final = TypeAdapter(Shed)
+_QUESTION: Final = TypeAdapter(Question)
+_NAMES: Final = {Drain: "drain", Shed: "shed", Question: "question"}
 
 
 def pack(order: Order) -> Command:
     """As it goes into an inbox."""
-    return Command("drain" if isinstance(order, Drain) else "shed", orjson.dumps(order))
+    return Command(_NAMES[type(order)], orjson.dumps(order))
 
 
 def handler(
     on_drain: Callable[[Drain], None],
     on_shed: Callable[[Shed], None],
+    on_question: Callable[[Question], None],
     *,
     on_unknown: Callable[[], None] = lambda: None,
 ) -> Callable[[Command], None]:
@@ -60,6 +74,8 @@ def handler(
                 on_drain(_DRAIN.validate_json(command.argument))
             elif command.name == "shed":
                 on_shed(_SHED.validate_json(command.argument))
+            elif command.name == "question":
+                on_question(_QUESTION.validate_json(command.argument))
             else:
                 logger.warning("unknown command, skipped", extra={"command": command.name})
                 on_unknown()

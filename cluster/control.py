@@ -18,6 +18,7 @@ from cluster.bans import BanBook
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.node_info import NodeInfo
+from cluster.questions import Answerer, Questions
 from cluster.store import inbox_records, inboxes, membership, retained, sessions
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
@@ -107,16 +108,22 @@ def surplus(clients: Mapping[str, int], tolerance: float) -> dict[str, int]:
 
 
 class Control:
-    """Acts for `incarnation`, whose own commands go to `on_command` and not through Redis."""
+    """Acts for `incarnation`. If that is a node, its own commands go to `on_command` and not through Redis,
+    and questions to `answerers`."""
 
     def __init__(
-        self, store: Store, incarnation: str, on_command: Callable[[Command], None] | None = None
+        self,
+        store: Store,
+        incarnation: str,
+        on_command: Callable[[Command], None] | None = None,
+        answerers: Mapping[str, Answerer] | None = None,
     ) -> None:
         self._store = store
         self._on_command = on_command
         self.incarnation = incarnation
         self.users = UserBook(store)
         self.bans = BanBook(store)
+        self.questions = Questions(store, incarnation, answerers or {})
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

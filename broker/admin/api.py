@@ -9,8 +9,9 @@ nobody allows it here).
 Bounded: a few requests at a time, each for some seconds, with a small body. Errors are `{"error": why}`.
 """
 
+import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio
 from pydantic import Field
@@ -46,6 +47,10 @@ REQUESTS_AT_A_TIME = 8
 """Further ones get 503, so that waiting for Redis leaves places for the probes."""
 REQUEST_SECONDS = 3.0
 """How long one may take, then 503: Redis, or whoever asks, is too slow."""
+STREAMS_AT_A_TIME = 16
+"""Answers that go on until whoever asked has gone."""
+_STREAMS: Final = re.compile(r"/api/v1/(events|traces/[^/]+)")
+"""Paths of what goes on, asked for by GET; it ends by itself when nobody wants it any more."""
 
 _STATUS: dict[type[ControlError], int] = {
     UnknownNode: 404,
@@ -112,11 +117,19 @@ class _Guard:
         self._app = app
         self._address = address
         self._under_way = 0
+        self._streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(Request(scope))
         if refusal is not None:
             await refusal(scope, receive, send)
+            return
+        if _goes_on(scope):
+            self._streams += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._streams -= 1
             return
         self._under_way += 1
         try:
@@ -148,6 +161,9 @@ class _Guard:
             )
         if self._address is not None and not _names_loopback(request.headers.get("host", "")):
             return error_answer(403, "the API answers to loopback hosts only (127.0.0.1, [::1], localhost)")
+        if _goes_on(request.scope):
+            full = self._streams >= STREAMS_AT_A_TIME
+            return error_answer(503, "too many streams at a time") if full else None
         if self._under_way >= REQUESTS_AT_A_TIME:
             return error_answer(503, "too many requests at a time")
         return None
@@ -219,6 +235,10 @@ class _Api:
         if self._desk.control is None:
             raise HTTPException(503, "Redis has not been reached yet")
         return self._desk.control
+
+
+def _goes_on(scope: Scope) -> bool:
+    return scope["method"] == "GET" and _STREAMS.fullmatch(scope["path"]) is not None
 
 
 def _node(node: NodeState) -> dict[str, object]:

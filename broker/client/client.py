@@ -23,6 +23,7 @@ from broker.client.origin import Origin
 from broker.client.pausing import Pause
 from broker.client.renaming import renamed
 from broker.client.stalling import check_blocked, watch_blocked
+from broker.client.telling import tell_taken_over
 from broker.client.transport import Transport, Visit, peer_name
 from broker.client.unanswered import check_unanswered
 from broker.mqtt import (
@@ -444,6 +445,7 @@ class Client:
                 "several connections fight for one Client Identifier: further ones have to wait",
                 extra={"client_id": self.client_id, "peer": self.peer},
             )
+        tell_taken_over(self)
         self.close(ReasonCode.SESSION_TAKEN_OVER, "another connection uses this Client Identifier")
 
     def check_deadline(self, now: float) -> float:

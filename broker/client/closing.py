@@ -7,6 +7,7 @@ from broker.client.client import Client
 from broker.client.excluding import free_exclusive
 from broker.client.hub import Hub
 from broker.client.sharing import end_memberships, leave_groups
+from broker.client.telling import tell_disconnected
 from broker.client.wanting import want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
@@ -50,6 +51,7 @@ def on_lost(client: Client, reason: str) -> None:
     hub.counters.disconnects.add(reason.split(":", 1)[0])
     hub.banning.note_end(client.client_id, client.address, reason, time.monotonic())
     note(logger, "disconnected", {"client_id": client.client_id, "peer": client.peer, "reason": reason})
+    tell_disconnected(client, reason)
     _leave_index(client, session)
     if client.interests:
         want_nothing(client)

@@ -25,6 +25,7 @@ from broker.client.replaying import resume_replays
 from broker.client.revoking import REVOKED, is_revoked
 from broker.client.sharing import join_group
 from broker.client.subscribing import review_on_connect, subscribe_on_connect
+from broker.client.telling import tell_connected, tell_refused
 from broker.client.wanting import field_of, join, want, want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import (
@@ -244,6 +245,7 @@ class Handshake:
                 "epoch": claim.epoch,
             },
         )
+        tell_connected(client, self.packet.version, claim.present)
         review_on_connect(client)
         subscribe_on_connect(client)
         if session.queued is not None:
@@ -464,5 +466,6 @@ def _pack_will(will: WillMessage) -> bytes:
 def refuse(client: Client, reason_code: ReasonCode, reason: str) -> None:
     """Answers CONNACK with an error and closes [MQTT-3.2.2-7]."""
     client.hub.counters.connects.add(reason_code.name.lower())
+    tell_refused(client, reason_code, reason)
     client.close(reason_code, reason)
     client.hub.after_input()

@@ -20,6 +20,7 @@ from broker.mqtt import (
     ConnectionLimits,
     Packet,
 )
+from broker.observability.events import Events
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences
 from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
@@ -103,6 +104,7 @@ class Hub:
     direct_sessions: int = 0
     rewriting: Rewriting | None = None
     topic_limits: TopicLimits | None = None
+    events: Events = field(default_factory=Events)
     guard: Guard | None = None
     is_stopping: bool = False
     flush_scheduled: bool = False

@@ -16,6 +16,7 @@ from broker.client.permitting import ask_to_subscribe, review
 from broker.client.replaying import Replay, start_replays
 from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_unsubscribed
+from broker.client.telling import tell_subscribed, tell_unsubscribed
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
     EXCLUSIVE_PREFIX,
@@ -174,7 +175,7 @@ def _subscribe_where_allowed(
                 filters = [each.request.filter for each in rest]
                 free_exclusive(client.hub, client.client_id, session.epoch, filters, _nothing)
         elif not rest:
-            _answer(client, suback)
+            _answer(client, rest, suback)
             client.hub.after_input()
         elif session.queued is None:
             _subscribe_direct(client, rest, suback)
@@ -285,7 +286,7 @@ def _subscribe_direct(client: Client, asked: Sequence[_Asked], suback: Suback) -
             _refuse_all(client, suback, failure)
         elif not client.is_closed:
             replays = [_add_direct(client, subscriber, each) for each in asked]
-            if not _answer(client, suback):
+            if not _answer(client, asked, suback):
                 return
             start_replays(client, [replay for replay in replays if replay is not None])
             _join_groups(client, asked)
@@ -361,7 +362,7 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
         _bind(client, session)
         for each, field in zip(asked, fields, strict=True):
             want_only(client, each.request.filter, field)
-        if not _answer(client, suback):
+        if not _answer(client, asked, suback):
             return
         start_replays(client, replays, heard)
         _join_groups(client, asked)
@@ -402,13 +403,14 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
 
 def _leave_unsubscribed(client: Client, filters: Sequence[str], unsuback: Unsuback) -> None:
     """Answers when groups give the client nothing more, and others may have what was exclusive."""
-    done = join(2, lambda: _finish(client, unsuback))
+    done = join(2, lambda: _finish(client, filters, unsuback))
     leave_unsubscribed(client, filters, lambda: done(None))
     free_exclusive(client.hub, client.client_id, client.epoch, filters, lambda: done(None))
 
 
-def _finish(client: Client, unsuback: Unsuback) -> None:
+def _finish(client: Client, filters: Sequence[str], unsuback: Unsuback) -> None:
     if not client.is_closed:
+        tell_unsubscribed(client, filters)
         if unsuback.packet_id:
             client.answer(unsuback)
         client.hub.after_input()
@@ -453,8 +455,9 @@ def _replay_of(client: Client, request: SubscriptionRequest) -> int:
     return _REPLAY_OF_RETAIN_HANDLING[request.retain_handling]
 
 
-def _answer(client: Client, suback: Suback) -> bool:
+def _answer(client: Client, asked: Sequence[_Asked], suback: Suback) -> bool:
     """False if the client accepts no packet of that size."""
+    tell_subscribed(client, [each.request for each in asked], len(suback.reason_codes) - len(asked))
     if suback.packet_id:
         return client.answer(suback)
     if max(suback.reason_codes) >= ReasonCode.UNSPECIFIED_ERROR:
@@ -469,7 +472,7 @@ def _refuse_all(client: Client, suback: Suback, error: Exception) -> None:
     code = ReasonCode.QUOTA_EXCEEDED if isinstance(error, RedisFull) else ReasonCode.UNSPECIFIED_ERROR
     codes: list[int] = [code if granted < 0x80 else granted for granted in suback.reason_codes]
     properties = Properties(reason_string="the session store did not take the subscription")
-    _answer(client, Suback(suback.packet_id, codes, properties))
+    _answer(client, [], Suback(suback.packet_id, codes, properties))
     client.hub.after_input()
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cluster.store.call import Reply
+from cluster.store.keys import META_SLOT
 from cluster.store.reply import as_int, as_text, in_pairs
 
 
@@ -33,6 +34,11 @@ def trim_inbox(incarnation: str, last_id: str, size_bytes: int) -> list[object]:
 def inbox_tail(incarnation: str) -> list[object]:
     """Asks for the id of the newest entry."""
     return ["inbox_tail", incarnation]
+
+
+def answer(question_id: str, incarnation: str, text: bytes) -> list[object]:
+    """What a node says to a question. Answer: 1."""
+    return ["answer", META_SLOT, question_id, incarnation, text]
 
 
 def close_inbox(incarnation: str) -> list[object]:

@@ -166,6 +166,11 @@ def inbox(prefix: str, incarnation: str) -> str:
     return f"{prefix}{{{escape(incarnation)}}}:inbox"
 
 
+def answers(prefix: str, question_id: str) -> str:
+    """Stream: what nodes say to a question, fields `node` and `answer` (JSON). It has a TTL."""
+    return f"{prefix}{{m}}:answers:{question_id}"
+
+
 def messages_channel(prefix: str, incarnation: str) -> str:
     """Channel: messages at QoS 0 for the clients of a node."""
     return f"{prefix}{{{escape(incarnation)}}}:messages"

@@ -67,7 +67,7 @@ class Redis:
         incarnation, record = arguments
         command = unpack(cast(bytes, record))
         assert isinstance(command, Command)
-        commands.handler(*[lambda order: self.sent.append((cast(str, incarnation), order))] * 2)(command)
+        commands.handler(*[lambda order: self.sent.append((cast(str, incarnation), order))] * 3)(command)
         return [self.send_answer]
 
 
@@ -96,7 +96,9 @@ async def serving(address: Address = ANY_PORT, *, is_reached: bool = True) -> As
     own: list[Order] = []
     if is_reached:
         health.redis_back()
-        desk.control = Control(cast(Store, redis), "a.1", commands.handler(own.append, own.append))
+        desk.control = Control(
+            cast(Store, redis), "a.1", commands.handler(own.append, own.append, own.append)
+        )
     async with anyio.create_task_group() as tasks:
         mount = make_api(health, counters, desk, address)
         bound: Address = await tasks.start(serve_admin, address, health, counters, [mount])

@@ -3,20 +3,22 @@
 import pytest
 
 from cluster import commands
-from cluster.commands import Drain, Order, Shed
+from cluster.commands import Drain, Order, Question, Shed
 from cluster.store import inbox_records
 from cluster.store.inbox_records import Command
 
 
 def _carried_out(*given: Command) -> list[Order]:
     seen: list[Order] = []
-    carry_out = commands.handler(seen.append, seen.append)
+    carry_out = commands.handler(seen.append, seen.append, seen.append)
     for command in given:
         carry_out(command)
     return seen
 
 
-@pytest.mark.parametrize("order", [Drain(), Drain(True), Shed(0), Shed(12, 3.5)])
+@pytest.mark.parametrize(
+    "order", [Drain(), Drain(True), Shed(0), Shed(12, 3.5), Question("1f", "who", "{}", 2.0)]
+)
 def test_an_order_arrives_as_it_was_given(order: Order) -> None:
     command = commands.pack(order)
     record = inbox_records.unpack(inbox_records.pack_command(command.name, command.argument))
@@ -26,7 +28,7 @@ def test_an_order_arrives_as_it_was_given(order: Order) -> None:
 
 def test_unknown_commands_are_counted() -> None:
     unknown: list[None] = []
-    carry_out = commands.handler(lambda _: None, lambda _: None, on_unknown=lambda: unknown.append(None))
+    carry_out = commands.handler(*[lambda _: None] * 3, on_unknown=lambda: unknown.append(None))
     for command in (Command("dance", b"{}"), commands.pack(Drain()), Command("drain", b"no JSON")):
         carry_out(command)
     assert len(unknown) == 1

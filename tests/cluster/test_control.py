@@ -63,7 +63,7 @@ def let_die(caller: Caller, incarnation: str) -> None:
 def orders(caller: Caller, incarnation: str) -> list[Order]:
     """What a node finds in its inbox."""
     found: list[Order] = []
-    carry_out = commands.handler(found.append, found.append)
+    carry_out = commands.handler(found.append, found.append, found.append)
     for _, fields in caller.stream(keys.inbox(caller.prefix, incarnation)):
         record = inbox_records.unpack(fields[b"p"])
         assert isinstance(record, Command)

@@ -35,6 +35,7 @@ STAND_INS = {
     "name": "<group>/<filter>",
     "chore": "chore",
     "nonce": "<nonce>",
+    "question_id": "<id>",
 }
 """What the page writes for the arguments of a key function."""
 

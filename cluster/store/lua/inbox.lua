@@ -7,6 +7,7 @@
 
 local INBOX = 10000 -- entries
 local INBOX_BYTES = 67108864
+local ANSWERS = 256 -- to one question
 
 -- open_inbox: makes the inbox, empty. Request: node. Answer: 1.
 function operations.open_inbox(node)
@@ -47,6 +48,16 @@ end
 function operations.inbox_tail(node)
   local newest = call("XREVRANGE", key(node, "inbox"), "+", "-", "COUNT", 1)
   return newest[1] and newest[1][1] or "0-0"
+end
+
+-- answer: what a node says to a question of whoever reads the stream with its id.
+-- Request: "m", id of the question, node, what it says. Answer: 1.
+-- Atomic, as nothing else ends the stream.
+function operations.answer(b, id, node, text)
+  local answers = key(b, "answers:", id)
+  call("XADD", answers, "MAXLEN", ANSWERS, "*", "node", node, "answer", text)
+  call("PEXPIRE", answers, REPEAT_MS)
+  return 1
 end
 
 -- close_inbox: the node has left, or has been reaped. Request: node. Answer: 1.
