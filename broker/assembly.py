@@ -41,6 +41,7 @@ from broker.client import (
     route_wills,
 )
 from broker.guarding import Guarding
+from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
@@ -262,6 +263,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         hub.set_redis_time,
         partial(_say_of_itself, info, hub, around.stopping, around.place),
     )
+    answerers["review_rights"] = partial(review_rights, hub, around.guarding)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.admin.bans import ban_routes
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
+from broker.admin.reviewing import review_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
@@ -98,6 +99,7 @@ def make_api(
             Route("/rebalance", api.rebalance, methods=["POST"]),
             *user_routes(desk, scram_iterations),
             *ban_routes(desk),
+            *review_routes(desk),
         ],
         exception_handlers={
             HTTPException: _on_http_error,

@@ -164,20 +164,26 @@ class Rights:
         return decision
 
     async def decide(self, access: Access) -> bool:
-        """Asks those who take their time; again, if the rules have changed meanwhile."""
+        """Asks those who take their time."""
+        is_allowed, _ = await self.judge(access)
+        return is_allowed
+
+    async def judge(self, access: Access) -> tuple[bool, bool]:
+        """The same; the second is whether that is sure: not if somebody who was asked has failed. Asks again
+        if the rules have changed meanwhile."""
         revision = -1
         while revision != self.revision:
             revision = self.revision
             decided = self._authorization.decide_now(access)
             if decided is not None:
-                return decided
+                return decided, True
             decision, is_sure = await self._authorization.decide(access)
         seconds = self._authorization.decision_seconds
         if seconds and is_sure:
             if len(self._decided) >= self._authorization.decisions_maximum:
                 self._decided.clear()
             self._decided[_key(access)] = (decision, self._clock() + seconds)
-        return decision
+        return decision, is_sure
 
     def replace_identity(self, identity: Identity) -> None:
         """The client is who it was, but in other groups, or with other rules."""

@@ -109,6 +109,10 @@ class SqlAuthorizer:
             self._known.popitem(last=False)
         return rules.decide(access)
 
+    def forget(self) -> None:
+        """What is in the database may be something else now."""
+        self._known.clear()
+
     async def _read(self, who: _Who) -> Rules:
         try:
             return rules_of(list(await self._table.ask(who)))

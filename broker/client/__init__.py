@@ -12,7 +12,7 @@ from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
 from broker.client.origin import Origin
-from broker.client.permitting import disconnect_those, disconnect_users, review_all
+from broker.client.permitting import Review, disconnect_those, disconnect_users, review_all
 from broker.client.pressure import Pressure
 from broker.client.renewing import renew_users
 from broker.client.revoking import disconnect_revoked
@@ -42,6 +42,7 @@ __all__ = [
     "Origin",
     "Pressure",
     "Rates",
+    "Review",
     "Rewriting",
     "Shedder",
     "SysTopics",

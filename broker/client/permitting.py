@@ -6,6 +6,7 @@ client is paused: what it has sent after that waits, so its order stays as it is
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -25,10 +26,13 @@ from broker.mqtt import (
     parse_filter,
     without_exclusive,
 )
+from broker.observability.logs import get_logger
 from broker.session import WillMessage
 
 _FILTERS_AT_ONCE: Final = 4
 _TURN_SECONDS: Final = 0.002
+
+logger = get_logger(__name__)
 
 
 class _Turn:
@@ -107,24 +111,40 @@ def ask_to_subscribe(
     _ask(client, list(accesses.values()), decided)
 
 
-async def review_all(hub: Hub, revoke: Callable[[Client, Sequence[str]], None]) -> None:
-    """The rules have changed: looks at all subscriptions of all clients, with pauses for what else there is
-    to do. `revoke` takes away those which a client may not have any more."""
+@dataclass(slots=True)
+class Review:
+    """What has come of looking at subscriptions again. `unsure`: those that a client keeps, as whoever was
+    asked about them did not answer."""
+
+    clients: int = 0
+    revoked: int = 0
+    unsure: int = 0
+
+
+async def review_all(
+    hub: Hub, revoke: Callable[[Client, Sequence[str]], None], seen: Review | None = None
+) -> None:
+    """What clients may do has changed: looks at all subscriptions of all clients, with pauses for what else
+    there is to do. `revoke` takes away those which a client may not have any more; `seen` is added to."""
     for client in hub.connections:
         if client.rights is not None:
             client.rights.forget()
     turn = _Turn()
     for client in list(hub.clients.values()):
         if not client.is_closed:
-            await review(client, revoke, turn)
+            await review(client, revoke, turn, seen)
         await turn.give_way()
     hub.after_input()
 
 
 async def review(
-    client: Client, revoke: Callable[[Client, Sequence[str]], None], turn: _Turn | None = None
+    client: Client,
+    revoke: Callable[[Client, Sequence[str]], None],
+    turn: _Turn | None = None,
+    seen: Review | None = None,
 ) -> None:
-    """Looks at the subscriptions of one client."""
+    """Looks at the subscriptions of one client. It keeps what nobody knows an answer to: a server that is
+    away must not cost a session its subscriptions. `seen` is added to."""
     rights, subscriber = client.rights, client.subscriber
     if rights is None or subscriber is None:
         return
@@ -134,8 +154,18 @@ async def review(
         matched, held = _matched(filter), index.subscription(subscriber, filter)
         if matched is not None and held is not None:
             accesses[filter] = rights.access(Action.SUBSCRIBE, matched, held.qos, False)
-    decided = await _decide(rights, list(accesses.values()), turn or _Turn())
-    denied = _denied(accesses, decided)
+    seen = seen or Review()
+    seen.clients += 1
+    judged = await _judge(rights, list(accesses.values()), turn or _Turn())
+    unsure = sum(not is_sure for _, is_sure in judged)
+    if unsure:
+        seen.unsure += unsure
+        logger.warning(
+            "subscriptions kept, as nobody could say whether they may be",
+            extra={"client_id": client.client_id, "subscriptions": unsure},
+        )
+    denied = _denied(accesses, [is_allowed or not is_sure for is_allowed, is_sure in judged])
+    seen.revoked += len(denied)
     if denied:
         client.hub.when_sure(partial(_revoke, client, accesses, denied, revoke))
 
@@ -197,22 +227,24 @@ def _ask(client: Client, accesses: Sequence[Access], then: Callable[[Sequence[bo
             return
 
     async def ask() -> None:
-        decided = await _decide(rights, accesses, _Turn())
+        judged = await _judge(rights, accesses, _Turn())
+        decided = [is_allowed for is_allowed, _ in judged]
         client.hub.when_sure(lambda: client.go_on(lambda: then(decided)))
 
     client.pause()
     client.hub.spawn(ask())
 
 
-async def _decide(rights: Rights, accesses: Sequence[Access], turn: _Turn) -> list[bool]:
-    """All by the same rules: if these change meanwhile, all over again."""
-    decided: list[bool] = []
+async def _judge(rights: Rights, accesses: Sequence[Access], turn: _Turn) -> list[tuple[bool, bool]]:
+    """Whether each is allowed, and whether that is sure. All by the same rules: if these change meanwhile,
+    all over again."""
+    judged: list[tuple[bool, bool]] = []
     revision = -1
     while revision != rights.revision:
         revision = rights.revision
-        decided = []
+        judged = []
         for access in accesses:
             decision = rights.decide_now(access)
-            decided.append(await rights.decide(access) if decision is None else decision)
+            judged.append(await rights.judge(access) if decision is None else (decision, True))
             await turn.give_way()
-    return decided
+    return judged

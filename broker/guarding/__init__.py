@@ -63,10 +63,11 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
         chains,
     )
     if roster is None:
-        return Guarding(guard, parts.watches, parts.gate)
+        return Guarding(guard, parts.watches, parts.gate, forgets=parts.forgets)
     from broker.guarding.stored import follow_stored
 
-    return Guarding(guard, parts.watches, parts.gate, follow_stored(parts, roster, sources), own_methods)
+    follow = follow_stored(parts, roster, sources)
+    return Guarding(guard, parts.watches, parts.gate, follow, own_methods, parts.forgets)
 
 
 def _links(parts: Parts, roster: Roster | None) -> list[Link]:

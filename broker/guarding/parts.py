@@ -43,6 +43,8 @@ class Guarding:
     follow: Follow | None = None
     authenticators: Mapping[str, EnhancedAuthenticator] = field(default_factory=dict)
     """Authentication Methods by name."""
+    forgets: Sequence[Callable[[], None]] = ()
+    """Each empties what somebody remembers of users and rights."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class Parts:
     settings: Settings
     counters: Counters
     watches: list[Watch]
+    forgets: list[Callable[[], None]] = field(default_factory=list)
     _hashing: "Hashing | None" = None
 
     @property
@@ -77,7 +80,9 @@ class Parts:
     def cache(self) -> VerdictCache:
         """One more, as large and lasting as is set."""
         auth = self.settings.auth
-        return VerdictCache(auth.cache_seconds, auth.cache_entries)
+        cache = VerdictCache(auth.cache_seconds, auth.cache_entries)
+        self.forgets.append(cache.clear)
+        return cache
 
 
 def until_stopped(close: Callable[[], Awaitable[None]]) -> Watch:

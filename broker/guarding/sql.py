@@ -29,7 +29,9 @@ def sql_authorizer(parts: Parts, query: str) -> tuple[str, Authorizer]:
     """By `auth.sql_acl_query`, with its name."""
     auth = parts.settings.auth
     table = _table(parts, "acl", query, ACL_COLUMNS)
-    return SOURCE, SqlAuthorizer(table, auth.cache_seconds, auth.cache_entries)
+    authorizer = SqlAuthorizer(table, auth.cache_seconds, auth.cache_entries)
+    parts.forgets.append(authorizer.forget)
+    return SOURCE, authorizer
 
 
 def _table(parts: Parts, name: str, text: str, columns: tuple[str, ...]) -> Table:

@@ -3,6 +3,7 @@ examples of docs/security.md as they stand there.
 """
 
 import contextlib
+import json
 import re
 import socket
 import sqlite3
@@ -234,6 +235,33 @@ def test_a_password_that_was_changed(site: Site, opened: Opened) -> None:
     opened("dora", "new", "changed", 1)
     with contextlib.closing(sqlite3.connect(site.database)) as database, database:
         database.execute("UPDATE mqtt_user SET password_hash = ? WHERE username = 'dora'", before)
+
+
+def test_rights_that_were_changed_are_reviewed(site: Site, opened: Opened) -> None:
+    """On both nodes, at a word: what a client may not have any more ends; what nobody can say it keeps."""
+    clients = [opened("dora", "right", f"reviewed-{node}", node) for node in (0, 1)]
+    for client in clients:
+        assert client.subscribe("devices/dora/a", "news/#").reason_codes == [0, 0]
+    with contextlib.closing(sqlite3.connect(site.database)) as database, database:
+        database.execute("INSERT INTO mqtt_acl VALUES (0, 'dora', 'deny', 'all', 'devices/dora/a')")
+    site.server.stop()  # it is asked about news/#
+    try:
+        url = f"http://127.0.0.1:{site.nodes[0].admin_port}"
+        command = [sys.executable, "-m", "broker", "ctl", "review", "--admin", url, "--json"]
+        answer = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)
+    finally:
+        site.server.start()
+        with contextlib.closing(sqlite3.connect(site.database)) as database, database:
+            database.execute("DELETE FROM mqtt_acl WHERE position = 0")
+    assert answer["silent"] == {}
+    assert len(answer["nodes"]) == 2
+    for node in answer["nodes"]:
+        assert (node["revoked"], node["unsure"], node["done"]) == (1, 1, True), node
+    publisher = opened("root", "right", "reviewing")
+    publisher.send(Publish("devices/dora/a", b"gone", 1, False, False, 1))
+    publisher.send(Publish("news/1", b"kept", 1, False, False, 2))
+    for client in clients:
+        assert client.expect(Publish).payload == b"kept"
 
 
 def test_a_storm_while_the_server_is_down(site: Site, opened: Opened) -> None:

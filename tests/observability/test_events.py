@@ -9,7 +9,6 @@ from broker.observability.events import Event, Events
 
 def test_takers_are_told_until_they_are_removed() -> None:
     events = Events()
-    assert not events.is_wanted
     first: list[Event] = []
     second: list[Event] = []
     remove = events.add(first.append)
