@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import typer
 
+from broker.watching import watched
 from cluster import discovery
 
 EXIT_REFUSED: Final = 1
@@ -107,6 +108,7 @@ def _tls(cafile: Path | None) -> ssl.SSLContext | None:
 
 
 @app.command()
+@watched
 def nodes(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """List the nodes of the cluster."""
     answer, _ = ask(admin, "GET", "/nodes")
@@ -131,6 +133,7 @@ def nodes(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+@watched
 def health(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """Tell how the node and the cluster are; exit code 1 if something is not well."""
     answer, _ = ask(admin, "GET", "/health")
