@@ -19,6 +19,7 @@ from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.node_info import NodeInfo
 from cluster.questions import Answerer, Questions
+from cluster.retained import RetainedBook
 from cluster.store import inbox_records, inboxes, membership, retained, sessions
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
@@ -124,6 +125,7 @@ class Control:
         self.users = UserBook(store)
         self.bans = BanBook(store)
         self.questions = Questions(store, incarnation, answerers or {})
+        self.retained = RetainedBook(store)
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

@@ -19,10 +19,11 @@ _BY_NODES: Final = (
 )  # fmt: skip
 _BY_THE_LIBRARY: Final = (
     "DECR", "DECRBY", "DEL", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "HSET",
-    "HSETNX", "INCR", "INCRBY", "PERSIST", "PEXPIRE", "PUBLISH", "RENAME", "SADD", "SCARD", "SET",
+    "HSETNX", "HSTRLEN", "INCR", "INCRBY", "PERSIST", "PEXPIRE", "PUBLISH", "RENAME", "SADD", "SCARD", "SET",
     "SISMEMBER", "SMEMBERS", "SPOP", "SREM", "TIME", "UNLINK", "XACK", "XADD", "XCLAIM", "XDEL",
     "XGROUP|CREATE", "XGROUP|DELCONSUMER", "XGROUP|DESTROY", "XINFO|CONSUMERS", "XLEN", "XPENDING", "XRANGE",
-    "XREADGROUP", "XREVRANGE", "XTRIM", "ZADD", "ZRANGE", "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZREM", "ZSCORE",
+    "XREADGROUP", "XREVRANGE", "XTRIM", "ZADD", "ZLEXCOUNT", "ZRANGE", "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZREM",
+    "ZSCORE",
 )  # fmt: skip
 COMMANDS: Final = tuple(sorted({*_BY_NODES, *_BY_THE_LIBRARY}))
 LOADING: Final = "FUNCTION|LOAD"
@@ -41,11 +42,12 @@ _KEYLESS: Final[dict[str, tuple[str | int, ...] | None]] = {
 }
 _ARGUMENTS: Final[dict[str, tuple[str | int, ...]]] = {
     "DECRBY": (0,), "INCRBY": (0,), "HDEL": ("-",), "HEXISTS": ("-",), "HGET": ("-",), "HMGET": ("-",),
-    "HSCAN": (0,), "HSET": ("-", "-"), "HSETNX": ("-", "-"), "PEXPIRE": (_TRY_MILLISECONDS,),
-    "PUBLISH": ("-",), "SADD": ("-",), "SISMEMBER": ("-",), "SREM": ("-",), "XACK": ("-", "1-1"),
-    "XADD": ("*", "-", "-"), "XCLAIM": ("-", "-", 0, "1-1"), "XDEL": ("1-1",), "XGROUP|CREATE": ("-", "$"),
-    "XGROUP|DESTROY": ("-",), "XGROUP|DELCONSUMER": ("-", "-"), "XINFO|CONSUMERS": ("-",), "XPENDING": ("-",),
-    "XRANGE": ("-", "+"), "XREVRANGE": ("+", "-"), "XTRIM": ("MAXLEN", 1), "ZADD": (0, "-"), "ZRANGE": (0, 0),
+    "HSCAN": (0,), "HSET": ("-", "-"), "HSETNX": ("-", "-"), "HSTRLEN": ("-",),
+    "PEXPIRE": (_TRY_MILLISECONDS,), "PUBLISH": ("-",), "SADD": ("-",), "SISMEMBER": ("-",), "SREM": ("-",),
+    "XACK": ("-", "1-1"), "XADD": ("*", "-", "-"), "XCLAIM": ("-", "-", 0, "1-1"), "XDEL": ("1-1",),
+    "XGROUP|CREATE": ("-", "$"), "XGROUP|DESTROY": ("-",), "XGROUP|DELCONSUMER": ("-", "-"),
+    "XINFO|CONSUMERS": ("-",), "XPENDING": ("-",), "XRANGE": ("-", "+"), "XREVRANGE": ("+", "-"),
+    "XTRIM": ("MAXLEN", 1), "ZADD": (0, "-"), "ZRANGE": (0, 0), "ZLEXCOUNT": ("-", "+"),
     "ZRANGEBYLEX": ("-", "+"), "ZRANGEBYSCORE": (0, 0), "ZREM": ("-",), "ZSCORE": ("-",),
 }  # fmt: skip
 """Behind the key. It holds a string that is no number, so nearly all of them fail, after Redis has looked
