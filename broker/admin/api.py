@@ -19,11 +19,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.admin.bans import ban_routes
+from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
+from broker.admin.openapi import OpenApi
 from broker.admin.reviewing import review_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
@@ -90,17 +92,18 @@ def make_api(
     """The routes below `/api/v1`, on the admin address `address`. `scram_iterations`: of the keys that users
     get with a password; None: they get none. `asks`: only who has a token gets here."""
     api = _Api(health, counters, desk)
+    routes: list[BaseRoute] = [
+        Route("/nodes", api.nodes),
+        Route("/health", api.health),
+        Route("/drain", api.drain_own, methods=["POST"]),
+        Route("/nodes/{name}/drain", api.drain, methods=["POST"]),
+        Route("/rebalance", api.rebalance, methods=["POST"]),
+        *user_routes(desk, scram_iterations),
+        *ban_routes(desk),
+        *review_routes(desk),
+    ]
     app = Starlette(
-        routes=[
-            Route("/nodes", api.nodes),
-            Route("/health", api.health),
-            Route("/drain", api.drain_own, methods=["POST"]),
-            Route("/nodes/{name}/drain", api.drain, methods=["POST"]),
-            Route("/rebalance", api.rebalance, methods=["POST"]),
-            *user_routes(desk, scram_iterations),
-            *ban_routes(desk),
-            *review_routes(desk),
-        ],
+        routes=[*routes, OpenApi(routes, counters.version).route],
         exception_handlers={
             HTTPException: _on_http_error,
             ControlError: _on_control_error,
@@ -177,10 +180,12 @@ class _Api:
         self._counters = counters
         self._desk = desk
 
+    @describe("cluster", "The nodes of the cluster, and how they are.")
     async def nodes(self, _: Request) -> Response:
         nodes = await self._control().nodes()
         return answer({"nodes": [_node(node) for node in nodes]})
 
+    @describe("cluster", "How the node and the cluster are, in words.")
     async def health(self, _: Request) -> Response:
         """200 in any case: whoever wants a status takes `/readyz`."""
         ready = self._health.ready()
@@ -213,6 +218,7 @@ class _Api:
             }
         )
 
+    @describe("cluster", "Sends the clients of a node away, and ends it.", body=DrainBody, status=202)
     async def drain(self, request: Request) -> Response:
         body = await read_body(request, DrainBody)
         control = self._control()
@@ -220,11 +226,18 @@ class _Api:
         is_this_node = incarnation == control.incarnation
         return answer({"incarnation": incarnation, "is_this_node": is_this_node}, 202)
 
+    @describe(
+        "cluster",
+        "The same with the process that answers: a node, or the parent of workers.",
+        body=DrainBody,
+        status=202,
+    )
     async def drain_own(self, request: Request) -> Response:
         body = await read_body(request, DrainBody)
         self._desk.drain(moved=body.moved)
         return answer({"nodes": list(self._desk.nodes)}, 202)
 
+    @describe("cluster", "Sends clients away from nodes that have too many.", body=RebalanceBody, status=202)
     async def rebalance(self, request: Request) -> Response:
         body = await read_body(request, RebalanceBody)
         control = self._control()

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broker.admin.audit import address_of, who
+from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, read_body, time_text
 from broker.auth.ban import REASON_CHARACTERS, WHO_CHARACTERS, Ban, Target, check_text, target_of
 from cluster.bans import BanBook, TooManyBans
@@ -46,6 +47,11 @@ class _Bans:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @describe(
+        "bans",
+        "Who is banned, a page of some hundred.",
+        query={"cursor": "What `next` of the page before says."},
+    )
     async def list(self, request: Request) -> Response:
         """A page; `next` is null after the last one."""
         cursor = request.query_params.get("cursor", "0")
@@ -54,6 +60,7 @@ class _Bans:
         bans, following = await self._book().page(int(cursor))
         return answer({"bans": [_shown(ban) for ban in bans], "next": str(following) if following else None})
 
+    @describe("bans", "Bans somebody, on all nodes, within a second.", body=BanBody, status=201)
     async def add(self, request: Request) -> Response:
         body = await read_body(request, BanBody)
         target = _target(body)
@@ -65,6 +72,7 @@ class _Bans:
         assert added.ban is not None
         return answer(_shown(added.ban), 201)
 
+    @describe("bans", "Lets somebody in again.", body=TargetBody)
     async def remove(self, request: Request) -> Response:
         body = await read_body(request, TargetBody)
         target = _target(body)

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broker.admin.audit import note_change
+from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, read_body
 from cluster.control import Desk
 
@@ -17,6 +18,7 @@ _SECONDS: Final = 2.5
 def review_routes(desk: Desk) -> list[Route]:
     """The routes below `/api/v1`."""
 
+    @describe("auth", "Asks again what connected clients may do, where nodes can't see a change.", body=Body)
     async def review(request: Request) -> Response:
         await read_body(request, Body)
         if desk.control is None:

@@ -16,7 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broker.admin.audit import note_change
+from broker.admin.describe import AFTER, LIMIT, describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
+from broker.admin.paging import limit_of
 from broker.auth import StoredUser
 from broker.auth.rules import RULES_BYTES, allow_rules, parse_rules
 from broker.auth.user import (
@@ -33,8 +35,6 @@ from broker.auth.user import (
 from cluster.control import Desk
 from cluster.users import UnknownUser, UserBook, UserExists, UserTooLarge
 
-PAGE_MAXIMUM: Final = 500
-_PAGE: Final = 100
 _USER_BYTES: Final = 64 << 10
 _PASSWORD_LENGTH: Final = 1024
 
@@ -100,14 +100,17 @@ class _Users:
         self._scram_iterations = scram_iterations
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
+    @describe("users", "Users that are kept in Redis, by name.", query={"limit": LIMIT, "after": AFTER})
     async def page(self, request: Request) -> Response:
-        limit = _limit(request.query_params.get("limit"))
+        limit = limit_of(request)
         found, following = await _book(self._desk).page(request.query_params.get("after"), limit)
         return answer({"users": [_shown(user) for user in found], "next": following})
 
+    @describe("users", "One user; never a hash or a key.")
     async def show(self, request: Request) -> Response:
         return answer(_shown(await _book(self._desk).user(request.path_params["name"])))
 
+    @describe("users", "Makes a user (201), or changes what is said of it.", body=UserBody)
     async def put(self, request: Request) -> Response:
         name = request.path_params["name"]
         if not is_user_name(name):
@@ -124,6 +127,7 @@ class _Users:
         note_change(request, "user_created" if is_new else "user_changed", username=name, fields=changed)
         return answer(_shown(await book.user(name)), 201 if is_new else 200)
 
+    @describe("users", "Deletes a user, whose clients are disconnected.", body=Body)
     async def delete(self, request: Request) -> Response:
         name = request.path_params["name"]
         await read_body(request, Body)
@@ -154,15 +158,18 @@ class _Rules:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @describe("rules", "The rules that are kept in Redis, for all nodes.")
     async def show(self, _: Request) -> Response:
         version, text = await _book(self._desk).rules()
         return answer({"version": version, "text": text})
 
+    @describe("rules", "Looks for mistakes in rules, and changes nothing.", body=RulesBody)
     async def check(self, request: Request) -> Response:
         """200 in any case: `mistakes` has a line for each."""
         body = await read_body(request, RulesBody, 2 * RULES_BYTES)
         return answer({"mistakes": await _mistakes(body.text)})
 
+    @describe("rules", "Replaces the rules, on all nodes.", body=RulesBody)
     async def put(self, request: Request) -> Response:
         body = await read_body(request, RulesBody, 2 * RULES_BYTES)
         mistakes = await _mistakes(body.text)
@@ -172,6 +179,7 @@ class _Rules:
         note_change(request, "rules_replaced", version=version)
         return answer({"version": version})
 
+    @describe("rules", "Takes the rules away.", body=Body)
     async def delete(self, request: Request) -> Response:
         await read_body(request, Body)
         version = await _book(self._desk).replace_rules(None)
@@ -183,14 +191,6 @@ def _book(desk: Desk) -> UserBook:
     if desk.control is None:
         raise HTTPException(503, "Redis has not been reached yet")
     return desk.control.users
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return _PAGE
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= PAGE_MAXIMUM):
-        raise HTTPException(422, f"limit: not a number from 1 to {PAGE_MAXIMUM}")
-    return int(text)
 
 
 def _edited(

@@ -1,0 +1,161 @@
+"""`/api/v1/openapi.json`: what can be asked, made of the routes and of what they say of themselves."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, TypeAlias
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from broker.admin.describe import JSON, Operation, Query, describe, operation_of
+from broker.admin.door import needed_role
+from broker.admin.exchange import answer
+from broker.auth.admin_tokens import Role
+
+BASE: Final = "/api/v1"
+_SCHEMA_PATH: Final = "#/components/schemas/{model}"
+_PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
+_OBJECT: Final = {"type": "object"}
+
+_Schemas: TypeAlias = Mapping[type[BaseModel], object]
+
+
+class Error(BaseModel):
+    """Every answer with a status from 400 on."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A method of a path, as the document has it (`/users/{name}`). `operation` None: it says nothing of
+    itself."""
+
+    method: str
+    path: str
+    role: Role
+    parameters: Sequence[str]
+    operation: Operation | None
+
+
+def entries(routes: Sequence[BaseRoute]) -> list[Entry]:
+    """In the order of the routes."""
+    return [each for route in routes if isinstance(route, Route) for each in _entries(route)]
+
+
+def document(routes: Sequence[BaseRoute], version: str) -> dict[str, object]:
+    """The whole document. Routes that say nothing of themselves are not in there."""
+    described = [(entry, entry.operation) for entry in entries(routes) if entry.operation is not None]
+    schemas, definitions = _schemas([operation for _, operation in described])
+    paths: dict[str, dict[str, object]] = {}
+    for entry, operation in described:
+        paths.setdefault(entry.path, {})[entry.method.lower()] = _operation(entry, operation, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Moorline",
+            "version": version,
+            "description": "Looks at a cluster and steers it; any node answers for all of them.",
+        },
+        "servers": [{"url": BASE}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": definitions,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+class OpenApi:
+    """The route that answers with the document of the others, and of itself."""
+
+    def __init__(self, routes: Sequence[BaseRoute], version: str) -> None:
+        self._version = version
+        self._routes = [*routes, self.route]
+
+    @property
+    def route(self) -> Route:
+        return Route("/openapi.json", self.show)
+
+    @describe("api", "This document (OpenAPI 3.1).")
+    async def show(self, _: Request) -> Response:
+        return answer(self._document)
+
+    @cached_property
+    def _document(self) -> dict[str, object]:
+        return document(self._routes, self._version)
+
+
+def _entries(route: Route) -> Iterator[Entry]:
+    path = _PARAMETER.sub(r"{\1}", route.path)
+    example = BASE + _PARAMETER.sub("x", route.path)
+    parameters = _PARAMETER.findall(route.path)
+    for method in sorted((route.methods or set()) - {"HEAD"}):
+        yield Entry(method, path, needed_role(method, example), parameters, operation_of(route.endpoint))
+
+
+def _schemas(operations: Sequence[Operation]) -> tuple[_Schemas, object]:
+    """References to the models that bodies and answers have, and what these lead to."""
+    named = [model for each in operations for model in (each.body, each.answer) if model is not None]
+    models = dict.fromkeys([Error, *named])
+    references, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_SCHEMA_PATH
+    )
+    return {model: references[model, "validation"] for model in models}, definitions["$defs"]
+
+
+def _operation(entry: Entry, operation: Operation, schemas: _Schemas) -> dict[str, object]:
+    parameters = [_path_parameter(name) for name in entry.parameters]
+    parameters += [_query_parameter(name, said) for name, said in operation.query.items()]
+    described: dict[str, object] = {
+        "operationId": _identifier(entry),
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": f"Needs a token of the role `{entry.role}`, where tokens are asked for.",
+        "x-role": str(entry.role),
+        "parameters": parameters,
+        "responses": {
+            str(operation.status): {
+                "description": "Done.",
+                "content": {operation.media_type: {"schema": _schema_of(operation, schemas)}},
+            },
+            "default": {"description": "Refused.", "content": {JSON: {"schema": schemas[Error]}}},
+        },
+    }
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": any(each.is_required() for each in operation.body.model_fields.values()),
+            "content": {JSON: {"schema": schemas[operation.body]}},
+        }
+    return described
+
+
+def _schema_of(operation: Operation, schemas: _Schemas) -> object:
+    if operation.answer is not None:
+        return schemas[operation.answer]
+    return _OBJECT if operation.media_type == JSON else {"type": "string"}
+
+
+def _path_parameter(name: str) -> dict[str, object]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _query_parameter(name: str, said: str | Query) -> dict[str, object]:
+    query = Query(said) if isinstance(said, str) else said
+    return {
+        "name": name,
+        "in": "query",
+        "required": query.is_required,
+        "description": query.text,
+        "schema": dict(query.schema),
+    }
+
+
+def _identifier(entry: Entry) -> str:
+    return "_".join([entry.method.lower(), *re.findall(r"\w+", entry.path)])
