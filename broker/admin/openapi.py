@@ -103,7 +103,7 @@ def _entries(route: Route) -> Iterator[Entry]:
 def _schemas(operations: Sequence[Operation]) -> tuple[_Schemas, object]:
     """References to the models that bodies and answers have, and what these lead to."""
     named = [model for each in operations for model in (each.body, each.answer) if model is not None]
-    models = dict.fromkeys([Error, *named])
+    models: dict[type[BaseModel], None] = dict.fromkeys([Error, *named])
     references, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template=_SCHEMA_PATH
     )
