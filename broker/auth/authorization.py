@@ -17,12 +17,12 @@ import anyio
 
 from broker.auth.access import Access, Action, Authorizer, Decision, Identity, Unavailable
 from broker.auth.gate import Busy
-from broker.auth.overlap import overlaps
 from broker.auth.rules import Rules
 from broker.mqtt import SYS_PREFIX
 from broker.observability.logs import get_logger
 
-_SYS_FILTER: Final = f"{SYS_PREFIX}#"
+_SYS: Final = SYS_PREFIX.removesuffix("/")
+"""No wildcard matches it as the first level [MQTT-4.7.2-1]: so only what begins with it leads there."""
 
 _Key = tuple[Action, str, int, bool]
 """What may differ between two questions about one connection."""
@@ -80,7 +80,7 @@ class Authorization:
             is_allowed = True
         else:
             is_allowed = self.allows_unmatched
-        return is_allowed and not overlaps(access.topic, _SYS_FILTER)
+        return is_allowed and access.topic.partition("/")[0] != _SYS
 
     async def _ask(self, name: str, plugin: Authorizer, access: Access) -> Decision | None:
         """None: it has failed."""

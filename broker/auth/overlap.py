@@ -36,16 +36,6 @@ class _Level:
     ends: int = 0  # before this level
 
 
-def overlaps(first: str, second: str) -> bool:
-    """Whether some topic is matched by both."""
-    return 0 in first_matches(first, [second])
-
-
-def contains(outer: str, inner: str) -> bool:
-    """Whether `outer` matches every topic that `inner` does."""
-    return NONE not in first_matches(inner, [outer])
-
-
 def first_matches(filter: str, filters: Sequence[str]) -> Iterator[int]:
     """For each topic that `filter` matches the position of the first of `filters` that matches it, or NONE;
     each position once. Raises TooManyStates."""

@@ -130,7 +130,10 @@ def _subscribe(
         if not client.is_closed:
             _subscribe_where_allowed(client, session, requests, denied, identifier, packet_id)
 
-    ask_to_subscribe(client, requests[: client.hub.settings.filters_maximum], decided)
+    maximum = client.hub.settings.filters_maximum
+    # Of what has no room anyhow nobody is asked: it would be answered, and forgotten.
+    asked = [request for request in requests[:maximum] if _has_room(client, request.filter, 0)]
+    ask_to_subscribe(client, asked, decided)
 
 
 def _subscribe_where_allowed(
