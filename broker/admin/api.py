@@ -27,10 +27,13 @@ from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.openapi import OpenApi
 from broker.admin.reviewing import review_routes
+from broker.admin.publishing import publish_routes
+from broker.admin.retained import retained_routes
+from broker.admin.snapshot import snapshot_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
-from broker.settings import Address
+from broker.settings import Address, Settings
 from cluster.control import (
     TOLERANCE,
     AmbiguousNode,
@@ -88,9 +91,11 @@ def make_api(
     scram_iterations: int | None = None,
     *,
     asks: bool = False,
+    settings: Callable[[], Settings] = Settings,
 ) -> Mount:
     """The routes below `/api/v1`, on the admin address `address`. `scram_iterations`: of the keys that users
-    get with a password; None: they get none. `asks`: only who has a token gets here."""
+    get with a password; None: they get none. `asks`: only who has a token gets here. `settings`: those in
+    force."""
     api = _Api(health, counters, desk)
     routes: list[BaseRoute] = [
         Route("/nodes", api.nodes),
@@ -101,6 +106,9 @@ def make_api(
         *user_routes(desk, scram_iterations),
         *ban_routes(desk),
         *review_routes(desk),
+        *retained_routes(desk),
+        *publish_routes(desk),
+        *snapshot_routes(desk, counters, settings),
     ]
     app = Starlette(
         routes=[*routes, OpenApi(routes, counters.version).route],
