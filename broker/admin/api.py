@@ -93,9 +93,29 @@ def make_api(
     asks: bool = False,
     settings: Callable[[], Settings] = Settings,
 ) -> Mount:
-    """The routes below `/api/v1`, on the admin address `address`. `scram_iterations`: of the keys that users
-    get with a password; None: they get none. `asks`: only who has a token gets here. `settings`: those in
-    force."""
+    """The routes below `/api/v1`, on the admin address `address`. `asks`: only who has a token gets here.
+    Otherwise see `api_routes`."""
+    app = Starlette(
+        routes=api_routes(health, counters, desk, scram_iterations, settings),
+        exception_handlers={
+            HTTPException: _on_http_error,
+            ControlError: _on_control_error,
+            StoreError: _on_store_error,
+            UsersError: on_users_error,
+        },
+    )
+    return Mount("/api/v1", app=_Guard(app, None if asks else address))
+
+
+def api_routes(
+    health: Health,
+    counters: Counters,
+    desk: Desk,
+    scram_iterations: int | None = None,
+    settings: Callable[[], Settings] = Settings,
+) -> list[BaseRoute]:
+    """All below `/api/v1`. `scram_iterations`: of the keys that users get with a password; None: they get
+    none. `settings`: those in force."""
     api = _Api(health, counters, desk)
     routes: list[BaseRoute] = [
         Route("/nodes", api.nodes),
@@ -110,16 +130,7 @@ def make_api(
         *publish_routes(desk),
         *snapshot_routes(desk, counters, settings),
     ]
-    app = Starlette(
-        routes=[*routes, OpenApi(routes, counters.version).route],
-        exception_handlers={
-            HTTPException: _on_http_error,
-            ControlError: _on_control_error,
-            StoreError: _on_store_error,
-            UsersError: on_users_error,
-        },
-    )
-    return Mount("/api/v1", app=_Guard(app, None if asks else address))
+    return [*routes, OpenApi(routes, counters.version).route]
 
 
 class _Guard:

@@ -120,7 +120,8 @@ def test_what_is_told_of_a_message(admin: Admin, reader: WireClient, name: str) 
 def test_pages_and_levels(admin: Admin, reader: WireClient, name: str) -> None:
     for topic in ("a", "a/1/x", "a/2", "b/1", "c"):
         reader.publish(f"{name}/{topic}", b"x", 1, retain=True)
-    found, after = [], ""
+    found: list[str] = []
+    after: str | None = ""
     while after is not None:
         page = admin.ask(
             "GET", f"/retained?prefix={name}/&limit=2" + (f"&after={quote(after)}" if after else "")
