@@ -27,9 +27,9 @@ What to do with it, who may reach it, what errors mean: [operations](operations.
 [security](security.md#admin-address). `GET /api/v1/openapi.json` is this page for programs.
 
 Each role includes those before it: `read`, `operate`, `admin`. A body is JSON; what changes something needs
-`Content-Type: application/json`, and `{}` if there is nothing to say. Lists come in pages: `limit` is how many
-at most (1 to 500, by default 100), `next` in the answer what to give as `after` for the next page, or null
-after the last one. Names in paths are percent-encoded, with their slashes.
+`Content-Type: application/json`, and `{}` if there is nothing to say. Lists come in pages: `limit` is how
+many at most (1 to 500, by default 100), `next` in the answer what to give as `after` for the next page, or
+null after the last one. Names in paths are percent-encoded, with their slashes.
 """
 
 
