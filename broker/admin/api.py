@@ -26,9 +26,9 @@ from broker.admin.bans import ban_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.openapi import OpenApi
-from broker.admin.reviewing import review_routes
 from broker.admin.publishing import publish_routes
 from broker.admin.retained import retained_routes
+from broker.admin.reviewing import review_routes
 from broker.admin.snapshot import snapshot_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
