@@ -25,7 +25,7 @@ from cluster.store.records import Retained
 from cluster.store.retained_browse import Facts
 
 _IN_NO_PATH: Final = {"topic": "The topic, with none in the path; a path can have no line break."}
-_NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class RetainedEntry(BaseModel):
