@@ -81,7 +81,8 @@ class OperatorMessages:
         """To the question. Raises QuestionRefused."""
         try:
             order = _ORDER.validate_json(argument)
-            payload, properties = b64decode(order.payload), b64decode(order.properties)
+            payload = b64decode(order.payload, validate=True)
+            properties = b64decode(order.properties, validate=True)
         except (ValidationError, ValueError) as error:
             raise QuestionRefused(f"not understood: {type(error).__name__}") from None
         return asdict(await self.publish(order, payload, properties))
