@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from broker import __version__
+from broker.answering import content_answerers
 from broker.auth import EnhancedAuthenticator
 from broker.auth.ban_list import BanList
 from broker.client import (
@@ -252,6 +253,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     banning = make_banning(settings.bans, bans, around.counters.bans, tasks.spawn, BanBook(store))
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command, banning)
     made.append(hub)
+    answerers |= content_answerers(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
     admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
     admin = advertised(around.admin, around.place.pod_ip)

@@ -58,6 +58,7 @@ def add_groups(to: typer.Typer) -> None:
     # Not above: nodes start without them (0.15 s less).
     from broker.ctl import app as ctl_app
     from broker.ctl_bans import app as bans_app
+    from broker.ctl_content import add_commands as add_content
     from broker.ctl_rights import review
     from broker.ctl_users import rules_app, users_app
     from broker.passwd import passwd
@@ -69,6 +70,7 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.add_typer(rules_app, name="rules")
     ctl_app.add_typer(bans_app, name="bans")
     ctl_app.command()(review)
+    add_content(ctl_app)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

@@ -89,7 +89,10 @@ async def run(
                 for follow in watches:
                     process.start_soon(follow)
                 for number, address in enumerate(admin):
-                    api = make_api(health, counters, desk, address, settings.auth.scram_keys, asks=door.asks)
+                    api = make_api(
+                        health, counters, desk, address, settings.auth.scram_keys, asks=door.asks,
+                        settings=lambda: settings,
+                    )  # fmt: skip
                     admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
             listeners = settings.all_listeners()
             guarding = make_guarding(settings, counters, authenticators or {})

@@ -66,6 +66,11 @@ class RetainedBook:
         facts = await self._facts(names, _level_facts, retained_browse.parse_level_facts)
         return LevelPage([(name, facts[name]) for name in names], following)
 
+    async def facts(self, topic: str) -> Facts | None:
+        """What is retained under a topic, without its content."""
+        found = await self._facts([topic], retained_browse.facts, retained_browse.parse_facts)
+        return found[topic]
+
     async def message(self, topic: str) -> Retained | None:
         """What is retained under a topic. Raises ValueError if that can't be read."""
         request = retained.retained_page(bucket_of_topic(topic), topic, None, 1, 1)

@@ -1,6 +1,7 @@
 """Writes what is made from the program, so that page and program agree. Run by `make docs`.
 
-docs/configuration.md from the settings; README and schema of the Helm chart from its values and the settings.
+docs/configuration.md from the settings; docs/api.md from the routes of the admin API; README and schema of
+the Helm chart from its values and the settings.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from broker.settings import Group, ListenerSettings, environment_name, groups
-from docs import chart
+from docs import api_page, chart
 
 PAGE = Path(__file__).parent / "configuration.md"
 
@@ -94,5 +95,6 @@ def _bounds(info: FieldInfo) -> list[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(configuration_page())
+    api_page.PAGE.write_text(api_page.api_page())
     chart.README.write_text(chart.chart_readme())
     chart.SCHEMA.write_text(chart.values_schema())

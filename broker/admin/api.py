@@ -26,11 +26,14 @@ from broker.admin.bans import ban_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.openapi import OpenApi
+from broker.admin.publishing import publish_routes
+from broker.admin.retained import retained_routes
 from broker.admin.reviewing import review_routes
+from broker.admin.snapshot import snapshot_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
-from broker.settings import Address
+from broker.settings import Address, Settings
 from cluster.control import (
     TOLERANCE,
     AmbiguousNode,
@@ -88,9 +91,31 @@ def make_api(
     scram_iterations: int | None = None,
     *,
     asks: bool = False,
+    settings: Callable[[], Settings] = Settings,
 ) -> Mount:
-    """The routes below `/api/v1`, on the admin address `address`. `scram_iterations`: of the keys that users
-    get with a password; None: they get none. `asks`: only who has a token gets here."""
+    """The routes below `/api/v1`, on the admin address `address`. `asks`: only who has a token gets here.
+    Otherwise see `api_routes`."""
+    app = Starlette(
+        routes=api_routes(health, counters, desk, scram_iterations, settings),
+        exception_handlers={
+            HTTPException: _on_http_error,
+            ControlError: _on_control_error,
+            StoreError: _on_store_error,
+            UsersError: on_users_error,
+        },
+    )
+    return Mount("/api/v1", app=_Guard(app, None if asks else address))
+
+
+def api_routes(
+    health: Health,
+    counters: Counters,
+    desk: Desk,
+    scram_iterations: int | None = None,
+    settings: Callable[[], Settings] = Settings,
+) -> list[BaseRoute]:
+    """All below `/api/v1`. `scram_iterations`: of the keys that users get with a password; None: they get
+    none. `settings`: those in force."""
     api = _Api(health, counters, desk)
     routes: list[BaseRoute] = [
         Route("/nodes", api.nodes),
@@ -101,17 +126,11 @@ def make_api(
         *user_routes(desk, scram_iterations),
         *ban_routes(desk),
         *review_routes(desk),
+        *retained_routes(desk),
+        *publish_routes(desk),
+        *snapshot_routes(desk, counters, settings),
     ]
-    app = Starlette(
-        routes=[*routes, OpenApi(routes, counters.version).route],
-        exception_handlers={
-            HTTPException: _on_http_error,
-            ControlError: _on_control_error,
-            StoreError: _on_store_error,
-            UsersError: on_users_error,
-        },
-    )
-    return Mount("/api/v1", app=_Guard(app, None if asks else address))
+    return [*routes, OpenApi(routes, counters.version).route]
 
 
 class _Guard:

@@ -1,13 +1,12 @@
 """`/api/v1/openapi.json`: what can be asked, made of the routes and of what they say of themselves."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -18,11 +17,9 @@ from broker.admin.exchange import answer
 from broker.auth.admin_tokens import Role
 
 BASE: Final = "/api/v1"
-_SCHEMA_PATH: Final = "#/components/schemas/{model}"
+_SCHEMAS: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 _OBJECT: Final = {"type": "object"}
-
-_Schemas: TypeAlias = Mapping[type[BaseModel], object]
 
 
 class Error(BaseModel):
@@ -51,10 +48,9 @@ def entries(routes: Sequence[BaseRoute]) -> list[Entry]:
 def document(routes: Sequence[BaseRoute], version: str) -> dict[str, object]:
     """The whole document. Routes that say nothing of themselves are not in there."""
     described = [(entry, entry.operation) for entry in entries(routes) if entry.operation is not None]
-    schemas, definitions = _schemas([operation for _, operation in described])
     paths: dict[str, dict[str, object]] = {}
     for entry, operation in described:
-        paths.setdefault(entry.path, {})[entry.method.lower()] = _operation(entry, operation, schemas)
+        paths.setdefault(entry.path, {})[entry.method.lower()] = _operation(entry, operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,7 +62,7 @@ def document(routes: Sequence[BaseRoute], version: str) -> dict[str, object]:
         "security": [{"token": []}],
         "paths": paths,
         "components": {
-            "schemas": definitions,
+            "schemas": _schemas([operation for _, operation in described]),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -100,17 +96,20 @@ def _entries(route: Route) -> Iterator[Entry]:
         yield Entry(method, path, needed_role(method, example), parameters, operation_of(route.endpoint))
 
 
-def _schemas(operations: Sequence[Operation]) -> tuple[_Schemas, object]:
-    """References to the models that bodies and answers have, and what these lead to."""
-    named = [model for each in operations for model in (each.body, each.answer) if model is not None]
-    models: dict[type[BaseModel], None] = dict.fromkeys([Error, *named])
-    references, definitions = models_json_schema(
-        [(model, "validation") for model in models], ref_template=_SCHEMA_PATH
-    )
-    return {model: references[model, "validation"] for model in models}, definitions["$defs"]
+def _schemas(operations: Sequence[Operation]) -> dict[str, object]:
+    """Of the models that bodies and answers have, by name. Raises ValueError if two have the same."""
+    found: dict[str, object] = {}
+    models: set[type[BaseModel]] = {Error}
+    models.update(each for said in operations for each in (said.body, said.answer) if each is not None)
+    for model in models:
+        schema = model.model_json_schema(ref_template=_SCHEMAS)
+        for name, each in {**schema.pop("$defs", {}), model.__name__: schema}.items():
+            if found.setdefault(name, each) != each:
+                raise ValueError(f"there are two models {name}")
+    return dict(sorted(found.items()))
 
 
-def _operation(entry: Entry, operation: Operation, schemas: _Schemas) -> dict[str, object]:
+def _operation(entry: Entry, operation: Operation) -> dict[str, object]:
     parameters = [_path_parameter(name) for name in entry.parameters]
     parameters += [_query_parameter(name, said) for name, said in operation.query.items()]
     described: dict[str, object] = {
@@ -123,23 +122,27 @@ def _operation(entry: Entry, operation: Operation, schemas: _Schemas) -> dict[st
         "responses": {
             str(operation.status): {
                 "description": "Done.",
-                "content": {operation.media_type: {"schema": _schema_of(operation, schemas)}},
+                "content": {operation.media_type: {"schema": _schema_of(operation)}},
             },
-            "default": {"description": "Refused.", "content": {JSON: {"schema": schemas[Error]}}},
+            "default": {"description": "Refused.", "content": {JSON: {"schema": _reference(Error)}}},
         },
     }
     if operation.body is not None:
         described["requestBody"] = {
             "required": any(each.is_required() for each in operation.body.model_fields.values()),
-            "content": {JSON: {"schema": schemas[operation.body]}},
+            "content": {JSON: {"schema": _reference(operation.body)}},
         }
     return described
 
 
-def _schema_of(operation: Operation, schemas: _Schemas) -> object:
+def _schema_of(operation: Operation) -> object:
     if operation.answer is not None:
-        return schemas[operation.answer]
+        return _reference(operation.answer)
     return _OBJECT if operation.media_type == JSON else {"type": "string"}
+
+
+def _reference(model: type[BaseModel]) -> object:
+    return {"$ref": _SCHEMAS.format(model=model.__name__)}
 
 
 def _path_parameter(name: str) -> dict[str, object]:

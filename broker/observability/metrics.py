@@ -9,6 +9,7 @@ topics are never labels.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
+from math import isfinite
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +26,8 @@ from broker.observability.bans import BanCounters, ban_metrics
 from broker.observability.chores import ChoreCounters, chore_metrics
 
 LABEL_LIMIT = 64
+SAMPLES_QUESTION = "metrics"
+"""To a node, for its samples: `{"name": what their names begin with}`."""
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 REDIS_ROUND_TRIP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -439,6 +442,19 @@ class MetricsPage:
     def render(self) -> bytes:
         """The page as of now, of content type CONTENT_TYPE."""
         return generate_latest(self._registry)
+
+    def samples(self, beginning: str = "") -> list[dict[str, object]]:
+        """What is on it, in values that JSON knows, of those whose names begin so. None: no finite number."""
+        return [
+            {
+                "name": sample.name,
+                "labels": sample.labels,
+                "value": sample.value if isfinite(sample.value) else None,
+            }
+            for metric in self._registry.collect()
+            for sample in metric.samples
+            if sample.name.startswith(beginning)
+        ]
 
 
 def _by_label(name: str, documentation: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:

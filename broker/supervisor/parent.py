@@ -86,7 +86,10 @@ async def run(settings: Settings) -> int:
             for follow in watches:
                 process.start_soon(follow)
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
-                api = make_api(crew.health, counters, desk, address, settings.auth.scram_keys, asks=door.asks)
+                api = make_api(
+                    crew.health, counters, desk, address, settings.auth.scram_keys, asks=door.asks,
+                    settings=lambda: settings,
+                )  # fmt: skip
                 app = make_app(crew, [api])
                 admin[place] = await process.start(serve_app, address, app, door)
             around = Surroundings(settings, crew, admin, stopping, desk)

@@ -172,6 +172,21 @@ def test_api(crew: NodeProcess) -> None:
     assert "there are: crew-1, crew-2" in refused.text
 
 
+def test_the_parent_has_a_worker_do_what_only_nodes_can(crew: NodeProcess) -> None:
+    with connected(crew.port, "content-reader") as reader:
+        reader.subscribe("content/t", qos=2)
+        probe = crew.post("/api/v1/publish", {"topic": "content/t", "payload": "x", "qos": 2, "retain": True})
+        done = json.loads(probe.text)
+        assert (probe.status, done["result"], done["retained"]) == (200, "published", "yes"), probe
+        assert done["node"].rpartition(".")[0] in ("crew-1", "crew-2")
+        assert reader.message().payload == b"x"
+        assert json.loads(crew.get("/api/v1/retained/content/t").text)["payload"] == "x"
+    found = json.loads(crew.get("/api/v1/metrics?name=moorline_sessions").text)["metrics"]
+    assert [each["node"] for each in found] == ["crew-1", "crew-2"]
+    settings = json.loads(crew.get("/api/v1/settings").text)
+    assert (settings["node"], settings["settings"]["node"]["workers"]["value"]) == ("crew", 2)
+
+
 def _states(crew: NodeProcess) -> dict[str, bool]:
     """Which nodes live and have said where they listen."""
     nodes = json.loads(crew.get("/api/v1/nodes").text)["nodes"]
