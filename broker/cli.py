@@ -6,9 +6,7 @@ Exit codes of `serve`: 0 a clean stop, 1 a crash, 2 the settings or the environm
 import gc
 import sys
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import anyio
@@ -16,8 +14,10 @@ import typer
 
 from broker import __version__, build_mode
 from broker.errors import SettingsError, start_errors
+from broker.flags import Sources, with_sources
 from broker.observability import logs
-from broker.settings import Settings, load
+from broker.settings import Settings
+from broker.settings.shown import shown_toml
 
 EXIT_CRASH = 1
 EXIT_REFUSED = 2
@@ -36,15 +36,6 @@ app = typer.Typer(
 )
 
 
-class LogLevel(StrEnum):
-    """Values of --log-level, least severe first."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
 def main() -> None:
     """Entry point of the console script."""
     if sys.argv[1:2] not in _WITHOUT_GROUPS:
@@ -54,13 +45,14 @@ def main() -> None:
 
 
 def add_groups(to: typer.Typer) -> None:
-    """Adds `ctl`, `passwd`, `token`, `redis` and `loadtest`."""
+    """Adds `ctl`, `passwd`, `token`, `doctor`, `redis` and `loadtest`."""
     # Not above: nodes start without them (0.15 s less).
     from broker.ctl import app as ctl_app
     from broker.ctl_bans import app as bans_app
     from broker.ctl_content import add_commands as add_content
     from broker.ctl_rights import review
     from broker.ctl_users import rules_app, users_app
+    from broker.doctor.command import doctor
     from broker.passwd import passwd
     from broker.redis_tools import app as redis_app
     from broker.token import token
@@ -74,6 +66,7 @@ def add_groups(to: typer.Typer) -> None:
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)
+    to.command()(doctor)
     to.add_typer(redis_app, name="redis")
     to.add_typer(loadtest_app, name="loadtest")
 
@@ -100,56 +93,26 @@ def moorline(
 
 
 @app.command()
+@with_sources
 def serve(
-    config: Annotated[
-        Path | None, typer.Option(envvar="MOORLINE_CONFIG", help="TOML file with settings.", metavar="FILE")
-    ] = None,
-    listen: Annotated[
-        list[str] | None, typer.Option(help="Address for MQTT; can be repeated.", metavar="HOST:PORT")
-    ] = None,
-    redis: Annotated[
-        str | None, typer.Option(help="Redis or Valkey to use; none: a private one.", metavar="URL")
-    ] = None,
-    prefix: Annotated[str | None, typer.Option(help="Beginning of all keys in Redis.")] = None,
-    node_name: Annotated[str | None, typer.Option(help="Name in logs and metrics.")] = None,
-    admin: Annotated[
-        list[str] | None,
-        typer.Option(help="Address for health and metrics; can be repeated.", metavar="HOST:PORT|off"),
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Directory of the private Redis.", metavar="DIRECTORY")
-    ] = None,
-    workers: Annotated[
-        str | None, typer.Option(help="Nodes to run on the same addresses, or auto.", metavar="N|auto")
-    ] = None,
-    allow_anonymous: Annotated[
-        bool | None,
-        typer.Option("--allow-anonymous", help="Ask nobody who they are, on public addresses too."),
-    ] = None,
-    log_level: Annotated[LogLevel | None, typer.Option(help="Least severe lines to write.")] = None,
+    sources: Sources,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print the settings that it would run with, as a file for --config, and do nothing else.",
+        ),
+    ] = False,
 ) -> None:
     """Run a node, or several, until SIGTERM or Ctrl-C. A variable or a file can give every setting too."""
-    flags: dict[str, dict[str, object]] = {
-        "node": {
-            "listen": listen or None,
-            "name": node_name,
-            "admin": admin or None,
-            "data_dir": data_dir,
-            "workers": workers,
-            "allow_anonymous": allow_anonymous,
-            "log_level": log_level and log_level.value,
-        },
-        "redis": {"url": redis, "prefix": prefix},
-    }
-    given = {
-        group: {field: value for field, value in fields.items() if value is not None}
-        for group, fields in flags.items()
-    }
     try:
-        settings = load(given, config)
+        settings = sources.read()
     except SettingsError as error:
         typer.echo(f"moorline: {error}", err=True)
         raise typer.Exit(EXIT_REFUSED) from None
+    if print_config:
+        typer.echo(shown_toml(settings), nl=False)
+        raise typer.Exit
     logs.configure(settings.node.log_level, settings.node.log_format, settings.node.name)
     raise typer.Exit(run_node(settings))
 

@@ -38,7 +38,7 @@ async def reach_store(
                 url,
                 redis.prefix,
                 incarnation,
-                files=_files(redis),
+                files=server_files(redis),
                 on_status=on_status,
                 exchange_timeout_seconds=redis.exchange_timeout_seconds,
             )
@@ -49,7 +49,8 @@ async def reach_store(
     return None
 
 
-def _files(redis: RedisSettings) -> ServerFiles:
+def server_files(redis: RedisSettings) -> ServerFiles:
+    """What is said beside the URL."""
     return ServerFiles(
         url_file=redis.url_file,
         username=redis.username or "",

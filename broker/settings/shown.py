@@ -66,7 +66,8 @@ def shown_group(table: str, group: Group) -> dict[str, Shown]:
 
 
 def shown_toml(settings: Settings, *, only_changed: bool = False) -> str:
-    """As a configuration file; what is not set, or hidden, as a comment."""
+    """As a configuration file; what is not set, or hidden, is a comment. What differs from the default says
+    what that is."""
     lines: list[str] = []
     for table, fields in shown_settings(settings).items():
         chosen = {name: each for name, each in fields.items() if each.is_changed or not only_changed}
@@ -158,7 +159,13 @@ def _toml_line(name: str, shown: Shown) -> str:
     if shown.value is None:
         return f"# {name} is not set"
     line = f"{name} = {_toml(shown.value)}"
-    return f"# hidden: {line}" if shown.is_hidden else line
+    if shown.is_hidden:
+        return f"# hidden: {line}"
+    return f"{line}  # default: {_default(shown.default)}" if shown.is_changed else line
+
+
+def _default(default: object) -> str:
+    return "none" if default is None else _toml(default)
 
 
 def _toml(value: object) -> str:

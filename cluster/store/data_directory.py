@@ -37,7 +37,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         """Raises DataDirUnusable, DataDirInUse."""
         self.path = path.resolve()
-        self.socket = _socket_path(self.path)
+        self.socket = socket_path(self.path)
         with ExitStack() as opened:
             try:
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class _PrivateDirectory:
         self._path.rmdir()
 
 
-def _socket_path(directory: Path) -> Path:
+def socket_path(directory: Path) -> Path:
     """In the directory; if that path is too long for a socket, in a directory of our own under /tmp."""
     path = directory / "redis.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_MAXIMUM:

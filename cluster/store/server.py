@@ -111,7 +111,7 @@ async def ensure_library(ask: Ask, address: str, library: Library) -> None:
     functions with their next call, and come here. Raises LibraryTooNew, StoreError.
     """
     for _ in range(_LOAD_ATTEMPTS):
-        loaded = await _loaded_library(ask, library.name)
+        loaded = await loaded_library(ask, library.name)
         if loaded is not None and loaded.serves(library):
             return
         if loaded is not None and loaded.revision > library.revision:
@@ -139,7 +139,7 @@ async def ensure_library(ask: Ask, address: str, library: Library) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
     """A library as the server has it."""
 
     source: str
@@ -156,14 +156,14 @@ class _Loaded:
         return self.source == library.source
 
 
-async def _loaded_library(ask: Ask, name: str) -> _Loaded | None:
+async def loaded_library(ask: Ask, name: str) -> Loaded | None:
     """Each library is a flat list of names and values, and so is each of its functions."""
     listed = await ask("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
     if not isinstance(listed, list) or not listed:
         return None
     fields = dict(in_pairs(listed[0]))
     functions = [dict(in_pairs(each)) for each in as_list(fields[b"functions"])]
-    return _Loaded(
+    return Loaded(
         as_text(fields[b"library_code"]), frozenset(as_text(function[b"name"]) for function in functions)
     )
 

@@ -132,3 +132,4 @@ def test_as_a_file_that_can_be_read_again(tmp_path: Path) -> None:
     assert set(tomllib.loads(changed)) == {"node", "session", "mqtt", "listeners"}
     assert dump(settings_of(changed, tmp_path)) == dump(settings)
     assert "# url is not set" in text
+    assert "queue_limit = 7  # default: 10000\n" in text
