@@ -59,6 +59,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl import app as ctl_app
     from broker.ctl_bans import app as bans_app
     from broker.ctl_rights import review
+    from broker.ctl_trace import events, trace
     from broker.ctl_users import rules_app, users_app
     from broker.passwd import passwd
     from broker.redis_tools import app as redis_app
@@ -69,6 +70,8 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.add_typer(rules_app, name="rules")
     ctl_app.add_typer(bans_app, name="bans")
     ctl_app.command()(review)
+    ctl_app.command()(trace)
+    ctl_app.command()(events)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

@@ -31,7 +31,7 @@ TAP_SECONDS: Final = 30.0
 """How long one goes on at most without being asked for again."""
 RECORDS_PER_SECOND: Final = 100
 RECORDS_AT_ONCE: Final = 200
-RECORD_BYTES: Final = 8192
+RECORD_BYTES: Final = 16_384
 FLUSH_SECONDS: Final = 0.1
 
 _RETRY_SECONDS: Final = 0.5
@@ -197,5 +197,3 @@ class Taps:
         now = self._clock()
         for tap_id in [tap.id for tap, _ in self._open.values() if tap.until <= now]:
             self._end(tap_id)
-
-

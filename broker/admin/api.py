@@ -27,6 +27,7 @@ from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.openapi import OpenApi
 from broker.admin.reviewing import review_routes
+from broker.admin.traces import trace_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
@@ -101,6 +102,7 @@ def make_api(
         *user_routes(desk, scram_iterations),
         *ban_routes(desk),
         *review_routes(desk),
+        *trace_routes(desk),
     ]
     app = Starlette(
         routes=[*routes, OpenApi(routes, counters.version).route],
