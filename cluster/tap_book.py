@@ -5,8 +5,7 @@ at another.
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,16 +99,9 @@ class TapBook:
         await self._questions.ask(QUESTION, argument)
         await self._ask(taps.remove(self._store.prefix, tap_id))
 
-    @asynccontextmanager
-    async def reader(
-        self, tap_id: str, after: str = "", *, is_trace: bool = False
-    ) -> AsyncIterator["Reader"]:
-        """Reads the tap, from its beginning or behind a record. Raises StoreError."""
-        reader = Reader(self._store, tap_id, after, is_trace=is_trace)
-        try:
-            yield reader
-        finally:
-            await reader.aclose()
+    def reader(self, tap_id: str, after: str = "", *, is_trace: bool = False) -> "Reader":
+        """Reads the tap, from its beginning or behind a record. To be closed."""
+        return Reader(self._store, tap_id, after, is_trace=is_trace)
 
     async def begin_trace(self, trace_id: str, text: bytes, seconds: float) -> None:
         """From now on it is known, for so long. Raises StoreError."""
@@ -142,7 +134,7 @@ class Reader:
         self._store = store
         self._id = tap_id
         self._is_trace = is_trace
-        self._after = after or _FIRST
+        self.place = after or _FIRST
         self._is_whole = not after
         self._counts: dict[str, tuple[int, int]] = {}
         self._connection: Connection | None = None
@@ -164,7 +156,7 @@ class Reader:
         if connection is None:
             connection = self._connection = await self._store.connect()
         prefix = self._store.prefix
-        commands = [taps.read(prefix, self._id, self._after, BLOCK_MS)]
+        commands = [taps.read(prefix, self._id, self.place, BLOCK_MS)]
         if self._is_trace:
             commands.append(taps.get_trace(prefix, self._id))
         replies = await connection.ask(b"".join(commands), len(commands))
@@ -177,7 +169,7 @@ class Reader:
     def _take(self, entries: list[Entry]) -> list[News]:
         news: list[News] = []
         for entry in entries:
-            self._after = entry.id
+            self.place = entry.id
             left_out = self._missing(entry)
             if left_out is not None:
                 news.append(left_out)

@@ -31,7 +31,7 @@ TAP_SECONDS: Final = 30.0
 """How long one goes on at most without being asked for again."""
 RECORDS_PER_SECOND: Final = 100
 RECORDS_AT_ONCE: Final = 200
-RECORD_BYTES: Final = 16_384
+RECORD_BYTES: Final = 32_768
 FLUSH_SECONDS: Final = 0.1
 
 _RETRY_SECONDS: Final = 0.5

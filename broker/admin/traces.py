@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Annotated, Final
 
 import anyio
@@ -163,7 +163,8 @@ async def _follow(
     """Until a trace has ended; else for ever."""
     for node, reason in silent.items():
         await voice.say("silent", orjson.dumps({"node": _name(node), "reason": reason}))
-    async with book.reader(tap_id, after, is_trace=is_trace) as reader, anyio.create_task_group() as tasks:
+    reader = book.reader(tap_id, after, is_trace=is_trace)
+    async with aclosing(reader), anyio.create_task_group() as tasks:
         tasks.start_soon(book.keep_open, tap_id, watched)
         while not reader.has_ended:
             for news in await reader.next():

@@ -64,6 +64,10 @@ def bearer(text: str) -> dict[str, str]:
         ("POST", "/api/v1/drain", Role.OPERATE),
         ("POST", "/api/v1/nodes/a.1/drain", Role.OPERATE),
         ("POST", "/api/v1/rebalance", Role.OPERATE),
+        ("GET", "/api/v1/events", Role.READ),
+        ("POST", "/api/v1/traces", Role.OPERATE),
+        ("GET", "/api/v1/traces/1f", Role.OPERATE),
+        ("DELETE", "/api/v1/traces/1f", Role.OPERATE),
         # Whatever is not known, or is nearly that.
         ("POST", "/metrics", Role.ADMIN),
         ("DELETE", "/api/v1/nodes", Role.ADMIN),
@@ -89,6 +93,8 @@ ROUTES = [
     ("POST", "/api/v1/rebalance", 503, Role.OPERATE),
     ("POST", "/api/v1/drain", 202, Role.OPERATE),
     ("GET", "/api/v1/users", 503, Role.ADMIN),
+    ("GET", "/api/v1/events", 503, Role.READ),
+    ("GET", "/api/v1/traces/1f", 503, Role.OPERATE),
     ("GET", "/api/v1/nothing", 404, Role.ADMIN),
     ("POST", "/healthz", 405, Role.ADMIN),
 ]

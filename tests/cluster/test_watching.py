@@ -20,6 +20,7 @@ from tests.node.wire import WireClient, connected
 from tests.tools import make_certificate
 
 Nodes = tuple[NodeProcess, NodeProcess]
+Guarded = tuple[NodeProcess, dict[str, dict[str, str]]]
 
 RECORDS_AT_ONCE = 200
 
@@ -96,7 +97,7 @@ def test_a_client_from_its_connect_to_its_end(nodes: Nodes, name: str) -> None:
 
 
 def test_one_that_is_connected_already(nodes: Nodes, name: str) -> None:
-    """Topic Aliases that were set before the trace are known to it; a packet that has come in part is whole."""
+    """Topic Aliases that were set before are known; a packet of which a part has come is whole."""
     here, there = nodes
     topic = f"{name}/with/a/name/that/is/long"
     with (
@@ -305,9 +306,7 @@ def test_nothing_is_left_when_whoever_followed_has_gone(
 
 
 @pytest.fixture(scope="module")
-def guarded(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[NodeProcess, dict[str, dict[str, str]]]]:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """A node with TLS whose admin address asks for tokens; and headers by role."""
     directory = tmp_path_factory.mktemp("guarded")
     made = {str(role): make_token(str(role), role) for role in Role}
@@ -323,7 +322,7 @@ def guarded(
         yield node, {role: {"Authorization": f"Bearer {text}"} for role, (text, _) in made.items()}
 
 
-def test_payloads_are_for_the_role_admin(guarded: tuple[NodeProcess, dict[str, dict[str, str]]]) -> None:
+def test_payloads_are_for_the_role_admin(guarded: Guarded) -> None:
     node, headers = guarded
 
     def post(role: str, **body: object) -> httpx.Response:
@@ -341,7 +340,7 @@ def test_payloads_are_for_the_role_admin(guarded: tuple[NodeProcess, dict[str, d
     assert httpx.delete(url, headers=headers["admin"], trust_env=False).status_code == 200
 
 
-def test_over_tls(guarded: tuple[NodeProcess, dict[str, dict[str, str]]], name: str) -> None:
+def test_over_tls(guarded: Guarded, name: str) -> None:
     node, headers = guarded
     begun = httpx.post(
         f"http://127.0.0.1:{node.admin_port}/api/v1/traces",
