@@ -11,8 +11,10 @@ HEARTBEAT_SECONDS: Final = 10.0
 WRITE_SECONDS: Final = 30.0
 """Who reads nothing for so long is gone."""
 
+SSE: Final = "text/event-stream"
+
 _HEADERS: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"content-type", f"{SSE}; charset=utf-8".encode()),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx would gather it first
 ]

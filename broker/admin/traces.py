@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broker.admin.audit import note_change
+from broker.admin.describe import describe
 from broker.admin.door import role_of
 from broker.admin.exchange import Body, answer, read_body
-from broker.admin.streams import EventStream, Voice
+from broker.admin.streams import SSE, EventStream, Voice
 from broker.auth.admin_tokens import Role
 from broker.client import event_taps, tracing
 from cluster.control import Control, Desk
@@ -58,6 +59,15 @@ class _Traces:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @describe(
+        "traces",
+        "Follows what becomes of clients, as server-sent events: `event`, `left_out`, `silent`.",
+        query={
+            "kinds": "Only these, separated by commas: connected, disconnected, refused, ...",
+            "client_id": "Only of this client; `*` at the end stands for all that begin so.",
+        },
+        media_type=SSE,
+    )
     async def events(self, request: Request) -> Response | EventStream:
         query = request.query_params
         kinds, client_id = query.get("kinds", ""), query.get("client_id", "")
@@ -78,6 +88,12 @@ class _Traces:
 
         return EventStream(tell)
 
+    @describe(
+        "traces",
+        "Begins to trace a client, a topic or an address, on all nodes; payloads for the role admin only.",
+        body=TraceBody,
+        status=201,
+    )
     async def begin(self, request: Request) -> Response:
         body = await read_body(request, TraceBody)
         if body.payloads:
@@ -95,6 +111,11 @@ class _Traces:
         note_change(request, "trace_begun", trace=traced, seconds=body.seconds, payloads=body.payloads)
         return answer({"id": trace_id, "seconds": body.seconds, "silent": silent}, 201)
 
+    @describe(
+        "traces",
+        "Follows a trace, as server-sent events: `packet`, `left_out`, `silent`, and `end` last.",
+        media_type=SSE,
+    )
     async def follow(self, request: Request) -> Response | EventStream:
         book = self._book()
         trace_id, what = await self._known(request, book)
@@ -113,6 +134,7 @@ class _Traces:
 
         return EventStream(tell)
 
+    @describe("traces", "Ends a trace, for everybody who follows it.")
     async def end(self, request: Request) -> Response:
         book = self._book()
         trace_id, _ = await self._known(request, book)

@@ -45,7 +45,7 @@ def begin(node: NodeProcess, **body: object) -> str:
 def end(node: NodeProcess, trace_id: str) -> int:
     """The status of the answer."""
     url = f"http://127.0.0.1:{node.admin_port}/api/v1/traces/{trace_id}"
-    return httpx.delete(url, trust_env=False).status_code
+    return int(httpx.delete(url, trust_env=False).status_code)
 
 
 def test_a_client_from_its_connect_to_its_end(nodes: Nodes, name: str) -> None:
@@ -204,7 +204,8 @@ def test_more_than_may_be_told_is_counted(nodes: Nodes, name: str) -> None:
         expected = count + 4  # CONNECT, CONNACK, PINGREQ, PINGRESP
 
         def total() -> int:
-            return len(seen.of("packet")) + sum(each["records"] for each in seen.of("left_out"))
+            left_out: int = sum(each["records"] for each in seen.of("left_out"))
+            return len(seen.of("packet")) + left_out
 
         seen.wait_until(lambda: total() == expected)
         assert RECORDS_AT_ONCE <= len(seen.of("packet")) < count
@@ -268,10 +269,10 @@ def test_events_of_both_nodes(nodes: Nodes, name: str) -> None:
             first.disconnect()
         seen.wait_for("event", event="disconnected", client_id=f"{name}-a")
         seen.wait_for("event", event="disconnected", client_id=f"{name}-b", node="node-1")
+        assert seen.wait_for("event", event="taken_over")["node"] == "node-2"
     subscribed = seen.wait_for("event", event="subscribed")
     assert subscribed["filters"] == [{"filter": "x", "qos": 1}, {"filter": "y", "qos": 1}]
     assert seen.wait_for("event", event="unsubscribed")["filters"] == ["x"]
-    assert seen.wait_for("event", event="taken_over")["node"] == "node-2"
     assert {each["client_id"] for each in seen.of("event")} == {f"{name}-a", f"{name}-b"}
 
 
