@@ -3,7 +3,9 @@
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -287,6 +289,17 @@ def test_events_of_some_kinds(nodes: Nodes, name: str) -> None:
         seen.wait_for("event", event="disconnected")
         assert [each["event"] for each in seen.of("event")] == ["refused", "disconnected"]
         assert seen.of("event")[0]["reason_code"] == 0x87
+
+
+def test_an_event_has_the_time_at_which_it_happened(nodes: Nodes, name: str) -> None:
+    """Also where nothing else has happened for some time."""
+    here, there = nodes
+    with following(here, f"/events?client_id={name}") as seen:
+        with connected(there.port, name):
+            time.sleep(0.45)
+        seen.wait_for("event", event="disconnected")
+        begun, ended = (datetime.fromisoformat(each["at"]) for each in seen.of("event"))
+        assert ended - begun >= timedelta(seconds=0.45)
 
 
 def test_nothing_is_left_when_whoever_followed_has_gone(
