@@ -28,6 +28,7 @@ from broker.client import (
     Shedder,
     SysTopics,
     drop_rows,
+    make_taps,
     on_bans_added,
     on_failed,
     on_given,
@@ -84,6 +85,7 @@ from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
 from cluster.store.shares import Policy
 from cluster.store.store import Store
+from cluster.taps import QUESTION, Taps
 
 TOKEN_GRACE_SECONDS: Final = 3600
 """How long the store remembers, at least, who got a QoS 2 message that nobody has acknowledged: longer than
@@ -198,6 +200,7 @@ class Node:
     bans: BanFollower
     answerers: dict[str, Answerer]
     """What other processes may ask of this node, by the name of the question."""
+    taps: Taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +270,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     )
     answerers["review_rights"] = partial(review_rights, hub, around.guarding)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
+    taps = make_taps(store, hub, info.name)
+    answerers[QUESTION] = taps.answer
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -288,6 +293,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
         answerers,
+        taps,
     )
 
 

@@ -9,12 +9,12 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import IO, Annotated, Any, Final, NoReturn
+from typing import IO, Annotated, Any, Final, NoReturn, TypeVar, cast
 from urllib.parse import quote
 
 import typer
@@ -28,6 +28,7 @@ _ANSWER_BYTES: Final = 16 << 20
 _WAIT_STEP_SECONDS: Final = 0.5
 _TOKEN_BYTES: Final = 256
 
+T = TypeVar("T")
 Answer = Mapping[str, Any]
 """JSON of the API; a newer node may say more than is read here."""
 
@@ -286,6 +287,11 @@ class _RefusedError(Exception):
 
 def ask(admin: str, method: str, path: str, body: Answer | None = None) -> tuple[Answer, str]:
     """The answer of the first that gives one, and its URL."""
+    return first_of(admin, lambda base: (_request(base, method, path, body), base))
+
+
+def first_of(admin: str, call: Callable[[str], T]) -> T:
+    """What the first says that answers; `call` asks the one with that URL."""
     try:
         bases = discovery.urls(admin)
     except ValueError as error:
@@ -295,7 +301,7 @@ def ask(admin: str, method: str, path: str, body: Answer | None = None) -> tuple
     silent = []
     for base in bases:
         try:
-            return _request(base, method, path, body), base
+            return call(base)
         except _AwayError as error:
             silent.append(str(error))
         except _RefusedError as error:
@@ -304,6 +310,21 @@ def ask(admin: str, method: str, path: str, body: Answer | None = None) -> tuple
 
 
 def _request(base: str, method: str, path: str, body: Answer | None = None) -> Answer:
+    """Raises _AwayError, _RefusedError."""
+    with _open(base, method, path, body, _ANSWER_SECONDS) as response:
+        try:
+            return _parsed(response.read(_ANSWER_BYTES), base)
+        except OSError as error:
+            raise _AwayError(f"no answer from {base}: {error}") from None
+
+
+def open_stream(base: str, path: str, silence_seconds: float) -> HTTPResponse:
+    """An answer that goes on, to be read line by line; that raises OSError if nothing comes for so long. For
+    `first_of`."""
+    return _open(base, "GET", path, None, silence_seconds)
+
+
+def _open(base: str, method: str, path: str, body: Answer | None, seconds: float) -> HTTPResponse:
     """Raises _AwayError, _RefusedError."""
     request = urllib.request.Request(f"{base}/api/v1{path}", method=method)
     if body is not None:
@@ -318,8 +339,7 @@ def _request(base: str, method: str, path: str, body: Answer | None = None) -> A
         _NoRedirect(),
     )
     try:
-        with opener.open(request, timeout=_ANSWER_SECONDS) as response:
-            return _parsed(response.read(_ANSWER_BYTES), base)
+        return cast(HTTPResponse, opener.open(request, timeout=seconds))
     except urllib.error.HTTPError as error:
         with error:
             answer = _parsed(error.read(_ANSWER_BYTES), base)
@@ -327,7 +347,7 @@ def _request(base: str, method: str, path: str, body: Answer | None = None) -> A
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise _AwayError(f"no answer from {base}: {reason}") from None
-    except OSError as error:  # while the answer is read
+    except OSError as error:  # while the head of the answer is read
         raise _AwayError(f"no answer from {base}: {error}") from None
 
 

@@ -225,6 +225,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.sys_topics.run,
         node.pressure.run,
         node.bans.run,
+        node.taps.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)

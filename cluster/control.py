@@ -27,6 +27,7 @@ from cluster.store.inbox_records import Command
 from cluster.store.keys import BUCKETS
 from cluster.store.reply import as_int
 from cluster.store.store import Store
+from cluster.tap_book import TapBook
 from cluster.users import UserBook
 
 TOLERANCE = 0.1
@@ -126,6 +127,7 @@ class Control:
         self.bans = BanBook(store)
         self.questions = Questions(store, incarnation, answerers or {})
         self.retained = RetainedBook(store)
+        self.taps = TapBook(store, self.questions)
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

@@ -30,6 +30,7 @@ from broker.admin.publishing import publish_routes
 from broker.admin.retained import retained_routes
 from broker.admin.reviewing import review_routes
 from broker.admin.snapshot import snapshot_routes
+from broker.admin.traces import trace_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
@@ -129,6 +130,7 @@ def api_routes(
         *retained_routes(desk),
         *publish_routes(desk),
         *snapshot_routes(desk, counters, settings),
+        *trace_routes(desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -36,6 +36,9 @@ NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
     (frozenset({"POST"}), re.compile(r"/api/v1/((nodes/[^/]+/)?drain|rebalance|auth/review)"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(retained|metrics|settings|openapi\.json)"), Role.READ),
     (frozenset({"GET", "HEAD", "POST"}), re.compile(r"/api/v1/bans(/remove)?"), Role.OPERATE),
+    (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/events"), Role.READ),
+    (frozenset({"POST"}), re.compile(r"/api/v1/traces"), Role.OPERATE),
+    (frozenset({"GET", "HEAD", "DELETE"}), re.compile(r"/api/v1/traces/[^/]+"), Role.OPERATE),
 )
 """Methods, the whole path, and the least role; whatever is not in here needs `admin`."""
 
@@ -43,6 +46,7 @@ TRIES: Final = 10
 """Wrong tokens of an address at once, and"""
 TRIES_PER_SECOND: Final = 0.2
 ADDRESSES_MAXIMUM: Final = 1024
+_ROLE: Final = "moorline.role"
 _TOKEN_BYTES_MAXIMUM: Final = 256
 _PATH_SHOWN: Final = 200
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -64,6 +68,12 @@ def needed_role(method: str, path: str) -> Role:
         if method in methods and pattern.fullmatch(path):
             return role
     return Role.ADMIN
+
+
+def role_of(scope: Scope) -> Role:
+    """Of whoever asks; where no token is needed, that of everybody."""
+    role = scope.get(_ROLE)
+    return role if isinstance(role, Role) else Role.ADMIN
 
 
 class Door:
@@ -119,6 +129,7 @@ class Door:
             return
         if token is not None:
             scope[WHO] = token.name
+            scope[_ROLE] = token.role
         try:
             await app(scope, receive, send_on)
         finally:

@@ -21,6 +21,7 @@ from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
 from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
+from broker.client.tapping import make_taps
 from broker.client.throttle import Rates, Throttling, make_throttling
 from broker.client.topic_limits import TopicLimits
 from broker.client.wanting import withdraw_unused
@@ -54,6 +55,7 @@ __all__ = [
     "disconnect_users",
     "drop_rows",
     "look_now_and_then",
+    "make_taps",
     "make_throttling",
     "on_bans_added",
     "on_failed",

@@ -24,6 +24,7 @@ from broker.client.pausing import Pause
 from broker.client.renaming import renamed
 from broker.client.stalling import check_blocked, watch_blocked
 from broker.client.telling import tell_taken_over
+from broker.client.tracing import Watcher
 from broker.client.transport import Transport, Visit, peer_name
 from broker.client.unanswered import check_unanswered
 from broker.mqtt import (
@@ -84,6 +85,7 @@ class Client:
         "session",
         "subscriber",
         "throttle",
+        "trace",
         "transport",
         "username",
         "visit",
@@ -106,6 +108,7 @@ class Client:
         self.rights: Rights | None = None  # if the node asks anything of its clients
         self.expiry: asyncio.TimerHandle | None = None  # of what it was authenticated by
         self._pause: Pause | None = None
+        self.trace: Watcher | None = None  # if somebody follows it
         self.client_id = ""
         self.username = ""
         self.epoch = 0  # of our claim, 0 before it is answered
@@ -148,6 +151,8 @@ class Client:
             self.close(ReasonCode.SERVER_BUSY, "the node is stopping")
             return
         self.visit.when_evicted(self._evict)
+        if hub.tracing is not None:
+            hub.tracing.opened(self)
         self.answer_by = self.last_activity + hub.settings.connection.connect_timeout_seconds
         hub.wheel.watch_by(self, self.answer_by)
 
@@ -235,6 +240,8 @@ class Client:
     def write_all(self, data: bytes) -> None:
         if self.transport is not None:
             self.hub.counters.bytes_sent += len(data)
+            if self.trace is not None:
+                self.trace.sent(data)
             self.transport.write(data)
 
     def resume_reading(self) -> None:
@@ -327,6 +334,8 @@ class Client:
     def _handle(self, packets: list[Packet]) -> None:
         hub = self.hub
         hub.counters.packets_received += len(packets)
+        if self.trace is not None:
+            self.trace.received(packets)
         if hub.rewriting is not None:
             packets = hub.rewriting.packets(packets, self.client_id, self.username)
         mount_point = self.entrance.mount_point

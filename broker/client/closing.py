@@ -42,6 +42,8 @@ def on_disconnect(client: Client, packet: Packet) -> None:
 def on_lost(client: Client, reason: str) -> None:
     """Gives the session of a connection that has ended back to the store."""
     hub = client.hub
+    if client.trace is not None:
+        client.trace.ended(reason)
     if hub.clients.get(client.client_id) is client:
         del hub.clients[client.client_id]
     session = client.session

@@ -32,6 +32,7 @@ from cluster.store.shares import Policy
 
 if TYPE_CHECKING:  # they need each other
     from broker.client.client import Client
+    from broker.client.tracing import Tracing
 
 _PAGES_AT_A_TIME: Final = 2
 
@@ -106,6 +107,7 @@ class Hub:
     topic_limits: TopicLimits | None = None
     events: Events = field(default_factory=Events)
     guard: Guard | None = None
+    tracing: "Tracing | None" = None
     is_stopping: bool = False
     flush_scheduled: bool = False
     members: Members = field(default_factory=Members)

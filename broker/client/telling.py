@@ -1,5 +1,6 @@
 """Tells what becomes of a client (`broker.observability.events`)."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -77,4 +78,6 @@ def tell_unsubscribed(client: "Client", filters: Sequence[str]) -> None:
 
 def _tell(client: "Client", kind: str, **fields: object) -> None:
     hub: Hub = client.hub
-    hub.events.tell(kind, client.client_id, hub.clock.now_ms, fields)
+    # Not the clock of the core: it stands still between two looks, up to half a second.
+    at_ms = int(time.monotonic() * 1000) + hub.redis_offset_ms
+    hub.events.tell(kind, client.client_id, at_ms, fields)

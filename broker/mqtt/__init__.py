@@ -47,6 +47,7 @@ from broker.mqtt.packet import (
     Will,
 )
 from broker.mqtt.property import (
+    PROPERTY_RULES,
     Properties,
     decode_properties,
     encode_properties,
@@ -86,6 +87,7 @@ __all__ = [
     "PACKET_ID_BYTES",
     "PINGREQ",
     "PINGRESP",
+    "PROPERTY_RULES",
     "PUBACK",
     "PUBCOMP",
     "PUBLISH",

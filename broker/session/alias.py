@@ -52,3 +52,7 @@ class TopicAliases:
             del self._aliases[next(iter(self._aliases))]
         self._aliases[topic] = alias
         self._seen.pop(topic, None)
+
+    def topics(self) -> dict[int, str]:
+        """What each alias stands for."""
+        return {alias: topic for topic, alias in self._aliases.items()}

@@ -171,6 +171,16 @@ def answers(prefix: str, question_id: str) -> str:
     return f"{prefix}{{m}}:answers:{question_id}"
 
 
+def tap(prefix: str, tap_id: str) -> str:
+    """Stream, capped: what nodes tell of what happens, for somebody who watches (`taps`). It has a TTL."""
+    return f"{prefix}{{m}}:tap:{tap_id}"
+
+
+def trace(prefix: str, trace_id: str) -> str:
+    """String: what a trace is of, JSON. It has a TTL, which is the time of the trace."""
+    return f"{prefix}{{m}}:trace:{trace_id}"
+
+
 def messages_channel(prefix: str, incarnation: str) -> str:
     """Channel: messages at QoS 0 for the clients of a node."""
     return f"{prefix}{{{escape(incarnation)}}}:messages"

@@ -72,6 +72,10 @@ def bearer(text: str) -> dict[str, str]:
         ("GET", "/api/v1/retained/", Role.ADMIN),
         ("DELETE", "/api/v1/retained/a", Role.ADMIN),
         ("POST", "/api/v1/publish", Role.ADMIN),
+        ("GET", "/api/v1/events", Role.READ),
+        ("POST", "/api/v1/traces", Role.OPERATE),
+        ("GET", "/api/v1/traces/1f", Role.OPERATE),
+        ("DELETE", "/api/v1/traces/1f", Role.OPERATE),
         # Whatever is not known, or is nearly that.
         ("POST", "/metrics", Role.ADMIN),
         ("DELETE", "/api/v1/nodes", Role.ADMIN),
@@ -103,6 +107,8 @@ ROUTES = [
     ("DELETE", "/api/v1/retained/a", 503, Role.ADMIN),
     ("POST", "/api/v1/publish", 422, Role.ADMIN),
     ("GET", "/api/v1/users", 503, Role.ADMIN),
+    ("GET", "/api/v1/events", 503, Role.READ),
+    ("GET", "/api/v1/traces/1f", 503, Role.OPERATE),
     ("GET", "/api/v1/nothing", 404, Role.ADMIN),
     ("POST", "/healthz", 405, Role.ADMIN),
 ]

@@ -35,6 +35,8 @@ STAND_INS = {
     "name": "<group>/<filter>",
     "chore": "chore",
     "nonce": "<nonce>",
+    "tap_id": "<id>",
+    "trace_id": "<id>",
     "question_id": "<id>",
 }
 """What the page writes for the arguments of a key function."""

@@ -37,6 +37,14 @@ class Receiver:
         return self._topics[alias]
 
 
+def test_what_each_alias_stands_for() -> None:
+    aliases = TopicAliases(2)
+    assert aliases.topics() == {}
+    aliases.set(LONG, 1)
+    aliases.set(OTHER, 2)
+    assert aliases.topics() == {1: LONG, 2: OTHER}
+
+
 def test_the_second_time_sets_it_and_then_it_stands_for_the_topic() -> None:
     link = Link()
     outbound = link.direct(topic_aliases=5)
