@@ -24,7 +24,7 @@ async def read_body(request: Request, model: type[B], bytes_maximum: int = BODY_
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "Content-Type must be application/json")
-    content = b""
+    content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > bytes_maximum:

@@ -29,8 +29,8 @@ _NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class RetainedEntry(BaseModel):
-    """A retained message. `bytes` are those of the payload; of one that takes more than some 1 MiB about
-    those that it takes, and `qos` is null."""
+    """A retained message. `bytes` are those of the payload. Of one that is larger than some 1 MiB, or
+    damaged, they are what it takes, and `qos` is null."""
 
     topic: str
     qos: int | None
@@ -39,7 +39,7 @@ class RetainedEntry(BaseModel):
 
 
 class RetainedMessage(RetainedEntry):
-    """With its content: `payload` if it is text, else `payload_base64`; neither if it is too large."""
+    """With its content: `payload` if it is text, else `payload_base64`; neither if `qos` is null."""
 
     payload: str | None = None
     payload_base64: str | None = None
@@ -58,6 +58,14 @@ class Level(BaseModel):
     name: str
     retained: bool
     below: int
+
+
+class RetainedPage(BaseModel):
+    """Either `retained` or `levels`."""
+
+    retained: list[RetainedEntry] = []
+    levels: list[Level] = []
+    next: str | None
 
 
 def retained_routes(desk: Desk) -> list[Route]:
@@ -86,6 +94,7 @@ class _Retained:
             "limit": LIMIT,
             "after": AFTER,
         },
+        answer=RetainedPage,
     )
     async def list(self, request: Request) -> Response:
         prefix = _text(request.query_params.get("prefix", ""))
@@ -93,10 +102,12 @@ class _Retained:
         after = None if after is None else _text(after)
         limit = limit_of(request)
         if flag_of(request, "levels"):
-            return answer(_levels(await self._book().levels(prefix, after, limit)))
-        page = await self._book().page(prefix, after, limit)
-        found = [_entry(topic, facts).model_dump() for topic, facts in page.items]
-        return answer({"retained": found, "next": page.following})
+            shown = _levels(await self._book().levels(prefix, after, limit))
+        else:
+            page = await self._book().page(prefix, after, limit)
+            found = [_entry(topic, facts) for topic, facts in page.items]
+            shown = RetainedPage(retained=found, next=page.following)
+        return answer(shown.model_dump(exclude_unset=True))
 
     @describe("messages", "A retained message with its payload.", query=_IN_NO_PATH, answer=RetainedMessage)
     async def show(self, request: Request) -> Response:
@@ -104,10 +115,7 @@ class _Retained:
         facts = await self._facts(topic)
         shown = RetainedMessage(**_entry(topic, facts).model_dump())
         if facts.qos is not None:
-            message = await self._book().message(topic)
-            if message is None:
-                raise _unknown(topic)
-            shown = _message(topic, message)
+            shown = _message(topic, await self._message(topic))
         return answer(shown.model_dump())
 
     @describe(
@@ -132,6 +140,15 @@ class _Retained:
         if facts is None:
             raise _unknown(topic)
         return facts
+
+    async def _message(self, topic: str) -> Retained:
+        try:
+            message = await self._book().message(topic)
+        except ValueError as error:
+            raise HTTPException(409, f"the message can't be read: {error}") from None
+        if message is None:
+            raise _unknown(topic)
+        return message
 
     def _book(self) -> RetainedBook:
         return control_of(self._desk).retained
@@ -164,12 +181,12 @@ def _entry(topic: str, facts: Facts) -> RetainedEntry:
     )
 
 
-def _levels(page: LevelPage) -> object:
+def _levels(page: LevelPage) -> RetainedPage:
     found = [
         Level(level=level, name=level.rpartition("/")[2], retained=facts.has_message, below=facts.below)
         for level, facts in page.items
     ]
-    return {"levels": [each.model_dump() for each in found], "next": page.following}
+    return RetainedPage(levels=found, next=page.following)
 
 
 def _message(topic: str, message: Retained) -> RetainedMessage:

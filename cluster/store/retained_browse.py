@@ -14,8 +14,8 @@ from cluster.store.reply import as_bytes, as_int, as_list
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of a retained message. `qos` and `deadline_ms` None: it is large, and was not looked into; then
-    `size_bytes` is about what it takes, else what its payload has. `deadline_ms` 0: it never expires."""
+    """Of a retained message. `qos` and `deadline_ms` None: it is large and was not looked into, or damaged;
+    then `size_bytes` is what it takes, else what its payload has. `deadline_ms` 0: it never expires."""
 
     size_bytes: int
     qos: int | None

@@ -140,7 +140,11 @@ def test_no_secret_is_in_any_output(site: tuple[NodeProcess, str]) -> None:
     _use_every_secret(node)
     ban = {"kind": "user", "value": "mallory", "reason": "a test"}
     assert node.post("/api/v1/bans", ban).status == 201
-    paths = ("/metrics", "/healthz", "/readyz", "/api/v1/nodes", "/api/v1/health", "/api/v1/bans")
+    message = {"topic": "live", "payload": PAYLOAD, "content_type": CORRELATION}
+    assert node.post("/api/v1/publish", message).status == 200
+    assert node.post("/api/v1/publish", message | {"topic": "#"}).status == 422
+    below = ("nodes", "health", "bans", "settings", "metrics", "retained", "openapi.json")
+    paths = ("/metrics", "/healthz", "/readyz", *(f"/api/v1/{path}" for path in below))
     pages = {path: node.get(path) for path in paths}
     assert all(page.status == 200 for page in pages.values())
     dump = _dump(url).decode(errors="replace")

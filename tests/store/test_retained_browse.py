@@ -115,7 +115,11 @@ async def test_what_is_there(caller: Caller) -> None:
     message = await book.message("x/later")
     assert message is not None
     assert (message.qos, message.deadline_ms) == (1, now_ms + 60_000)
-    caller.redis.hdel(keys.retained(caller.prefix, keys.bucket_of("x")), "x/later")  # the index says it still
+    retained_key = keys.retained(caller.prefix, keys.bucket_of("x"))
+    for damaged in (b"no stamp", b"0:\xc1", b"0:\x01"):
+        caller.redis.hset(retained_key, "x/later", damaged)
+        assert dict((await book.page("x/", None, 10)).items)["x/later"] == Facts(len(damaged), None, None)
+    caller.redis.hdel(retained_key, "x/later")  # the index says it still
     assert "x/later" not in dict((await book.page("x/", None, 10)).items)
 
 

@@ -1,8 +1,8 @@
 -- retained_names, retained_facts, retained_levels: looking at retained messages by prefix, in order of the index.
 -- Requests: bucket, prefix, position or false, whether by level, limit; or bucket and a list of topics.
 -- Answers: index members that begin with the prefix, beyond the position; of each topic a record { bytes of the
--- payload, QoS, deadline ms or 0 }, of a large one { bytes it takes, false, false }, false if there is none; of
--- each level { 1 if it has a message itself, how many topics are below }.
+-- payload, QoS, deadline ms or 0 }, of a large or damaged one { bytes it takes, false, false }, false if there is
+-- none; of each level { 1 if it has a message itself, how many topics are below }.
 -- Only reads.
 -- By level: each member up to the end of the level in which the prefix ends, once. All that is below a level
 -- follows it directly, so one look finds the next level, however many topics are in between.
@@ -40,6 +40,13 @@ function operations.retained_names(b, prefix, position, is_by_level, limit)
   return call("ZRANGEBYLEX", index, range_from(prefix, position), last, "LIMIT", 0, limit)
 end
 
+local function look_into(value)
+  local deadline, record = split_stamp(value)
+  local fields = cmsgpack.unpack(record)
+  return deadline, { #fields[2], fields[3], deadline }
+end
+
+-- And how many bytes were read.
 local function facts_of(retained, topic, room)
   local size = call("HSTRLEN", retained, topic)
   if size == 0 then
@@ -48,12 +55,11 @@ local function facts_of(retained, topic, room)
   if size > room then
     return { size, false, false }, 0
   end
-  local deadline, record = split_stamp(call("HGET", retained, topic))
-  if deadline > 0 and deadline <= now then
-    return false, size
+  local is_readable, deadline, facts = pcall(look_into, call("HGET", retained, topic))
+  if not is_readable then
+    return { size, false, false }, size
   end
-  local fields = cmsgpack.unpack(record)
-  return { #fields[2], fields[3], deadline }, size
+  return (deadline == 0 or deadline > now) and facts, size
 end
 
 function operations.retained_facts(b, topics)
