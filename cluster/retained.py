@@ -21,7 +21,7 @@ from cluster.store.store import Store
 PAGE_MAXIMUM: Final = 500
 _BUCKETS_PER_CALL: Final = 8
 _NAMES_PER_CALL: Final = 100
-_SHARE_OF_PAGE: Final = 8  # of a page in the first look at each bucket: an eighth, if there are all of them
+_SHARE_OF_PAGE: Final = 16  # of a page in the first look at each bucket, if there are all of them
 _FEWEST: Final = 8
 _MOST: Final = 200
 
