@@ -28,7 +28,7 @@ from broker.ctl import (
 from broker.watching import watched
 
 _PAGE: Final = 500
-_FILE_BYTES: Final = 16 << 20
+_PAYLOAD_BYTES: Final = 1 << 20  # that the API takes
 
 retained_app = typer.Typer(help="Retained messages.", no_args_is_help=True)
 
@@ -266,9 +266,11 @@ def _given_payload(payload: str | None, file: Path | None) -> dict[str, str]:
         return {"payload": payload or ""}
     try:
         with sys.stdin.buffer if str(file) == "-" else file.open("rb") as opened:
-            content = opened.read(_FILE_BYTES)
+            content = opened.read(_PAYLOAD_BYTES + 1)
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    if len(content) > _PAYLOAD_BYTES:
+        raise typer.BadParameter(f"{file}: more than {_PAYLOAD_BYTES} bytes; an MQTT client can publish that")
     return {"payload_base64": b64encode(content).decode()}
 
 

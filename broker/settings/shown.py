@@ -1,8 +1,8 @@
 """Settings as they are in force, for people: with unit and default, and without secrets.
 
-What is hidden: user names and passwords in URLs, and what comes behind `?` and `#`; the path, too, if a
-setting that may hold a password leads to a web server; texts of settings whose names sound like a secret,
-unless they are names of files. In doubt it is hidden.
+What is hidden: user names and passwords in URLs, and what comes behind `?` and `#`; the path, too, if it is
+of the web, as that of a hook may be all that keeps others out; texts of settings whose names sound like a
+secret, unless they are names of files. In doubt it is hidden.
 """
 
 import json
@@ -16,10 +16,13 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from broker.settings.group import Group
 from broker.settings.root import Settings
-from broker.settings.source import LISTENERS, SECRET_SETTINGS
+from broker.settings.source import LISTENERS
 
 HIDDEN: Final = "***"
 """In place of a secret."""
+
+_OPEN_PATHS: Final = ("jwt_keys_url",)
+"""Settings of places on the web that are for everybody."""
 
 _URL: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<host>[^/]*)(?P<path>.*)", re.DOTALL | re.I)
 _SECRET_NAME: Final = re.compile(
@@ -49,18 +52,17 @@ class Shown:
 
 def shown_settings(settings: Settings) -> dict[str, dict[str, Shown]]:
     """By the name of the table (`mqtt`, `listeners.NAME`) and of the setting."""
-    return {table: shown_group(table, group) for table, group in _tables(settings)}
+    return {table: shown_group(group) for table, group in _tables(settings)}
 
 
-def shown_group(table: str, group: Group) -> dict[str, Shown]:
+def shown_group(group: Group) -> dict[str, Shown]:
     """One table of them."""
     dumped = group.model_dump(mode="json")
     defaults = _defaults(group)
     shown: dict[str, Shown] = {}
     for name in type(group).model_fields:
         value, default = dumped[name], defaults.get(name)
-        may_be_secret = f"{table}.{name}" in SECRET_SETTINGS
-        safe = _safe(name, getattr(group, name), value, may_be_secret)
+        safe = _safe(name, getattr(group, name), value)
         shown[name] = Shown(safe, default, _unit(name), value != default, safe != value)
     return shown
 
@@ -122,22 +124,20 @@ def _defaults(group: Group) -> dict[str, object]:
     return made.model_dump(mode="json", include=set(given), warnings=False)
 
 
-def _safe(name: str, value: object, dumped: object, may_be_secret: bool) -> object:
+def _safe(name: str, value: object, dumped: object) -> object:
     """What was dumped of a value, without secrets; `value` tells files from texts."""
     if isinstance(value, SecretStr | SecretBytes):
         return HIDDEN if value.get_secret_value() else dumped
     if isinstance(dumped, dict):
-        return {
-            key: _safe(_inner(name, key), _part(value, key), dumped[key], may_be_secret) for key in dumped
-        }
+        return {key: _safe(_inner(name, key), _part(value, key), dumped[key]) for key in dumped}
     if isinstance(dumped, list) and isinstance(value, tuple | list):
-        return [_safe(name, *pair, may_be_secret) for pair in zip(value, dumped, strict=True)]
+        return [_safe(name, *pair) for pair in zip(value, dumped, strict=True)]
     if not isinstance(dumped, str) or isinstance(value, Path):
         return dumped
     if _SECRET_NAME.search(name.lower()) is not None:
         return HIDDEN if dumped else dumped
     is_of_web = dumped.lower().startswith(("http://", "https://"))
-    return without_secrets(dumped, keeps_path=not (may_be_secret and is_of_web))
+    return without_secrets(dumped, keeps_path=not is_of_web or name in _OPEN_PATHS)
 
 
 def _inner(name: str, key: str) -> str:

@@ -90,6 +90,11 @@ def test_payloads_of_any_kind(node: NodeProcess, tmp_path: Path) -> None:
     assert run(node, "retained", "show", "p/stdin").exit_code == 1
 
 
+def test_a_file_that_is_too_large_is_not_sent(node: NodeProcess) -> None:
+    result = run(node, "publish", "p/large", "--file", "-", given=bytes(1_048_577))
+    assert (result.exit_code, "more than 1048576 bytes" in result.stderr) == (2, True)
+
+
 def test_publish_tells_whom_it_reached(node: NodeProcess) -> None:
     assert told(run(node, "publish", "nobody", "x")) == "nobody: no matching subscribers\n"
     with connected(node.port, "reader") as reader:
