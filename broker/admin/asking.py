@@ -23,8 +23,9 @@ async def ask_one(desk: Desk, name: str, argument: object) -> tuple[str, object]
         raise HTTPException(503, "no node is there that could do it")
     chosen = min(nodes, key=lambda node: (not _is_own(control, node), node.name not in desk.nodes))
     answers = await control.questions.ask(name, argument, [chosen.incarnation])
-    if chosen.incarnation in answers.silent:
-        raise HTTPException(503, f"node {chosen.incarnation}: {answers.silent[chosen.incarnation]}")
+    reason = answers.silent.get(chosen.incarnation)
+    if reason is not None:
+        raise HTTPException(503, f"node {chosen.incarnation}: {reason}")
     return chosen.incarnation, answers.said[chosen.incarnation]
 
 

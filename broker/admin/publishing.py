@@ -102,7 +102,8 @@ class PublishBody(Body):
 class Published(BaseModel):
     """`sessions` and `groups` (of shared subscriptions) are those that the message was for, `nodes` other
     nodes with clients whose sessions only these know. `result` is `published`, or `no matching subscribers`.
-    `retained`: `yes`, `no`, `cleared`, or `no room` (limits.retained_messages)."""
+    `retained`: `yes`, `no`, `cleared`, or `no room` (limits.retained_messages). `token` names the message on
+    its way, at QoS 2."""
 
     topic: str
     qos: int
@@ -113,6 +114,7 @@ class Published(BaseModel):
     groups: int
     nodes: int
     retained: str
+    token: str | None
 
 
 def publish_routes(desk: Desk) -> list[Route]:
@@ -138,6 +140,7 @@ async def publish(desk: Desk, message: OperatorMessage) -> Published:
         groups=outcome.groups,
         nodes=outcome.nodes,
         retained=outcome.retained,
+        token=message.token if message.qos == 2 else None,
     )
 
 
