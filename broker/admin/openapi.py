@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
+import anyio.to_thread
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -74,6 +74,7 @@ class OpenApi:
     def __init__(self, routes: Sequence[BaseRoute], version: str) -> None:
         self._version = version
         self._routes = [*routes, self.route]
+        self._document: dict[str, object] | None = None
 
     @property
     def route(self) -> Route:
@@ -81,11 +82,9 @@ class OpenApi:
 
     @describe("api", "This document (OpenAPI 3.1).")
     async def show(self, _: Request) -> Response:
+        if self._document is None:  # made in a thread: it takes longer than clients should wait
+            self._document = await anyio.to_thread.run_sync(document, self._routes, self._version)
         return answer(self._document)
-
-    @cached_property
-    def _document(self) -> dict[str, object]:
-        return document(self._routes, self._version)
 
 
 def _entries(route: Route) -> Iterator[Entry]:
