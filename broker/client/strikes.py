@@ -16,6 +16,11 @@ class Strikes:
         self._window_seconds = window_seconds
         self._counts: dict[str, tuple[float, int]] = {}  # key -> since when, how many
 
+    def change(self, limit: int, window_seconds: float) -> None:
+        """From the next one on."""
+        self._limit = limit
+        self._window_seconds = window_seconds
+
     def __len__(self) -> int:
         return len(self._counts)
 
