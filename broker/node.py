@@ -39,7 +39,7 @@ from broker.observability.metrics import Counters
 from broker.process import given_url, reach_store, say_where
 from broker.reloading import Read, Reloading
 from broker.routing import load_index
-from broker.settings import ListenerSettings, Settings
+from broker.settings import Address, ListenerSettings, Settings
 from broker.settings.live import with_live
 from cluster.control import Desk
 from cluster.drain import Departure
@@ -90,21 +90,8 @@ async def run(
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals,
     ):
         async with anyio.create_task_group() as process:
-            admin = list(settings.node.admin)
-            if parent is not None:  # which answers there for us
-                await process.start(serve_socket, parent.admin, make_app(health, counters))
-            else:  # first of all: probes may ask while we wait for Redis
-                door, watches = make_door(settings.admin, counters)
-                for follow in watches:
-                    process.start_soon(follow)
-                for number, address in enumerate(admin):
-                    api = make_api(
-                        health, counters, desk, address, settings.auth.scram_keys, asks=door.asks,
-                        settings=lambda: settings,
-                    )  # fmt: skip
-                    admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
-            listeners = settings.all_listeners()
             guarding = make_guarding(settings, counters, authenticators or {})
+            admin = list(settings.node.admin)
             around = Surroundings(
                 settings,
                 health,
@@ -117,8 +104,9 @@ async def run(
                 place,
                 {**guarding.authenticators, **(authenticators or {})},
                 guarding,
-                listeners,
+                settings.all_listeners(),
             )
+            await _open_admin(process, around, admin)  # probes may ask while we wait for Redis
             adopt_all = partial(_adopt, around, chores)
             reloading = Reloading(
                 given or settings, read or (lambda: settings), adopt_all, counters.settings_reloads
@@ -131,6 +119,23 @@ async def run(
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
+
+
+async def _open_admin(process: TaskGroup, around: Surroundings, admin: list[Address]) -> None:
+    """`admin` gets the ports that the system picks."""
+    settings, counters, health = around.settings, around.counters, around.health
+    if around.parent is not None:  # which answers there for us
+        await process.start(serve_socket, around.parent.admin, make_app(health, counters))
+        return
+    door, watches = make_door(settings.admin, counters)
+    for follow in watches:
+        process.start_soon(follow)
+    for number, address in enumerate(admin):
+        api = make_api(
+            health, counters, around.desk, address, settings.auth.scram_keys, asks=door.asks,
+            settings=lambda: around.settings,
+        )  # fmt: skip
+        admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
 
 
 def _state(around: Surroundings) -> State:

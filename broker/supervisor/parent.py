@@ -89,6 +89,7 @@ async def run(given: Settings, sources: Sources) -> int:
         async with anyio.create_task_group() as process:
             process.start_soon(_hurry, at_once, crew, process.cancel_scope)
             admin = list(settings.node.admin)
+            around = Surroundings(settings, given, sources, crew, admin, stopping, desk)
             counters = Counters(settings.node.name, __version__)
             door, watches = make_door(settings.admin, counters)
             for follow in watches:
@@ -96,11 +97,10 @@ async def run(given: Settings, sources: Sources) -> int:
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
                 api = make_api(
                     crew.health, counters, desk, address, settings.auth.scram_keys, asks=door.asks,
-                    settings=lambda: settings,
+                    settings=lambda: around.settings,
                 )  # fmt: skip
                 app = make_app(crew, [api])
                 admin[place] = await process.start(serve_app, address, app, door)
-            around = Surroundings(settings, given, sources, crew, admin, stopping, desk)
             adopt = partial(_adopt, around, chores)
             reloading = Reloading(given, sources.read, adopt, counters.settings_reloads)
             reload = partial(process.start_soon, reloading.reload)

@@ -174,3 +174,10 @@ def test_a_window_counts_for_sessions_that_come_later(configured: Configured) ->
         subscriber.send(Puback(first.packet_id, 0, None))
         assert subscriber.expect(Publish).payload == b"1"
     configured.reload("")
+
+
+def test_what_is_shown_is_what_holds(configured: Configured) -> None:
+    configured.reload("[session]\nqueue_limit = 77\n[node]\nbacklog = 5\n")
+    shown = json.loads(configured.node.get("/api/v1/settings").text)["settings"]
+    configured.reload("")
+    assert (shown["session"]["queue_limit"]["value"], shown["node"]["backlog"]["value"]) == (77, 1024)

@@ -14,7 +14,7 @@ def test_each_live_setting_is_one_and_somebody_adopts_it() -> None:
 
 def test_what_differs_and_what_of_it_is_taken(tmp_path: Path) -> None:
     before = load({"listeners": {"web": {"address": "ws://127.0.0.1:1"}}})
-    flags = {
+    flags: dict[str, dict[str, object]] = {
         "listeners": {"web": {"address": "ws://127.0.0.1:2"}, "more": {"address": "ws://127.0.0.1:3"}},
         "session": {"queue_limit": 5},
         "node": {"backlog": 5},
