@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -115,6 +115,10 @@ class RedisWatch:
             self._health.redis_away(status.reason)
         self._away_since = status.away_since
 
+    def change(self, limit_seconds: float) -> None:
+        """From now on."""
+        self._limit_seconds = limit_seconds
+
     def is_away_too_long(self) -> bool:
         """Whether clients are to be told."""
         return self._away_since is not None and time.monotonic() - self._away_since > self._limit_seconds
@@ -128,13 +132,16 @@ class Parent:
     """The unix socket that it asks for health and metrics; the node makes it."""
     tell_up: Callable[[], None]
     """Called when clients can connect. The parent tells people where."""
+    tell_reread: Callable[[], None]
+    """Called when somebody has had the settings read again here: the parent does so too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surroundings:
     """What is there before Redis is, and outlives it."""
 
     settings: Settings
+    """In force: of what is live there may be newer ones, all the time."""
     health: Health
     counters: Counters
     watch: RedisWatch
@@ -148,6 +155,10 @@ class Surroundings:
     guarding: Guarding
     listeners: list[ListenerSettings]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
+    answerers: dict[str, Answerer] = field(default_factory=dict)
+    """What may be asked of every incarnation."""
+    node: "Node | None" = None
+    """The incarnation that runs."""
 
     def observe_exchange(self, seconds: float, requests: int) -> None:
         """Counts a batch that Redis has answered."""
@@ -245,7 +256,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
 
     committer = _committer(around, store, incarnation, routing, links, hub_of, transmit)
     tasks = Tasks()
-    answerers: dict[str, Answerer] = {}
+    answerers = dict(around.answerers)
     on_command = commands.handler(
         lambda order: around.stopping.begin("asked to drain", moved=order.moved),
         lambda order: shedder.shed(order),
@@ -387,7 +398,7 @@ def _hub(
 ) -> Hub:
     settings = around.settings
     return Hub(
-        settings=_client_settings(settings),
+        settings=client_settings(settings),
         incarnation=incarnation,
         clock=routing.clock,
         index=routing.index,
@@ -434,7 +445,8 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereab
     return info.pack()
 
 
-def _client_settings(settings: Settings) -> ClientSettings:
+def client_settings(settings: Settings) -> ClientSettings:
+    """What holds for every connection."""
     return ClientSettings(
         connection=ConnectionLimits(
             maximum_packet_size=settings.mqtt.maximum_packet_size,

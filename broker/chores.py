@@ -4,14 +4,14 @@ turn at evening out the cluster. Nothing that fails in here harms a client.
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
 from broker.observability.chores import ChoreCounters
 from broker.observability.logs import get_logger
-from broker.settings import Settings
+from broker.settings import ClusterSettings, Settings
 from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import PodIdentity, Whereabouts, find_pod, whereabouts
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the package may be missing
 logger = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chores:
     """Made before anything else, so that a start that makes no sense ends with a message."""
 
@@ -35,14 +35,25 @@ class Chores:
     place: Whereabouts
     pod: PodIdentity | None
     api: "Api | None"
+    rebalancer: Rebalancer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rebalancer = self._rebalancer()
 
     async def run(self, state: Callable[[], State]) -> None:
         """Until cancelled. `state` tells how this process is."""
         async with anyio.create_task_group() as tasks:
             if self.pod is not None and self.api is not None:
                 tasks.start_soon(_run_logged, self._upkeep(self.pod, self.api, state))
-            if self.settings.cluster.rebalance_clients_per_minute:
-                tasks.start_soon(_run_logged, self._rebalancer().run)
+            tasks.start_soon(_run_logged, self.rebalancer.run)
+
+    def change(self, cluster: ClusterSettings) -> None:
+        """From the next look on."""
+        self.rebalancer.change(
+            cluster.rebalance_clients_per_minute,
+            cluster.rebalance_quiet_seconds,
+            cluster.rebalance_tolerance,
+        )
 
     def _upkeep(
         self, pod: PodIdentity, api: "Api", state: Callable[[], State]

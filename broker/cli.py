@@ -6,6 +6,7 @@ Exit codes of `serve`: 0 a clean stop, 1 a crash, 2 the settings or the environm
 import gc
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Final, TypeVar
 
@@ -50,6 +51,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl import app as ctl_app
     from broker.ctl_bans import app as bans_app
     from broker.ctl_content import add_commands as add_content
+    from broker.ctl_reload import reload
     from broker.ctl_rights import review
     from broker.ctl_trace import events, trace
     from broker.ctl_users import rules_app, users_app
@@ -66,6 +68,7 @@ def add_groups(to: typer.Typer) -> None:
     add_content(ctl_app)
     ctl_app.command()(trace)
     ctl_app.command()(events)
+    ctl_app.command()(reload)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)
@@ -117,7 +120,7 @@ def serve(
         typer.echo(shown_toml(settings), nl=False)
         raise typer.Exit
     logs.configure(settings.node.log_level, settings.node.log_format, settings.node.name)
-    raise typer.Exit(run_node(settings))
+    raise typer.Exit(run_node(settings, sources))
 
 
 @app.command(hidden=True)
@@ -137,16 +140,16 @@ def worker(name: str) -> None:
     raise typer.Exit(exit_code_of(run_child, assignment, tell_refusal))
 
 
-def run_node(settings: Settings) -> int:
-    """Run a node to its end, or the parent of several; the exit code."""
+def run_node(settings: Settings, sources: Sources) -> int:
+    """Run a node to its end, or the parent of several; the exit code. The sources may be read again."""
     # Not above: `moorline --version` and `moorline loadtest` start without the broker (0.3 s less).
     if settings.node.workers > 1:
         from broker.supervisor.parent import run as run_workers
 
-        return exit_code_of(run_workers, settings)
+        return exit_code_of(partial(run_workers, sources=sources), settings)
     from broker.node import run
 
-    return exit_code_of(run, settings)
+    return exit_code_of(partial(run, read=sources.read), settings)
 
 
 def _complain(text: str) -> None:

@@ -31,16 +31,18 @@ def connections_maximum(limits: LimitSettings) -> int:
 
 def make_admission(limits: LimitSettings, maximum: int, offences: Offences) -> Admission:
     """For `maximum` connections in all."""
-    return Admission(
-        AdmissionLimits(
-            maximum,
-            limits.connections_per_address,
-            limits.half_open_connections or max(1, maximum // 2),
-            limits.connects_per_second,
-            limits.connects_per_second_per_address,
-            limits.burst_seconds,
-        ),
-        offences,
+    return Admission(admission_limits(limits, maximum), offences)
+
+
+def admission_limits(limits: LimitSettings, maximum: int) -> AdmissionLimits:
+    """For `maximum` connections in all."""
+    return AdmissionLimits(
+        maximum,
+        limits.connections_per_address,
+        limits.half_open_connections or max(1, maximum // 2),
+        limits.connects_per_second,
+        limits.connects_per_second_per_address,
+        limits.burst_seconds,
     )
 
 
@@ -81,7 +83,12 @@ def make_banning(
     async def impose(target: Target, reason: str, seconds: float) -> None:
         await book.add(target, reason=reason, by=AUTOMATIC, seconds=seconds, is_automatic=True)
 
-    rules = BanRules(
+    return Banning(bans, ban_rules(settings), counters, spawn, impose)
+
+
+def ban_rules(settings: BanSettings) -> BanRules:
+    """When somebody is banned by itself."""
+    return BanRules(
         settings.guess_limit,
         settings.guess_window_seconds,
         settings.guess_ban_seconds,
@@ -90,4 +97,3 @@ def make_banning(
         settings.flap_ban_seconds,
         settings.exempt,
     )
-    return Banning(bans, rules, counters, spawn, impose)

@@ -12,7 +12,8 @@ import gc
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -22,20 +23,24 @@ from anyio.abc import TaskGroup
 
 from broker import __version__
 from broker.admin import make_api, make_app, make_door, serve_admin, serve_socket
+from broker.adopting import adopt
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
-from broker.chores import plan
+from broker.chores import Chores, plan
 from broker.client import Client, disconnect_all, disconnect_revoked, look_now_and_then, withdraw_unused
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
+from broker.observability import logs
 from broker.observability.audit import audit_file, reopen_audit_file
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import audit_signals, given_url, reach_store, say_where
+from broker.process import given_url, reach_store, say_where
+from broker.reloading import Read, Reloading
 from broker.routing import load_index
-from broker.settings import ListenerSettings, Settings
+from broker.settings import Address, ListenerSettings, Settings
+from broker.settings.live import with_live
 from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import whereabouts
@@ -44,6 +49,8 @@ from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone
 from cluster.store.lane import StoreStatus
 
+REREAD: Final = signal.SIGUSR2
+"""From a node to its parent: somebody has had the settings read again."""
 HURRY: Final = signal.SIGUSR1
 """From the parent to a node: don't pause before the drain. A second SIGTERM may be from somebody else."""
 
@@ -60,10 +67,13 @@ async def run(
     settings: Settings,
     parent: Parent | None = None,
     authenticators: Mapping[str, EnhancedAuthenticator] | None = None,
+    read: Read | None = None,
+    given: Settings | None = None,
 ) -> int:
     """Runs a node until SIGTERM or SIGINT; the exit code. Raises StartError if it can't be started here.
 
-    `authenticators` are the Authentication Methods that clients may name, by their names.
+    `authenticators` are the Authentication Methods that clients may name, by their names. `read` reads the
+    settings again; None: they stay as they are. `given`: as they were read, if `settings` are others.
     """
     stopping = Departure()
     desk = Desk(stopping, [settings.node.name])
@@ -74,28 +84,14 @@ async def run(
     watch = RedisWatch(health, counters, settings.redis.away_limit_seconds)
     code = 1
     auth = settings.auth
-    own_signals = [*audit_signals(settings), *([] if parent is None else [HURRY])]
+    own_signals = [signal.SIGHUP, *([] if parent is None else [HURRY])]
     with (
         audit_file(auth.audit_file, settings.node.name, auth.audit_logins),
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals,
     ):
         async with anyio.create_task_group() as process:
-            process.start_soon(_watch_signals, signals, stopping, parent is not None)
-            admin = list(settings.node.admin)
-            if parent is not None:  # which answers there for us
-                await process.start(serve_socket, parent.admin, make_app(health, counters))
-            else:  # first of all: probes may ask while we wait for Redis
-                door, watches = make_door(settings.admin, counters)
-                for follow in watches:
-                    process.start_soon(follow)
-                for number, address in enumerate(admin):
-                    api = make_api(
-                        health, counters, desk, address, settings.auth.scram_keys, asks=door.asks,
-                        settings=lambda: settings,
-                    )  # fmt: skip
-                    admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
-            listeners = settings.all_listeners()
             guarding = make_guarding(settings, counters, authenticators or {})
+            admin = list(settings.node.admin)
             around = Surroundings(
                 settings,
                 health,
@@ -108,13 +104,38 @@ async def run(
                 place,
                 {**guarding.authenticators, **(authenticators or {})},
                 guarding,
-                listeners,
+                settings.all_listeners(),
             )
+            await _open_admin(process, around, admin)  # probes may ask while we wait for Redis
+            adopt_all = partial(_adopt, around, chores)
+            reloading = Reloading(
+                given or settings, read or (lambda: settings), adopt_all, counters.settings_reloads
+            )
+            around.answerers["reload_settings"] = partial(_reload_settings, reloading, parent)
+            hangup = partial(process.start_soon, _hang_up, reloading)
+            process.start_soon(_watch_signals, signals, stopping, hangup, parent is not None)
             if chores is not None:  # else the parent's
                 process.start_soon(chores.run, partial(_state, around))
             code = await _run_with_redis(around)
             process.cancel_scope.cancel()
     return code
+
+
+async def _open_admin(process: TaskGroup, around: Surroundings, admin: list[Address]) -> None:
+    """`admin` gets the ports that the system picks."""
+    settings, counters, health = around.settings, around.counters, around.health
+    if around.parent is not None:  # which answers there for us
+        await process.start(serve_socket, around.parent.admin, make_app(health, counters))
+        return
+    door, watches = make_door(settings.admin, counters)
+    for follow in watches:
+        process.start_soon(follow)
+    for number, address in enumerate(admin):
+        api = make_api(
+            health, counters, around.desk, address, settings.auth.scram_keys, asks=door.asks,
+            settings=lambda: around.settings,
+        )  # fmt: skip
+        admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
 
 
 def _state(around: Surroundings) -> State:
@@ -123,8 +144,33 @@ def _state(around: Surroundings) -> State:
     return State(around.counters.connections, ready.ok, around.stopping.is_set(), ready.reasons)
 
 
+async def _reload_settings(reloading: Reloading, parent: Parent | None, _: bytes) -> object:
+    reloaded = await reloading.reload()
+    if parent is not None:
+        parent.tell_reread()
+    return asdict(reloaded)
+
+
+async def _hang_up(reloading: Reloading) -> None:
+    reopen_audit_file()
+    await reloading.reload()
+
+
+def _adopt(around: Surroundings, chores: Chores | None, names: frozenset[str], settings: Settings) -> None:
+    """In this process; by a later incarnation, too."""
+    around.settings = with_live(around.settings, settings)
+    logs.set_level(settings.node.log_level)
+    if around.node is not None:
+        adopt(around.node, names, around.settings)
+    if chores is not None:
+        chores.change(settings.cluster)
+
+
 async def _watch_signals(
-    signals: AsyncIterator[signal.Signals], stopping: Departure, has_parent: bool
+    signals: AsyncIterator[signal.Signals],
+    stopping: Departure,
+    hang_up: Callable[[], object],
+    has_parent: bool,
 ) -> None:
     is_second = False  # not of a node that was asked to drain before
     async for number in signals:
@@ -132,7 +178,7 @@ async def _watch_signals(
             stopping.hurry()
             continue
         if number == signal.SIGHUP:
-            reopen_audit_file()
+            hang_up()
             continue
         if is_second and has_parent:
             continue  # the parent's, beside one from whoever told all of us; in a hurry it says so, or kills
@@ -161,13 +207,15 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
         is_gone = False
         try:
             async with store:
-                await _serve(build(around, store, incarnation))
+                around.node = build(around, store, incarnation)
+                await _serve(around.node)
         except* NodeGone as gone:
             is_gone = True
             logger.error(
                 "the cluster has declared this node dead: it starts again as another incarnation",
                 extra={"incarnation": incarnation, "error": str(gone)},
             )
+        around.node = None
         if not is_gone:
             return 0
         around.health.starting()

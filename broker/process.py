@@ -2,7 +2,6 @@
 where they are.
 """
 
-import signal
 from collections.abc import Iterable
 
 import anyio
@@ -60,11 +59,6 @@ def server_files(redis: RedisSettings) -> ServerFiles:
         key_file=redis.key,
         server_name=redis.server_name or "",
     )
-
-
-def audit_signals(settings: Settings) -> list[signal.Signals]:
-    """Those by which the audit file is opened again, if there is one. Else they do what they always did."""
-    return [] if settings.auth.audit_file is None else [signal.SIGHUP]
 
 
 def say_where(

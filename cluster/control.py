@@ -139,6 +139,10 @@ class Control:
         ]
         return sorted(nodes, key=lambda node: (node.name, node.incarnation))
 
+    async def incarnation_of(self, node: str) -> str:
+        """By its name, or incarnation. Raises UnknownNode, AmbiguousNode, StoreError."""
+        return _find(await self.nodes(), node).incarnation
+
     async def retained_count(self) -> int:
         """How many topics have a retained message. Raises StoreError."""
         replies = await self._ask(*(retained.retained_count(bucket) for bucket in range(BUCKETS)))

@@ -106,13 +106,14 @@ class Budget:
     """Clients that may be sent away: so many a minute, not saved up over more than one look."""
 
     def __init__(self, clients_per_minute: float) -> None:
-        self._per_second = clients_per_minute / 60
+        self.clients_per_minute = clients_per_minute
         self._allowance = 0.0
 
     def allow(self, seconds: float) -> int:
         """After so many seconds."""
-        most = max(1.0, self._per_second * LOOK_SECONDS)
-        self._allowance = min(self._allowance + self._per_second * seconds, most)
+        per_second = self.clients_per_minute / 60
+        most = max(1.0, per_second * LOOK_SECONDS)
+        self._allowance = min(self._allowance + per_second * seconds, most)
         return int(self._allowance)
 
     def spend(self, clients: int) -> None:
@@ -121,7 +122,8 @@ class Budget:
 
 
 class Rebalancer:
-    """`on_shed` is told how many clients were sent away, `on_turn` whether this process has the turn."""
+    """With 0 clients a minute it does nothing, and others may have the turn. `on_shed` is told how many
+    clients were sent away, `on_turn` whether this process has the turn."""
 
     def __init__(
         self,
@@ -143,15 +145,27 @@ class Rebalancer:
         self._quiet = Quiet()
         self._has_turn = False
 
+    def change(self, clients_per_minute: float, quiet_seconds: float, tolerance: float) -> None:
+        """From the next look on."""
+        self._budget.clients_per_minute = clients_per_minute
+        self._quiet_seconds = quiet_seconds
+        self._tolerance = tolerance
+
     async def run(self) -> None:
         """Until cancelled or told to stop; then gives the turn back."""
         while not await self._is_told_to_stop():
+            if not self._budget.clients_per_minute:
+                await self._give_back()
+                continue
             self._note_turn(await self._turn.hold())
             if self._has_turn and (control := self._desk.control) is not None:
                 try:
                     await self.look(control, time.monotonic())
                 except StoreError as error:
                     logger.debug("not rebalanced: %s", error)
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         if self._has_turn:
             self._note_turn(False)
             await self._turn.release()

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from broker.settings import Group, ListenerSettings, environment_name, groups
+from broker.settings.live import LIVE
 from docs import api_page, chart
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -25,6 +26,9 @@ Each setting can be given in four ways; the first one found counts:
 4. the default.
 
 All mistakes are reported at once, unknown names among them, and the exit code is 2.
+
+Of each setting it is said whether a change counts when nodes read their settings again
+([live](operations.md#reload)), or with the next start (restart).
 
 ```toml
 [node]
@@ -62,6 +66,7 @@ def _section(model: type[Group]) -> str:
 
 def _entry(setting: str, info: FieldInfo) -> str:
     facts = [f"`{environment_name(setting)}`", f"default {_default(info)}", *_bounds(info)]
+    facts.append("live" if setting in LIVE else "restart")
     return f"\n### {setting}\n\n{', '.join(facts)}\n\n{info.description}\n"
 
 

@@ -27,6 +27,7 @@ from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.openapi import OpenApi
 from broker.admin.publishing import publish_routes
+from broker.admin.reloading import reload_routes
 from broker.admin.retained import retained_routes
 from broker.admin.reviewing import review_routes
 from broker.admin.snapshot import snapshot_routes
@@ -131,6 +132,7 @@ def api_routes(
         *publish_routes(desk),
         *snapshot_routes(desk, counters, settings),
         *trace_routes(desk),
+        *reload_routes(desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -35,6 +35,7 @@ NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
     (frozenset({"GET", "HEAD"}), re.compile(r"/metrics|/api/v1/(nodes|health)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/((nodes/[^/]+/)?drain|rebalance|auth/review)"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(retained|metrics|settings|openapi\.json)"), Role.READ),
+    (frozenset({"POST"}), re.compile(r"/api/v1/settings/reload"), Role.OPERATE),
     (frozenset({"GET", "HEAD", "POST"}), re.compile(r"/api/v1/bans(/remove)?"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/events"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/traces"), Role.OPERATE),

@@ -96,6 +96,13 @@ class Banning:
         """Bans for which the clients that are connected have not been looked at."""
         self._delayed = 0
 
+    def change(self, rules: BanRules) -> None:
+        """From now on; who is banned stays so."""
+        self._rules = rules
+        for guesses in (self._guesses, self._users):
+            guesses.change(rules.guess_limit, rules.guess_window_seconds)
+        self._flaps.change(rules.flap_limit, rules.flap_window_seconds)
+
     # What connections ask
 
     def refuses_address(self, address: str, now_ms: int) -> bool:

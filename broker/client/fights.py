@@ -23,6 +23,11 @@ class Fights:
         self.delayed = 0
         """CONNECT packets that had to wait."""
 
+    def change(self, limit: int) -> None:
+        """From now on, and from nothing: what was noted is as long as it had to be for the limit before."""
+        self._limit = limit
+        self._taken.clear()
+
     def __len__(self) -> int:
         """Clients that are fought over, or were a moment ago."""
         return sum(len(times) > self._limit for times in self._taken.values())

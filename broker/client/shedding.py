@@ -31,6 +31,11 @@ class Shedder:
         self._clients_per_second = clients_per_second
         self._rebalancing = anyio.CancelScope()
 
+    def change(self, server_reference: str | None, clients_per_second: float) -> None:
+        """From the next one on."""
+        self._server_reference = server_reference
+        self._clients_per_second = clients_per_second
+
     def shed(self, order: Shed) -> None:
         """Begins to send away what there is beyond `order.keep`, chosen at random: no client is more likely
         to be chosen than another. A later order takes the place of one under way."""

@@ -16,6 +16,12 @@ class Strikes:
         self._window_seconds = window_seconds
         self._counts: dict[str, tuple[float, int]] = {}  # key -> since when, how many
 
+    def change(self, limit: int, window_seconds: float) -> None:
+        """From now on, and from nothing."""
+        self._limit = limit
+        self._window_seconds = window_seconds
+        self._counts.clear()
+
     def __len__(self) -> int:
         return len(self._counts)
 

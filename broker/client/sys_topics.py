@@ -44,18 +44,29 @@ class SysTopics:
         self._control = control
         self._info = info
         self._interval_seconds = interval_seconds
+        self._changed = anyio.Event()
         self._clients_maximum = 0
         self._unsettled = 0
 
     async def run(self) -> None:
         """Tells now and after each interval, until cancelled."""
-        while self._interval_seconds:
+        while True:
+            self._changed = anyio.Event()
             started = time.monotonic()
-            try:
-                await self._tell()
-            except (StoreUnavailable, RedisFull, ItemError) as error:
-                logger.debug("$SYS topics wait: %s", error)
-            await anyio.sleep(max(0.0, started + self._interval_seconds - time.monotonic()))
+            if self._interval_seconds:
+                try:
+                    await self._tell()
+                except (StoreUnavailable, RedisFull, ItemError) as error:
+                    logger.debug("$SYS topics wait: %s", error)
+            with anyio.move_on_after(self._interval_seconds + started - time.monotonic()) as waiting:
+                if not self._interval_seconds:
+                    waiting.deadline = float("inf")
+                await self._changed.wait()
+
+    def change(self, interval_seconds: int) -> None:
+        """From now on."""
+        self._interval_seconds = interval_seconds
+        self._changed.set()
 
     def settled(self, publication: Publication) -> None:
         """One of the values is in the retained store."""

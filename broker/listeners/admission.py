@@ -51,6 +51,12 @@ class Admission:
         self._rates: OrderedDict[str, TokenBucket] = OrderedDict()
         self.bucket = bucket_of(limits.per_second, limits.burst_seconds, clock())
 
+    def change(self, limits: AdmissionLimits) -> None:
+        """From now on. Nobody is sent away."""
+        self.limits = limits
+        self._rates.clear()
+        self.bucket = bucket_of(limits.per_second, limits.burst_seconds, self.clock())
+
     def gate(self, name: str, connections_maximum: int, per_second: float) -> "Gate":
         """For a listener, which may have limits of its own."""
         bucket = bucket_of(per_second, self.limits.burst_seconds, self.clock())
@@ -76,11 +82,16 @@ class Admission:
             return "connects_per_second_per_address"
         return None
 
-    def count(self, address: str, change: int) -> None:
-        """Of the connections from there. Nothing is kept where nothing asks for it."""
+    def count_in(self, address: str) -> bool:
+        """One more from there; whether it is kept, which it isn't where nothing asks for it."""
         if not address or not self.limits.per_address:
-            return
-        self._by_address[address] += change
+            return False
+        self._by_address[address] += 1
+        return True
+
+    def count_out(self, address: str) -> None:
+        """One that was counted has gone."""
+        self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
 
@@ -132,7 +143,7 @@ class Gate:
         self.open += 1
         admission.open += 1
         admission.half_open[visit] = None
-        admission.count(address, 1)
+        visit.is_counted = admission.count_in(address)
         return visit
 
     def pause_seconds(self) -> float:
@@ -152,11 +163,12 @@ class Gate:
 class Visit:
     """A connection that may come in."""
 
-    __slots__ = ("_close", "_has_left", "address", "gate", "is_evicted")
+    __slots__ = ("_close", "_has_left", "address", "gate", "is_counted", "is_evicted")
 
     def __init__(self, gate: Gate, address: str) -> None:
         self.gate = gate
         self.address = address
+        self.is_counted = False  # with its address
         self.is_evicted = False
         self._close: Callable[[], object] | None = None
         self._has_left = False
@@ -184,7 +196,7 @@ class Visit:
             admission.offences.refuse(limit, listener=self.gate.name, address=host)
             return False
         self.address = address
-        admission.count(address, 1)
+        self.is_counted = admission.count_in(address)
         return True
 
     def settle(self) -> None:
@@ -200,7 +212,8 @@ class Visit:
         self.settle()
         self.gate.open -= 1
         self.gate.admission.open -= 1
-        self.gate.admission.count(self.address, -1)
+        if self.is_counted:
+            self.gate.admission.count_out(self.address)
 
 
 def bucket_of(per_second: float, burst_seconds: float, now: float) -> TokenBucket | None:

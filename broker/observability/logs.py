@@ -52,6 +52,11 @@ def note(logger: logging.Logger, message: str, fields: Mapping[str, object]) -> 
         logger.info(message, extra=fields)
 
 
+def set_level(level: str) -> None:
+    """From now on."""
+    logging.getLogger().setLevel(level.upper())
+
+
 def configure(
     level: str = "info", log_format: LogFormat = "auto", node_id: str = "", stream: TextIO | None = None
 ) -> None:
@@ -65,7 +70,7 @@ def configure(
     root = logging.getLogger()
     formatter = JsonFormatter(node_id) if log_format == "json" else TextFormatter()
     root.handlers[:] = [LineHandler(formatter, output)]
-    root.setLevel(level.upper())
+    set_level(level)
     # The ways that the logging documentation names to make records cheap: 7.7 us a line in place of 9.8.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

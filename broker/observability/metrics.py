@@ -168,6 +168,7 @@ class Counters:
         "sent_qos1",
         "sent_qos2",
         "sessions",
+        "settings_reloads",
         "shared",
         "subscriptions",
         "takeovers",
@@ -206,6 +207,7 @@ class Counters:
         self.authentications = Tally(AUTHENTICATIONS)  # by result, of clients that were asked who they are
         self.denied = Tally(DENIED)  # by what somebody wanted to do
         self.auth_reloads = Tally()  # by file, and whether its mistakes were refused
+        self.settings_reloads = Tally(["applied", "refused"])
         self.auth_requests = Tally()  # to servers that are asked about clients, and those that failed
         self.disconnects = Tally(["normal_disconnection"])
         self.malformed = Tally(["malformed_packet", "protocol_error"])
@@ -397,6 +399,12 @@ class NodeCollector:
             "Files of users, rules, keys and certificates read again.",
             "file",
             c.auth_reloads.items(),
+        )
+        yield _by_label(
+            "moorline_settings_reloads",
+            "Times that settings were read again, and taken or refused for mistakes.",
+            "result",
+            c.settings_reloads.items(),
         )
         yield _by_label(
             "moorline_auth_requests",

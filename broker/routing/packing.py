@@ -81,6 +81,10 @@ class RetainedRoom:
         self._counts: list[int] = []
         self._total = 0
 
+    def limit(self, maximum: int) -> None:
+        """From now on."""
+        self._maximum = maximum
+
     @property
     def total(self) -> int:
         """Retained messages of the whole cluster, as of the last look."""
@@ -128,6 +132,11 @@ class Packing:
         self._call_number = 0
         self._fence: list[object] = []
         self.fenced: list[list[Session]] = []
+
+    def limit_queues(self, queue_limit: int, drop_oldest: bool) -> None:
+        """From now on."""
+        self._queue_limit = queue_limit
+        self._drop_oldest = drop_oldest
 
     def calls(self, parts: Sequence[Part]) -> list[Call]:
         """None if there is nothing to ask."""

@@ -121,6 +121,10 @@ class Router:
         self._sent: list[Part] = []
         self._again: list[tuple[Publication, str]] = []  # refused; with the subscriber's key
 
+    def limit_queues(self, queue_limit: int, drop_oldest: bool) -> None:
+        """From the next batch on."""
+        self._packing.limit_queues(queue_limit, drop_oldest)
+
     # What comes in
 
     def publish(self, publication: Publication) -> None:

@@ -6,10 +6,14 @@ password.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import orjson
 
+from broker.flags import Sources
 from broker.settings import Settings, dump, restore
+
+_KEYS: Final = {"settings", "admin", "parent", "given", "flags", "config"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +25,39 @@ class Assignment:
     """The unix socket at which it answers its parent's questions."""
     parent: int
     """The process with which it ends."""
+    given: Settings
+    """What the command was given, which the parent has made the settings of."""
+    sources: Sources
+    """From where, to be read again."""
 
     def to_bytes(self) -> bytes:
         """For `read_assignment`."""
         return orjson.dumps(
-            {"settings": dump(self.settings), "admin": str(self.admin), "parent": self.parent}
+            {
+                "settings": dump(self.settings),
+                "admin": str(self.admin),
+                "parent": self.parent,
+                "given": dump(self.given),
+                "flags": self.sources.flags,
+                "config": None if self.sources.config is None else str(self.sources.config),
+            },
+            default=str,  # a path
         )
 
 
 def read_assignment(given: bytes) -> Assignment:
     """ValueError if it is none."""
     values = orjson.loads(given)
-    if not isinstance(values, dict) or set(values) != {"settings", "admin", "parent"}:
+    if not isinstance(values, dict) or set(values) != _KEYS:
         raise ValueError("not an assignment")
-    return Assignment(restore(values["settings"]), Path(values["admin"]), int(values["parent"]))
+    config = None if values["config"] is None else Path(values["config"])
+    return Assignment(
+        restore(values["settings"]),
+        Path(values["admin"]),
+        int(values["parent"]),
+        restore(values["given"]),
+        Sources(values["flags"], config),
+    )
 
 
 @dataclass(frozen=True, slots=True)

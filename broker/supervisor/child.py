@@ -2,9 +2,10 @@
 
 import os
 from contextlib import suppress
+from functools import partial
 
 from broker.assembly import Parent
-from broker.node import run
+from broker.node import REREAD, run
 from broker.supervisor.assignment import Assignment, Report
 from cluster.store.guard import end_with
 
@@ -14,7 +15,16 @@ async def run_child(assignment: Assignment) -> int:
     if not end_with(assignment.parent):
         return 1
     try:
-        return await run(assignment.settings, Parent(assignment.admin, tell_up=lambda: _tell(Report())))
+        return await run(
+            assignment.settings,
+            Parent(
+                assignment.admin,
+                tell_up=lambda: _tell(Report()),
+                tell_reread=partial(os.kill, assignment.parent, REREAD),
+            ),
+            read=assignment.sources.read,
+            given=assignment.given,
+        )
     finally:
         if os.getppid() != assignment.parent:  # who would have removed the directory of the sockets
             with suppress(OSError):  # another worker has still one in there, or was faster

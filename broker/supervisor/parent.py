@@ -9,9 +9,10 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,16 +20,20 @@ import anyio
 
 from broker import __version__
 from broker.admin import make_api, make_door, serve_app
-from broker.chores import plan
+from broker.chores import Chores, plan
+from broker.flags import Sources
 from broker.listeners import bind_tcp, bound_address
-from broker.node import HURRY
+from broker.node import HURRY, REREAD
+from broker.observability import logs
 from broker.observability.audit import audit_file, reopen_audit_file
 from broker.observability.chores import ChoreCounters
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
-from broker.process import audit_signals, given_url, reach_store, say_where
+from broker.process import given_url, reach_store, say_where
+from broker.reloading import Reloading
 from broker.settings import Address, ListenerSettings, Settings, worker_name
+from broker.settings.live import with_live
 from broker.supervisor.app import make_app
 from broker.supervisor.assignment import Assignment
 from broker.supervisor.crew import Crew
@@ -51,20 +56,24 @@ _TELL_TIMEOUT_SECONDS: Final = 2.0
 logger = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surroundings:
     """What is there before Redis is, and outlives it."""
 
     settings: Settings
-    """With the ports that the system picked."""
+    """With the ports that the system picked; of what is live there may be newer ones, all the time."""
+    given: Settings
+    """As the command was given them; the same."""
+    sources: Sources
     crew: Crew
     admin: Sequence[Address]
     stopping: Departure
     desk: Desk
 
 
-async def run(settings: Settings) -> int:
+async def run(given: Settings, sources: Sources) -> int:
     """Runs the workers until SIGTERM or SIGINT; the exit code. Raises StartError."""
+    settings = given
     stopping = Departure()
     at_once = anyio.Event()
     desk = Desk(stopping, _worker_names(settings))
@@ -72,15 +81,15 @@ async def run(settings: Settings) -> int:
         ExitStack() as reserved,
         _private_directory() as directory,
         audit_file(settings.auth.audit_file, settings.node.name, settings.auth.audit_logins),
-        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *audit_signals(settings)) as signals,
+        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, REREAD) as signals,
     ):
         settings = await _reserve_all(settings, reserved)
         crew = Crew(_workers(settings, directory, stopping), Health(), ChoreCounters())
         chores = plan(settings, stopping, desk, crew.chores)
         async with anyio.create_task_group() as process:
-            process.start_soon(_watch_signals, signals, stopping, at_once)
             process.start_soon(_hurry, at_once, crew, process.cancel_scope)
             admin = list(settings.node.admin)
+            around = Surroundings(settings, given, sources, crew, admin, stopping, desk)
             counters = Counters(settings.node.name, __version__)
             door, watches = make_door(settings.admin, counters)
             for follow in watches:
@@ -88,11 +97,14 @@ async def run(settings: Settings) -> int:
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
                 api = make_api(
                     crew.health, counters, desk, address, settings.auth.scram_keys, asks=door.asks,
-                    settings=lambda: settings,
+                    settings=lambda: around.settings,
                 )  # fmt: skip
                 app = make_app(crew, [api])
                 admin[place] = await process.start(serve_app, address, app, door)
-            around = Surroundings(settings, crew, admin, stopping, desk)
+            adopt = partial(_adopt, around, chores)
+            reloading = Reloading(given, sources.read, adopt, counters.settings_reloads)
+            reload = partial(process.start_soon, reloading.reload)
+            process.start_soon(_watch_signals, signals, stopping, at_once, crew, reload)
             outlook = Outlook(crew, desk, stopping)
             process.start_soon(outlook.run)
             process.start_soon(chores.run, lambda: outlook.state)
@@ -101,12 +113,29 @@ async def run(settings: Settings) -> int:
     return 1 if at_once.is_set() else 0
 
 
+def _adopt(around: Surroundings, chores: Chores, _: frozenset[str], settings: Settings) -> None:
+    """Here, and by the workers that start from now on: those that run read for themselves."""
+    around.settings = with_live(around.settings, settings)
+    around.given = settings
+    logs.set_level(settings.node.log_level)
+    chores.change(settings.cluster)
+
+
 async def _watch_signals(
-    signals: AsyncIterator[signal.Signals], stopping: Departure, at_once: anyio.Event
+    signals: AsyncIterator[signal.Signals],
+    stopping: Departure,
+    at_once: anyio.Event,
+    crew: Crew,
+    reload: Callable[[], object],
 ) -> None:
     async for number in signals:
-        if number == signal.SIGHUP:  # workers find out by themselves
+        if number == REREAD:
+            reload()
+        elif number == signal.SIGHUP:
             reopen_audit_file()
+            reload()
+            for worker in crew.workers:
+                worker.hang_up()
         elif stopping.is_set() and not stopping.hurry():
             logger.warning("second signal: stopping at once", extra={"signal": number.name})
             at_once.set()
@@ -145,7 +174,7 @@ async def _run_with_store(around: Surroundings, url: str) -> None:
         services.start_soon(_stop, around)
         async with anyio.create_task_group() as crew:
             for worker in around.crew.workers:
-                crew.start_soon(worker.run, _assignment(around, url, worker))
+                crew.start_soon(worker.run, partial(_assignment, around, url, worker))
         services.cancel_scope.cancel()
     logger.info("stopped")
 
@@ -155,7 +184,8 @@ def _assignment(around: Surroundings, url: str, worker: Worker) -> Assignment:
     settings = around.settings
     node = settings.node.model_copy(update={"name": worker.name, "admin": tuple(around.admin), "workers": 1})
     redis = settings.redis.model_copy(update={"url": url})
-    return Assignment(settings.model_copy(update={"node": node, "redis": redis}), worker.socket, os.getpid())
+    own = settings.model_copy(update={"node": node, "redis": redis})
+    return Assignment(own, worker.socket, os.getpid(), around.given, around.sources)
 
 
 async def _watch_redis(store: Store, health: Health) -> None:

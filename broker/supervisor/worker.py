@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
@@ -50,6 +51,8 @@ class Worker:
         self._stopping = stopping
         self._stop_timeout_seconds = stop_timeout_seconds
         self._process: Process | None = None
+        self._is_up = False
+        self._is_hung_up = False
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} pid={self.pid} restarts={self.restarts}>"
@@ -64,16 +67,22 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
-    async def run(self, assignment: Assignment) -> None:
-        """Raises StartError if it never was up, and won't be until a person changes something.
+    def hang_up(self) -> None:
+        """Has it read its settings again: now, or when it is up, as it may begin with older ones."""
+        self._is_hung_up = not self._is_up
+        if self._is_up:
+            self.send_signal(signal.SIGHUP)
+
+    async def run(self, assignment: Callable[[], Assignment]) -> None:
+        """`assignment` is asked for before each start. Raises StartError if it never was up, and won't be
+        until a person changes something.
 
         When cancelled, ends the process first.
         """
         backoff = Backoff()
-        order = assignment.to_bytes()
         while not self._stopping.is_set():
             started = time.monotonic()
-            ending = await self._live(order)
+            ending = await self._live(assignment().to_bytes())
             self.tried.set()
             if self._stopping.is_set():
                 break
@@ -109,6 +118,7 @@ class Worker:
             with anyio.CancelScope(shield=True):
                 await self._end(process)
             self._process = None
+            self._is_up = False
         if code != EXIT_REFUSED:
             return _Ending(process.pid, _how_it_ended(code))
         return _Ending(
@@ -125,6 +135,9 @@ class Worker:
                 logger.info("worker is up", extra={"worker": self.name, "pid": process.pid})
                 self.been_up.set()
                 self.tried.set()
+                self._is_up = True
+                if self._is_hung_up:
+                    self.hang_up()
             refusal = report.refusal
         return refusal
 

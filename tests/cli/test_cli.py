@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from broker import __version__, cli
 from broker.errors import StartError
+from broker.flags import Sources
 from broker.observability import logs
 from broker.settings import Address, Settings, load
 
@@ -27,7 +28,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Settings that `serve` would have run a node with."""
     seen: list[Settings] = []
 
-    def remember(settings: Settings) -> int:
+    def remember(settings: Settings, _: Sources) -> int:
         seen.append(settings)
         return 0
 
@@ -84,7 +85,7 @@ def test_an_unknown_flag_is_exit_code_2(served: list[Settings]) -> None:
 
 
 def test_the_exit_code_of_the_node_is_that_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "run_node", lambda _: 3)
+    monkeypatch.setattr(cli, "run_node", lambda *_: 3)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     assert CliRunner().invoke(cli.app, ["serve"]).exit_code == 3
 

@@ -141,6 +141,14 @@ def test_a_limit_of_nothing_bans_nobody() -> None:
     assert site.run() == []
 
 
+def test_other_rules_hold_from_then_on() -> None:
+    site = Site()
+    site.banning.change(BanRules(1, 60, 90, 0, 60, 30, ()))
+    site.guess(2, "192.0.2.7")
+    site.flap(100, "c", "192.0.2.7")
+    assert [seconds for _, _, seconds in site.run()] == [90]
+
+
 @pytest.mark.anyio
 async def test_a_user_name_is_slowed_down_and_never_banned(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []

@@ -56,3 +56,14 @@ def test_it_remembers_so_many_clients_only() -> None:
     assert fights.delay("c0", 2.0) == 0.0
     taken(fights, 3)
     assert fights.delay("c", 2.0) > 0
+
+
+def test_another_limit_holds_from_then_on() -> None:
+    fights = Fights(1)
+    fights.note("a", 0.0)
+    fights.note("a", 0.0)
+    fights.change(3)
+    assert fights.delay("a", 0.0) == 0.0
+    assert [fights.note("a", 1.0) for _ in range(4)] == [False, False, False, True]
+    fights.change(0)
+    assert not any(fights.note("a", 2.0) for _ in range(9))

@@ -41,3 +41,12 @@ def test_memory_is_bounded_and_the_busy_are_kept() -> None:
     assert len(offences) == KEYS_MAXIMUM
     assert offences.note("busy", 2)
     assert not offences.note("0", 2), "forgotten"
+
+
+def test_another_limit_counts_from_nothing() -> None:
+    strikes = Strikes(5, 10.0)
+    for _ in range(4):
+        strikes.note("a", 0.0)
+    strikes.change(2, 1.0)
+    assert [strikes.note("a", 0.5) for _ in range(3)] == [False, False, True]
+    assert not strikes.note("a", 3.0)

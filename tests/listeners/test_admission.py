@@ -142,3 +142,22 @@ def test_nobody_comes_in_while_memory_is_short() -> None:
     node.is_closed = True
     assert node.gate("", 0, 0.0).enter("192.0.2.1") is None
     assert counters.refused["memory_high_water_bytes"] == 1
+
+
+def test_other_limits_hold_for_those_who_come_then() -> None:
+    node, counters, _ = admission()
+    gate = node.gate("one", 0, 0.0)
+    before = [_entered(gate.enter("192.0.2.7")) for _ in range(3)]
+    node.change(AdmissionLimits(100, 1, 50, 0.0, 0.0, 1.0))
+    counted = _entered(gate.enter("192.0.2.7"))
+    before[0].leave()  # it was not counted when it came
+    assert gate.enter("192.0.2.7") is None
+    assert counters.refused["connections_per_address"] == 1
+    node.change(AdmissionLimits(2, 0, 50, 0.0, 0.0, 1.0))
+    assert gate.enter("192.0.2.8") is None
+    counted.leave()
+    before[1].leave()
+    node.change(AdmissionLimits(100, 1, 50, 1.0, 1.0, 1.0))
+    _entered(gate.enter("192.0.2.7"))
+    assert gate.pause_seconds() == 0.0
+    assert gate.pause_seconds() == 1.0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.flags import Sources
 from broker.settings import load
 from broker.supervisor.assignment import Assignment, Report, read_assignment, read_report
 
@@ -21,13 +22,16 @@ def test_an_assignment_arrives_whole() -> None:
             "session": {"queue_policy": "drop_new"},
         }
     )
-    read = read_assignment(Assignment(settings, Path("/tmp/x/1"), 42).to_bytes())
+    sources = Sources({"node": {"data_dir": Path("/d\u00e4ta")}}, Path("/etc/moorline.toml"))
+    read = read_assignment(Assignment(settings, Path("/tmp/x/1"), 42, load(), sources).to_bytes())
     assert read.settings.model_dump() == settings.model_dump()
     assert (read.admin, read.parent) == (Path("/tmp/x/1"), 42)
+    assert read.given.model_dump() == load().model_dump()
+    assert read.sources == Sources({"node": {"data_dir": "/d\u00e4ta"}}, Path("/etc/moorline.toml"))
 
 
 def test_only_what_was_handed_over_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Assignment(load(), Path("/tmp/x/1"), 42).to_bytes()
+    given = Assignment(load(), Path("/tmp/x/1"), 42, load(), Sources({})).to_bytes()
     monkeypatch.setenv("MOORLINE_SESSION__QUEUE_LIMIT", "7")
     assert read_assignment(given).settings.session.queue_limit == 10_000
 

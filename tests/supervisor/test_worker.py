@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from broker.errors import StartError
+from broker.flags import Sources
 from broker.settings import load
 from broker.supervisor import worker as module
 from broker.supervisor.assignment import Assignment, Report
@@ -18,7 +19,7 @@ from broker.supervisor.backoff import LONGEST_SECONDS
 from broker.supervisor.worker import Worker
 from cluster.drain import Departure
 
-ASSIGNMENT = Assignment(load(), Path("/nowhere"), 1)
+ASSIGNMENT = Assignment(load(), Path("/nowhere"), 1, load(), Sources({}))
 UP = f"import sys, time; sys.stdin.read(); print('''{Report().to_line()}''', flush=True)"
 UP_FOR_LONG = f"{UP}; time.sleep(60)"
 REFUSE = f"""print(r'''{Report("Redis says no").to_line()}''', flush=True); raise SystemExit(2)"""
@@ -72,7 +73,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 async def _running(worker: Worker) -> AsyncIterator[None]:
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(worker.run, ASSIGNMENT)
+            tasks.start_soon(worker.run, lambda: ASSIGNMENT)
             yield
 
 
@@ -112,7 +113,7 @@ async def test_a_refusal_at_the_start_is_for_a_person(worker: Worker, programs: 
 @pytest.mark.parametrize("programs", [["raise SystemExit(2)"]], indirect=True)
 async def test_a_refusal_without_a_reason_names_the_worker(worker: Worker, programs: _Programs) -> None:
     with pytest.raises(StartError, match="worker n-1"), anyio.fail_after(SECONDS):
-        await worker.run(ASSIGNMENT)
+        await worker.run(lambda: ASSIGNMENT)
     assert programs.started == 1
 
 
@@ -133,7 +134,7 @@ async def test_a_refusal_later_harms_nobody_else(
 @pytest.mark.parametrize("programs", [[UP_FOR_LONG]], indirect=True)
 async def test_cancelling_ends_the_process(worker: Worker, programs: _Programs) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(worker.run, ASSIGNMENT)
+        tasks.start_soon(worker.run, lambda: ASSIGNMENT)
         await worker.been_up.wait()
         process = psutil.Process(worker.pid)
         tasks.cancel_scope.cancel()
