@@ -17,15 +17,18 @@ from broker.answering import content_answerers
 from broker.auth import EnhancedAuthenticator
 from broker.auth.ban_list import BanList
 from broker.client import (
+    EXPLAIN,
     HANDLERS,
     Banning,
     ClientSettings,
     DeadlineWheel,
+    Explaining,
     Fights,
     Hub,
     Pressure,
     Rewriting,
     Shedder,
+    Standing,
     SysTopics,
     drop_rows,
     make_taps,
@@ -198,6 +201,7 @@ class Node:
     admission: Admission
     pressure: Pressure
     bans: BanFollower
+    standing: Standing
     answerers: dict[str, Answerer]
     """What other processes may ask of this node, by the name of the question."""
     taps: Taps
@@ -272,6 +276,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
     taps = make_taps(store, hub, info.name)
     answerers[QUESTION] = taps.answer
+    standing = Standing(hub.clients)
+    answerers[EXPLAIN] = Explaining(hub, standing, lambda: store.lane.away_since).answer
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -292,6 +298,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         admission,
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
+        standing,
         answerers,
         taps,
     )

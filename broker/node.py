@@ -226,6 +226,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.pressure.run,
         node.bans.run,
         node.taps.run,
+        node.standing.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker.admin.bans import ban_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
+from broker.admin.explain import explain_routes
 from broker.admin.openapi import OpenApi
 from broker.admin.publishing import publish_routes
 from broker.admin.retained import retained_routes
@@ -131,6 +132,7 @@ def api_routes(
         *publish_routes(desk),
         *snapshot_routes(desk, counters, settings),
         *trace_routes(desk),
+        *explain_routes(desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -6,6 +6,9 @@ from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
 from broker.client.entrance import Entrance
+from broker.client.explaining import QUESTION as EXPLAIN
+from broker.client.explaining import Explaining
+from broker.client.facts import BanFacts, ConnectionFacts, FlowFacts, NodeFacts
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
@@ -19,6 +22,7 @@ from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
+from broker.client.standing import Standing
 from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
 from broker.client.tapping import make_taps
@@ -29,23 +33,30 @@ from broker.client.wills import route_wills
 
 __all__ = [
     "AUTOMATIC",
+    "EXPLAIN",
     "HANDLERS",
+    "BanFacts",
     "BanRules",
     "Banning",
     "Client",
     "ClientSettings",
+    "ConnectionFacts",
     "DeadlineWheel",
     "Entrance",
+    "Explaining",
     "Fights",
+    "FlowFacts",
     "Guard",
     "Hub",
     "MountPoint",
+    "NodeFacts",
     "Origin",
     "Pressure",
     "Rates",
     "Review",
     "Rewriting",
     "Shedder",
+    "Standing",
     "SysTopics",
     "Throttling",
     "TopicLimits",
