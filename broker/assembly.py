@@ -24,6 +24,8 @@ from broker.client import (
     DeadlineWheel,
     Explaining,
     Fights,
+    History,
+    HistoryLimits,
     Hub,
     Pressure,
     Rewriting,
@@ -50,6 +52,7 @@ from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
+from broker.observability.events import SESSION_ENDED
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -65,7 +68,7 @@ from broker.routing import (
     load_unversioned,
 )
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
-from broker.settings import Address, ListenerSettings, Settings, advertised
+from broker.settings import Address, HistorySettings, ListenerSettings, Settings, advertised
 from broker.tasks import Tasks
 from cluster import commands
 from cluster.bans import BanBook, BanFollower
@@ -202,6 +205,8 @@ class Node:
     pressure: Pressure
     bans: BanFollower
     standing: Standing
+    history: History | None
+    """None: nobody wants it."""
     answerers: dict[str, Answerer]
     """What other processes may ask of this node, by the name of the question."""
     taps: Taps
@@ -299,6 +304,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
         standing,
+        _history(settings.history, hub, store),
         answerers,
         taps,
     )
@@ -441,6 +447,14 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereab
     return info.pack()
 
 
+def _history(settings: HistorySettings, hub: Hub, store: Store) -> History | None:
+    if not settings.enabled:
+        return None
+    history = History(store.call, HistoryLimits(settings.events, settings.seconds, settings.clients))
+    hub.events.add(history.take)
+    return history
+
+
 def _client_settings(settings: Settings) -> ClientSettings:
     return ClientSettings(
         connection=ConnectionLimits(
@@ -490,6 +504,8 @@ def _capabilities(settings: Settings) -> Capabilities:
 
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:
     logger.info("session ended", extra={"client_id": ended.client_id})
+    if hub.events.is_wanted:
+        hub.events.tell(SESSION_ENDED, ended.client_id, hub.clock.now_ms, {})
     drop_rows(hub, ended.client_id, ended.rows)
 
 

@@ -12,6 +12,7 @@ from broker.client.facts import BanFacts, ConnectionFacts, FlowFacts, NodeFacts
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
+from broker.client.history import History, HistoryLimits
 from broker.client.hub import ClientSettings, Hub
 from broker.client.mounting import MountPoint
 from broker.client.origin import Origin
@@ -47,6 +48,8 @@ __all__ = [
     "Fights",
     "FlowFacts",
     "Guard",
+    "History",
+    "HistoryLimits",
     "Hub",
     "MountPoint",
     "NodeFacts",

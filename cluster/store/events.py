@@ -9,6 +9,9 @@ import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a mar
 
 from cluster.store.keys import bucket_of
 
+BEGAN: Final = 2
+WENT_ON: Final = 1
+"""Answers to `note_events`; any other: nothing was done."""
 _VERSION: Final = 1
 
 _pack = msgpack.Packer(use_bin_type=False).pack
@@ -43,6 +46,9 @@ def unpack_events(packed: bytes) -> list[StoredEvent]:
     return events
 
 
-def note_events(client_id: str, packed: bytes, bytes_maximum: int, ttl_ms: int) -> list[object]:
-    """Puts records (the newest first) before those that are there. Answer: 1."""
-    return ["note_events", bucket_of(client_id), client_id, packed, bytes_maximum, ttl_ms]
+def note_events(
+    client_id: str, packed: bytes, bytes_maximum: int, ttl_ms: int, may_begin: bool
+) -> list[object]:
+    """Puts records (the newest first) before those that are there; if there are none, only if it `may_begin`.
+    Answer: BEGAN, WENT_ON, or 0."""
+    return ["note_events", bucket_of(client_id), client_id, packed, bytes_maximum, ttl_ms, may_begin]

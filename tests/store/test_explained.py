@@ -175,7 +175,7 @@ def test_a_session_in_brief(caller: Caller) -> None:
 
 def note(caller: Caller, *kinds: str, at_ms: int = 1, most: int = 4000) -> None:
     packed = b"".join(events.pack_event(at_ms, kind, {"reason": "r"}) for kind in reversed(kinds))
-    assert caller.ask(events.note_events("c", packed, most, 60_000)) == 1
+    assert caller.ask(events.note_events("c", packed, most, 60_000, True)) in (1, 2)
 
 
 def test_events_are_kept_for_a_while_the_newest_first(caller: Caller) -> None:
@@ -196,6 +196,13 @@ def test_the_oldest_make_room(caller: Caller) -> None:
     assert kept == [f"kind-{i}" for i in range(99, 99 - len(kept), -1)]
     assert 15 < len(kept) < 40
     assert caller.redis.strlen(keys.events(caller.prefix, BUCKET, "c")) == 500
+
+
+def test_nobody_begins_who_may_not(caller: Caller) -> None:
+    packed = events.pack_event(1, "refused", {})
+    answers = [caller.ask(events.note_events("c", packed, 100, 60_000, may)) for may in (False, True, False)]
+    assert answers == [0, events.BEGAN, events.WENT_ON]
+    assert len(looked_at(caller).events) == 2
 
 
 def test_what_newer_releases_write_is_left_out() -> None:
