@@ -127,7 +127,7 @@ class Control:
         self.users = UserBook(store)
         self.bans = BanBook(store)
         self.explainer = Explainer(store)
-        self.questions = Questions(store, incarnation, answerers or {})
+        self.questions = Questions(store, incarnation, {} if answerers is None else answerers)
         self.retained = RetainedBook(store)
         self.taps = TapBook(store, self.questions)
 

@@ -104,7 +104,7 @@ class Explaining:
             flow=_flow(session, stands, now) if session is not None else None,
             reading_paused=_reasons(client),
             paused_seconds=now - stands.paused_since if stands is not None and stands.paused_since else None,
-            limit=throttle.limit if throttle is not None and throttle.must_wait else "",
+            limit=_setting(throttle.limit) if throttle is not None and throttle.must_wait else "",
             unanswered=intake.unanswered if intake is not None else 0,
             unanswered_bytes=intake.bytes if intake is not None else 0,
             blocked_seconds=now - (client.blocked_since or now) if client.outbox.blocked else None,
@@ -181,6 +181,11 @@ def _reasons(client: Client) -> list[str]:
         "authorization": client.is_asking,
     }
     return [name for name, is_so in reasons.items() if is_so]
+
+
+def _setting(name: str) -> str:
+    """A listener's says so; else it is one of `limits`."""
+    return name if "." in name else f"limits.{name}"
 
 
 def _unsent_bytes(client: Client) -> int:

@@ -74,6 +74,8 @@ def describe_event(event: StoredEvent) -> str:
     """In some words."""
     kind = event.kind.replace("_", " ")
     detail = event.fields.get("reason") or event.fields.get("address") or event.fields.get("filters")
+    if isinstance(detail, list):
+        detail = ", ".join(map(str, detail))
     return f"{kind}: {detail}" if detail else kind
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from broker.admin.explain.facts import Facts, Finding
-from broker.admin.explain.wording import counted, duration, number, size
+from broker.admin.explain.wording import are, counted, duration, number, size, waits
 from broker.client import FlowFacts
 
 _FULL_SHARE: Final = 0.8
@@ -79,7 +79,7 @@ def window_full(facts: Facts) -> Finding | None:
     flow = facts.flow
     if flow is None or flow.free > 0:
         return None
-    taken = f"{counted(flow.window, 'message')} are sent and not acknowledged"
+    taken = f"{counted(flow.window, 'message')} {are(flow.window)} sent and not acknowledged"
     return Finding(
         "window_full",
         f"The window is full: {taken}{_oldest(flow)}. Nothing more at QoS 1 and 2 is sent before it"
@@ -100,9 +100,10 @@ def acknowledges_late(facts: Facts) -> Finding | None:
     is_old = flow is not None and (flow.oldest_seconds or 0) >= _OLD_EXCHANGE_SECONDS
     if flow is None or flow.free <= 0 or not is_old:
         return None
+    count = flow.in_flight + flow.releasing
     return Finding(
         "acknowledges_late",
-        f"{counted(flow.in_flight + flow.releasing, 'message')} are in flight{_oldest(flow)}. There is room"
+        f"{counted(count, 'message')} {are(count)} in flight{_oldest(flow)}. There is room"
         f" in the window ({number(flow.free)} of {number(flow.window)}), so others go on: look at the"
         " client.",
         is_blocking=False,
@@ -129,8 +130,8 @@ def waits_in_memory(facts: Facts) -> Finding | None:
     of = f", of at most {number(flow.waiting_limit)} (session.direct_queue_limit)" if is_full else ""
     return Finding(
         "backlog",
-        f"{counted(waiting, 'message')} wait in the node's memory for a place in the window{of}. They end"
-        " with the connection; for them to stay, the client needs a Session Expiry Interval.",
+        f"{counted(waiting, 'message')} {waits(waiting)} in the node's memory for a place in the window{of}:"
+        " lost if the connection ends. For that not to be, the client needs a Session Expiry Interval.",
         is_blocking=False,
     )
 

@@ -5,12 +5,12 @@ from typing import Final
 
 from broker.admin.exchange import time_text
 from broker.admin.explain.facts import Facts, Finding, last_event
-from broker.admin.explain.wording import counted, duration, number
+from broker.admin.explain.wording import are, counted, duration, number, waits
 
 _FULL_SHARE: Final = 0.8
 _RECENT_MS: Final = 600_000
 _OLD_EXCHANGE_SECONDS: Final = 60
-_ENDS_SOON_SECONDS: Final = 3600
+_ENDS_SOON_SECONDS: Final = 600
 
 
 def away(facts: Facts) -> Finding | None:
@@ -23,7 +23,7 @@ def away(facts: Facts) -> Finding | None:
     head = f"The client is away{since}{why};"
     if not session.queued:
         return Finding("away", f"{head} no message waits for it.")
-    waiting = f"{number(session.queued)} {'message waits' if session.queued == 1 else 'messages wait'} for it"
+    waiting = f"{counted(session.queued, 'message')} {waits(session.queued)} for it"
     return Finding(
         "away",
         f"{head} {waiting}{_age_of_head(facts, since_ms)}. It gets them when it connects, to any node: look"
@@ -144,10 +144,11 @@ def receiving(facts: Facts) -> Finding | None:
     age = (facts.now_ms - oldest.since_ms) / 1000
     if age < _OLD_EXCHANGE_SECONDS:
         return None
+    count = session.receiving_count
     missing = "it has not sent PUBREL" if oldest.is_routed else "it has to send the message again"
     return Finding(
         "exchange_open",
-        f"{counted(session.receiving_count, 'QoS 2 message')} that it has sent are not finished, the oldest"
+        f"{counted(count, 'QoS 2 message')} that it has sent {are(count)} not finished, the oldest"
         f" (Packet Identifier {oldest.packet_id}) for {duration(age)}: {missing}.",
         is_blocking=False,
     )

@@ -25,6 +25,16 @@ def counted(count: int, noun: str) -> str:
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
+def are(count: int) -> str:
+    """So many are, one is."""
+    return "is" if count == 1 else "are"
+
+
+def waits(count: int) -> str:
+    """So many wait, one waits."""
+    return "waits" if count == 1 else "wait"
+
+
 def size(count: int) -> str:
     """1.5 MiB"""
     for length, unit in _SIZES:
