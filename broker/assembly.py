@@ -18,6 +18,7 @@ from broker.auth import EnhancedAuthenticator
 from broker.auth.ban_list import BanList
 from broker.client import (
     EXPLAIN,
+    EXPLAIN_TOPIC,
     HANDLERS,
     Banning,
     ClientSettings,
@@ -27,6 +28,7 @@ from broker.client import (
     History,
     HistoryLimits,
     Hub,
+    LookingUp,
     Pressure,
     Rewriting,
     Shedder,
@@ -282,6 +284,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     taps = make_taps(store, hub, info.name)
     answerers[QUESTION] = taps.answer
     standing = Standing(hub.clients)
+    answerers[EXPLAIN_TOPIC] = LookingUp(hub).answer
     answerers[EXPLAIN] = Explaining(hub, standing, lambda: store.lane.away_since).answer
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)

@@ -25,22 +25,47 @@ def explain_session(client: ClientArgument, admin: AdminOption = LOCAL, as_json:
 def explain(
     admin: AdminOption = LOCAL,
     client: Annotated[str | None, typer.Option("--client", metavar="CLIENT", help="A client.")] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--number", metavar="N", min=0, help="With --client: where that entry of its queue is."),
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option("--topic", metavar="TOPIC", help="Who gets a message with that topic.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", metavar="HEX", help="Who has the QoS 2 message of a token.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what holds up a client."""
-    if client is None:
-        raise typer.BadParameter("say what: --client")
-    answer, _ = ask(admin, "GET", "/explain?" + urlencode({"client_id": client}))
+    """Tell what holds up a client, who gets a topic, or where a message is."""
+    given = {"client_id": client, "n": number, "topic": topic, "token": token}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if set(asked) not in ({"client_id"}, {"client_id", "n"}, {"topic"}, {"token"}):
+        raise typer.BadParameter("one of --client, --client with --number, --topic, --token")
+    answer, _ = ask(admin, "GET", "/explain?" + urlencode(asked))
     if as_json:
         print_json(answer)
-    else:
+    elif "events" in answer:
         _print_client(answer)
+    else:
+        _print_message(answer)
+
+
+def _print_message(answer: Answer) -> None:
+    """Of a topic, a token, an entry."""
+    _print_sentences(answer)
+    sessions = ("client_id", "filter", "qos", "state", "node", "queued")
+    listed = answer.get("sessions") or []
+    _print_listed("sessions", [name for name in sessions if any(name in each for each in listed)], listed)
+    _print_listed("clients", ("client_id", "filter", "qos", "node"), answer.get("direct") or [])
+    groups = answer.get("groups") or []
+    if groups and isinstance(groups[0], dict):
+        _print_listed("groups", ("name", "members", "waiting", "given"), groups)
 
 
 def _print_client(answer: Answer) -> None:
     typer.echo(f"{answer['client_id']} at {answer['at']}")
-    for place, sentence in enumerate(answer["verdict"], 1):
-        _print_wrapped(f"{place}. {sentence}")
+    _print_sentences(answer)
     for title, rows in (
         ("session", _session_rows(answer["session"])),
         ("connection", _connection_rows(answer["connection"])),
@@ -55,6 +80,11 @@ def _print_client(answer: Answer) -> None:
         _print_listed("tail of the queue", fields, [each for each in tail if each not in head])
     _print_listed("lost", ("reason", "count", "first", "last", "topics"), answer["drops"])
     _print_events(answer["events"])
+
+
+def _print_sentences(answer: Answer) -> None:
+    for place, sentence in enumerate(answer["verdict"], 1):
+        _print_wrapped(f"{place}. {sentence}")
 
 
 def _subscriptions(answer: Answer) -> list[Mapping[str, object]]:

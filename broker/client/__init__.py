@@ -8,12 +8,23 @@ from broker.client.deadlines import DeadlineWheel
 from broker.client.entrance import Entrance
 from broker.client.explaining import QUESTION as EXPLAIN
 from broker.client.explaining import Explaining
-from broker.client.facts import BanFacts, ConnectionFacts, FlowFacts, NodeFacts
+from broker.client.facts import (
+    BanFacts,
+    ConnectionFacts,
+    FilterFacts,
+    FlowFacts,
+    GroupFacts,
+    NodeFacts,
+    SubscriberFacts,
+    TopicFacts,
+)
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.history import History, HistoryLimits
 from broker.client.hub import ClientSettings, Hub
+from broker.client.looking_up import TOPIC_QUESTION as EXPLAIN_TOPIC
+from broker.client.looking_up import LookingUp
 from broker.client.mounting import MountPoint
 from broker.client.origin import Origin
 from broker.client.permitting import Review, disconnect_those, disconnect_users, review_all
@@ -35,6 +46,7 @@ from broker.client.wills import route_wills
 __all__ = [
     "AUTOMATIC",
     "EXPLAIN",
+    "EXPLAIN_TOPIC",
     "HANDLERS",
     "BanFacts",
     "BanRules",
@@ -46,11 +58,14 @@ __all__ = [
     "Entrance",
     "Explaining",
     "Fights",
+    "FilterFacts",
     "FlowFacts",
+    "GroupFacts",
     "Guard",
     "History",
     "HistoryLimits",
     "Hub",
+    "LookingUp",
     "MountPoint",
     "NodeFacts",
     "Origin",
@@ -60,8 +75,10 @@ __all__ = [
     "Rewriting",
     "Shedder",
     "Standing",
+    "SubscriberFacts",
     "SysTopics",
     "Throttling",
+    "TopicFacts",
     "TopicLimits",
     "disconnect_all",
     "disconnect_revoked",

@@ -92,3 +92,46 @@ class NodeFacts:
     queue_limit: int = 0
     drops_oldest: bool = True
     now_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberFacts:
+    """Who has a filter."""
+
+    client_id: str
+    qos: int
+    no_local: bool = False
+    is_exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """A shared subscription. `waiting`: messages that no member has, `given`: that members have and have not
+    acknowledged; None if it has no member at the node that says it."""
+
+    name: str
+    members: int
+    waiting: int | None = None
+    given: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilterFacts:
+    """A filter that matches. Of `persistent_count` sessions, wherever they are, and of `direct_count` clients
+    of this node some are named. `nodes`: others with subscribers."""
+
+    filter: str
+    persistent_count: int = 0
+    persistent: list[SubscriberFacts] = field(default_factory=list)
+    direct_count: int = 0
+    direct: list[SubscriberFacts] = field(default_factory=list)
+    groups: list[GroupFacts] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """What one node knows of who gets a topic. `filter_count`: how many match; some of them are listed."""
+
+    filter_count: int = 0
+    filters: list[FilterFacts] = field(default_factory=list)

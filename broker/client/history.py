@@ -13,7 +13,6 @@ from typing import Final
 
 import anyio
 import anyio.lowlevel
-import anyio.lowlevel
 
 from broker.observability.events import CONNECTED, DISCONNECTED, REFUSED, Event
 from broker.observability.logs import get_logger
@@ -33,9 +32,7 @@ _REQUESTS: Final = 100
 _EVENT_BYTES: Final = 100
 _ASSIGNED: Final = "auto-"  # Client Identifiers that the broker has made: nobody asks for them later
 _LONG_BYTES: Final = 250
-_LONG_BYTES: Final = 250
 _TEXT: Final = 200
-IN_ORDER: Final = "client disconnected"
 IN_ORDER: Final = "client disconnected"
 _FILTERS: Final = 5
 _STRANGERS: Final = 100  # of so many that may begin one may be a client that was only refused

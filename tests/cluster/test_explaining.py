@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from broker.cli import add_groups
 from broker.cli import app as program
-from broker.mqtt import Connack, Properties, Publish
+from broker.mqtt import Connack, Properties, Pubcomp, Publish, Pubrec, Pubrel
 from tests.cluster.conftest import running_nodes
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer, running_redis
@@ -157,7 +157,92 @@ def test_nobody_knows_it(nodes: tuple[NodeProcess, NodeProcess], name: str) -> N
     assert answer["session"] is None
 
 
-@pytest.mark.parametrize("asked", [{}, {"client_id": ""}, {"client_id": "c", "topic": "t"}, {"what": "c"}])
+def test_who_gets_a_topic(nodes: tuple[NodeProcess, NodeProcess], name: str) -> None:
+    here, there = nodes
+    topic = f"{name}/a"
+    nobody = explain(here, topic=topic)
+    assert nobody["verdict"][0].startswith("Nobody subscribes to it")
+    assert nobody["sessions"] == nobody["filters"] == []
+    with (
+        connected(there.port, f"{name}-near", properties=HOUR) as near,
+        connected(there.port, f"{name}-direct") as direct,
+        connected(here.port, f"{name}-member", properties=HOUR) as member,
+        connected(here.port, f"{name}-away", properties=HOUR) as away,
+        connected(here.port, f"{name}-publisher") as publisher,
+    ):
+        near.subscribe(topic, qos=0)
+        near.subscribe(f"{name}/+", qos=2)
+        direct.subscribe(f"{name}/#", qos=1)
+        member.subscribe(f"$share/g/{topic}", qos=1)
+        away.subscribe(topic, qos=1)
+        away.close()
+        wait_until(here, f"{name}-away", lambda answer: answer["session"]["state"] == "away")
+        publisher.publish(topic, b"x", 1, retain=True)
+        answer = explain(here, topic=topic)
+        first, *others = answer["verdict"]
+        assert first == (
+            "It goes to 3 subscriptions of persistent sessions, to 1 client without one, to one member of"
+            f" each of 1 group (g/{topic})."
+        )
+        assert any("1 of 2 sessions looked at is away" in each for each in others), others
+        assert any(f"longest queue of these has {name}-" in each for each in others), others
+        assert "There is a retained message: whoever subscribes gets it." in others
+        sessions = {each["client_id"]: each for each in answer["sessions"]}
+        assert (sessions[f"{name}-near"]["filter"], sessions[f"{name}-near"]["qos"]) == (f"{name}/+", 2)
+        assert sessions[f"{name}-away"]["state"] == "away"
+        (client,) = answer["direct"]
+        assert (client["client_id"], client["node"].partition(".")[0]) == (f"{name}-direct", "node-2")
+        assert [group["name"] for group in answer["groups"]] == [f"g/{topic}"]
+        shown = ctl(there, "explain", "--topic", topic)
+        assert "1. It goes to 3 subscriptions" in shown
+        assert f"{name}-direct" in shown
+
+
+def test_where_a_message_is(nodes: tuple[NodeProcess, NodeProcess], name: str) -> None:
+    here, there = nodes
+    with (
+        connected(there.port, name, properties=HOUR) as receiver,
+        connected(here.port, f"{name}-publisher", properties=HOUR) as publisher,
+    ):
+        receiver.subscribe(name, qos=2)
+        publisher.send(Publish(name, b"x", 2, False, False, 1, None))
+        assert publisher.expect(Pubrec).packet_id == 1
+        receiving = wait_until(here, f"{name}-publisher", lambda answer: bool(answer["session"]["receiving"]))
+        (exchange,) = receiving["session"]["receiving"]
+        answer = explain(here, token=exchange["token"])
+        assert answer["verdict"][0] == "The message has reached the queues of 1 session."
+        assert [each["client_id"] for each in answer["sessions"]] == [name]
+        assert "may still be in the queue" in answer["verdict"][1]
+        publish = receiver.expect(Publish)
+        assert "was perhaps sent, but is not acknowledged" in explain(here, client_id=name, n=1)["verdict"][0]
+        receiver.send(Pubrec(publish.packet_id))
+        receiver.expect(Pubrel)
+        assert "The client has it (PUBREC)" in explain(here, client_id=name, n=1)["verdict"][0]
+        receiver.send(Pubcomp(publish.packet_id))
+        receiver.ping()
+        shown = wait_until(here, name, lambda answer: answer["session"]["releasing"] == [])
+        assert shown["queue"]["length"] == 0
+        assert "It has left the queue: acknowledged" in explain(here, client_id=name, n=1)["verdict"][0]
+        assert "which is empty" in explain(there, token=exchange["token"])["verdict"][1]
+        assert "No message has that number" in ctl(here, "explain", "--client", name, "--number", "2")
+        assert "There is no such session" in explain(here, client_id=f"{name}?", n=1)["verdict"][0]
+        assert "Nobody has a message" in ctl(here, "explain", "--token", "00" * 16)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"topic": "a/#"}, {"token": "no hex"}, {"client_id": "c", "n": "-1"}],
+)
+def test_values_that_there_can_not_be(nodes: tuple[NodeProcess, NodeProcess], asked: dict[str, str]) -> None:
+    url = f"http://127.0.0.1:{nodes[0].admin_port}/api/v1/explain"
+    response = httpx.get(url, params=asked, timeout=5.0, trust_env=False)
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(f"{list(asked)[-1]}: ")
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"client_id": ""}, {"client_id": "c", "topic": "t"}, {"what": "c"}, {"n": "1"}]
+)
 def test_what_makes_no_sense(nodes: tuple[NodeProcess, NodeProcess], asked: dict[str, str]) -> None:
     url = f"http://127.0.0.1:{nodes[0].admin_port}/api/v1/explain"
     response = httpx.get(url, params=asked, timeout=5.0, trust_env=False)
