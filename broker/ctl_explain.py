@@ -175,7 +175,7 @@ def _print_events(events: Sequence[Mapping[str, object]]) -> None:
     rows = []
     for event in events:
         rest = {name: value for name, value in event.items() if name not in ("at", "kind")}
-        details = ", ".join(f"{name} {_cell(value)}" for name, value in rest.items() if value is not None)
+        details = ", ".join(f"{name} {_cell(value)}" for name, value in rest.items() if value)
         rows.append((text(event["at"]), text(event["kind"]), details))
     print_table(rows)
 

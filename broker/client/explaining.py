@@ -146,6 +146,7 @@ def _flow(session: Session, stands: Stands | None, now: float) -> FlowFacts:
         waiting_bytes=direct.backlog_bytes if direct is not None else 0,
         waiting_limit=direct.backlog_limit if direct is not None else 0,
         shared_waiting=len(outbound.shared.waiting) if outbound.shared is not None else 0,
+        last_sent=queued.last_sent if queued is not None else 0,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 import anyio.lowlevel
 
-from broker.observability.events import CONNECTED, DISCONNECTED, REFUSED, Event
+from broker.observability.events import CONNECTED, DISCONNECTED, REFUSED, SUBSCRIBED, Event
 from broker.observability.logs import get_logger
 from broker.observability.token_bucket import TokenBucket
 from cluster.store.call import Reply, Request
@@ -149,7 +149,7 @@ def _packed(events: Sequence[Event]) -> bytes:
     parts = []
     for event in reversed(events):
         packed = pack_event(event.at_ms, event.kind, event.fields)
-        if len(packed) > _LONG_BYTES:
+        if event.kind == SUBSCRIBED or len(packed) > _LONG_BYTES:
             packed = pack_event(event.at_ms, event.kind, brief(event.fields))
         parts.append(packed)
     return b"".join(parts)

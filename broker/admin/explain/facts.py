@@ -51,6 +51,15 @@ class Facts:
         """If the connection is accepted."""
         return self.connection.flow if self.connection is not None else None
 
+    @property
+    def sent_up_to(self) -> int | None:
+        """The number of the last entry of its queue that was sent, or may have been; None if it has none."""
+        session = self.session
+        if session is None or session.is_direct:
+            return None
+        highest = min(session.hi, session.n)
+        return min(highest, self.flow.last_sent) if self.flow is not None else highest
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from broker.admin.exchange import time_text
-from broker.admin.explain.gathering import NODES_SECONDS
+from broker.admin.explain.gathering import NODES_SECONDS, gather
 from broker.admin.explain.of_message import (
     NAMED,
     TokenAnswers,
@@ -113,13 +113,13 @@ async def explain_token(control: Control, token: bytes) -> dict[str, object]:
 async def explain_entry(control: Control, client_id: str, n: int) -> dict[str, object]:
     """Where an entry of a queue is."""
     place = await control.explainer.entry(client_id, n)
-    letters = await control.explainer.letters(client_id)
+    facts, letters = await gather(control, client_id)
     return {
         "client_id": client_id,
         "n": n,
-        "verdict": entry_sentences(n, place, letters),
+        "verdict": entry_sentences(n, place, facts.sent_up_to or 0, letters),
         "topic": place.entry.topic if place is not None and place.entry is not None else None,
         "last_n": place.n if place is not None else None,
-        "sent_up_to_n": min(place.hi, place.n) if place is not None else None,
+        "sent_up_to_n": facts.sent_up_to,
         "letters_looked_at": letters.looked_at,
     }

@@ -155,13 +155,13 @@ def _named(client_ids: Sequence[str]) -> str:
     return f"{shown} and {len(client_ids) - 5} more" if len(client_ids) > 5 else shown
 
 
-def entry_sentences(n: int, place: PlaceOfEntry | None, letters: FoundLetters) -> list[str]:
-    """Where the entry `n` of a queue is."""
+def entry_sentences(n: int, place: PlaceOfEntry | None, sent: int, letters: FoundLetters) -> list[str]:
+    """Where the entry `n` of a queue is, of which those up to `sent` were sent, or perhaps were."""
     if place is None:
         return ["There is no such session, or it has no queue: it has ended, with all that was in there."]
     if n > place.n or n < 1:
         return [f"No message has that number: the last one is {number(place.n)}."]
-    if place.entry is not None and n > place.hi:
+    if place.entry is not None and n > sent:
         before = f", behind at most {counted(n - place.head, 'message')}" if n > place.head else ""
         return [f"It is in the queue{before}, and was not sent yet ({_kind(place.entry)})."]
     if place.entry is not None:

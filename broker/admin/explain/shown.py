@@ -111,7 +111,7 @@ def _queue(facts: Facts, session: StoredSession) -> dict[str, object]:
         "length": session.queued,
         "limit": (facts.node.queue_limit or None) if facts.node is not None else None,
         "last_n": session.n,
-        "sent_up_to_n": min(session.hi, session.n),
+        "sent_up_to_n": facts.sent_up_to,
         "head": [_entry(entry) for entry in session.head],
         "tail": [_entry(entry) for entry in reversed(session.tail)],
     }
