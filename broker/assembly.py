@@ -17,15 +17,22 @@ from broker.answering import content_answerers
 from broker.auth import EnhancedAuthenticator
 from broker.auth.ban_list import BanList
 from broker.client import (
+    EXPLAIN,
+    EXPLAIN_TOPIC,
     HANDLERS,
     Banning,
     ClientSettings,
     DeadlineWheel,
+    Explaining,
     Fights,
+    History,
+    HistoryLimits,
     Hub,
+    LookingUp,
     Pressure,
     Rewriting,
     Shedder,
+    Standing,
     SysTopics,
     drop_rows,
     make_taps,
@@ -47,6 +54,7 @@ from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
+from broker.observability.events import SESSION_ENDED
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -62,7 +70,7 @@ from broker.routing import (
     load_unversioned,
 )
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
-from broker.settings import Address, ListenerSettings, Settings, advertised
+from broker.settings import Address, HistorySettings, ListenerSettings, Settings, advertised
 from broker.tasks import Tasks
 from cluster import commands
 from cluster.bans import BanBook, BanFollower
@@ -209,6 +217,9 @@ class Node:
     admission: Admission
     pressure: Pressure
     bans: BanFollower
+    standing: Standing
+    history: History | None
+    """None: nobody wants it."""
     answerers: dict[str, Answerer]
     """What other processes may ask of this node, by the name of the question."""
     taps: Taps
@@ -283,6 +294,9 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
     taps = make_taps(store, hub, info.name)
     answerers[QUESTION] = taps.answer
+    standing = Standing(hub.clients)
+    answerers[EXPLAIN_TOPIC] = LookingUp(hub).answer
+    answerers[EXPLAIN] = Explaining(hub, standing, lambda: store.lane.away_since).answer
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -303,6 +317,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         admission,
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
+        standing,
+        _history(settings.history, hub, store),
         answerers,
         taps,
     )
@@ -445,6 +461,14 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereab
     return info.pack()
 
 
+def _history(settings: HistorySettings, hub: Hub, store: Store) -> History | None:
+    if not settings.enabled:
+        return None
+    history = History(store.call, HistoryLimits(settings.events, settings.seconds, settings.clients))
+    hub.events.add(history.take)
+    return history
+
+
 def client_settings(settings: Settings) -> ClientSettings:
     """What holds for every connection."""
     return ClientSettings(
@@ -495,6 +519,8 @@ def _capabilities(settings: Settings) -> Capabilities:
 
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:
     logger.info("session ended", extra={"client_id": ended.client_id})
+    if hub.events.is_wanted:
+        hub.events.tell(SESSION_ENDED, ended.client_id, hub.clock.now_ms, {})
     drop_rows(hub, ended.client_id, ended.rows)
 
 

@@ -51,6 +51,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl import app as ctl_app
     from broker.ctl_bans import app as bans_app
     from broker.ctl_content import add_commands as add_content
+    from broker.ctl_explain import explain, session_app
     from broker.ctl_reload import reload
     from broker.ctl_rights import review
     from broker.ctl_trace import events, trace
@@ -69,6 +70,8 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.command()(trace)
     ctl_app.command()(events)
     ctl_app.command()(reload)
+    ctl_app.add_typer(session_app, name="session")
+    ctl_app.command("explain")(explain)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

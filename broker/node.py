@@ -274,9 +274,12 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.pressure.run,
         node.bans.run,
         node.taps.run,
+        node.standing.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
+    if node.history is not None:
+        services.start_soon(node.history.run)
     guarding = node.surroundings.guarding
     for watch in guarding.watches:
         services.start_soon(watch, hub)

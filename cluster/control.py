@@ -17,6 +17,7 @@ from cluster import commands, node_info
 from cluster.bans import BanBook
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
+from cluster.explainer import Explainer
 from cluster.node_info import NodeInfo
 from cluster.questions import Answerer, Questions
 from cluster.retained import RetainedBook
@@ -125,7 +126,8 @@ class Control:
         self.incarnation = incarnation
         self.users = UserBook(store)
         self.bans = BanBook(store)
-        self.questions = Questions(store, incarnation, answerers or {})
+        self.explainer = Explainer(store)
+        self.questions = Questions(store, incarnation, {} if answerers is None else answerers)
         self.retained = RetainedBook(store)
         self.taps = TapBook(store, self.questions)
 

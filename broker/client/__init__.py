@@ -6,10 +6,25 @@ from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
 from broker.client.entrance import Entrance
+from broker.client.explaining import QUESTION as EXPLAIN
+from broker.client.explaining import Explaining
+from broker.client.facts import (
+    BanFacts,
+    ConnectionFacts,
+    FilterFacts,
+    FlowFacts,
+    GroupFacts,
+    NodeFacts,
+    SubscriberFacts,
+    TopicFacts,
+)
 from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
+from broker.client.history import History, HistoryLimits
 from broker.client.hub import ClientSettings, Hub
+from broker.client.looking_up import TOPIC_QUESTION as EXPLAIN_TOPIC
+from broker.client.looking_up import LookingUp
 from broker.client.mounting import MountPoint
 from broker.client.origin import Origin
 from broker.client.permitting import Review, disconnect_those, disconnect_users, review_all
@@ -19,6 +34,7 @@ from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
+from broker.client.standing import Standing
 from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
 from broker.client.tapping import make_taps
@@ -29,25 +45,40 @@ from broker.client.wills import route_wills
 
 __all__ = [
     "AUTOMATIC",
+    "EXPLAIN",
+    "EXPLAIN_TOPIC",
     "HANDLERS",
+    "BanFacts",
     "BanRules",
     "Banning",
     "Client",
     "ClientSettings",
+    "ConnectionFacts",
     "DeadlineWheel",
     "Entrance",
+    "Explaining",
     "Fights",
+    "FilterFacts",
+    "FlowFacts",
+    "GroupFacts",
     "Guard",
+    "History",
+    "HistoryLimits",
     "Hub",
+    "LookingUp",
     "MountPoint",
+    "NodeFacts",
     "Origin",
     "Pressure",
     "Rates",
     "Review",
     "Rewriting",
     "Shedder",
+    "Standing",
+    "SubscriberFacts",
     "SysTopics",
     "Throttling",
+    "TopicFacts",
     "TopicLimits",
     "disconnect_all",
     "disconnect_revoked",

@@ -262,6 +262,11 @@ class Client:
         if self.is_reading and not self.is_closed and self.transport is not None:
             self.transport.resume_reading()
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether somebody is asked about a packet of it."""
+        return self._pause is not None
+
     def may_be_read(self) -> bool:
         """Whether what has come may be handled now: not what follows a CONNECT that is not answered."""
         connection = self.connection

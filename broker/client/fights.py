@@ -18,7 +18,7 @@ class Fights:
     CONNECT waits, twice as long each time. 0 for no limit."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._taken: dict[str, deque[float]] = {}
         self.delayed = 0
         """CONNECT packets that had to wait."""
@@ -30,22 +30,26 @@ class Fights:
 
     def __len__(self) -> int:
         """Clients that are fought over, or were a moment ago."""
-        return sum(len(times) > self._limit for times in self._taken.values())
+        return sum(len(times) > self.limit for times in self._taken.values())
 
     def note(self, client_id: str, now: float) -> bool:
         """An open connection of this client was taken over at `now`, monotonic seconds. True when that begins
         to look like a fight."""
-        if not self._limit:
+        if not self.limit:
             return False
         times = self._taken.pop(client_id, None)
         if times is None:
-            times = deque(maxlen=self._limit + 32)
+            times = deque(maxlen=self.limit + 32)
         self._forget_old(times, now)
         times.append(now)
         self._taken[client_id] = times
         if len(self._taken) > _CLIENTS:
             del self._taken[next(iter(self._taken))]
-        return len(times) == self._limit + 1
+        return len(times) == self.limit + 1
+
+    def count(self, client_id: str, now: float) -> int:
+        """How many open connections of it were taken over within the last minute."""
+        return sum(now - taken <= _WINDOW_SECONDS for taken in self._taken.get(client_id, ()))
 
     def delay(self, client_id: str, now: float) -> float:
         """How many seconds a CONNECT of this client has to wait."""
@@ -55,7 +59,7 @@ class Fights:
         self._forget_old(times, now)
         if not times:
             del self._taken[client_id]
-        excess = len(times) - self._limit
+        excess = len(times) - self.limit
         if excess <= 0:
             return 0.0
         self.delayed += 1

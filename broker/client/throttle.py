@@ -98,6 +98,7 @@ class Throttle:
         "_since",
         "_timer",
         "_waiting",
+        "limit",
     )
 
     def __init__(self, meters: Sequence[_Meter], patience_seconds: float) -> None:
@@ -109,6 +110,8 @@ class Throttle:
         self._since = 0.0  # when the client began to be over its own rates
         self._calm_at = 0.0  # if it is over them no more until then, that has ended
         self._is_busy = False
+        self.limit = ""
+        """The setting by which it waits, or has waited."""
 
     @property
     def must_wait(self) -> bool:
@@ -175,6 +178,7 @@ class Throttle:
 
     def _wait(self, client: "Client", seconds: float, name: str) -> None:
         hub = client.hub
+        self.limit = name
         hub.offences.slow_down(name, client_id=client.client_id, peer=client.peer)
         hub.counters.throttled_now += 1
         client.stop_reading()

@@ -10,6 +10,7 @@ from broker.observability.logs import get_logger
 CONNECTED: Final = "connected"
 DISCONNECTED: Final = "disconnected"
 REFUSED: Final = "refused"
+SESSION_ENDED: Final = "session_ended"
 SUBSCRIBED: Final = "subscribed"
 TAKEN_OVER: Final = "taken_over"
 UNSUBSCRIBED: Final = "unsubscribed"

@@ -3,6 +3,7 @@
 from broker.routing.commit import Committer
 from broker.routing.commit import Surroundings as CommitSurroundings
 from broker.routing.fields import arrival
+from broker.routing.holders import Holders
 from broker.routing.index import SubscriptionIndex
 from broker.routing.ingress import Ingress
 from broker.routing.interest import Interest
@@ -16,6 +17,7 @@ from broker.routing.writes import SessionWrites
 __all__ = [
     "CommitSurroundings",
     "Committer",
+    "Holders",
     "Ingress",
     "Interest",
     "Publication",

@@ -12,10 +12,12 @@ objects of a filter with wildcards. The Subscriber of a persistent session is ma
 is never a second one while anything may refer to the first: it stays while the session is connected here, and
 otherwise until `trim` lets it go, when the router has no batch under way."""
 
+from itertools import islice
 from typing import Final
 
 from broker.mqtt import EXCLUSIVE_PREFIX, SHARE_PREFIX, is_exclusive, is_shared, without_exclusive
 from broker.routing.filter_tree import FilterTree
+from broker.routing.holders import Holders
 from broker.routing.loading import Loaded
 from broker.routing.packed import PackedMap
 from broker.routing.subscription import (
@@ -342,6 +344,25 @@ class SubscriptionIndex:
                 self._cache.clear()
             self._cache[topic] = found
         return found
+
+    def filters_for(self, topic: str) -> list[str]:
+        """Those that it matches, and that somebody has; shared ones without their group."""
+        exact = [topic] if topic in self._held or self._rows.has(topic.encode()) else []
+        return exact + self._wildcards.matching(topic)
+
+    def holders(self, filter: str, limit: int) -> Holders:
+        """Who has a filter; of each kind at most so many are named."""
+        key = filter.encode()
+        persistent: list[Subscription] = []
+        for name, row in self._rows.some_names(key, limit):
+            is_exclusive_row = name.startswith(EXCLUSIVE_NAME)
+            client_id = (name[len(EXCLUSIVE_NAME) :] if is_exclusive_row else name).decode()
+            named = EXCLUSIVE_PREFIX + filter if is_exclusive_row else filter
+            # Not one of ours, as it would stay.
+            persistent.append(unpack_row(Subscriber(client_id, bucket_of(client_id), False), named, row))
+        held = self._held.get(filter)
+        others = list(islice(held.values(), limit)) if held is not None else []
+        return Holders(filter, self._rows.count_of(key), persistent, len(held or ()), others)
 
     def _match(self, topic: str) -> list[Subscription]:
         single = self._subscriptions_to(topic)

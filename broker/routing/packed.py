@@ -61,6 +61,18 @@ class PackedMap:
         start, end = _find_key(page, key)
         return _rows_of(page[start + 1 : end])[1] if end else []
 
+    def some_names(self, key: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """At most so many of them, however many there are."""
+        crowd = self._crowds.get(key)
+        if crowd is None:
+            return self.names(key)[:limit]
+        found: list[tuple[bytes, bytes]] = []
+        for name, _, value in crowd.rows():
+            if len(found) >= limit:
+                break
+            found.append((name, value))
+        return found
+
     def has(self, key: bytes) -> bool:
         """Whether it has rows."""
         return key in self._crowds or _find_key(self._pages[self._place(key)], key)[1] > 0

@@ -11,6 +11,7 @@ from broker.settings.auth import AuthSettings
 from broker.settings.bans import BanSettings
 from broker.settings.certificate import load_certificate
 from broker.settings.group import Group
+from broker.settings.history import HistorySettings
 from broker.settings.limits import LimitSettings
 from broker.settings.listener import ListenerSettings
 from broker.settings.listener_address import Kind, ListenerAddress
@@ -38,6 +39,7 @@ __all__ = [
     "CertificatePair",
     "ClusterSettings",
     "Group",
+    "HistorySettings",
     "Kind",
     "KubernetesSettings",
     "LimitSettings",

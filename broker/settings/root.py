@@ -15,6 +15,7 @@ from broker.settings.address import Address, Place, SocketPath
 from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings, asks
 from broker.settings.bans import BanSettings
+from broker.settings.history import HistorySettings
 from broker.settings.limits import LimitSettings
 from broker.settings.listener import ListenerSettings
 from broker.settings.listener_address import Kind, ListenerAddress
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     auth: AuthSettings = Field(default_factory=AuthSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     bans: BanSettings = Field(default_factory=BanSettings)
+    history: HistorySettings = Field(default_factory=HistorySettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)

@@ -155,6 +155,12 @@ def letters(prefix: str, bucket: int) -> str:
     return f"{prefix}{{{bucket}}}:letters"
 
 
+def events(prefix: str, bucket: int, client_id: str) -> str:
+    """String: what has happened to a client of late, the newest first (`events.unpack_events`). It has a
+    TTL."""
+    return f"{prefix}{{{bucket}}}:events:{escape(client_id)}"
+
+
 def subscriptions(prefix: str, shard: int) -> str:
     """Hash: `filter \\0 client` -> "stamp:options"; what a starting node loads."""
     return f"{prefix}{{m}}:subs:{shard}"

@@ -4,7 +4,7 @@ A node that died is reaped by the others, in steps which anybody may repeat or g
 `bury` in all other slots, `reap` each bucket, close its inbox, `leave`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.store.call import Reply
 from cluster.store.deadlines import DueWill, EndedSession, parse_ended, parse_wills
@@ -26,11 +26,12 @@ class Beat:
 @dataclass(frozen=True, slots=True)
 class Member:
     """A node. `is_alive`: it has been seen lately. `info`: what it says of itself with its beats, JSON; empty
-    before the first one."""
+    before the first one. `unseen_ticks`: since its last life sign, about seconds."""
 
     incarnation: str
     is_alive: bool
     info: bytes
+    unseen_ticks: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,9 @@ def members() -> list[object]:
 def parse_members(reply: Reply) -> list[Member]:
     """The answer to `members`."""
     fields = as_list(reply)
-    alive_from = as_int(fields[0]) - DEAD_TICKS + 1
+    now = as_int(fields[0])
     return [
-        Member(as_text(incarnation), as_int(tick) >= alive_from, as_bytes(info))
+        Member(as_text(incarnation), now - as_int(tick) < DEAD_TICKS, as_bytes(info), now - as_int(tick))
         for incarnation, tick, info in in_triples(fields[1:])
     ]
 

@@ -1,0 +1,91 @@
+"""Since when something of a client stands still: the oldest message that it has not acknowledged, and the
+pause in which nothing is read from it.
+
+Nobody notes that when it begins: it would cost each message. So all clients are looked at in turn, some
+thousand a second, and what is found to be as it was at the look before has stood at least since that. With
+more clients than that it is noticed later, never too early.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import anyio
+
+from broker.client.client import Client
+
+CLIENTS_PER_SECOND: Final = 5000
+_AT_A_TIME: Final = 500
+_NONE: Final = 0
+
+
+class Stands(NamedTuple):
+    """Of one session, by its epoch: the number of the oldest delivery, and of the oldest in its PUBREL phase;
+    monotonic seconds, 0.0 where nothing stands."""
+
+    epoch: int
+    oldest: int = _NONE
+    oldest_since: float = 0.0
+    releasing: int = _NONE
+    releasing_since: float = 0.0
+    paused_since: float = 0.0
+
+
+class Standing:
+    """Of the clients of a node."""
+
+    def __init__(self, clients: Mapping[str, Client]) -> None:
+        self._clients = clients
+        self._stands: dict[str, Stands] = {}
+
+    def find(self, client: Client) -> Stands | None:
+        """What is known of its connection."""
+        stands = self._stands.get(client.client_id)
+        return stands if stands is not None and stands.epoch == client.epoch else None
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            await self.look_at_all()
+
+    async def look_at_all(self) -> None:
+        """One round, which takes a second or more."""
+        found: dict[str, Stands] = {}
+        clients = list(self._clients.values())
+        pause = 1.0 / max(1, min(len(clients), CLIENTS_PER_SECOND) // _AT_A_TIME)
+        for first in range(0, len(clients), _AT_A_TIME):
+            now = time.monotonic()
+            for client in clients[first : first + _AT_A_TIME]:
+                self._look(client, now, found)
+            await anyio.sleep(pause)
+        if not clients:
+            await anyio.sleep(pause)
+        self._stands = found
+
+    def _look(self, client: Client, now: float, found: dict[str, Stands]) -> None:
+        session = client.session
+        if session is None:
+            return
+        outbound = session.outbound
+        if not outbound.inflight and not outbound.released and client.is_reading:
+            return
+        before = self._stands.get(client.client_id)
+        if before is None or before.epoch != client.epoch:
+            before = Stands(client.epoch)
+        oldest = next(iter(outbound.inflight.values())) >> 2 if outbound.inflight else _NONE
+        releasing = next(iter(outbound.released.values())) if outbound.released else _NONE
+        paused_since = 0.0 if client.is_reading else before.paused_since or now
+        found[client.client_id] = Stands(
+            client.epoch,
+            oldest,
+            _since(oldest, before.oldest, before.oldest_since, now),
+            releasing,
+            _since(releasing, before.releasing, before.releasing_since, now),
+            paused_since,
+        )
+
+
+def _since(number: int, before: int, since: float, now: float) -> float:
+    if number == _NONE:
+        return 0.0
+    return since if number == before else now
