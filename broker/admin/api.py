@@ -26,6 +26,7 @@ from broker.admin.bans import ban_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.openapi import OpenApi
+from broker.admin.overview import overview_routes
 from broker.admin.publishing import publish_routes
 from broker.admin.reloading import reload_routes
 from broker.admin.retained import retained_routes
@@ -133,6 +134,7 @@ def api_routes(
         *snapshot_routes(desk, counters, settings),
         *trace_routes(desk),
         *reload_routes(desk),
+        *overview_routes(health, counters, desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 
