@@ -41,7 +41,10 @@ async function request(method, path, body, signal, headers = {}) {
     return await content(response);
   } catch (error) {
     if (error instanceof ApiError || (signal && signal.aborted)) throw error;
-    throw new ApiError(0, `the node does not answer (${error.name === "TimeoutError" ? "too slow" : error.message})`);
+    throw new ApiError(
+      0,
+      `the node does not answer (${error.name === "TimeoutError" ? "too slow" : error.message})`,
+    );
   }
 }
 
@@ -95,7 +98,9 @@ function record(text) {
 }
 
 function query(parameters) {
-  const filled = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  const filled = Object.entries(parameters).filter(
+    ([, value]) => value !== "" && value !== null && value !== undefined,
+  );
   const text = new URLSearchParams(filled).toString();
   return text ? `?${text}` : "";
 }

@@ -19,7 +19,8 @@ export function chart(title, series, format) {
   const picture = svg(
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": title },
-    lines, paths,
+    lines,
+    paths,
   );
   const scale = h("div", { class: "label" });
   const legend = h("ul");
@@ -32,8 +33,14 @@ export function chart(title, series, format) {
     paths.forEach((path, place) => path.setAttribute("d", line(seen, place, now, most)));
     const latest = seen.length ? seen[seen.length - 1].values : [];
     replace(scale, `0 to ${format(most)}, last 5 minutes`);
-    replace(legend, series.map((name, place) => h("li", { class: `s${place}` }, `${name} ${format(latest[place])}`)));
-    picture.setAttribute("aria-label", `${title}: ${series.map((name, place) => `${name} ${format(latest[place])}`).join(", ")}`);
+    replace(
+      legend,
+      series.map((name, place) => h("li", { class: `s${place}` }, `${name} ${format(latest[place])}`)),
+    );
+    picture.setAttribute(
+      "aria-label",
+      `${title}: ${series.map((name, place) => `${name} ${format(latest[place])}`).join(", ")}`,
+    );
   }
 
   return { element, draw };

@@ -53,7 +53,8 @@ export function redraw(element, ...children) {
 function pathTo(element, inner) {
   if (inner === element || !element.contains(inner)) return null;
   const path = [];
-  for (let node = inner; node !== element; node = node.parentElement) path.unshift([...node.parentElement.children].indexOf(node));
+  for (let node = inner; node !== element; node = node.parentElement)
+    path.unshift([...node.parentElement.children].indexOf(node));
   return path;
 }
 
@@ -73,7 +74,11 @@ export function field(label, input, kind = "") {
 
 /** A choice; `options`: [value, text] each. */
 export function choice(name, options, value, more = {}) {
-  const select = h("select", { name, ...more }, options.map(([key, text]) => h("option", { value: key }, text)));
+  const select = h(
+    "select",
+    { name, ...more },
+    options.map(([key, text]) => h("option", { value: key }, text)),
+  );
   if (value !== undefined && value !== null) select.value = value;
   return select;
 }

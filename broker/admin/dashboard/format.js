@@ -3,7 +3,12 @@
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
-const STEPS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+const STEPS = [
+  [86400, "d"],
+  [3600, "h"],
+  [60, "min"],
+  [1, "s"],
+];
 // Control characters, and those that turn the direction of a text or are not to be seen.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
@@ -41,7 +46,9 @@ export function moment(text) {
   const date = new Date(text);
   if (!text || Number.isNaN(date.getTime())) return text ? String(text) : "–";
   const time = date.toLocaleTimeString("en-GB");
-  return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
+  return date.toDateString() === new Date().toDateString()
+    ? time
+    : `${date.toLocaleDateString("en-CA")} ${time}`;
 }
 
 /** How long ago that was, or how long it will be. */

@@ -6,11 +6,35 @@ import { field, h, replace, values } from "./dom.js";
 import { notice, say } from "./widgets.js";
 
 const GROUPS = [
-  ["Now", [["", "Overview"], ["nodes", "Nodes"], ["alarms", "Alarms"], ["events", "Events"]]],
-  ["Clients", [["clients", "Clients"], ["sessions", "Sessions"], ["subscriptions", "Subscriptions"],
-    ["bans", "Bans"], ["trace", "Trace"]]],
-  ["Messages", [["topics", "Retained topics"], ["shared", "Shared groups"], ["letters", "Dead letters"],
-    ["forwards", "Forwards"], ["try", "Try it"]]],
+  [
+    "Now",
+    [
+      ["", "Overview"],
+      ["nodes", "Nodes"],
+      ["alarms", "Alarms"],
+      ["events", "Events"],
+    ],
+  ],
+  [
+    "Clients",
+    [
+      ["clients", "Clients"],
+      ["sessions", "Sessions"],
+      ["subscriptions", "Subscriptions"],
+      ["bans", "Bans"],
+      ["trace", "Trace"],
+    ],
+  ],
+  [
+    "Messages",
+    [
+      ["topics", "Retained topics"],
+      ["shared", "Shared groups"],
+      ["letters", "Dead letters"],
+      ["forwards", "Forwards"],
+      ["try", "Try it"],
+    ],
+  ],
   ["Broker", [["settings", "Settings"]]],
 ];
 const FILES = { "": "overview", client: "client", session: "client" };
@@ -71,10 +95,17 @@ function go(page, query = {}) {
 
 function drawMenu() {
   const menu = document.getElementById("nav");
-  replace(menu, GROUPS.map(([group, pages]) => [
-    h("h2", {}, group),
-    h("ul", {}, pages.map(([page, text]) => h("li", {}, h("a", { href: `#/${page}`, "data-page": page }, text)))),
-  ]));
+  replace(
+    menu,
+    GROUPS.map(([group, pages]) => [
+      h("h2", {}, group),
+      h(
+        "ul",
+        {},
+        pages.map(([page, text]) => h("li", {}, h("a", { href: `#/${page}`, "data-page": page }, text))),
+      ),
+    ]),
+  );
 }
 
 function markCurrent(page) {
@@ -110,7 +141,12 @@ function askForToken() {
   leaving.abort();
   replace(document.getElementById("nav"));
   const said = h("div");
-  const token = h("input", { name: "token", type: "password", autocomplete: "current-password", required: true });
+  const token = h("input", {
+    name: "token",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+  });
   const form = h("form", {}, field("Token", token), h("button", { class: "main" }, "Log in"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -125,9 +161,21 @@ function askForToken() {
     }
   });
   document.title = "Log in – Moorline";
-  replace(main, h("div", { class: "card login" }, h("h1", {}, "Log in"),
-    h("p", { class: "faint" }, "With a token that `moorline token` has made. The browser keeps a session for it, for 8 hours."),
-    said, form));
+  replace(
+    main,
+    h(
+      "div",
+      { class: "card login" },
+      h("h1", {}, "Log in"),
+      h(
+        "p",
+        { class: "faint" },
+        "With a token that `moorline token` has made. The browser keeps a session for it, for 8 hours.",
+      ),
+      said,
+      form,
+    ),
+  );
   token.focus();
 }
 

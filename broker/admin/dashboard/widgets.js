@@ -10,7 +10,13 @@ const MOMENTS = /(_at|^at|^since|^until|^started|^expires)$/;
 
 /** A line that says how something is; `kind`: good, warn, bad. */
 export function notice(kind, text, items = []) {
-  const list = items.length ? h("ul", {}, items.map((item) => h("li", {}, item))) : null;
+  const list = items.length
+    ? h(
+        "ul",
+        {},
+        items.map((item) => h("li", {}, item)),
+      )
+    : null;
   return h("div", { class: `notice ${kind}`, role: kind === "bad" ? "alert" : "status" }, text, list);
 }
 
@@ -46,24 +52,43 @@ export function hash(page, ...parts) {
 /** A table. `columns`: {label, show(row), kind}; `kind`: number, time, actions. It scrolls by itself. */
 export function table(label, columns, rows, empty = "None.") {
   if (!rows.length) return h("p", { class: "faint" }, empty);
-  const body = h("tbody", {}, rows.map((row) => tableRow(columns, row)));
+  const body = h(
+    "tbody",
+    {},
+    rows.map((row) => tableRow(columns, row)),
+  );
   return frame(label, columns, body);
 }
 
 function frame(label, columns, body) {
-  const head = h("tr", {}, columns.map((each) => h("th", { scope: "col", class: each.kind || null }, each.label)));
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
-    h("table", {}, h("thead", {}, head), body));
+  const head = h(
+    "tr",
+    {},
+    columns.map((each) => h("th", { scope: "col", class: each.kind || null }, each.label)),
+  );
+  return h(
+    "div",
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    h("table", {}, h("thead", {}, head), body),
+  );
 }
 
 function tableRow(columns, row) {
-  return h("tr", {}, columns.map((each) => h("td", { class: each.kind || null }, each.show(row) ?? "–")));
+  return h(
+    "tr",
+    {},
+    columns.map((each) => h("td", { class: each.kind || null }, each.show(row) ?? "–")),
+  );
 }
 
 /** Names and values, one below the other; lists and records within are shown likewise. */
 export function facts(record) {
   const rows = Object.entries(record).filter(([, value]) => value !== null && value !== undefined);
-  return h("dl", { class: "facts" }, rows.map(([key, value]) => [h("dt", {}, words(key)), h("dd", {}, shown(key, value))]));
+  return h(
+    "dl",
+    { class: "facts" },
+    rows.map(([key, value]) => [h("dt", {}, words(key)), h("dd", {}, shown(key, value))]),
+  );
 }
 
 function shown(key, value) {
@@ -73,11 +98,25 @@ function shown(key, value) {
   if (value === null) return "–";
   if (!Array.isArray(value)) return facts(value);
   if (!value.length) return "none";
-  return h("ul", {}, value.map((each) => h("li", {}, shown("", each))));
+  return h(
+    "ul",
+    {},
+    value.map((each) => h("li", {}, shown("", each))),
+  );
 }
 
 /** A list of the API, page by page: `path` gives {[noun]: rows, next}. The element fills itself. */
-export function listing({ path, noun, parameters = {}, columns, label, empty, signal, found }) {
+export function listing({
+  path,
+  noun,
+  parameters = {},
+  columns,
+  label,
+  empty,
+  signal,
+  found,
+  cursor = "after",
+}) {
   const body = h("tbody");
   const more = h("button", { type: "button", hidden: true, click: () => load() }, "More");
   const tally = h("p", { class: "faint", role: "status" }, "Loading…");
@@ -87,13 +126,22 @@ export function listing({ path, noun, parameters = {}, columns, label, empty, si
   async function load() {
     more.disabled = true;
     try {
-      const page = await get(path, { limit: 100, ...parameters, after }, signal);
+      const page = await get(
+        path,
+        { ...parameters, limit: cursor === "after" ? 100 : null, [cursor]: after },
+        signal,
+      );
       body.append(...page[noun].map((row) => tableRow(columns, row)));
       after = page.next ?? null;
       const rows = body.childElementCount;
       const isFull = rows >= ROWS_MAXIMUM;
       more.hidden = after === null || isFull;
-      replace(tally, rows ? `${count(rows)} shown${after === null ? "" : isFull ? "; look for less" : ", there are more"}` : empty);
+      replace(
+        tally,
+        rows
+          ? `${count(rows)} shown${after === null ? "" : isFull ? "; look for less" : ", there are more"}`
+          : empty,
+      );
       if (found) found(page);
     } catch (error) {
       if (signal.aborted) return;
@@ -109,11 +157,19 @@ export function listing({ path, noun, parameters = {}, columns, label, empty, si
 /** Asks in a dialog; resolves to the values of its form, null if it was left. `body`: nodes with fields. */
 export function ask({ title, text, body = [], action, danger = false }) {
   return new Promise((resolve) => {
-    const form = h("form", { method: "dialog" },
-      h("h2", { id: "asked" }, title), text ? h("p", {}, text) : null, body,
-      h("div", { class: "bar" },
+    const form = h(
+      "form",
+      { method: "dialog" },
+      h("h2", { id: "asked" }, title),
+      text ? h("p", {}, text) : null,
+      body,
+      h(
+        "div",
+        { class: "bar" },
         h("button", { type: "button", click: () => dialog.close() }, "Cancel"),
-        h("button", { class: danger ? "danger main" : "main", value: "yes" }, action)));
+        h("button", { class: danger ? "danger main" : "main", value: "yes" }, action),
+      ),
+    );
     const dialog = h("dialog", { "aria-labelledby": "asked" }, form);
     dialog.addEventListener("close", () => {
       const found = values(form);

@@ -11,8 +11,12 @@ const PAUSE_MS = 2000;
 
 export function show(main, { signal, can }) {
   const list = h("div");
-  replace(main, h("h1", {}, "Nodes"),
-    can("operate") ? h("div", { class: "bar" }, button("Rebalance…", rebalance)) : null, list);
+  replace(
+    main,
+    h("h1", {}, "Nodes"),
+    can("operate") ? h("div", { class: "bar" }, button("Rebalance…", rebalance)) : null,
+    list,
+  );
 
   async function look() {
     try {
@@ -29,7 +33,11 @@ export function show(main, { signal, can }) {
 function columns(mayDrain) {
   const shown = [
     { label: "Node", show: (node) => h("span", { title: node.incarnation }, node.name) },
-    { label: "State", show: (node) => (!node.alive ? mark("bad", "dead") : node.draining ? mark("warn", "draining") : mark("good", "alive")) },
+    {
+      label: "State",
+      show: (node) =>
+        !node.alive ? mark("bad", "dead") : node.draining ? mark("warn", "draining") : mark("good", "alive"),
+    },
     { label: "Clients", kind: "number", show: (node) => count(node.sessions) },
     { label: "Connections", kind: "number", show: (node) => count(node.connections) },
     { label: "Listeners", show: (node) => (node.listen ?? []).join(", ") },
@@ -51,7 +59,11 @@ async function drain(node) {
   const answer = await ask({
     title: `Drain node ${node.name}?`,
     text: `It sends its ${count(node.sessions)} clients away, stores what it owes, and ends. The others take them.`,
-    body: field("Tell them not to come back here (0x9D, Server moved)", h("input", { type: "checkbox", name: "moved" }), "beside"),
+    body: field(
+      "Tell them not to come back here (0x9D, Server moved)",
+      h("input", { type: "checkbox", name: "moved" }),
+      "beside",
+    ),
     action: "Drain",
     danger: true,
   });
@@ -62,15 +74,20 @@ async function drain(node) {
 
 async function rebalance() {
   const plan = await send("POST", "/rebalance", { dry_run: true });
-  const shares = table("Plan", [
-    { label: "Node", show: (each) => each.name },
-    { label: "Clients", kind: "number", show: (each) => count(each.sessions) },
-    { label: "Would shed", kind: "number", show: (each) => count(each.shed) },
-  ], plan.nodes);
+  const shares = table(
+    "Plan",
+    [
+      { label: "Node", show: (each) => each.name },
+      { label: "Clients", kind: "number", show: (each) => count(each.sessions) },
+      { label: "Would shed", kind: "number", show: (each) => count(each.shed) },
+    ],
+    plan.nodes,
+  );
   const shed = plan.nodes.reduce((total, each) => total + each.shed, 0);
   const answer = await ask({
     title: "Rebalance clients?",
-    text: shed ? `${count(shed)} clients are sent away, and come back to other nodes. The mean is ${count(plan.mean)} for a node.`
+    text: shed
+      ? `${count(shed)} clients are sent away, and come back to other nodes. The mean is ${count(plan.mean)} for a node.`
       : `No node has more than a tenth above the mean, ${count(plan.mean)}: nothing would be done.`,
     body: shares,
     action: "Rebalance",

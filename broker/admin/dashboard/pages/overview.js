@@ -23,9 +23,15 @@ export function show(main, { signal }) {
   const traffic = chart("Bytes per second", ["from clients", "to clients"], bytes);
   const clients = chart("Clients", ["connected"], count);
   const nodes = h("div");
-  replace(main, h("h1", {}, "Overview"), state, figures,
+  replace(
+    main,
+    h("h1", {}, "Overview"),
+    state,
+    figures,
     h("div", { class: "charts" }, messages.element, traffic.element, clients.element),
-    h("h2", {}, "Nodes"), nodes);
+    h("h2", {}, "Nodes"),
+    nodes,
+  );
 
   async function look() {
     let now;
@@ -39,7 +45,9 @@ export function show(main, { signal }) {
     redraw(state, problems(now));
     replace(figures, cards(now, point));
     const points = history.points;
-    messages.draw(points.map(({ at, rates }) => ({ at, values: [rates.messages_received, rates.messages_sent] })));
+    messages.draw(
+      points.map(({ at, rates }) => ({ at, values: [rates.messages_received, rates.messages_sent] })),
+    );
     traffic.draw(points.map(({ at, rates }) => ({ at, values: [rates.bytes_received, rates.bytes_sent] })));
     clients.draw(points.map(({ at, clients: number }) => ({ at, values: [number] })));
     redraw(nodes, now.nodes ? nodeTable(now.nodes) : notice("warn", "Not known while Redis is away."));
@@ -52,7 +60,8 @@ export function show(main, { signal }) {
 /** Takes the counts of all nodes into the history. */
 function remember(now) {
   const points = history.points;
-  if (points.length && now.at_ms - points[points.length - 1].at > GAP_MS) points.push({ at: now.at_ms - 1, rates: {}, clients: null });
+  if (points.length && now.at_ms - points[points.length - 1].at > GAP_MS)
+    points.push({ at: now.at_ms - 1, rates: {}, clients: null });
   const nodes = now.nodes ?? [];
   for (const node of nodes) followNode(node);
   const living = new Set(nodes.map((node) => node.incarnation));
@@ -87,12 +96,21 @@ function problems(now) {
   const found = now.answers.reasons.map((reason) => `this node is not ready: ${reason}`);
   if (now.redis.state !== "ok") found.push(`Redis is away: ${now.redis.reason}`);
   else {
-    if (!now.redis.is_append_only) found.push("Redis keeps no append-only file: a restart of it loses messages");
+    if (!now.redis.is_append_only)
+      found.push("Redis keeps no append-only file: a restart of it loses messages");
     if (!now.redis.is_written) found.push("Redis can't write its append-only file");
     if (fullness(now.redis) > 0.8) found.push("Redis is more than 80 % full");
   }
-  for (const node of now.nodes ?? []) if (!node.alive) found.push(`node ${node.name} is dead, its sessions are being given back`);
-  const alarms = (now.alarms ?? []).map((alarm) => h("span", {}, mark(alarm.severity === "critical" ? "bad" : "warn", alarm.name), ` ${alarm.node ?? ""} ${alarm.text ?? ""}`));
+  for (const node of now.nodes ?? [])
+    if (!node.alive) found.push(`node ${node.name} is dead, its sessions are being given back`);
+  const alarms = (now.alarms ?? []).map((alarm) =>
+    h(
+      "span",
+      {},
+      mark(alarm.severity === "critical" ? "bad" : "warn", alarm.name),
+      ` ${alarm.node ?? ""} ${alarm.text ?? ""}`,
+    ),
+  );
   if (!found.length && !alarms.length) return notice("good", "All is well.");
   return [
     found.length ? notice("bad", "Something is not well:", found) : null,
@@ -111,21 +129,32 @@ function cards(now, { rates, clients }) {
     card("Retained messages", count(now.retained)),
     card("In", [count(rates.messages_received), h("small", {}, " /s")], `${bytes(rates.bytes_received)}/s`),
     card("Out", [count(rates.messages_sent), h("small", {}, " /s")], `${bytes(rates.bytes_sent)}/s`),
-    card("Redis", isThere ? [count(redis.round_trip_ms), h("small", {}, " ms")] : "away",
-      isThere ? `${redis.server} ${redis.version}, up ${duration(redis.uptime_seconds)}` : redis.reason),
+    card(
+      "Redis",
+      isThere ? [count(redis.round_trip_ms), h("small", {}, " ms")] : "away",
+      isThere ? `${redis.server} ${redis.version}, up ${duration(redis.uptime_seconds)}` : redis.reason,
+    ),
     card("Redis memory", isThere ? bytes(redis.memory_used_bytes) : "–", isThere ? memory(redis) : null),
   ];
 }
 
 function card(label, figure, below = null) {
-  return h("div", { class: "card" }, h("div", { class: "label" }, label), h("div", { class: "figure" }, figure),
-    below ? h("div", { class: "faint" }, below) : null);
+  return h(
+    "div",
+    { class: "card" },
+    h("div", { class: "label" }, label),
+    h("div", { class: "figure" }, figure),
+    below ? h("div", { class: "faint" }, below) : null,
+  );
 }
 
 function drains(nodes) {
   const draining = nodes.filter((node) => node.draining).length;
   const dead = nodes.filter((node) => !node.alive).length;
-  return [draining ? `${draining} draining` : null, dead ? `${dead} dead` : null].filter(Boolean).join(", ") || "all take clients";
+  return (
+    [draining ? `${draining} draining` : null, dead ? `${dead} dead` : null].filter(Boolean).join(", ") ||
+    "all take clients"
+  );
 }
 
 function fullness(redis) {
@@ -135,20 +164,50 @@ function fullness(redis) {
 function memory(redis) {
   if (!redis.memory_maximum_bytes) return "no maximum is set";
   const part = fullness(redis);
-  return [h("meter", { min: 0, max: 1, low: 0.8, high: 0.9, optimum: 0, value: part, "aria-label": "Redis memory in use" }),
-    `${Math.round(100 * part)} % of ${bytes(redis.memory_maximum_bytes)}`];
+  return [
+    h("meter", {
+      min: 0,
+      max: 1,
+      low: 0.8,
+      high: 0.9,
+      optimum: 0,
+      value: part,
+      "aria-label": "Redis memory in use",
+    }),
+    `${Math.round(100 * part)} % of ${bytes(redis.memory_maximum_bytes)}`,
+  ];
 }
 
 function nodeTable(nodes) {
-  return table("Nodes", [
-    { label: "Node", show: (node) => link(node.name, "nodes") },
-    { label: "State", show: (node) => (!node.alive ? mark("bad", "dead") : node.draining ? mark("warn", "draining") : mark("good", "alive")) },
-    { label: "Clients", kind: "number", show: (node) => count(node.sessions) },
-    { label: "In /s", kind: "number", show: (node) => count(history.rates.get(node.incarnation)?.messages_received) },
-    { label: "Out /s", kind: "number", show: (node) => count(history.rates.get(node.incarnation)?.messages_sent) },
-    { label: "Version", show: (node) => node.version ?? "–" },
-    { label: "Started", kind: "time", show: (node) => ago(node.started) },
-  ], nodes);
+  return table(
+    "Nodes",
+    [
+      { label: "Node", show: (node) => link(node.name, "nodes") },
+      {
+        label: "State",
+        show: (node) =>
+          !node.alive
+            ? mark("bad", "dead")
+            : node.draining
+              ? mark("warn", "draining")
+              : mark("good", "alive"),
+      },
+      { label: "Clients", kind: "number", show: (node) => count(node.sessions) },
+      {
+        label: "In /s",
+        kind: "number",
+        show: (node) => count(history.rates.get(node.incarnation)?.messages_received),
+      },
+      {
+        label: "Out /s",
+        kind: "number",
+        show: (node) => count(history.rates.get(node.incarnation)?.messages_sent),
+      },
+      { label: "Version", show: (node) => node.version ?? "–" },
+      { label: "Started", kind: "time", show: (node) => ago(node.started) },
+    ],
+    nodes,
+  );
 }
 
 function sum(nodes, name) {
