@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from broker.admin.describe import describe
 from broker.admin.exchange import answer, time_text
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
@@ -33,6 +34,7 @@ def overview_routes(health: Health, counters: Counters, desk: Desk) -> list[Base
     """Below `/api/v1`."""
     overview = Overview(health, counters, desk)
 
+    @describe("cluster", "Nodes, counts and Redis, for a first look; up to a second old.")
     async def get(_: Request) -> Response:
         return answer(await overview.get())
 
