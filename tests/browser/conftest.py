@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from tests.browser.chromium import Watched, running_chromium
-from tests.browser.stage import Stage, running_stage, traffic
+from tests.browser.stage import Stage, furnish, running_stage, traffic
 from tests.node.harness import NodeProcess
 from tests.node.template import Template
 from tests.tools import Certificate, make_certificate
@@ -28,6 +28,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Stage]:
     with running_stage(tmp_path_factory.mktemp("stage"), certificate) as stage, traffic(stage.nodes):
+        furnish(stage.nodes[0])
         yield stage
 
 

@@ -20,7 +20,20 @@ from tests.tools import Certificate
 
 PER_SECOND = 40
 HOSTILE = "<img src=x onerror=alert(1)>\u202e'\"&amp;{{7*7}}"
-LONG = "long/" + "x" * 65_000
+HOSTILE_SHOWN = "<img src=x onerror=alert(1)>\\u202e'\"&amp;{{7*7}}"
+LONG = "long-" + "x" * 65_000
+AWAY = ("lamp-7", HOSTILE, LONG)
+"""Clients with a session, who are not there."""
+QUEUE_LIMIT = 5
+QUEUED = 8
+"""For each of them: more than fit."""
+RETAINED = {
+    "home/door": b"closed",
+    "plant/pump-1/state": b'{"on":true,"limits":[1,2]}',
+    "plant/pump-1/picture": bytes(range(256)),
+    f"odd/{HOSTILE}/value": HOSTILE.encode(),
+    f"odd/{LONG}": LONG.encode(),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,9 @@ def running_stage(directory: Path, certificate: Certificate) -> Iterator[Stage]:
     with ExitStack() as stack:
         site = stack.enter_context(running_site())
         redis = stack.enter_context(running_redis(directory / "redis"))
-        environment = _listeners(certificate, f"http://app.localhost:{site}")
+        environment = {"MOORLINE_SESSION__QUEUE_LIMIT": str(QUEUE_LIMIT)} | _listeners(
+            certificate, f"http://app.localhost:{site}"
+        )
         nodes = [
             stack.enter_context(member(directory, redis, f"node-{number}", environment)) for number in (1, 2)
         ]
@@ -116,11 +131,22 @@ def _client(node: NodeProcess, client_id: str) -> paho.Client:
     return client
 
 
-def leave_behind(node: NodeProcess, client_id: str, messages: int) -> None:
-    """A persistent session that is away, with so many messages in its queue."""
-    topic = f"commands/{client_id}"[:200]
-    with connected(node.port, client_id, properties=HOUR) as client:
-        client.subscribe(topic, qos=1)
+def furnish(node: NodeProcess) -> None:
+    """Whatever the pages may have to show: good names and bad ones."""
     with connected(node.port, "back-end") as publisher:
-        for number in range(messages):
-            publisher.publish(topic, f"command {number}".encode(), 1)
+        for topic, payload in RETAINED.items():
+            publisher.publish(topic, payload, 1, retain=True)
+        for client_id in AWAY:
+            _leave_behind(node, client_id)
+            for number in range(QUEUED):
+                publisher.publish(_commands_of(client_id), f"command {number}".encode(), 1)
+
+
+def _leave_behind(node: NodeProcess, client_id: str) -> None:
+    """A persistent session that is away."""
+    with connected(node.port, client_id, properties=HOUR) as client:
+        client.subscribe(_commands_of(client_id), f"$share/workers/{_commands_of(client_id)}", qos=1)
+
+
+def _commands_of(client_id: str) -> str:
+    return f"commands/{client_id}"
