@@ -27,7 +27,7 @@ CONCURRENT_REQUESTS = 64
 """Further ones get 503: a scraper gone wild must not slow the clients down."""
 
 HEAD_BYTES = 256 << 10
-"""Of a request's first line and headers: a client id or topic of 64 KB, percent-encoded, has a place there."""
+"""Of a request's first line and headers: it has room for a client id or topic of 64 KB, percent-encoded."""
 
 SHUTDOWN_SECONDS = 1
 """How long requests may go on once the node stops."""

@@ -68,12 +68,14 @@ async def test_other_paths_are_not_found() -> None:
 
 
 async def test_the_longest_names_have_a_place_in_a_path() -> None:
-    async with _client(Health(), Counters()) as client:
-        for length, status in [(65_535, b"404"), (100_000, b"400")]:
-            async with await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0) as stream:
-                path = b"/" + b"%C3" * length
-                await stream.send(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                assert (await stream.receive()).split()[1] == status
+    async with (
+        _client(Health(), Counters()) as client,
+        await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0) as stream,
+    ):
+        path = b"/" + b"%C3" * 65_535
+        for part in (b"GET ", path[:1000], path[1000:], b" HTTP/1.1\r\nHost: a\r\n\r\n"):
+            await stream.send(part)
+        assert (await stream.receive()).split()[1] == b"404"
 
 
 async def test_a_taken_port_is_a_start_error() -> None:
