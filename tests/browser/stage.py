@@ -131,12 +131,12 @@ def _client(node: NodeProcess, client_id: str) -> paho.Client:
     return client
 
 
-def furnish(node: NodeProcess) -> None:
-    """Whatever the pages may have to show: good names and bad ones."""
+def furnish(node: NodeProcess, away: Sequence[str] = AWAY) -> None:
+    """Whatever the pages may have to show: retained messages, and sessions of these clients."""
     with connected(node.port, "back-end") as publisher:
         for topic, payload in RETAINED.items():
             publisher.publish(topic, payload, 1, retain=True)
-        for client_id in AWAY:
+        for client_id in away:
             _leave_behind(node, client_id)
             for number in range(QUEUED):
                 publisher.publish(_commands_of(client_id), f"command {number}".encode(), 1)

@@ -15,7 +15,7 @@ from tests.browser.stage import Stage, member
 PAINT_SECONDS = 1.0
 DRAIN_SECONDS = 15.0
 PAGES = [
-    "", "nodes", "alarms", "events", "clients", "sessions", "subscriptions", "bans", "trace", "topics",
+    "", "nodes", "alarms", "explain", "events", "clients", "sessions", "subscriptions", "bans", "trace", "topics",
     "shared", "letters", "forwards", "try", "settings",
 ]  # fmt: skip
 PAINT = "performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime / 1000)"

@@ -12,6 +12,7 @@ const GROUPS = [
       ["", "Overview"],
       ["nodes", "Nodes"],
       ["alarms", "Alarms"],
+      ["explain", "Explain"],
       ["events", "Events"],
     ],
   ],
@@ -37,7 +38,7 @@ const GROUPS = [
   ],
   ["Broker", [["settings", "Settings"]]],
 ];
-const FILES = { "": "overview", client: "client", session: "client" };
+const FILES = { "": "overview", client: "client" };
 const ROLES = ["read", "operate", "admin"];
 
 const main = document.getElementById("main");
@@ -69,15 +70,26 @@ async function show() {
   markCurrent(page);
   const known = GROUPS.flatMap(([, pages]) => pages).some(([each]) => each === page) || page in FILES;
   if (!known) return replace(main, h("h1", {}, "No such page"));
-  const module = await import(`./pages/${FILES[page] ?? page}.js`);
+  const module = await load(FILES[page] ?? page);
   if (signal.aborted) return;
-  const field = page === shownPage ? document.activeElement?.name : null;
+  if (module === null) return replace(main, notice("bad", "The node does not answer: load this page again."));
+  const typedIn = page === shownPage ? document.activeElement?.name : null;
   document.title = `${module.title} – Moorline`;
   replace(main);
   module.show(main, { parts, query, signal, session, can, go, again: show });
-  if (field) main.querySelector(`[name="${CSS.escape(field)}"]`)?.focus();
+  if (typedIn) main.querySelector(`[name="${CSS.escape(typedIn)}"]`)?.focus();
   else if (shownPage !== null) main.focus();
   shownPage = page;
+}
+
+/** The module of a page; null if it can't be had now. */
+async function load(page) {
+  try {
+    return await import(`./pages/${page}.js`);
+  } catch (error) {
+    if (error instanceof TypeError) return null;
+    throw error;
+  }
 }
 
 /** Whether the one who is here may do what takes this role. */
@@ -109,9 +121,9 @@ function drawMenu() {
 }
 
 function markCurrent(page) {
-  const of = { client: "clients", session: "sessions" };
+  const listed = page === "client" ? "clients" : page;
   for (const each of document.querySelectorAll("nav a")) {
-    if (each.dataset.page === (of[page] ?? page)) each.setAttribute("aria-current", "page");
+    if (each.dataset.page === listed) each.setAttribute("aria-current", "page");
     else each.removeAttribute("aria-current");
   }
 }

@@ -26,6 +26,7 @@ export function trouble(error) {
   if (error.status === 404 && error.message === "Not Found") {
     return notice("warn", "This node's release does not answer this question.");
   }
+  if (error.status === 404) return notice("warn", error.message);
   if (error.status === 403) return notice("warn", `Not allowed: ${error.message}`);
   return notice("bad", error.message);
 }

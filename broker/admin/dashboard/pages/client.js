@@ -2,38 +2,36 @@
 
 import { get } from "../api.js";
 import { h, redraw, replace } from "../dom.js";
-import { moment, words } from "../format.js";
-import { button, facts, hash, listing, name, notice, repeat, table, trouble } from "../widgets.js";
+import { count, moment, words } from "../format.js";
+import { button, facts, link, listing, name, notice, repeat, table, trouble } from "../widgets.js";
 import { disconnect } from "./clients.js";
+import { more } from "./events.js";
 import { remove } from "./sessions.js";
 
 export const title = "Client";
 
 const PAUSE_MS = 4000;
-const PARTS = ["connection", "session", "queue"];
+const OPTIONS = [
+  "no_local",
+  "retain_as_published",
+  "retain_handling",
+  "subscription_identifier",
+  "replaying",
+];
 
 export function show(main, { parts, signal, can, go }) {
   const [clientId] = parts;
   const explained = h("div");
+  const changes = (task) => async () => {
+    if (await task(clientId)) await look();
+  };
   const actions = h(
     "div",
     { class: "bar" },
     button("Explain again", look),
-    can("operate")
-      ? button("Disconnect…", async () => {
-          if (await disconnect(clientId)) await look();
-        })
-      : null,
+    can("operate") ? button("Disconnect…", changes(disconnect)) : null,
     can("operate") ? button("Trace", () => go("trace", { client_id: clientId })) : null,
-    can("admin")
-      ? button(
-          "Delete session…",
-          async () => {
-            if (await remove(clientId)) await look();
-          },
-          { class: "danger" },
-        )
-      : null,
+    can("admin") ? button("Delete session…", changes(remove), { class: "danger" }) : null,
   );
   replace(
     main,
@@ -57,43 +55,56 @@ export function show(main, { parts, signal, can, go }) {
   repeat(look, PAUSE_MS, signal);
 }
 
+/** What the API says, sentences first. */
 function explanation(told) {
   const isBlocked = Boolean(told.blocked_by?.length);
+  // What has a table of its own below is not said twice.
+  const { subscriptions: _, receiving, ...session } = told.session ?? {};
+  const { head, tail, ...waiting } = told.queue ?? {};
+  const cards = {
+    connection: told.connection,
+    session: told.session && session,
+    queue: told.queue && waiting,
+  };
   return [
     notice(isBlocked ? "bad" : "good", "", told.verdict ?? []),
     h(
       "div",
       { class: "charts" },
-      PARTS.filter((part) => told[part]).map((part) =>
-        h("section", { class: "card" }, h("h2", {}, words(part)), facts(told[part])),
-      ),
+      Object.entries(cards)
+        .filter(([, record]) => record)
+        .map(([part, record]) => h("section", { class: "card" }, h("h2", {}, words(part)), facts(record))),
     ),
-    told.drops?.length ? [h("h2", {}, "Dropped"), records("Dropped", told.drops)] : null,
-    told.events?.length ? [h("h2", {}, "Events"), records("Events", told.events)] : null,
+    receiving?.length
+      ? [h("h2", {}, "QoS 2 under way"), table("QoS 2 under way", RECEIVING, receiving)]
+      : null,
+    told.drops?.length ? [h("h2", {}, "Dropped"), table("Dropped", DROPS, told.drops)] : null,
+    told.events?.length ? [h("h2", {}, "Events"), table("Events", EVENTS, told.events)] : null,
   ];
 }
 
-/** Records with the same few fields, and the rest of each behind them. */
-export function records(label, rows) {
-  return table(
-    label,
-    [
-      { label: "At", kind: "time", show: (row) => moment(row.at) },
-      { label: "What", show: (row) => row.event ?? row.kind ?? row.reason },
-      { label: "Node", show: (row) => row.node },
-      { label: "More", show: (row) => name(rest(row), 1000) },
-    ],
-    rows,
-  );
-}
+const RECEIVING = [
+  { label: "Packet Identifier", kind: "number", show: (row) => String(row.packet_id) },
+  { label: "Phase", show: (row) => row.phase },
+  { label: "Since", kind: "time", show: (row) => moment(row.since) },
+  { label: "Token", show: (row) => link(name(row.token), "explain", "token", row.token) },
+];
 
-function rest(row) {
-  const shown = new Set(["at", "event", "kind", "node", "client_id"]);
-  return Object.entries(row)
-    .filter(([key, value]) => !shown.has(key) && value !== null && value !== "")
-    .map(([key, value]) => `${words(key)}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
-    .join(", ");
-}
+const DROPS = [
+  { label: "Reason", show: (row) => words(row.reason) },
+  { label: "Messages", kind: "number", show: (row) => count(row.count) },
+  { label: "First", kind: "time", show: (row) => moment(row.first) },
+  { label: "Last", kind: "time", show: (row) => moment(row.last) },
+  { label: "What it means", show: (row) => row.means },
+  { label: "Topics", show: (row) => name((row.topics ?? []).join(", ")) },
+];
+
+const EVENTS = [
+  { label: "At", kind: "time", show: (row) => moment(row.at) },
+  { label: "What", show: (row) => words(row.kind) },
+  { label: "Node", show: (row) => row.node },
+  { label: "More", show: (row) => name(more(row), 1000) },
+];
 
 function subscriptions(clientId, signal) {
   return listing({
@@ -106,21 +117,16 @@ function subscriptions(clientId, signal) {
     columns: [
       { label: "Topic Filter", show: (row) => name(row.filter) },
       { label: "QoS", kind: "number", show: (row) => row.qos },
-      { label: "Options", show: (row) => options(row) },
+      { label: "Options", show: options },
     ],
   });
 }
 
+/** Those of a subscription that are not the default. */
 export function options(row) {
-  const shown = [
-    "no_local",
-    "retain_as_published",
-    "retain_handling",
-    "subscription_identifier",
-    "identifier",
-  ]
-    .filter((key) => row[key])
-    .map((key) => (row[key] === true ? words(key) : `${words(key)} ${row[key]}`));
+  const shown = OPTIONS.filter((key) => row[key]).map((key) =>
+    row[key] === true ? words(key) : `${words(key)} ${row[key]}`,
+  );
   return shown.join(", ") || null;
 }
 
@@ -134,9 +140,9 @@ function queue(clientId, signal) {
     parameters: { client_id: clientId, from: "head" },
     columns: [
       { label: "n", kind: "number", show: (row) => String(row.n) },
-      { label: "Topic", show: (row) => h("a", { href: hash("topics", row.topic) }, name(row.topic)) },
+      { label: "Topic", show: (row) => link(name(row.topic), "explain", "topic", row.topic) },
       { label: "QoS", kind: "number", show: (row) => row.qos },
-      { label: "Bytes", kind: "number", show: (row) => String(row.bytes) },
+      { label: "Bytes", kind: "number", show: (row) => count(row.bytes) },
       { label: "Expires", kind: "time", show: (row) => (row.expires_at ? moment(row.expires_at) : null) },
     ],
   });

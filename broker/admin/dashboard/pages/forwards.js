@@ -8,7 +8,6 @@ import { mark, name, repeat, table, trouble } from "../widgets.js";
 export const title = "Forwards";
 
 const PAUSE_MS = 3000;
-const GOOD = new Set(["running", "connected", "idle", "ok"]);
 
 export function show(main, { signal }) {
   const list = h("div");
@@ -29,7 +28,7 @@ export function show(main, { signal }) {
 const COLUMNS = [
   { label: "Name", show: (each) => name(each.name) },
   { label: "Kind", show: (each) => each.kind },
-  { label: "State", show: (each) => mark(GOOD.has(each.state) ? "good" : "warn", each.state) },
+  { label: "State", show: (each) => mark(each.state === "running" ? "good" : "warn", each.state) },
   { label: "Node", show: (each) => each.node },
   { label: "Waiting", kind: "number", show: (each) => count(each.waiting) },
   { label: "Sent", kind: "number", show: (each) => count(each.sent) },
