@@ -15,8 +15,8 @@ from tests.browser.stage import Stage, member
 PAINT_SECONDS = 1.0
 DRAIN_SECONDS = 15.0
 PAGES = [
-    "", "nodes", "alarms", "explain", "events", "clients", "sessions", "subscriptions", "bans", "trace", "topics",
-    "shared", "letters", "forwards", "try", "settings",
+    "", "nodes", "alarms", "explain", "events", "clients", "sessions", "subscriptions", "bans", "trace",
+    "topics", "shared", "letters", "forwards", "try", "settings",
 ]  # fmt: skip
 PAINT = "performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime / 1000)"
 TRANSFERRED = """performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))

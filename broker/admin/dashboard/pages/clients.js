@@ -85,7 +85,7 @@ function columns(mayDisconnect) {
 export async function disconnect(clientId) {
   const answer = await ask({
     title: "Disconnect this client?",
-    text: "Its connection is closed (0x98, Administrative action). A persistent session stays, and most clients come back at once.",
+    text: "Its connection is closed (0x98). A persistent session stays, and most clients come back at once.",
     body: h("p", {}, name(clientId)),
     action: "Disconnect",
     danger: true,

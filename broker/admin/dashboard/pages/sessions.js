@@ -79,7 +79,7 @@ function columns(mayDelete) {
 export async function remove(clientId) {
   const answer = await ask({
     title: "Delete this session?",
-    text: "Its subscriptions, and all messages that wait for it, are lost. A client that is connected is disconnected.",
+    text: "Its subscriptions and all that waits for it are lost. A client that is connected is disconnected.",
     body: h("p", {}, name(clientId)),
     action: "Delete",
     danger: true,
