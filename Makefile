@@ -4,6 +4,7 @@
 #   make test           set-up and the whole test suite, pure Python (make test ARGS="tests/mqtt -x")
 #   make attack-tests   the short form of the attacks, with counts in place of figures
 #   make test-compiled  the tests of the compiled packages, against the compiled ones
+#   make browser        the dashboard, and MQTT.js over WSS, in headless Chromium
 #   make conformance    every statement of MQTT 5.0 and 3.1.1, on one node and on two
 #   make lint           ruff, mypy --strict, import contracts
 #   make coverage       branch coverage of the protocol and session rooms by their own tests: must be 100 %
@@ -54,18 +55,24 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test attack-tests conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
+.PHONY: run test attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
   subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
 
 test: .venv/stamp
-	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers --ignore tests/attacks $(ARGS)
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers --ignore tests/attacks \
+	  --ignore tests/browser $(ARGS)
 
 # By themselves: what they do to a node they would do to other tests, too.
 attack-tests: .venv/stamp
 	MOORLINE_PURE=1 $(BIN)/python -m pytest tests/attacks $(ARGS)
+
+# By themselves: a browser takes a core for itself, and what it is asked for has to come in time.
+browser: .venv/stamp
+	MOORLINE_PURE=1 timeout 180 $(BIN)/python -m pytest -p tests.tally --write-tally=build/browser.tally \
+	  -n 2 --dist loadfile tests/browser $(ARGS)
 
 # Within three minutes. The tally is for the summary of a run that leaves these tests out, as CI does.
 conformance: .venv/stamp

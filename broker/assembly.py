@@ -458,6 +458,7 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereab
     info.messages_sent = sum(hub.drops.sent)
     info.bytes_received = hub.counters.bytes_received
     info.bytes_sent = hub.counters.bytes_sent
+    info.said_ms = hub.clock.now_ms
     return info.pack()
 
 

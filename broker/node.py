@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from broker import __version__
-from broker.admin import make_api, make_app, make_door, serve_admin, serve_socket
+from broker.admin import front_routes, make_api, make_app, make_door, serve_admin, serve_socket
 from broker.adopting import adopt
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
@@ -127,7 +127,8 @@ async def _open_admin(process: TaskGroup, around: Surroundings, admin: list[Addr
     if around.parent is not None:  # which answers there for us
         await process.start(serve_socket, around.parent.admin, make_app(health, counters))
         return
-    door, watches = make_door(settings.admin, counters)
+    door, watches = make_door(settings.admin, counters, around.desk)
+    front = front_routes(door)
     for follow in watches:
         process.start_soon(follow)
     for number, address in enumerate(admin):
@@ -135,7 +136,7 @@ async def _open_admin(process: TaskGroup, around: Surroundings, admin: list[Addr
             health, counters, around.desk, address, settings.auth.scram_keys, asks=door.asks,
             settings=lambda: around.settings,
         )  # fmt: skip
-        admin[number] = await process.start(serve_admin, address, health, counters, [api], door)
+        admin[number] = await process.start(serve_admin, address, health, counters, [*front, api], door)
 
 
 def _state(around: Surroundings) -> State:

@@ -9,6 +9,7 @@ ControlError
 """
 
 import math
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,17 +22,19 @@ from cluster.explainer import Explainer
 from cluster.node_info import NodeInfo
 from cluster.questions import Answerer, Questions
 from cluster.retained import RetainedBook
-from cluster.store import inbox_records, inboxes, membership, retained, sessions
+from cluster.store import inbox_records, inboxes, membership, retained, sessions, users
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
 from cluster.store.inbox_records import Command
 from cluster.store.keys import BUCKETS
-from cluster.store.reply import as_int
+from cluster.store.reply import as_bytes, as_int
+from cluster.store.server_state import ServerState, server_state
 from cluster.store.store import Store
 from cluster.tap_book import TapBook
 from cluster.users import UserBook
 
 TOLERANCE = 0.1
+_SECRET_BYTES = 32
 
 
 class ControlError(MoorlineError):
@@ -154,6 +157,15 @@ class Control:
         """How many persistent sessions there are. Raises StoreError."""
         replies = await self._ask(*(sessions.session_count(bucket) for bucket in range(BUCKETS)))
         return sum(as_int(reply) for reply in replies)
+
+    async def secret(self) -> bytes:
+        """Of this broker: random, the same for every process of it, and told to nobody. Raises StoreError."""
+        (answer,) = await self._ask(users.users_secret(secrets.token_bytes(_SECRET_BYTES)))
+        return as_bytes(answer)
+
+    async def server(self) -> ServerState:
+        """How Redis is doing. Raises StoreError."""
+        return await server_state(self._store)
 
     async def drain(self, node: str, *, moved: bool = False) -> str:
         """Asks the node of that name, or of that incarnation, to send its clients away and end; its

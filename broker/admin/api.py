@@ -27,6 +27,7 @@ from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.explain import explain_routes
 from broker.admin.openapi import OpenApi
+from broker.admin.overview import overview_routes
 from broker.admin.publishing import publish_routes
 from broker.admin.reloading import reload_routes
 from broker.admin.retained import retained_routes
@@ -135,6 +136,7 @@ def api_routes(
         *trace_routes(desk),
         *reload_routes(desk),
         *explain_routes(desk),
+        *overview_routes(health, counters, desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -7,6 +7,9 @@ sees to it that only this machine asks.
 Wrong tokens are bounded by address: beyond that they are told 429, and no longer recorded one by one. A right
 token passes at any time: whoever shares an address with a guesser (a proxy has one for all) is not locked
 out, and there is nothing to guess in 256 bits.
+
+A browser that has shown a token once shows a session for it (`sessions.py`). The dashboard's files are open:
+anybody may have them, they are no secret and change nothing.
 """
 
 import re
@@ -21,21 +24,28 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.admin.audit import WHO
+from broker.admin.sessions import OWN_PAGE, Sessions, is_own_page
 from broker.auth.address import network_of
 from broker.auth.admin_tokens import Role, Token, find_token
 from broker.auth.audit import Audit
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
 from broker.observability.token_bucket import TokenBucket
+from cluster.store.errors import StoreError
 
-OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""For probes, which have no token."""
+OPEN: Final = frozenset({"/healthz", "/readyz", "/"})
+"""For probes, which have no token, and the first page of the dashboard."""
+FILES: Final = "/dashboard/"
+LOGIN: Final = "/api/v1/login"
+"""Asked whether somebody is logged in, it answers everybody."""
 METRICS: Final = "/metrics"
 NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
     (frozenset({"GET", "HEAD"}), re.compile(r"/metrics|/api/v1/(nodes|health|explain)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/((nodes/[^/]+/)?drain|rebalance|auth/review)"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(retained|metrics|settings|openapi\.json)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/settings/reload"), Role.OPERATE),
+    (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/overview"), Role.READ),
+    (frozenset({"POST"}), re.compile(r"/api/v1/log(in|out)"), Role.READ),
     (frozenset({"GET", "HEAD", "POST"}), re.compile(r"/api/v1/bans(/remove)?"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/events"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/traces"), Role.OPERATE),
@@ -47,7 +57,6 @@ TRIES: Final = 10
 """Wrong tokens of an address at once, and"""
 TRIES_PER_SECOND: Final = 0.2
 ADDRESSES_MAXIMUM: Final = 1024
-_ROLE: Final = "moorline.role"
 _TOKEN_BYTES_MAXIMUM: Final = 256
 _PATH_SHOWN: Final = 200
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -60,6 +69,8 @@ _HEADERS: Final = {
 }
 _HTTPS_HEADERS: Final = {"Strict-Transport-Security": "max-age=31536000"}
 
+_TOKEN: Final = "moorline.token"
+
 logger = get_logger("moorline.audit")
 
 
@@ -71,23 +82,30 @@ def needed_role(method: str, path: str) -> Role:
     return Role.ADMIN
 
 
+def token_of(scope: Scope) -> Token | None:
+    """By which a request came through the door."""
+    token = scope.get(_TOKEN)
+    return token if isinstance(token, Token) else None
+
+
 def role_of(scope: Scope) -> Role:
     """Of whoever asks; where no token is needed, that of everybody."""
-    role = scope.get(_ROLE)
-    return role if isinstance(role, Role) else Role.ADMIN
+    token = token_of(scope)
+    return token.role if token is not None else Role.ADMIN
 
 
 class Door:
     """`tokens` None: nobody is asked. `denied` counts what is refused. `tls`: by what the admin addresses
-    prove themselves, if they do."""
+    prove themselves, if they do. `sessions` None: browsers have to show their token each time."""
 
     def __init__(
         self, tokens: Sequence[Token] | None, denied: Tally, *, has_open_metrics: bool = False,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | None = None, sessions: Sessions | None = None,
     ) -> None:  # fmt: skip
         self._tokens = tokens
         self._denied = denied
         self.tls = tls
+        self.sessions = sessions
         self._open = OPEN | {METRICS} if has_open_metrics else OPEN
         self._tries = Tries()
         self._audit = Audit()
@@ -124,13 +142,13 @@ class Door:
                     headers.setdefault(name, value)
             await send(message)
 
-        token, refusal = self._look(method, path, scope)
+        token, refusal = await self._look(method, path, scope)
         if refusal is not None:
             await refusal(scope, receive, send_on)
             return
         if token is not None:
             scope[WHO] = token.name
-            scope[_ROLE] = token.role
+            scope[_TOKEN] = token
         try:
             await app(scope, receive, send_on)
         finally:
@@ -140,19 +158,34 @@ class Door:
                     "admin", extra=_what(scope) | {"event": "admin", "token_name": who, "status": status}
                 )
 
-    def _look(self, method: str, path: str, scope: Scope) -> tuple[Token | None, Response | None]:
+    async def _look(self, method: str, path: str, scope: Scope) -> tuple[Token | None, Response | None]:
         """Whose token it is, and why the request is refused, if it is."""
-        if self._tokens is None or (path in self._open and method in _READING):
+        is_reading = method in _READING
+        if self._tokens is None or (is_reading and (path in self._open or path.startswith(FILES))):
             return None, None
-        token = find_token(self._tokens, _given(scope))
+        headers = Headers(scope=scope)
+        token = find_token(self._tokens, _given(headers))
+        if token is None and "authorization" not in headers and self.sessions is not None:
+            try:
+                token = await self.sessions.find(headers, self._tokens)
+            except StoreError as error:
+                return None, _refusal(503, f"no session can be looked at: {error}")
+            if token is not None and not is_reading and not is_own_page(headers):
+                return None, self._refuse(403, f"a session needs the header {OWN_PAGE}", token, scope)
+        if is_reading and path == LOGIN:
+            return token, None
         if token is None:
             return None, self._refuse_unknown(scope)
         role = needed_role(method, path)
         if token.role >= role:
             return token, None
+        reason = f"the token {token.name} is for {token.role}, this needs {role}"
+        return None, self._refuse(403, reason, token, scope, needs=str(role))
+
+    def _refuse(self, status: int, reason: str, token: Token, scope: Scope, **fields: str) -> Response:
         self._denied.add("admin")
-        self._audit.denied("admin", token_name=token.name, needs=str(role), **_what(scope))
-        return None, _refusal(403, f"the token {token.name} is for {token.role}, this needs {role}")
+        self._audit.denied("admin", token_name=token.name, **fields, **_what(scope))
+        return _refusal(status, reason)
 
     def _refuse_unknown(self, scope: Scope) -> Response:
         self._denied.add("admin")
@@ -180,9 +213,9 @@ class Tries:
         return bucket.take_if_there(now)
 
 
-def _given(scope: Scope) -> bytes:
+def _given(headers: Headers) -> bytes:
     """The token of the request; empty if there is none."""
-    scheme, _, text = Headers(scope=scope).get("authorization", "").partition(" ")
+    scheme, _, text = headers.get("authorization", "").partition(" ")
     given = text.strip().encode("latin-1")
     return given if scheme.lower() == "bearer" and len(given) <= _TOKEN_BYTES_MAXIMUM else b""
 

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Final
 
 from broker.admin.door import Door
+from broker.admin.sessions import Sessions
 from broker.auth.admin_tokens import Token, read_tokens
 from broker.auth.watched import Content, WatchedFile
 from broker.errors import StartError
 from broker.observability.metrics import Counters, Tally
 from broker.settings import AdminSettings, load_certificate
+from cluster.control import Desk
 
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 Watch = Callable[[], Coroutine[object, object, None]]
 
 
-def make_door(settings: AdminSettings, counters: Counters) -> tuple[Door, Sequence[Watch]]:
+def make_door(settings: AdminSettings, counters: Counters, desk: Desk) -> tuple[Door, Sequence[Watch]]:
     """And what has to run with it. Raises StartError if there are mistakes in the files."""
     reloads = counters.auth_reloads
     watches: list[Watch] = []
@@ -33,7 +35,8 @@ def make_door(settings: AdminSettings, counters: Counters) -> tuple[Door, Sequen
     tls = None
     if settings.certificate is not None and settings.key is not None:
         tls = _context(settings.certificate, settings.key, reloads, watches)
-    door = Door(tokens, counters.denied, has_open_metrics=settings.open_metrics, tls=tls)
+    sessions = Sessions(desk, is_secure=tls is not None)
+    door = Door(tokens, counters.denied, has_open_metrics=settings.open_metrics, tls=tls, sessions=sessions)
     if tokens_file is not None:
         watches.append(partial(tokens_file.run, door.replace_tokens))
     return door, watches

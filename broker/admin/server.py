@@ -26,6 +26,9 @@ from broker.settings import Address
 CONCURRENT_REQUESTS = 64
 """Further ones get 503: a scraper gone wild must not slow the clients down."""
 
+HEAD_BYTES = 256 << 10
+"""Of a request's first line and headers: it has room for a client id or topic of 64 KB, percent-encoded."""
+
 SHUTDOWN_SECONDS = 1
 """How long requests may go on once the node stops."""
 
@@ -104,6 +107,7 @@ async def _serve(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | No
         server_header=False,
         proxy_headers=False,
         limit_concurrency=CONCURRENT_REQUESTS,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     config.load()

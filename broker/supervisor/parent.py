@@ -19,7 +19,7 @@ from typing import Final
 import anyio
 
 from broker import __version__
-from broker.admin import make_api, make_door, serve_app
+from broker.admin import front_routes, make_api, make_door, serve_app
 from broker.chores import Chores, plan
 from broker.flags import Sources
 from broker.listeners import bind_tcp, bound_address
@@ -91,7 +91,8 @@ async def run(given: Settings, sources: Sources) -> int:
             admin = list(settings.node.admin)
             around = Surroundings(settings, given, sources, crew, admin, stopping, desk)
             counters = Counters(settings.node.name, __version__)
-            door, watches = make_door(settings.admin, counters)
+            door, watches = make_door(settings.admin, counters, desk)
+            front = front_routes(door)
             for follow in watches:
                 process.start_soon(follow)
             for place, address in enumerate(admin):  # first of all: probes may ask while we wait for Redis
@@ -99,7 +100,7 @@ async def run(given: Settings, sources: Sources) -> int:
                     crew.health, counters, desk, address, settings.auth.scram_keys, asks=door.asks,
                     settings=lambda: around.settings,
                 )  # fmt: skip
-                app = make_app(crew, [api])
+                app = make_app(crew, [*front, api])
                 admin[place] = await process.start(serve_app, address, app, door)
             adopt = partial(_adopt, around, chores)
             reloading = Reloading(given, sources.read, adopt, counters.settings_reloads)

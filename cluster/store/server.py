@@ -67,9 +67,14 @@ class ServerInfo:
         return found
 
 
+def info_fields(text: str) -> dict[str, str]:
+    """The answer of INFO, by names."""
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and line[0] != "#")
+
+
 def parse_info(text: str) -> ServerInfo:
     """Reads the answer of INFO."""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line and line[0] != "#")
+    fields = info_fields(text)
     is_valkey = "valkey_version" in fields
     redis_version = fields.get("redis_version", "")
     return ServerInfo(

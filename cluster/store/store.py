@@ -32,6 +32,7 @@ from cluster.store.server import (
     check_schema,
     check_server,
     ensure_library,
+    info_fields,
 )
 
 _ROWS_PER_PAGE: Final = 1000
@@ -164,6 +165,11 @@ class Store:
     async def ping(self) -> None:
         """Raises StoreUnavailable unless the server answers."""
         await self._command(b"PING")
+
+    async def info(self) -> dict[str, str]:
+        """What the server says of itself now. Raises StoreError."""
+        answer = await self._command(b"INFO")
+        return info_fields(answer.decode(errors="replace") if isinstance(answer, bytes) else "")
 
     async def load_subscriptions(self) -> tuple[str, AsyncIterator[dict[bytes, bytes]]]:
         """The version of the change log, and pages of all rows as they are in Redis (`row_of` reads one):

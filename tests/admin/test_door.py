@@ -22,6 +22,7 @@ from cluster.drain import Departure
 from tests.tools import make_certificate
 
 ANY_PORT = Address("127.0.0.1", 0)
+NOWHERE = Desk(Departure(), ["a"])
 TEXTS: dict[Role, str] = {}
 TOKENS: list[Token] = []
 for _role in Role:
@@ -253,7 +254,7 @@ async def test_files_are_followed(tmp_path: Path) -> None:
     settings = AdminSettings(tokens_file=tokens, certificate=first.file, key=first.key)
     counters = Counters()
     reloads = counters.auth_reloads
-    door, watches = make_door(settings, counters)
+    door, watches = make_door(settings, counters, NOWHERE)
     trusting = ssl.create_default_context(cafile=first.file)
     async with serving(door, verify=trusting) as client, anyio.create_task_group() as following:
         for watch in watches:
@@ -294,4 +295,4 @@ async def test_a_file_with_mistakes_prevents_the_start(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("nonsense\n")
     with pytest.raises(StartError, match="line 1: not NAME ROLE"):
-        make_door(AdminSettings(tokens_file=tokens), Counters())
+        make_door(AdminSettings(tokens_file=tokens), Counters(), NOWHERE)

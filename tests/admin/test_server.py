@@ -67,6 +67,17 @@ async def test_other_paths_are_not_found() -> None:
         assert (await client.post("/metrics")).status_code == 405
 
 
+async def test_the_longest_names_have_a_place_in_a_path() -> None:
+    async with (
+        _client(Health(), Counters()) as client,
+        await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0) as stream,
+    ):
+        path = b"/" + b"%C3" * 65_535
+        for part in (b"GET ", path[:1000], path[1000:], b" HTTP/1.1\r\nHost: a\r\n\r\n"):
+            await stream.send(part)
+        assert (await stream.receive()).split()[1] == b"404"
+
+
 async def test_a_taken_port_is_a_start_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -40,3 +40,5 @@ def test_an_earlier_run_counts(tmp_path: Path) -> None:
     file.write_text(TESTS)
     assert _last_line(f"--write-tally={tally}", str(file)).startswith("1 passed, 1 skipped, 1 xfailed in")
     assert _last_line(f"--add-tally={tally}", str(file)).startswith("2 passed, 2 skipped, 2 xfailed in")
+    both = [f"--add-tally={tally}"] * 2
+    assert _last_line(*both, str(file)).startswith("3 passed, 3 skipped, 3 xfailed in")
