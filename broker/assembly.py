@@ -41,6 +41,7 @@ from broker.client import (
     on_stale,
     route_wills,
 )
+from broker.forwarding import Forwarding, make_forwarding, queue_limits
 from broker.guarding import Guarding
 from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
@@ -197,6 +198,7 @@ class Node:
     pressure: Pressure
     bans: BanFollower
     answerers: dict[str, Answerer]
+    forwarding: Forwarding
     """What other processes may ask of this node, by the name of the question."""
 
 
@@ -267,6 +269,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     )
     answerers["review_rights"] = partial(review_rights, hub, around.guarding)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
+    forwarding = make_forwarding(settings.forwards, hub, control, around.counters.forwards)
+    answerers["forwards"] = forwarding.answer
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -288,6 +292,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
         answerers,
+        forwarding,
     )
 
 
@@ -302,6 +307,7 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         settings.session.queue_policy == "drop_oldest",
         _sharing(settings),
         settings.limits.retained_messages,
+        queue_limits(settings.forwards),
     )
     ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
     return _Routing(clock, index, router, ingress, Drops(), Changes(), [], [])

@@ -50,6 +50,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl import app as ctl_app
     from broker.ctl_bans import app as bans_app
     from broker.ctl_content import add_commands as add_content
+    from broker.ctl_forwards import forwards
     from broker.ctl_rights import review
     from broker.ctl_users import rules_app, users_app
     from broker.doctor.command import doctor
@@ -63,6 +64,7 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.add_typer(bans_app, name="bans")
     ctl_app.command()(review)
     add_content(ctl_app)
+    ctl_app.command()(forwards)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

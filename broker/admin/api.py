@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker.admin.bans import ban_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
+from broker.admin.forwards import forward_routes
 from broker.admin.openapi import OpenApi
 from broker.admin.publishing import publish_routes
 from broker.admin.retained import retained_routes
@@ -125,6 +126,7 @@ def api_routes(
         Route("/rebalance", api.rebalance, methods=["POST"]),
         *user_routes(desk, scram_iterations),
         *ban_routes(desk),
+        *forward_routes(desk),
         *review_routes(desk),
         *retained_routes(desk),
         *publish_routes(desk),

@@ -64,8 +64,8 @@ class ForwardSettings(Group):
     """One of the tables `[forwards.NAME]`."""
 
     kind: Literal["webhook", "redis_stream", "mqtt", "plugin"] = Field(
-        description="Where the messages go: by HTTP POST (`webhook`), into a stream of Redis (`redis_stream`),"
-        " to another MQTT broker, and from there (`mqtt`), or to a plug-in (`plugin`).",
+        description="Where the messages go: by HTTP POST (`webhook`), to a stream of Redis"
+        " (`redis_stream`), to another MQTT broker, and from there (`mqtt`), or to a plug-in (`plugin`).",
     )
     topics: Filters = Field(
         default=(),
@@ -76,7 +76,7 @@ class ForwardSettings(Group):
         default=1,
         ge=0,
         le=2,
-        description="Highest QoS of these subscriptions. Messages at QoS 1 and 2 wait in Redis until they were"
+        description="Highest QoS of these subscriptions. Messages at QoS 1 and 2 wait in Redis until they are"
         " taken; at QoS 0 nothing waits, and what comes while the target is away is lost.",
     )
     in_flight: int = Field(
@@ -116,16 +116,16 @@ class ForwardSettings(Group):
         ge=0.5,
         le=3600,
         allow_inf_nan=False,
-        description="Longest pause between two tries while the target is away; it begins with half a second,"
-        " and doubles. Too small: a target that is down is asked all the time. Too large: it is up and waits.",
+        description="Longest pause between tries while the target is away; the first is half a second, then"
+        " they double. Too small: a target that is down is asked all the time. Too large: it is up and waits.",
     )
     refused_tries: int = Field(
         default=5,
         ge=1,
         le=1000,
-        description="How often a message is tried that the target refuses for good; then it is dropped, with a"
-        " dead letter. Too small: a mistake of the target costs messages. Too large: one bad message holds up"
-        " those behind it.",
+        description="How often a message is tried that the target refuses for good; then it is dropped, and"
+        " leaves a dead letter. Too small: a mistake of the target costs messages. Too large: one bad message"
+        " holds up those behind it.",
     )
     url: str | None = Field(
         default=None,

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)
-    forwards: ForwardTables = Field(default_factory=dict)
+    forwards: ForwardTables = Field(default_factory=dict, max_length=100)
 
     @model_validator(mode="wrap")
     @classmethod
