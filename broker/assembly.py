@@ -269,7 +269,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     )
     answerers["review_rights"] = partial(review_rights, hub, around.guarding)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
-    forwarding = make_forwarding(settings.forwards, hub, control, around.counters.forwards)
+    forwarding = make_forwarding(settings.forwards, hub, store, control, around.counters.forwards)
     answerers["forwards"] = forwarding.answer
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)

@@ -12,7 +12,7 @@ from broker.admin.exchange import answer, time_text
 from broker.observability.forwards import ELSEWHERE
 from cluster.control import Desk
 
-_COUNTED = ("sent", "received", "failed", "refused", "dropped", "looped")
+_COUNTED = ("sent", "received", "failed", "refused", "dropped", "skipped")
 _MOMENTS = ("last_error_at", "last_sent_at")
 NOWHERE = "nowhere"
 """No node has it just now."""

@@ -113,7 +113,6 @@ class SinkJob:
                 await inner.connect(client_id, self._in_flight)
                 tasks.start_soon(inner.fail_when_lost)
                 await inner.subscribe(self._requests)
-                self._status.waiting = lambda: inner.waiting
                 self._status.turn(RUNNING)
                 drop = partial(write_letter, self._hub, client_id)
                 await Delivery(inner, sink, self._rules, self._status, drop).run()

@@ -8,12 +8,10 @@ can't be made to wait for us: it would take us for a client that does not read.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
-
-import anyio
+from typing import Final
 
 from broker.client import Client, Entrance, Hub
-from broker.forwarding.link import LinkLost
+from broker.forwarding.link import Arrivals, LinkLost, name_of
 from broker.mqtt import (
     MQTT_5,
     Connack,
@@ -23,7 +21,6 @@ from broker.mqtt import (
     Packet,
     Properties,
     Publish,
-    ReasonCode,
     Suback,
     Subscribe,
     SubscriptionRequest,
@@ -34,13 +31,12 @@ from broker.mqtt import (
 from broker.observability.forwards import ForwardStatus
 
 WAITING_BYTES: Final = 4 << 20
+
 _OVERHEAD_BYTES: Final = 512
 _NEVER: Final = 0xFFFF_FFFF
 _PACKET_BYTES_MAXIMUM: Final = 268_435_460
 _ANSWER_SECONDS: Final = 10.0
 _REFUSED: Final = 0x80
-Answer = TypeVar("Answer", bound=Packet)
-
 _WHERE: Final = Entrance("internal", "internal", is_internal=True)
 
 
@@ -62,28 +58,17 @@ class Inner:
 
     def __init__(self, hub: Hub, status: ForwardStatus) -> None:
         self._loop = asyncio.get_running_loop()
+        self._status = status
         self._client = Client(hub, _WHERE, None, _NoVisit())
         self._decoder = Decoder(False, _PACKET_BYTES_MAXIMUM, MQTT_5)
-        self._waiting: list[Packet] = []
+        self._arrivals = Arrivals()
         self._waiting_bytes = 0
         self._unsent: list[bytes] = []
         self._is_paused = False
         self._closing: asyncio.Handle | None = None
-        self._failure = ""
-        self._has_come = asyncio.Event()
-        self._status = status
         self._client.connection_made(self)
 
     # For the forward
-
-    @property
-    def waiting(self) -> int:
-        """Messages of the session that are not acknowledged, as far as this node knows."""
-        session = self._client.session
-        queued = session.queued if session is not None else None
-        if queued is None:
-            return 0
-        return max(queued.last_known, queued.next_n - 1) - queued.next_n + 1 + len(queued.inflight)
 
     def key_of(self, packet_id: int) -> str:
         """What names the entry of the queue that was sent under this identifier, in the whole cluster, for
@@ -96,49 +81,51 @@ class Inner:
         return f"{queued.gens.get(n, queued.gen)}-{n}"
 
     def send(self, packets: Sequence[Packet]) -> None:
-        """Raises LinkLost."""
-        self._check()
+        """See Link."""
+        self._arrivals.check()
         data = b"".join([encode(packet, MQTT_5) for packet in packets])
         if self._is_paused or self._unsent:
             self._unsent.append(data)
-        else:
+        elif data:
             self._client.data_received(data)
 
+    async def drain(self) -> None:
+        """See Link."""
+        while self._is_paused or self._unsent:
+            await self._arrivals.wait()
+
     async def receive(self) -> list[Packet]:
-        """What has come, at least one packet. Raises LinkLost."""
-        while not self._waiting:
-            self._check()
-            self._has_come.clear()
-            await self._has_come.wait()
+        """See Link."""
+        while not self._arrivals.packets:
+            await self._arrivals.wait()
         return self.receive_now()
 
     def receive_now(self) -> list[Packet]:
         """What has come, perhaps nothing."""
-        waiting, self._waiting = self._waiting, []
+        packets, self._arrivals.packets = self._arrivals.packets, []
         self._waiting_bytes = 0
-        return waiting
+        return packets
 
     async def fail_when_lost(self) -> None:
         """Waits for its end, then raises LinkLost."""
         while True:
-            self._check()
-            self._has_come.clear()
-            await self._has_come.wait()
+            await self._arrivals.wait()
 
     def disconnect(self) -> None:
         """Gives the session back; it goes on elsewhere."""
-        if not self._failure:
+        if not self._arrivals.failure:
             self._is_paused = False
+            self._send_rest()
             self.send([Disconnect()])
-        self._lose("closed")
+        self._arrivals.fail("closed")
 
-    async def connect(self, client_id: str, receive_maximum: int) -> bool:
+    async def connect(self, client_id: str, receive_maximum: int, *, clean_start: bool = False) -> bool:
         """Claims the session; whether it was there. Raises LinkLost."""
         properties = Properties(session_expiry_interval=_NEVER, receive_maximum=receive_maximum)
-        self.send([Connect(client_id, MQTT_5, False, 0, properties=properties)])
-        answer = await self._answer(Connack)
+        self.send([Connect(client_id, MQTT_5, clean_start, 0, properties=properties)])
+        answer = await self._arrivals.answer(Connack, _ANSWER_SECONDS)
         if answer.reason_code:
-            raise LinkLost(f"the session is not given: {_name(answer.reason_code)}")
+            raise LinkLost(f"the session is not given: {name_of(answer.reason_code)}")
         return answer.session_present
 
     async def subscribe(self, requests: Sequence[SubscriptionRequest]) -> None:
@@ -148,34 +135,11 @@ class Inner:
         others = [filter for filter in hub.index.stamps_of(self._client.client_id) if filter not in wanted]
         if others:
             self.send([Unsubscribe(1, others)])
-            await self._answer(Unsuback)
+            await self._arrivals.answer(Unsuback, _ANSWER_SECONDS)
         if requests:
             self.send([Subscribe(1, list(requests))])
-            suback = await self._answer(Suback)
-            for request, code in zip(requests, suback.reason_codes, strict=True):
-                if code >= _REFUSED:
-                    raise LinkLost(f"no subscription to {request.filter!r}: {_name(code)}")
-
-    async def _answer(self, kind: type[Answer]) -> Answer:
-        """The first packet of this kind; what came before it stays where it is."""
-        with anyio.move_on_after(_ANSWER_SECONDS):
-            while True:
-                for place, packet in enumerate(self._waiting):
-                    if isinstance(packet, kind):
-                        del self._waiting[place]
-                        return packet
-                self._check()
-                self._has_come.clear()
-                await self._has_come.wait()
-        raise LinkLost("the broker does not answer; is Redis away?")
-
-    def _check(self) -> None:
-        if self._failure:
-            raise LinkLost(self._failure)
-
-    def _lose(self, reason: str) -> None:
-        self._failure = self._failure or reason
-        self._has_come.set()
+            suback = await self._arrivals.answer(Suback, _ANSWER_SECONDS)
+            check_granted(requests, suback)
 
     # For the Client
 
@@ -192,15 +156,15 @@ class Inner:
         self._decoder.feed(data, packets)
         for packet in packets:
             if isinstance(packet, Disconnect):
-                self._lose(_name(packet.reason_code))
+                self._arrivals.fail(name_of(packet.reason_code))
             elif not self._is_too_much(packet):
-                self._waiting.append(packet)
-        self._has_come.set()
+                self._arrivals.packets.append(packet)
+        self._arrivals.tell()
 
     def close(self) -> None:
         """As a socket does it: the end comes later, and once."""
         if self._closing is None:
-            self._lose("closed by the broker")
+            self._arrivals.fail("closed by the broker")
             self._closing = self._loop.call_soon(self._client.connection_lost, None)
 
     def abort(self) -> None:
@@ -221,6 +185,7 @@ class Inner:
             data = b"".join(self._unsent)
             self._unsent.clear()
             self._client.data_received(data)
+        self._arrivals.tell()
 
     def _is_too_much(self, packet: Packet) -> bool:
         if not isinstance(packet, Publish) or packet.qos:
@@ -232,6 +197,13 @@ class Inner:
         return False
 
 
+def check_granted(requests: Sequence[SubscriptionRequest], suback: Suback) -> None:
+    """Raises LinkLost if one was not."""
+    for request, code in zip(requests, suback.reason_codes, strict=True):
+        if code >= _REFUSED:
+            raise LinkLost(f"no subscription to {request.filter!r}: {name_of(code)}")
+
+
 @contextmanager
 def open_inner(hub: Hub, status: ForwardStatus) -> Iterator[Inner]:
     """Connected to the broker as a socket is: CONNECT is the next thing to do. Closed in the end."""
@@ -240,7 +212,3 @@ def open_inner(hub: Hub, status: ForwardStatus) -> Iterator[Inner]:
         yield inner
     finally:
         inner.disconnect()
-
-
-def _name(reason_code: int) -> str:
-    return ReasonCode(reason_code).name.lower().replace("_", " ")

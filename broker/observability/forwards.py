@@ -1,7 +1,7 @@
 """How the forwards of a node are: for the admin API and `/metrics`."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,26 +17,22 @@ WAITING: Final = "waiting"
 ERROR_CHARACTERS: Final = 300
 
 
-def _nothing_waits() -> int:
-    return 0
-
-
 @dataclass(slots=True)
 class ForwardStatus:
-    """Of one forward, in this node. `waiting` tells how many messages the target has not taken; counts are
-    since the start of the node. Times are seconds since 1970."""
+    """Of one forward, in this node. `waiting`: messages that the target had not taken a second ago. Counts
+    are since the start of the node. Times are seconds since 1970."""
 
     name: str
     kind: str
     state: str = ELSEWHERE
     since: float = field(default_factory=time.time)
-    waiting: Callable[[], int] = _nothing_waits
+    waiting: int = 0
     sent: int = 0
     received: int = 0  # from another broker
     failed: int = 0  # tries
     refused: int = 0  # messages that were given up
     dropped: int = 0  # at QoS 0, while the target was away
-    looped: int = 0  # that had come from there, or been there, before
+    skipped: int = 0  # that had passed this bridge before, or that nobody wants any more
     last_error: str = ""
     last_error_at: float = 0.0
     last_sent_at: float = 0.0
@@ -49,14 +45,18 @@ class ForwardStatus:
 
     def leave(self) -> None:
         """It is another node's."""
-        self.waiting = _nothing_waits
+        self.waiting = 0
         self.turn(ELSEWHERE)
+
+    def note_error(self, reason: str) -> None:
+        """Something went wrong."""
+        self.last_error = reason[:ERROR_CHARACTERS]
+        self.last_error_at = time.time()
 
     def note_failure(self, reason: str) -> None:
         """A try failed: the target is away, or has no time, or does not want it."""
         self.failed += 1
-        self.last_error = reason[:ERROR_CHARACTERS]
-        self.last_error_at = time.time()
+        self.note_error(reason)
         self.turn(WAITING)
 
     def note_sent(self, count: int) -> None:
@@ -71,20 +71,20 @@ class ForwardStatus:
             "kind": self.kind,
             "state": self.state,
             "since": self.since,
-            "waiting": self.waiting(),
+            "waiting": self.waiting,
             "sent": self.sent,
             "received": self.received,
             "failed": self.failed,
             "refused": self.refused,
             "dropped": self.dropped,
-            "looped": self.looped,
+            "skipped": self.skipped,
             "last_error": self.last_error or None,
             "last_error_at": self.last_error_at or None,
             "last_sent_at": self.last_sent_at or None,
         }
 
 
-_COUNTED: Final = ("sent", "received", "refused", "dropped", "looped")
+_COUNTED: Final = ("sent", "received", "refused", "dropped", "skipped")
 
 
 def forward_metrics(forwards: Iterable[ForwardStatus]) -> Iterator[Metric]:
@@ -107,6 +107,6 @@ def forward_metrics(forwards: Iterable[ForwardStatus]) -> Iterator[Metric]:
         for result in _COUNTED:
             messages.add_metric([status.name, result], getattr(status, result))
         failures.add_metric([status.name], status.failed)
-        waiting.add_metric([status.name], status.waiting())
+        waiting.add_metric([status.name], status.waiting)
         up.add_metric([status.name], int(status.state == RUNNING))
     yield from (messages, failures, waiting, up)

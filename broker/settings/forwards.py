@@ -116,8 +116,8 @@ class ForwardSettings(Group):
         ge=0.5,
         le=3600,
         allow_inf_nan=False,
-        description="Longest pause between tries while the target is away; the first is half a second, then"
-        " they double. Too small: a target that is down is asked all the time. Too large: it is up and waits.",
+        description="Longest pause between tries while the target is away: from half a second on"
+        " they double. Too small: one that is down is asked all the time. Too large: it is up and waits.",
     )
     refused_tries: int = Field(
         default=5,
