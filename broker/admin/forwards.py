@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from broker.admin.describe import describe
 from broker.admin.exchange import answer, time_text
 from broker.observability.forwards import ELSEWHERE
 from cluster.control import Desk
@@ -23,6 +24,7 @@ Said = Mapping[str, Any]
 def forward_routes(desk: Desk) -> list[Route]:
     """The routes below `/api/v1`."""
 
+    @describe("forwards", "Lists the forwards: state, node, what waits, counts, last error.")
     async def forwards(_: Request) -> Response:
         if desk.control is None:
             raise HTTPException(503, "Redis has not been reached yet")

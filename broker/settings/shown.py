@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from broker.settings.group import Group
 from broker.settings.root import Settings
-from broker.settings.source import LISTENERS, SECRET_SETTINGS
+from broker.settings.source import TABLES, may_be_secret
 
 HIDDEN: Final = "***"
 """In place of a secret."""
@@ -59,8 +59,7 @@ def shown_group(table: str, group: Group) -> dict[str, Shown]:
     shown: dict[str, Shown] = {}
     for name in type(group).model_fields:
         value, default = dumped[name], defaults.get(name)
-        may_be_secret = f"{table}.{name}" in SECRET_SETTINGS
-        safe = _safe(name, getattr(group, name), value, may_be_secret)
+        safe = _safe(name, getattr(group, name), value, may_be_secret(f"{table}.{name}"))
         shown[name] = Shown(safe, default, _unit(name), value != default, safe != value)
     return shown
 
@@ -103,8 +102,8 @@ def _cut(text: str) -> tuple[str, str, str]:
 def _tables(settings: Settings) -> Iterator[tuple[str, Group]]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if name == LISTENERS:
-            yield from ((f"{LISTENERS}.{each}", listener) for each, listener in value.items())
+        if name in TABLES:
+            yield from ((f"{name}.{each}", group) for each, group in value.items())
         else:
             yield name, value
 
@@ -122,22 +121,20 @@ def _defaults(group: Group) -> dict[str, object]:
     return made.model_dump(mode="json", include=set(given), warnings=False)
 
 
-def _safe(name: str, value: object, dumped: object, may_be_secret: bool) -> object:
+def _safe(name: str, value: object, dumped: object, is_secret: bool) -> object:
     """What was dumped of a value, without secrets; `value` tells files from texts."""
     if isinstance(value, SecretStr | SecretBytes):
         return HIDDEN if value.get_secret_value() else dumped
     if isinstance(dumped, dict):
-        return {
-            key: _safe(_inner(name, key), _part(value, key), dumped[key], may_be_secret) for key in dumped
-        }
+        return {key: _safe(_inner(name, key), _part(value, key), dumped[key], is_secret) for key in dumped}
     if isinstance(dumped, list) and isinstance(value, tuple | list):
-        return [_safe(name, *pair, may_be_secret) for pair in zip(value, dumped, strict=True)]
+        return [_safe(name, *pair, is_secret) for pair in zip(value, dumped, strict=True)]
     if not isinstance(dumped, str) or isinstance(value, Path):
         return dumped
     if _SECRET_NAME.search(name.lower()) is not None:
         return HIDDEN if dumped else dumped
     is_of_web = dumped.lower().startswith(("http://", "https://"))
-    return without_secrets(dumped, keeps_path=not (may_be_secret and is_of_web))
+    return without_secrets(dumped, keeps_path=not (is_secret and is_of_web))
 
 
 def _inner(name: str, key: str) -> str:

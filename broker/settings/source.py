@@ -77,6 +77,12 @@ def environment_name(setting: str) -> str:
     return ENVIRONMENT_PREFIX + setting.upper().replace(".", "__")
 
 
+def may_be_secret(setting: str) -> bool:
+    """Whether its value may hold a password, or a token in a path."""
+    table, _, field = setting.rpartition(".")
+    return setting in SECRET_SETTINGS or (table.partition(".")[0] == FORWARDS and field == "url")
+
+
 def load(flags: Flags | None = None, config: Path | None = None) -> Settings:
     """Read all sources and check them; SettingsError holds every mistake found.
 
@@ -182,7 +188,7 @@ def _describe(details: ErrorDetails, flags: Flags, file_values: Mapping[str, Any
             known = table_settings(path[0], path[1])
         return f"{setting} ({origin}): no such setting" + _suggestion(setting, known)
     reason = details["msg"].removeprefix("Value error, ")
-    hidden = setting in SECRET_SETTINGS or not isinstance(details["input"], str | int | float)
+    hidden = may_be_secret(setting) or not isinstance(details["input"], str | int | float)
     shown = "" if hidden else f"{details['input']!r}: "
     place = "".join(f"{part}: " for part in path[3 if is_table else 2 :])
     return f"{setting} ({origin}): {place}{shown}{reason}"

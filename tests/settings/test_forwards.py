@@ -9,6 +9,7 @@ import pytest
 from broker.errors import SettingsError
 from broker.settings import dump, load, restore
 from broker.settings.forwards import overlap
+from broker.settings.shown import shown_settings
 
 WEBHOOK = {"kind": "webhook", "url": "https://example.com/hook?secret=1", "topics": ["a/#"]}
 BRIDGE = {"kind": "mqtt", "url": "mqtt://example.com", "version": "3.1.1"}
@@ -30,6 +31,10 @@ def test_they_come_from_a_file_and_from_variables(tmp_path: Path, monkeypatch: p
     forwards = load(config=file).forwards
     assert (forwards["one"].topics, forwards["one"].batch) == (("a", "b/+"), 10)
     assert (forwards["two"].topics, forwards["two"].stream) == (("x/#", "y"), "events")
+
+
+def test_the_url_of_a_webhook_is_not_shown() -> None:
+    assert shown_settings(load({"forwards": {"it": WEBHOOK}}))["forwards.it"]["url"].is_hidden
 
 
 def test_a_worker_gets_them_from_its_parent() -> None:
