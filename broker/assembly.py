@@ -49,6 +49,7 @@ from broker.client import (
     on_stale,
     route_wills,
 )
+from broker.forwarding import Forwarding, make_forwarding, queue_limits
 from broker.guarding import Guarding
 from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
@@ -223,6 +224,7 @@ class Node:
     answerers: dict[str, Answerer]
     """What other processes may ask of this node, by the name of the question."""
     taps: Taps
+    forwarding: Forwarding
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +299,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     standing = Standing(hub.clients)
     answerers[EXPLAIN_TOPIC] = LookingUp(hub).answer
     answerers[EXPLAIN] = Explaining(hub, standing, lambda: store.lane.away_since).answer
+    forwarding = make_forwarding(settings.forwards, hub, store, control, around.counters.forwards)
+    answerers["forwards"] = forwarding.answer
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -321,6 +325,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         _history(settings.history, hub, store),
         answerers,
         taps,
+        forwarding,
     )
 
 
@@ -335,6 +340,7 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         settings.session.queue_policy == "drop_oldest",
         _sharing(settings),
         settings.limits.retained_messages,
+        queue_limits(settings.forwards),
     )
     ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
     return _Routing(clock, index, router, ingress, Drops(), Changes(), [], [])

@@ -52,6 +52,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl_bans import app as bans_app
     from broker.ctl_content import add_commands as add_content
     from broker.ctl_explain import explain, session_app
+    from broker.ctl_forwards import forwards
     from broker.ctl_reload import reload
     from broker.ctl_rights import review
     from broker.ctl_trace import events, trace
@@ -72,6 +73,7 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.command()(reload)
     ctl_app.add_typer(session_app, name="session")
     ctl_app.command("explain")(explain)
+    ctl_app.command()(forwards)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

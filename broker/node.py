@@ -233,6 +233,7 @@ async def _serve(node: Node) -> None:
             await _join(node, services)
             services.start_soon(_sweep, node)
             listeners += await _listen(node)
+            services.start_soon(node.forwarding.run)
             node.info.listen = [str(listener.address) for listener in around.listeners]
             hub.tick()
             node.info.started_ms = hub.clock.now_ms
@@ -353,6 +354,7 @@ async def _stop(node: Node, listeners: list[Listener]) -> None:
         listener.close()
     timeout_seconds = node.surroundings.settings.node.shutdown_timeout_seconds
     with anyio.move_on_after(timeout_seconds) as scope:
+        await node.forwarding.stop()
         await node.shedder.drain(node.surroundings.stopping.moved, timeout_seconds)
         await hub.committer.until_idle()
         await node.inbox.close()

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from broker.settings import ListenerSettings, groups
+from broker.settings import ForwardSettings, ListenerSettings, groups
 
 CHART: Final = Path(__file__).parent.parent / "helm" / "moorline"
 README: Final = CHART / "README.md"
@@ -272,6 +272,10 @@ def _type_of(default: object) -> Schema:
 def config_schema() -> Schema:
     """The settings of the broker. Those that the chart decides on may pass: it refuses them in words."""
     properties: dict[str, Schema] = {name: _settings_group(model.model_fields) for name, model in groups()}
+    properties["forwards"] = {
+        "type": "object",
+        "additionalProperties": _settings_group(ForwardSettings.model_fields),
+    }
     for setting in OWNED:
         group, _, field = setting.partition(".")
         properties.setdefault(group, _settings_group({}))["properties"][field] = {}

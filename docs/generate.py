@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from broker.settings import Group, ListenerSettings, environment_name, groups
+from broker.settings import ForwardSettings, Group, ListenerSettings, environment_name, groups
 from broker.settings.live import LIVE
 from docs import api_page, chart
 
@@ -48,6 +48,14 @@ lower case letters, digits, `_`, `-`. [Listeners](listeners.md) tells how to use
 """
 
 
+FORWARDS = """
+## [forwards.NAME]
+
+Any number of tables, each of which brings messages elsewhere; NAME is what you call it: lower case letters,
+digits, `_`, `-`. [Forwards](forwards.md) tells how to use them. All nodes of a cluster should have the same.
+"""
+
+
 def configuration_page() -> str:
     """The whole page."""
     parts = [HEAD]
@@ -57,6 +65,9 @@ def configuration_page() -> str:
     parts.append(LISTENERS)
     fields = ListenerSettings.model_fields.items()
     parts.extend(_entry(f"listeners.NAME.{field}", info) for field, info in fields)
+    parts.append(FORWARDS)
+    fields = ForwardSettings.model_fields.items()
+    parts.extend(_entry(f"forwards.NAME.{field}", info) for field, info in fields)
     return "".join(parts)
 
 

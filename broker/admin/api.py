@@ -26,6 +26,7 @@ from broker.admin.bans import ban_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.explain import explain_routes
+from broker.admin.forwards import forward_routes
 from broker.admin.openapi import OpenApi
 from broker.admin.overview import overview_routes
 from broker.admin.publishing import publish_routes
@@ -129,6 +130,7 @@ def api_routes(
         Route("/rebalance", api.rebalance, methods=["POST"]),
         *user_routes(desk, scram_iterations),
         *ban_routes(desk),
+        *forward_routes(desk),
         *review_routes(desk),
         *retained_routes(desk),
         *publish_routes(desk),

@@ -145,7 +145,7 @@ class HttpClient:
 
     async def post(self, document: bytes) -> bytes | None:
         """The answer with status 200; None with 204, which has none. Raises Unavailable."""
-        status, body = await self._post(document)
+        status, body = await self.exchange(document)
         if status in _DOWN:
             raise Unreachable(f"answered with status {status}")
         if status not in (_OK, _NO_CONTENT):
@@ -157,17 +157,19 @@ class HttpClient:
         while self._idle:
             self._idle.pop().close()
 
-    async def _post(self, document: bytes) -> tuple[int, bytes]:
+    async def exchange(self, document: bytes, headers: Sequence[Header] = ()) -> tuple[int, bytes]:
+        """Status and body of whatever is answered. `headers` are of this request only. Raises
+        Unavailable."""
         while self._idle:
             kept = self._idle.pop()
             if kept.is_usable:
                 try:
-                    return await self._exchange(kept, document)
+                    return await self._exchange(kept, document, headers)
                 except Closed:  # while the request was on its way, as servers do now and then
                     break
             kept.close()
         try:
-            return await self._exchange(await self._connect(), document)
+            return await self._exchange(await self._connect(), document, headers)
         except Closed:
             raise Unreachable("closed the connection without an answer") from None
 
@@ -179,13 +181,16 @@ class HttpClient:
             raise Unreachable(f"no connection: {error}") from None
         return made
 
-    async def _exchange(self, connection: HttpConnection, document: bytes) -> tuple[int, bytes]:
+    async def _exchange(
+        self, connection: HttpConnection, document: bytes, more: Sequence[Header]
+    ) -> tuple[int, bytes]:
         headers = [
             (b"Host", self._name),
             (b"Content-Type", b"application/json"),
             (b"Content-Length", b"%d" % len(document)),
             (b"Accept", b"application/json"),
             *self.headers,
+            *more,
         ]
         try:
             answer = await connection.exchange(

@@ -341,7 +341,7 @@ class Client:
         hub.counters.packets_received += len(packets)
         if self.trace is not None:
             self.trace.received(packets)
-        if hub.rewriting is not None:
+        if hub.rewriting is not None and not self.entrance.is_internal:
             packets = hub.rewriting.packets(packets, self.client_id, self.username)
         mount_point = self.entrance.mount_point
         if mount_point is not None:

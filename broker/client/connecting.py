@@ -50,6 +50,8 @@ from cluster.store.lane import Reply, Request
 from cluster.store.sessions import Claim
 
 NEVER = 0xFFFFFFFF
+RESERVED_PREFIX = "$forward/"
+"""Of Client Identifiers that only the node itself may use."""
 
 logger = get_logger(__name__)
 
@@ -247,7 +249,8 @@ class Handshake:
         )
         tell_connected(client, self.packet.version, claim.present)
         review_on_connect(client)
-        subscribe_on_connect(client)
+        if not client.entrance.is_internal:
+            subscribe_on_connect(client)
         if session.queued is not None:
             session.queued.resend_pubrels()
             resume_replays(client, claim.replays)
@@ -345,6 +348,12 @@ def on_connect(client: Client, packet: Packet) -> None:
     client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
     client.username = packet.username or ""
     client.has_will = packet.will is not None
+    if client.entrance.is_internal:
+        _accept(client, packet, None)
+        return
+    if client.client_id.startswith(RESERVED_PREFIX):
+        refuse(client, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, f"{RESERVED_PREFIX} is the broker's own")
+        return
     if hub.banning.refuses_client(client.client_id, packet.username, client.address, hub.clock.now_ms):
         refuse(client, ReasonCode.BANNED, "banned")
         return
@@ -427,7 +436,7 @@ def _handshake(client: Client, packet: Connect, success: Success | None) -> Hand
         expiry = min(properties.session_expiry_interval or 0, settings.session_expiry_maximum_seconds)
     else:
         expiry = 0 if packet.clean_start else settings.session_expiry_maximum_seconds
-    maximum = settings.keep_alive_maximum_seconds
+    maximum = 0 if client.entrance.is_internal else settings.keep_alive_maximum_seconds
     is_too_long = maximum > 0 and not 0 < packet.keep_alive <= maximum
     server_keep_alive = maximum if is_too_long and packet.version == MQTT_5 else None  # [MQTT-3.2.2-21]
     window = min(client.connection.client_receive_maximum, settings.inflight_limit)

@@ -40,7 +40,11 @@ class Shedder:
         """Begins to send away what there is beyond `order.keep`, chosen at random: no client is more likely
         to be chosen than another. A later order takes the place of one under way."""
         self._rebalancing.cancel()
-        clients = [client for client in self._hub.clients.values() if client.session is not None]
+        clients = [
+            client
+            for client in self._hub.clients.values()
+            if client.session is not None and not client.entrance.is_internal
+        ]
         surplus = len(clients) - order.keep
         if surplus <= 0 or self._hub.is_stopping:
             return

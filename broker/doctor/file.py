@@ -17,6 +17,8 @@ from broker.guarding import make_guarding
 from broker.observability.metrics import Counters
 from broker.settings import Settings
 from broker.settings.pem import certificate_expiry, revocation_expiry
+from cluster.control import Desk
+from cluster.drain import Departure
 
 _DAY_SECONDS: Final = 86_400
 _SOON_DAYS: Final = 30
@@ -142,6 +144,6 @@ def _contents(settings: Settings) -> Iterator[Finding]:
         said = "clients say who they are" if guarding.guard is not None else "nobody is asked"
         yield ok("users and rules", f"the files have no mistakes; {said}")
     try:
-        make_door(settings.admin, counters)
+        make_door(settings.admin, counters, Desk(Departure(), []))
     except StartError as error:
         yield fail("admin address", str(error), "mend it: a node does not start with it")

@@ -24,6 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from broker.observability.audit import audit_metrics
 from broker.observability.bans import BanCounters, ban_metrics
 from broker.observability.chores import ChoreCounters, chore_metrics
+from broker.observability.forwards import ForwardStatus, forward_metrics
 
 LABEL_LIMIT = 64
 SAMPLES_QUESTION = "metrics"
@@ -140,6 +141,7 @@ class Counters:
         "doubts",
         "fights",
         "fights_delayed",
+        "forwards",
         "half_open",
         "handed_over",
         "handshakes_failed",
@@ -182,6 +184,7 @@ class Counters:
     def __init__(self, node_name: str = "", version: str = "") -> None:
         self.chores = ChoreCounters()
         self.bans = BanCounters()
+        self.forwards: list[ForwardStatus] = []
         self.node_name = node_name
         self.version = version
         # Gauges: what is now.
@@ -262,6 +265,7 @@ class NodeCollector:
         yield from self._tallies()
         yield from chore_metrics(c.chores)
         yield from ban_metrics(c.bans)
+        yield from forward_metrics(c.forwards)
         yield from audit_metrics()
         yield c.redis_round_trip.metric(
             "moorline_redis_round_trip_seconds", "Time from sending a batch to Redis to its whole answer."

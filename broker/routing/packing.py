@@ -118,16 +118,23 @@ class Packing:
         "_fence",
         "_policy",
         "_queue_limit",
+        "_queue_limits",
         "_retained_room",
         "fenced",
     )
 
     def __init__(
-        self, queue_limit: int, drop_oldest: bool, policy: shares.Policy, retained_room: RetainedRoom
+        self,
+        queue_limit: int,
+        drop_oldest: bool,
+        policy: shares.Policy,
+        retained_room: RetainedRoom,
+        queue_limits: dict[str, int] | None,
     ) -> None:
         self._retained_room = retained_room
         self._policy = policy
         self._queue_limit = queue_limit
+        self._queue_limits = queue_limits
         self._drop_oldest = drop_oldest
         self._call_number = 0
         self._fence: list[object] = []
@@ -212,10 +219,14 @@ class Packing:
             entries.append(message.token or False)
             entries.append(message.token_ttl_ms)
         subscriber = group.subscriber
+        limit = self._queue_limit
+        limits = self._queue_limits
+        if limits is not None:
+            limit = limits.get(subscriber.client_id, limit)
         return queues.enqueue(
             subscriber.bucket,
             subscriber.client_id,
-            self._queue_limit,
+            limit,
             self._drop_oldest,
             entries,
             None if is_by_filter else group.known,

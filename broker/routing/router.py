@@ -63,7 +63,8 @@ _DROPPED_NEW: Final = 3
 
 class Router:
     """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or
-    the new one is dropped. `incarnation` is this node as the store knows it."""
+    the new one is dropped. `queue_limits`: of sessions that have another one. `incarnation` is this node as
+    the store knows it."""
 
     __slots__ = (
         "_again",
@@ -98,6 +99,7 @@ class Router:
         drop_oldest: bool,
         policy: Policy,
         retained_maximum: int = 0,
+        queue_limits: dict[str, int] | None = None,
     ) -> None:
         self.index = index
         self.clock = clock
@@ -113,7 +115,7 @@ class Router:
         self.full_inbox = ""  # the node whose inbox had no room for this batch
         self._incarnation = incarnation.encode()
         self.retained_room = RetainedRoom(retained_maximum)
-        self._packing = Packing(queue_limit, drop_oldest, policy, self.retained_room)
+        self._packing = Packing(queue_limit, drop_oldest, policy, self.retained_room, queue_limits)
         self._collecting = Collecting()
         self._generation = 0
         self._current: list[Publication] = []

@@ -10,6 +10,7 @@ from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings
 from broker.settings.bans import BanSettings
 from broker.settings.certificate import load_certificate
+from broker.settings.forwards import ForwardSettings
 from broker.settings.group import Group
 from broker.settings.history import HistorySettings
 from broker.settings.limits import LimitSettings
@@ -38,6 +39,7 @@ __all__ = [
     "BanSettings",
     "CertificatePair",
     "ClusterSettings",
+    "ForwardSettings",
     "Group",
     "HistorySettings",
     "Kind",

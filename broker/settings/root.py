@@ -15,6 +15,7 @@ from broker.settings.address import Address, Place, SocketPath
 from broker.settings.admin import AdminSettings
 from broker.settings.auth import AuthSettings, asks
 from broker.settings.bans import BanSettings
+from broker.settings.forwards import ForwardSettings, ForwardTables, forwards_fit
 from broker.settings.history import HistorySettings
 from broker.settings.limits import LimitSettings
 from broker.settings.listener import ListenerSettings
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)
+    forwards: ForwardTables = Field(default_factory=dict, max_length=100)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -100,6 +102,14 @@ class Settings(BaseSettings):
             and not (clients_are_asked.get() if listener.authentication is None else listener.authentication)
         )
         return listeners
+
+    @field_validator("forwards")
+    @classmethod
+    def _forwards_fit(
+        cls, forwards: dict[str, ForwardSettings], info: ValidationInfo
+    ) -> dict[str, ForwardSettings]:
+        redis: RedisSettings | None = info.data.get("redis")
+        return forwards_fit(forwards, redis.prefix if redis is not None else None)
 
     def all_listeners(self) -> list[ListenerSettings]:
         """Those of `node.listen`, then the others."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from broker.settings.group import Group
 from broker.settings.root import Settings
-from broker.settings.source import LISTENERS
+from broker.settings.source import TABLES
 
 HIDDEN: Final = "***"
 """In place of a secret."""
@@ -105,8 +105,8 @@ def _cut(text: str) -> tuple[str, str, str]:
 def _tables(settings: Settings) -> Iterator[tuple[str, Group]]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if name == LISTENERS:
-            yield from ((f"{LISTENERS}.{each}", listener) for each, listener in value.items())
+        if name in TABLES:
+            yield from ((f"{name}.{each}", group) for each, group in value.items())
         else:
             yield name, value
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as SourceError
 
 from broker.errors import SettingsError
+from broker.settings.forwards import ForwardSettings
 from broker.settings.group import RESTORING, Group
 from broker.settings.listener import ListenerSettings
 from broker.settings.root import ENVIRONMENT_PREFIX, Settings
@@ -39,7 +40,9 @@ SECRET_SETTINGS = frozenset(
 """Settings whose value may hold a password: no message repeats it."""
 
 LISTENERS = "listeners"
-"""The one setting that is no group: tables, by names that people choose."""
+FORWARDS = "forwards"
+TABLES: dict[str, type[Group]] = {LISTENERS: ListenerSettings, FORWARDS: ForwardSettings}
+"""The settings that are no groups: tables, by names that people choose."""
 
 FLAG_NAMES = {"redis.url": "--redis", "node.name": "--node-name"}
 """Flags that are not called like their field."""
@@ -52,7 +55,7 @@ Flags = Mapping[str, Mapping[str, object]]
 def groups() -> Iterator[tuple[str, type[Group]]]:
     """Each group's name and model, in the order of the documentation."""
     for name, field in Settings.model_fields.items():
-        if name == LISTENERS:
+        if name in TABLES:
             continue
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, Group)
@@ -64,14 +67,20 @@ def setting_names() -> list[str]:
     return [f"{group}.{field}" for group, model in groups() for field in model.model_fields]
 
 
-def listener_settings(name: str) -> list[str]:
-    """`listeners.NAME.field` of a listener with this name."""
-    return [f"{LISTENERS}.{name}.{field}" for field in ListenerSettings.model_fields]
+def table_settings(table: str, name: str) -> list[str]:
+    """`listeners.NAME.field` of a listener with this name; likewise of the other tables."""
+    return [f"{table}.{name}.{field}" for field in TABLES[table].model_fields]
 
 
 def environment_name(setting: str) -> str:
     """The variable of a setting: `session.queue_limit` -> `MOORLINE_SESSION__QUEUE_LIMIT`."""
     return ENVIRONMENT_PREFIX + setting.upper().replace(".", "__")
+
+
+def may_be_secret(setting: str) -> bool:
+    """Whether its value may hold a password, or a token in a path."""
+    table, _, field = setting.rpartition(".")
+    return setting in SECRET_SETTINGS or (table.partition(".")[0] == FORWARDS and field == "url")
 
 
 def load(flags: Flags | None = None, config: Path | None = None) -> Settings:
@@ -117,8 +126,9 @@ def restore(dumped: Mapping[str, object]) -> Settings:
     restored: dict[str, Any] = {
         name: model.model_validate(dumped[name], context=RESTORING) for name, model in groups()
     }
-    listeners = TypeAdapter(dict[str, ListenerSettings])
-    restored[LISTENERS] = listeners.validate_python(dumped[LISTENERS], context=RESTORING)
+    for table, model in TABLES.items():
+        tables: TypeAdapter[dict[str, Group]] = TypeAdapter(dict[str, model])  # type: ignore[valid-type]  # known at run time only
+        restored[table] = tables.validate_python(dumped[table], context=RESTORING)
     return Settings.model_construct(None, **restored)
 
 
@@ -142,8 +152,11 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
         for name in sorted(environ)
         if name.upper().startswith(ENVIRONMENT_PREFIX)
         and name.upper() not in known
-        and not name.upper().startswith(environment_name(LISTENERS) + "__")  # which Settings knows better
+        and not name.upper().startswith(_TABLE_VARIABLES)  # which Settings knows better
     ]
+
+
+_TABLE_VARIABLES = tuple(environment_name(table) + "__" for table in TABLES)
 
 
 def _suggestion(wrong: str, known: Collection[str]) -> str:
@@ -153,7 +166,7 @@ def _suggestion(wrong: str, known: Collection[str]) -> str:
 
 def _told_already(details: ErrorDetails) -> bool:
     """Whether another line tells it: an unknown variable, or what a default could not be made from."""
-    if details["type"] == "extra_forbidden" and details["loc"][0] != LISTENERS:
+    if details["type"] == "extra_forbidden" and details["loc"][0] not in TABLES:
         return _in_environment(".".join(str(part) for part in details["loc"]))
     return details["type"] == "default_factory_not_called"
 
@@ -166,17 +179,18 @@ def _in_environment(setting: str) -> bool:
 def _describe(details: ErrorDetails, flags: Flags, file_values: Mapping[str, Any]) -> str:
     """One line for one mistake: setting, where its value came from, what is wrong with it."""
     path = [str(part) for part in details["loc"]]
-    setting = ".".join(path[: 3 if path[0] == LISTENERS else 2])
+    is_table = path[0] in TABLES
+    setting = ".".join(path[: 3 if is_table else 2])
     origin = _origin(setting, flags, file_values)
     if details["type"] == "extra_forbidden":
         known = list(Settings.model_fields) if len(path) == 1 else setting_names()
-        if path[0] == LISTENERS:
-            known = listener_settings(path[1])
+        if is_table:
+            known = table_settings(path[0], path[1])
         return f"{setting} ({origin}): no such setting" + _suggestion(setting, known)
     reason = details["msg"].removeprefix("Value error, ")
-    hidden = setting in SECRET_SETTINGS or not isinstance(details["input"], str | int | float)
+    hidden = may_be_secret(setting) or not isinstance(details["input"], str | int | float)
     shown = "" if hidden else f"{details['input']!r}: "
-    place = "".join(f"{part}: " for part in path[3 if path[0] == LISTENERS else 2 :])
+    place = "".join(f"{part}: " for part in path[3 if is_table else 2 :])
     return f"{setting} ({origin}): {place}{shown}{reason}"
 
 

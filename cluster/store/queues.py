@@ -8,7 +8,12 @@ lists, as these requests are the hot ones.
 from collections.abc import Sequence
 from typing import Final
 
+from cluster.store import keys
+from cluster.store.call import pack_command
+from cluster.store.connection import Connection
+from cluster.store.errors import StoreError
 from cluster.store.keys import META_SLOT
+from cluster.store.reply import as_int
 
 WHOLE: Final = -1
 """In place of the index of a body: the head is all of the entry."""
@@ -75,3 +80,14 @@ def page(bucket: int, client_id: str, epoch: int, after_n: int, window: int) -> 
     as it has about a MiB. Otherwise fewer than `window` entries are all there are.
     """
     return ["page", bucket, client_id, epoch, after_n, window]
+
+
+async def lengths(connection: Connection, prefix: str, client_ids: Sequence[str]) -> list[int]:
+    """How many entries these queues have, of a few sessions. Raises StoreError."""
+    names = [keys.queue(prefix, keys.bucket_of(client_id), client_id) for client_id in client_ids]
+    commands = [pack_command("XLEN", name) for name in names]
+    replies = await connection.ask(b"".join(commands), len(commands))
+    for reply in replies:
+        if isinstance(reply, StoreError):
+            raise reply
+    return [as_int(reply) for reply in replies]

@@ -101,6 +101,7 @@ ROUTES = [
     ("GET", "/api/v1/nodes", 503, Role.READ),
     ("POST", "/api/v1/rebalance", 503, Role.OPERATE),
     ("POST", "/api/v1/drain", 202, Role.OPERATE),
+    ("GET", "/api/v1/forwards", 503, Role.READ),
     ("GET", "/api/v1/retained", 503, Role.READ),
     ("GET", "/api/v1/settings", 200, Role.READ),
     ("GET", "/api/v1/openapi.json", 200, Role.READ),
