@@ -45,13 +45,22 @@ class Redis:
         self.send_answer = 1
         self.trouble: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
 
-    def add(self, incarnation: str, sessions: int = 0, *, dead: bool = False, silent: bool = False) -> None:
+    def add(
+        self,
+        incarnation: str,
+        sessions: int = 0,
+        *,
+        dead: bool = False,
+        silent: bool = False,
+        draining: bool = False,
+    ) -> None:
         """A member."""
         info = NodeInfo(
             incarnation.partition(".")[0], "1.0", ["127.0.0.1:1883"], "127.0.0.1:8080", sessions + 1, sessions
         )
         info.started_ms = STARTED_MS
         info.zone = "eu-1a"
+        info.draining = draining
         self.rows += [
             incarnation.encode(), 100 - DEAD_TICKS if dead else 100, b"" if silent else info.pack()
         ]  # fmt: skip

@@ -31,6 +31,7 @@ async def test_a_process_that_has_not_reached_redis() -> None:
 async def test_there_is_no_node_that_could_do_it() -> None:
     async with serving() as on:
         on.redis.add("b.1", dead=True)
+        on.redis.add("c.1", draining=True)
         assert "no node is there" in error_of(await on.post("/publish", '{"topic": "a"}'), 503)
         assert (await on.get("/metrics")).json() == {"metrics": [], "silent": []}
 
