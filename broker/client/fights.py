@@ -25,7 +25,7 @@ class Fights:
 
     def change(self, limit: int) -> None:
         """From now on, and from nothing: what was noted is as long as it had to be for the limit before."""
-        self._limit = limit
+        self.limit = limit
         self._taken.clear()
 
     def __len__(self) -> int:
