@@ -48,7 +48,10 @@ def device(number: int, started: float) -> None:
         if reason.is_failure:  # "server busy", "quota exceeded": a failure like any other
             client.disconnect()
         else:
-            print(f"{number} connected at {time.monotonic() - started:.2f}", flush=True)
+            sys.stdout.write(
+                f"{number} connected at {time.monotonic() - started:.2f}\n"
+            )  # whole: there are threads
+            sys.stdout.flush()
 
     client.on_connect = say
     back_off = BackOff()

@@ -19,9 +19,14 @@ def app(name: str, *, has_session: bool) -> mqtt.Client:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it without types
     properties.SessionExpiryInterval = 3600 if has_session else 0
     made = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv5)
-    made.on_message = lambda _c, _u, message: print(
-        f"{name} got {message.topic}: {message.payload.decode()}", flush=True
-    )
+
+    def say(_client: mqtt.Client, _user: object, message: mqtt.MQTTMessage) -> None:
+        sys.stdout.write(
+            f"{name} got {message.topic}: {message.payload.decode()}\n"
+        )  # whole: there are threads
+        sys.stdout.flush()
+
+    made.on_message = say
     made.connect_async(HOST, int(PORT), clean_start=not has_session, properties=properties)
     return made
 
