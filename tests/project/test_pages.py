@@ -20,6 +20,7 @@ PAGES = [
     ROOT / "SECURITY.md",
     ROOT / "helm/moorline/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/guides").glob("*.md")),
 ]
 GENERATED = {"configuration.md", "api.md", "benchmarks.md", "conformance.md"}
 WRITTEN_BY_HAND = [page for page in PAGES if page.name not in GENERATED]
