@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from broker.auth.address import parsed_address
 from broker.client.describing import Described, cut, describe
+from broker.client.spans import ClientSpans, Spans
 from broker.mqtt import (
     Connect,
     Decoder,
@@ -104,9 +105,12 @@ def check_asked(asked: Asked) -> Network | None:
 class Tracing:
     """The traces of a node: a source of taps."""
 
-    def __init__(self, hub: "Hub", node: str) -> None:
+    def __init__(self, hub: "Hub", node: str, spans: Spans | None = None) -> None:
         self._hub = hub
         self.node = node
+        self.spans = spans
+        if spans is not None:  # every connection is looked at
+            hub.tracing = self
         self._traces: dict[str, Trace] = {}
         self._fitting = anyio.Lock()
         now = time.monotonic()
@@ -128,7 +132,7 @@ class Tracing:
     def end(self, tap_id: str) -> None:
         """As `Source` says."""
         if self._traces.pop(tap_id, None) is not None:
-            if not self._traces:
+            if not self._traces and self.spans is None:
                 self._hub.tracing = None
             self._hub.spawn(self._fit_all())
 
@@ -153,7 +157,7 @@ class Tracing:
                 undecided.append(trace)
             elif trace.is_of(client.client_id):
                 whole.append(trace)
-        if not (whole or by_topic or undecided):
+        if not (whole or by_topic or undecided or self.spans is not None):
             client.trace = None
         elif client.trace is None:
             client.trace = Watcher(self, client, whole, by_topic, undecided)
@@ -179,7 +183,8 @@ class Watcher:
     ones about a client that this may turn out to be."""
 
     __slots__ = (
-        "_by_topic", "_client", "_decoder", "_topics", "_tracing", "_undecided", "_waiting", "_whole",
+        "_by_topic", "_client", "_decoder", "_spans", "_topics", "_tracing", "_undecided", "_waiting",
+        "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -194,10 +199,8 @@ class Watcher:
         self._client = client
         self._decoder: Decoder | None = None
         self._waiting: list[Packet] = []  # a CONNECT that leaves it to us what the client is called
-        self._topics: dict[int, str] = {}  # by the Topic Alias that we have set
-        session = client.session
-        if session is not None and session.outbound.aliases is not None:
-            self._topics = session.outbound.aliases.topics()
+        self._topics: dict[int, str] = {}  # by the Topic Alias that we have set, as far as was seen
+        self._spans = ClientSpans(tracing.spans, client) if tracing.spans is not None else None
         self.become(whole, by_topic, undecided)
 
     def become(self, whole: list[Trace], by_topic: list[Trace], undecided: list[Trace]) -> None:
@@ -233,6 +236,8 @@ class Watcher:
 
     def _look_in(self, packets: Sequence[Packet]) -> None:
         now = time.monotonic()
+        if self._spans is not None:
+            self._spans.received(packets)
         if self._undecided:
             self._decide(packets, now)
         if self._may_look(len(packets), now):
@@ -243,8 +248,22 @@ class Watcher:
         now = time.monotonic()
         if self._undecided:
             self._decide((), now)
-        if not self._may_look(1, now):
+        is_traced = self._may_look(1, now)
+        spans = self._spans
+        if spans is not None and not spans.wants(data):
+            spans = None
+        if not is_traced and spans is None:
+            self._topics.clear()
             return
+        packets = [self._with_topic(packet) for packet in self._decoded(data)]
+        if spans is not None:
+            spans.sent(packets)
+        if is_traced:
+            self._looks().take(len(packets) - 1, now)
+            for packet in packets:
+                self._note("out", packet, now)
+
+    def _decoded(self, data: bytes) -> list[Packet]:
         packets: list[Packet] = []
         decoder = self._decoder
         if decoder is None:
@@ -254,11 +273,11 @@ class Watcher:
         except MqttError as error:  # the next write begins with a packet
             self._decoder = None
             self._tell("out", {"packet": "unreadable", "reason": str(error)})
-        self._looks().take(len(packets) - 1, now)
-        for packet in packets:
-            self._note("out", self._with_topic(packet), now)
+        return packets
 
     def _look_back(self, reason: str) -> None:
+        if self._spans is not None:
+            self._spans.ended()
         if self._undecided:
             self._decide((), time.monotonic())
         self._tell("out", {"packet": "closed", "reason": cut(reason)})
@@ -281,7 +300,7 @@ class Watcher:
             self._note("in", packet, now, client_id)
         self._waiting = []
         self._whole = [*whole, *meant]
-        if not self._whole and not self._by_topic:
+        if not self._whole and not self._by_topic and self._spans is None:
             self._client.trace = None
 
     def _looks(self) -> TokenBucket:
@@ -346,10 +365,18 @@ class Watcher:
         if packet.topic:
             self._topics[alias] = packet.topic
             return packet
-        topic = self._topics.get(alias, f"(Topic Alias {alias})")
+        topic = self._topics.get(alias) or self._topic_of(alias)
         return Publish(
             topic, packet.payload, packet.qos, packet.retain, packet.dup, packet.packet_id, packet.properties
         )
+
+    def _topic_of(self, alias: int) -> str:
+        """Of one that was set before anybody looked."""
+        session = self._client.session
+        aliases = session.outbound.aliases if session is not None else None
+        if aliases is not None:
+            self._topics = aliases.topics() | self._topics
+        return self._topics.get(alias, f"(Topic Alias {alias})")
 
 
 def _is_in(address: str, network: Network) -> bool:
