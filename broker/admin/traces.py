@@ -86,7 +86,7 @@ class _Traces:
             finally:
                 await _close(book, tap_id, watched)
 
-        return EventStream(tell)
+        return EventStream(tell, self._desk.wait_until_stopping)
 
     @describe(
         "traces",
@@ -132,7 +132,7 @@ class _Traces:
             await voice.say("end", b"{}")
             await _close(book, trace_id, watched)
 
-        return EventStream(tell)
+        return EventStream(tell, self._desk.wait_until_stopping)
 
     @describe("traces", "Ends a trace, for everybody who follows it.")
     async def end(self, request: Request) -> Response:
@@ -156,6 +156,8 @@ class _Traces:
         control: Control | None = self._desk.control
         if control is None:
             raise HTTPException(503, "Redis has not been reached yet")
+        if self._desk.is_stopping:
+            raise HTTPException(503, "this node is about to end")
         return control.taps
 
 

@@ -80,6 +80,8 @@ class Trace:
         return self.client_id is not None and is_meant(self.client_id, client_id)
 
 
+Traces = tuple[Trace, ...]
+
 _ASKED: Final = TypeAdapter(Asked)
 
 
@@ -108,14 +110,14 @@ class Tracing:
     def __init__(self, hub: "Hub", node: str, spans: Spans | None = None) -> None:
         self._hub = hub
         self.node = node
-        self.spans = spans
-        if spans is not None:  # every connection is looked at
-            hub.tracing = self
+        self.spans = spans  # with them, every connection is looked at
         self._traces: dict[str, Trace] = {}
+        self._by_topic: Traces = ()  # those of them; one object for all connections, as there may be many
         self._fitting = anyio.Lock()
         now = time.monotonic()
         self.looks = TokenBucket(LOOKS_PER_SECOND, LOOKS_PER_SECOND, now)
         self.topic_looks = TokenBucket(LOOKS_PER_SECOND, LOOKS_PER_SECOND, now)
+        self._has_changed()
 
     async def begin(self, tap: Tap, asked: Mapping[str, object]) -> None:
         """As `Source` says."""
@@ -126,15 +128,19 @@ class Tracing:
         network = check_asked(what)
         topic = parse_filter(what.topic)[1] if what.topic is not None else None
         self._traces[tap.id] = Trace(tap, what.client_id, topic, network, what.payloads)
-        self._hub.tracing = self
+        self._has_changed()
         await self._fit_all()
 
     def end(self, tap_id: str) -> None:
         """As `Source` says."""
         if self._traces.pop(tap_id, None) is not None:
-            if not self._traces and self.spans is None:
-                self._hub.tracing = None
+            self._has_changed()
             self._hub.spawn(self._fit_all())
+
+    def _has_changed(self) -> None:
+        self._by_topic = tuple(trace for trace in self._traces.values() if trace.topic is not None)
+        is_needed = bool(self._traces) or self.spans is not None
+        self._hub.tracing = self if is_needed else None
 
     def opened(self, client: "Client") -> None:
         """A connection has been made."""
@@ -144,25 +150,25 @@ class Tracing:
 
     def fit(self, client: "Client") -> None:
         """Gives the connection the watcher that it needs, or none."""
-        whole: list[Trace] = []
-        by_topic: list[Trace] = []
-        undecided: list[Trace] = []
+        whole: Traces = ()
+        undecided: Traces = ()
         for trace in self._traces.values():
             if trace.topic is not None:
-                by_topic.append(trace)
-            elif trace.network is not None:
+                continue
+            if trace.network is not None:
                 if _is_in(client.address, trace.network):
-                    whole.append(trace)
+                    whole += (trace,)
             elif not client.client_id:
-                undecided.append(trace)
+                undecided += (trace,)
             elif trace.is_of(client.client_id):
-                whole.append(trace)
-        if not (whole or by_topic or undecided or self.spans is not None):
+                whole += (trace,)
+        is_watched = bool(whole or self._by_topic or undecided) or self.spans is not None
+        if client.is_closed or not is_watched:
             client.trace = None
-        elif client.trace is None:
-            client.trace = Watcher(self, client, whole, by_topic, undecided)
-        else:
-            client.trace.become(whole, by_topic, undecided)
+            return
+        if client.trace is None:
+            client.trace = Watcher(self, client)
+        client.trace.become(whole, self._by_topic, undecided)
 
     async def _fit_all(self) -> None:
         """What has changed meanwhile counts, for those that were looked at before, too: there is a later one
@@ -187,23 +193,18 @@ class Watcher:
         "_whole",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        tracing: Tracing,
-        client: "Client",
-        whole: list[Trace],
-        by_topic: list[Trace],
-        undecided: list[Trace],
-    ) -> None:
+    def __init__(self, tracing: Tracing, client: "Client") -> None:
         self._tracing = tracing
         self._client = client
+        self._whole: Traces = ()
+        self._by_topic: Traces = ()
+        self._undecided: Traces = ()
         self._decoder: Decoder | None = None
-        self._waiting: list[Packet] = []  # a CONNECT that leaves it to us what the client is called
-        self._topics: dict[int, str] = {}  # by the Topic Alias that we have set, as far as was seen
+        self._waiting: tuple[Packet, ...] = ()  # a CONNECT that leaves it to us what the client is called
+        self._topics: dict[int, str] | None = None  # by the Topic Alias that we have set, as far as was seen
         self._spans = ClientSpans(tracing.spans, client) if tracing.spans is not None else None
-        self.become(whole, by_topic, undecided)
 
-    def become(self, whole: list[Trace], by_topic: list[Trace], undecided: list[Trace]) -> None:
+    def become(self, whole: Traces, by_topic: Traces, undecided: Traces) -> None:
         """From now on for these."""
         self._whole = whole
         self._by_topic = by_topic
@@ -224,8 +225,9 @@ class Watcher:
         self._safely(self._look_out, data)
 
     def ended(self, reason: str) -> None:
-        """The connection is over."""
+        """The connection is over, and nothing is watched any more."""
         self._safely(self._look_back, reason)
+        self._client.trace = None
 
     def _safely(self, look: Callable[[T], None], at: T) -> None:
         try:
@@ -253,7 +255,7 @@ class Watcher:
         if spans is not None and not spans.wants(data):
             spans = None
         if not is_traced and spans is None:
-            self._topics.clear()
+            self._topics = None
             return
         packets = [self._with_topic(packet) for packet in self._decoded(data)]
         if spans is not None:
@@ -291,15 +293,15 @@ class Watcher:
             if isinstance(packet, Connect):
                 client_id = packet.client_id
         if not client_id:
-            self._waiting = [*self._waiting, *packets][:_WAITING]
+            self._waiting = (*self._waiting, *packets)[:_WAITING]
             return
-        meant = [trace for trace in self._undecided if trace.is_of(client_id)]
-        self._undecided = []
+        meant = tuple(trace for trace in self._undecided if trace.is_of(client_id))
+        self._undecided = ()
         whole, self._whole = self._whole, meant  # the others have had what has waited
         for packet in self._waiting:
             self._note("in", packet, now, client_id)
-        self._waiting = []
-        self._whole = [*whole, *meant]
+        self._waiting = ()
+        self._whole = whole + meant
         if not self._whole and not self._by_topic and self._spans is None:
             self._client.trace = None
 
@@ -319,11 +321,11 @@ class Watcher:
         return False
 
     def _note(self, direction: str, packet: Packet, now: float, client_id: str = "") -> None:
-        traces = self._whole
+        meant = self._whole
         if self._by_topic and isinstance(packet, Publish):
             topic = packet.topic
-            traces = traces + [each for each in self._by_topic if each.topic and matches(each.topic, topic)]
-        traces = [trace for trace in traces if trace.tap.offer(now)]
+            meant += tuple(each for each in self._by_topic if each.topic and matches(each.topic, topic))
+        traces = [trace for trace in meant if trace.tap.offer(now)]
         if not traces:
             return
         if isinstance(packet, Connect) and packet.client_id:
@@ -362,21 +364,22 @@ class Watcher:
         alias = packet.properties.topic_alias
         if alias is None:
             return packet
+        topics = self._topics
+        if topics is None:
+            topics = self._topics = self._topics_before()
         if packet.topic:
-            self._topics[alias] = packet.topic
+            topics[alias] = packet.topic
             return packet
-        topic = self._topics.get(alias) or self._topic_of(alias)
+        topic = topics.get(alias, f"(Topic Alias {alias})")
         return Publish(
             topic, packet.payload, packet.qos, packet.retain, packet.dup, packet.packet_id, packet.properties
         )
 
-    def _topic_of(self, alias: int) -> str:
-        """Of one that was set before anybody looked."""
+    def _topics_before(self) -> dict[int, str]:
+        """Those that were set before anybody looked."""
         session = self._client.session
         aliases = session.outbound.aliases if session is not None else None
-        if aliases is not None:
-            self._topics = aliases.topics() | self._topics
-        return self._topics.get(alias, f"(Topic Alias {alias})")
+        return aliases.topics() if aliases is not None else {}
 
 
 def _is_in(address: str, network: Network) -> bool:
