@@ -83,6 +83,7 @@ class Place:
             connections=set(),
             is_stopping=False,
             rewriting=None,
+            tracing=None,
             guard=SimpleNamespace(chain_of=lambda _: chain, counters=self.counters),
             pulse=SimpleNamespace(in_doubt=False),
             wheel=SimpleNamespace(watch_by=lambda _, deadline: self.watched.append(deadline)),
