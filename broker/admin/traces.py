@@ -26,6 +26,8 @@ from cluster.store.errors import StoreError
 from cluster.tap_book import LeftOut, NobodyTells, Record, TapBook, Watched
 
 TRACE_SECONDS: Final = 600.0
+EVENTS_SECONDS: Final = 3600.0
+"""Then whoever follows events asks again, and is asked again who it is."""
 _CLOSING_SECONDS: Final = 3.0
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _PLACE: Final = re.compile(r"\d{1,20}-\d{1,20}")
@@ -82,7 +84,9 @@ class _Traces:
 
         async def tell(voice: Voice) -> None:
             try:
-                await _follow(voice, book, tap_id, watched, silent, "", is_trace=False)
+                with anyio.move_on_after(EVENTS_SECONDS):
+                    await _follow(voice, book, tap_id, watched, silent, "", is_trace=False)
+                await voice.say("end", b"{}")
             finally:
                 await _close(book, tap_id, watched)
 
