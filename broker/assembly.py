@@ -32,6 +32,7 @@ from broker.client import (
     Pressure,
     Rewriting,
     Shedder,
+    Spans,
     Standing,
     SysTopics,
     drop_rows,
@@ -164,6 +165,7 @@ class Surroundings:
     guarding: Guarding
     listeners: list[ListenerSettings]
     """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
+    spans: Spans | None
     answerers: dict[str, Answerer] = field(default_factory=dict)
     """What may be asked of every incarnation."""
     node: "Node | None" = None
@@ -173,6 +175,8 @@ class Surroundings:
         """Counts a batch that Redis has answered."""
         self.counters.redis_round_trip.observe(seconds)
         self.counters.redis_batch_items.observe(requests)
+        if self.spans is not None:
+            self.spans.observe_exchange(seconds)
 
 
 class _Following:
@@ -294,7 +298,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     )
     answerers["review_rights"] = partial(review_rights, hub, around.guarding)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
-    taps = make_taps(store, hub, info.name)
+    taps = make_taps(store, hub, info.name, around.spans)
     answerers[QUESTION] = taps.answer
     standing = Standing(hub.clients)
     answerers[EXPLAIN_TOPIC] = LookingUp(hub).answer

@@ -68,7 +68,8 @@ def events(
     """Follow what becomes of clients on all nodes: who connects, leaves, subscribes, is refused."""
     query = urlencode({"kinds": kinds, "client_id": client})
     try:
-        _print_all(admin, f"/events?{query}", event_line, as_json)
+        while True:  # a node ends it after an hour
+            _print_all(admin, f"/events?{query}", event_line, as_json)
     except KeyboardInterrupt:
         return
 

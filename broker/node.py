@@ -27,7 +27,14 @@ from broker.adopting import adopt
 from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
 from broker.auth import EnhancedAuthenticator
 from broker.chores import Chores, plan
-from broker.client import Client, disconnect_all, disconnect_revoked, look_now_and_then, withdraw_unused
+from broker.client import (
+    Client,
+    disconnect_all,
+    disconnect_revoked,
+    look_now_and_then,
+    open_spans,
+    withdraw_unused,
+)
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
@@ -87,6 +94,7 @@ async def run(
     own_signals = [signal.SIGHUP, *([] if parent is None else [HURRY])]
     with (
         audit_file(auth.audit_file, settings.node.name, auth.audit_logins),
+        open_spans(settings.telemetry, settings.node.name, __version__) as spans,
         anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *own_signals) as signals,
     ):
         async with anyio.create_task_group() as process:
@@ -105,6 +113,7 @@ async def run(
                 {**guarding.authenticators, **(authenticators or {})},
                 guarding,
                 settings.all_listeners(),
+                spans,
             )
             await _open_admin(process, around, admin)  # probes may ask while we wait for Redis
             adopt_all = partial(_adopt, around, chores)

@@ -42,10 +42,13 @@ class Voice:
 
 class EventStream:
     """A response; `tell` says what there is to say, and returns when that is all. It is cancelled when
-    whoever asked has gone."""
+    whoever asked has gone, or when `until` returns."""
 
-    def __init__(self, tell: Callable[[Voice], Awaitable[None]]) -> None:
+    def __init__(
+        self, tell: Callable[[Voice], Awaitable[None]], until: Callable[[], Awaitable[None]]
+    ) -> None:
         self._tell = tell
+        self._until = until
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
@@ -56,6 +59,7 @@ class EventStream:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_until_gone, receive, tasks.cancel_scope)
                 tasks.start_soon(_beat, voice)
+                tasks.start_soon(_cancel_after, self._until, tasks.cancel_scope)
                 await self._tell(voice)
                 tasks.cancel_scope.cancel()
         except* TimeoutError:
@@ -67,6 +71,11 @@ class EventStream:
 async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    scope.cancel()
+
+
+async def _cancel_after(until: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:
+    await until()
     scope.cancel()
 
 

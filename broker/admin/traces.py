@@ -26,6 +26,8 @@ from cluster.store.errors import StoreError
 from cluster.tap_book import LeftOut, NobodyTells, Record, TapBook, Watched
 
 TRACE_SECONDS: Final = 600.0
+EVENTS_SECONDS: Final = 3600.0
+"""Then whoever follows events asks again, and is asked again who it is."""
 _CLOSING_SECONDS: Final = 3.0
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _PLACE: Final = re.compile(r"\d{1,20}-\d{1,20}")
@@ -82,11 +84,13 @@ class _Traces:
 
         async def tell(voice: Voice) -> None:
             try:
-                await _follow(voice, book, tap_id, watched, silent, "", is_trace=False)
+                with anyio.move_on_after(EVENTS_SECONDS):
+                    await _follow(voice, book, tap_id, watched, silent, "", is_trace=False)
+                await voice.say("end", b"{}")
             finally:
                 await _close(book, tap_id, watched)
 
-        return EventStream(tell)
+        return EventStream(tell, self._desk.wait_until_stopping)
 
     @describe(
         "traces",
@@ -132,7 +136,7 @@ class _Traces:
             await voice.say("end", b"{}")
             await _close(book, trace_id, watched)
 
-        return EventStream(tell)
+        return EventStream(tell, self._desk.wait_until_stopping)
 
     @describe("traces", "Ends a trace, for everybody who follows it.")
     async def end(self, request: Request) -> Response:
@@ -156,6 +160,8 @@ class _Traces:
         control: Control | None = self._desk.control
         if control is None:
             raise HTTPException(503, "Redis has not been reached yet")
+        if self._desk.is_stopping:
+            raise HTTPException(503, "this node is about to end")
         return control.taps
 
 

@@ -34,6 +34,7 @@ from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
 from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
+from broker.client.spans import Spans, open_spans
 from broker.client.standing import Standing
 from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
@@ -74,6 +75,7 @@ __all__ = [
     "Review",
     "Rewriting",
     "Shedder",
+    "Spans",
     "Standing",
     "SubscriberFacts",
     "SysTopics",
@@ -99,6 +101,7 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
+    "open_spans",
     "renew_users",
     "review_all",
     "revoke",

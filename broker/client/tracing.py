@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from broker.auth.address import parsed_address
 from broker.client.describing import Described, cut, describe
+from broker.client.spans import ClientSpans, Spans
 from broker.mqtt import (
     Connect,
     Decoder,
@@ -79,6 +80,8 @@ class Trace:
         return self.client_id is not None and is_meant(self.client_id, client_id)
 
 
+Traces = tuple[Trace, ...]
+
 _ASKED: Final = TypeAdapter(Asked)
 
 
@@ -104,14 +107,17 @@ def check_asked(asked: Asked) -> Network | None:
 class Tracing:
     """The traces of a node: a source of taps."""
 
-    def __init__(self, hub: "Hub", node: str) -> None:
+    def __init__(self, hub: "Hub", node: str, spans: Spans | None = None) -> None:
         self._hub = hub
         self.node = node
+        self.spans = spans  # with them, every connection is looked at
         self._traces: dict[str, Trace] = {}
+        self._by_topic: Traces = ()  # those of them; one object for all connections, as there may be many
         self._fitting = anyio.Lock()
         now = time.monotonic()
         self.looks = TokenBucket(LOOKS_PER_SECOND, LOOKS_PER_SECOND, now)
         self.topic_looks = TokenBucket(LOOKS_PER_SECOND, LOOKS_PER_SECOND, now)
+        self._has_changed()
 
     async def begin(self, tap: Tap, asked: Mapping[str, object]) -> None:
         """As `Source` says."""
@@ -122,15 +128,19 @@ class Tracing:
         network = check_asked(what)
         topic = parse_filter(what.topic)[1] if what.topic is not None else None
         self._traces[tap.id] = Trace(tap, what.client_id, topic, network, what.payloads)
-        self._hub.tracing = self
+        self._has_changed()
         await self._fit_all()
 
     def end(self, tap_id: str) -> None:
         """As `Source` says."""
         if self._traces.pop(tap_id, None) is not None:
-            if not self._traces:
-                self._hub.tracing = None
+            self._has_changed()
             self._hub.spawn(self._fit_all())
+
+    def _has_changed(self) -> None:
+        self._by_topic = tuple(trace for trace in self._traces.values() if trace.topic is not None)
+        is_needed = bool(self._traces) or self.spans is not None
+        self._hub.tracing = self if is_needed else None
 
     def opened(self, client: "Client") -> None:
         """A connection has been made."""
@@ -140,25 +150,25 @@ class Tracing:
 
     def fit(self, client: "Client") -> None:
         """Gives the connection the watcher that it needs, or none."""
-        whole: list[Trace] = []
-        by_topic: list[Trace] = []
-        undecided: list[Trace] = []
+        whole: Traces = ()
+        undecided: Traces = ()
         for trace in self._traces.values():
             if trace.topic is not None:
-                by_topic.append(trace)
-            elif trace.network is not None:
+                continue
+            if trace.network is not None:
                 if _is_in(client.address, trace.network):
-                    whole.append(trace)
+                    whole += (trace,)
             elif not client.client_id:
-                undecided.append(trace)
+                undecided += (trace,)
             elif trace.is_of(client.client_id):
-                whole.append(trace)
-        if not (whole or by_topic or undecided):
+                whole += (trace,)
+        is_watched = bool(whole or self._by_topic or undecided) or self.spans is not None
+        if client.is_closed or not is_watched:
             client.trace = None
-        elif client.trace is None:
-            client.trace = Watcher(self, client, whole, by_topic, undecided)
-        else:
-            client.trace.become(whole, by_topic, undecided)
+            return
+        if client.trace is None:
+            client.trace = Watcher(self, client)
+        client.trace.become(whole, self._by_topic, undecided)
 
     async def _fit_all(self) -> None:
         """What has changed meanwhile counts, for those that were looked at before, too: there is a later one
@@ -179,28 +189,22 @@ class Watcher:
     ones about a client that this may turn out to be."""
 
     __slots__ = (
-        "_by_topic", "_client", "_decoder", "_topics", "_tracing", "_undecided", "_waiting", "_whole",
+        "_by_topic", "_client", "_decoder", "_spans", "_topics", "_tracing", "_undecided", "_waiting",
+        "_whole",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        tracing: Tracing,
-        client: "Client",
-        whole: list[Trace],
-        by_topic: list[Trace],
-        undecided: list[Trace],
-    ) -> None:
+    def __init__(self, tracing: Tracing, client: "Client") -> None:
         self._tracing = tracing
         self._client = client
+        self._whole: Traces = ()
+        self._by_topic: Traces = ()
+        self._undecided: Traces = ()
         self._decoder: Decoder | None = None
-        self._waiting: list[Packet] = []  # a CONNECT that leaves it to us what the client is called
-        self._topics: dict[int, str] = {}  # by the Topic Alias that we have set
-        session = client.session
-        if session is not None and session.outbound.aliases is not None:
-            self._topics = session.outbound.aliases.topics()
-        self.become(whole, by_topic, undecided)
+        self._waiting: tuple[Packet, ...] = ()  # a CONNECT that leaves it to us what the client is called
+        self._topics: dict[int, str] | None = None  # by the Topic Alias that we have set, as far as was seen
+        self._spans = ClientSpans(tracing.spans, client) if tracing.spans is not None else None
 
-    def become(self, whole: list[Trace], by_topic: list[Trace], undecided: list[Trace]) -> None:
+    def become(self, whole: Traces, by_topic: Traces, undecided: Traces) -> None:
         """From now on for these."""
         self._whole = whole
         self._by_topic = by_topic
@@ -221,8 +225,9 @@ class Watcher:
         self._safely(self._look_out, data)
 
     def ended(self, reason: str) -> None:
-        """The connection is over."""
+        """The connection is over, and nothing is watched any more."""
         self._safely(self._look_back, reason)
+        self._client.trace = None
 
     def _safely(self, look: Callable[[T], None], at: T) -> None:
         try:
@@ -233,6 +238,8 @@ class Watcher:
 
     def _look_in(self, packets: Sequence[Packet]) -> None:
         now = time.monotonic()
+        if self._spans is not None:
+            self._spans.received(packets)
         if self._undecided:
             self._decide(packets, now)
         if self._may_look(len(packets), now):
@@ -243,8 +250,22 @@ class Watcher:
         now = time.monotonic()
         if self._undecided:
             self._decide((), now)
-        if not self._may_look(1, now):
+        is_traced = self._may_look(1, now)
+        spans = self._spans
+        if spans is not None and not spans.wants(data):
+            spans = None
+        if not is_traced and spans is None:
+            self._topics = None
             return
+        packets = [self._with_topic(packet) for packet in self._decoded(data)]
+        if spans is not None:
+            spans.sent(packets)
+        if is_traced:
+            self._looks().take(len(packets) - 1, now)
+            for packet in packets:
+                self._note("out", packet, now)
+
+    def _decoded(self, data: bytes) -> list[Packet]:
         packets: list[Packet] = []
         decoder = self._decoder
         if decoder is None:
@@ -254,11 +275,11 @@ class Watcher:
         except MqttError as error:  # the next write begins with a packet
             self._decoder = None
             self._tell("out", {"packet": "unreadable", "reason": str(error)})
-        self._looks().take(len(packets) - 1, now)
-        for packet in packets:
-            self._note("out", self._with_topic(packet), now)
+        return packets
 
     def _look_back(self, reason: str) -> None:
+        if self._spans is not None:
+            self._spans.ended()
         if self._undecided:
             self._decide((), time.monotonic())
         self._tell("out", {"packet": "closed", "reason": cut(reason)})
@@ -272,16 +293,16 @@ class Watcher:
             if isinstance(packet, Connect):
                 client_id = packet.client_id
         if not client_id:
-            self._waiting = [*self._waiting, *packets][:_WAITING]
+            self._waiting = (*self._waiting, *packets)[:_WAITING]
             return
-        meant = [trace for trace in self._undecided if trace.is_of(client_id)]
-        self._undecided = []
+        meant = tuple(trace for trace in self._undecided if trace.is_of(client_id))
+        self._undecided = ()
         whole, self._whole = self._whole, meant  # the others have had what has waited
         for packet in self._waiting:
             self._note("in", packet, now, client_id)
-        self._waiting = []
-        self._whole = [*whole, *meant]
-        if not self._whole and not self._by_topic:
+        self._waiting = ()
+        self._whole = whole + meant
+        if not self._whole and not self._by_topic and self._spans is None:
             self._client.trace = None
 
     def _looks(self) -> TokenBucket:
@@ -300,11 +321,11 @@ class Watcher:
         return False
 
     def _note(self, direction: str, packet: Packet, now: float, client_id: str = "") -> None:
-        traces = self._whole
+        meant = self._whole
         if self._by_topic and isinstance(packet, Publish):
             topic = packet.topic
-            traces = traces + [each for each in self._by_topic if each.topic and matches(each.topic, topic)]
-        traces = [trace for trace in traces if trace.tap.offer(now)]
+            meant += tuple(each for each in self._by_topic if each.topic and matches(each.topic, topic))
+        traces = [trace for trace in meant if trace.tap.offer(now)]
         if not traces:
             return
         if isinstance(packet, Connect) and packet.client_id:
@@ -343,13 +364,22 @@ class Watcher:
         alias = packet.properties.topic_alias
         if alias is None:
             return packet
+        topics = self._topics
+        if topics is None:
+            topics = self._topics = self._topics_before()
         if packet.topic:
-            self._topics[alias] = packet.topic
+            topics[alias] = packet.topic
             return packet
-        topic = self._topics.get(alias, f"(Topic Alias {alias})")
+        topic = topics.get(alias, f"(Topic Alias {alias})")
         return Publish(
             topic, packet.payload, packet.qos, packet.retain, packet.dup, packet.packet_id, packet.properties
         )
+
+    def _topics_before(self) -> dict[int, str]:
+        """Those that were set before anybody looked."""
+        session = self._client.session
+        aliases = session.outbound.aliases if session is not None else None
+        return aliases.topics() if aliases is not None else {}
 
 
 def _is_in(address: str, network: Network) -> bool:

@@ -27,6 +27,7 @@ from broker.settings.model import (
 from broker.settings.mqtt import MqttSettings
 from broker.settings.root import Settings
 from broker.settings.source import dump, environment_name, groups, load, restore, setting_names
+from broker.settings.telemetry import TelemetrySettings
 from broker.settings.tls import CertificatePair
 from broker.settings.topics import AutoSubscription, RewriteRule, TopicSettings
 from broker.settings.values import worker_name
@@ -55,6 +56,7 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "SocketPath",
+    "TelemetrySettings",
     "TopicSettings",
     "advertised",
     "dump",

@@ -30,6 +30,7 @@ from broker.settings.model import (
     refuse_public,
 )
 from broker.settings.mqtt import MqttSettings
+from broker.settings.telemetry import TelemetrySettings
 from broker.settings.topics import TopicSettings
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     history: HistorySettings = Field(default_factory=HistorySettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     listeners: dict[ListenerName, ListenerSettings] = Field(default_factory=dict, validate_default=True)
     forwards: ForwardTables = Field(default_factory=dict, max_length=100)
 

@@ -35,7 +35,13 @@ NOT_SETTINGS = frozenset(
 `cluster.kubernetes`."""
 
 SECRET_SETTINGS = frozenset(
-    {"redis.url", "auth.sql_url", "auth.http_authenticate_url", "auth.http_authorize_url"}
+    {
+        "redis.url",
+        "auth.sql_url",
+        "auth.http_authenticate_url",
+        "auth.http_authorize_url",
+        "telemetry.otlp_url",
+    }
 )
 """Settings whose value may hold a password: no message repeats it."""
 

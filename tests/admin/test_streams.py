@@ -47,7 +47,7 @@ async def test_what_is_said() -> None:
         await voice.say("end", b"{}")
 
     peer = Peer()
-    await EventStream(tell)({}, peer.receive, peer.send)
+    await EventStream(tell, anyio.sleep_forever)({}, peer.receive, peer.send)
     assert peer.started["status"] == 200
     assert peer.body == b':\n\nid: 7-0\nevent: packet\ndata: {"a":1}\n\nevent: end\ndata: {}\n\n'
     assert peer.is_over
@@ -64,11 +64,23 @@ async def test_it_ends_with_whoever_asked() -> None:
 
     peer = Peer()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(EventStream(tell).__call__, {}, peer.receive, peer.send)
+        tasks.start_soon(EventStream(tell, anyio.sleep_forever).__call__, {}, peer.receive, peer.send)
         await anyio.wait_all_tasks_blocked()
         assert ends == []
         peer.gone.set()
     assert ends == [True]
+
+
+async def test_it_ends_in_order_when_the_process_does() -> None:
+    stopping = anyio.Event()
+
+    async def tell(voice: Voice) -> None:
+        stopping.set()
+        await anyio.sleep_forever()
+
+    peer = Peer()
+    await EventStream(tell, stopping.wait)({}, peer.receive, peer.send)
+    assert peer.is_over
 
 
 async def test_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +90,7 @@ async def test_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
         await anyio.sleep(0.1)
 
     peer = Peer()
-    await EventStream(tell)({}, peer.receive, peer.send)
+    await EventStream(tell, anyio.sleep_forever)({}, peer.receive, peer.send)
     assert peer.body.count(b":\n\n") > 2
 
 
@@ -90,6 +102,6 @@ async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
         await voice.say("packet", b"{}")
 
     peer = Peer()
-    await EventStream(tell)({}, peer.receive, peer.send)
+    await EventStream(tell, anyio.sleep_forever)({}, peer.receive, peer.send)
     assert peer.body == b":\n\n"
     assert not peer.is_over

@@ -1,24 +1,30 @@
 """`moorline ctl trace` and `events`: the lines, and the commands against a real node."""
 
 import json
-import os
+import queue
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from broker.cli import add_groups, app
 from broker.ctl_trace import event_line, left_out_line, packet_line
 from broker.mqtt import Publish
 from tests.node.harness import NodeProcess, running_node
-from tests.node.wire import WireClient, connected
+from tests.node.wire import connected
 
 AT = "2026-11-26T21:37:46.565Z"
 HEAD = {"at": AT, "node": "alpha", "client_id": "lamp-7"}
-SECONDS = 10.0
+SECONDS = 25.0
 
 
 @pytest.mark.parametrize(
@@ -79,83 +85,109 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _commands() -> None:
+    add_groups(app)
+
+
 class Command:
     """`moorline ctl ...` in a process of its own."""
 
     def __init__(self, node: NodeProcess, *arguments: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "broker",
-            "ctl",
-            *arguments,
-            "--admin",
-            f"127.0.0.1:{node.admin_port}",
-        ]
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
+        admin = ("--admin", f"127.0.0.1:{node.admin_port}")
+        command = [sys.executable, "-m", "broker", "ctl", *arguments, *admin]
+        self.lines: queue.Queue[str] = queue.Queue()
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
-    def line(self) -> str:
-        """The next one."""
+    def _read(self) -> None:
         assert self._process.stdout is not None
-        return self._process.stdout.readline().rstrip("\n")
+        for line in self._process.stdout:
+            self.lines.put(line)
 
-    def interrupt(self) -> tuple[int, str, str]:
-        """Ctrl-C; exit code and the rest."""
+    def interrupt(self) -> tuple[int, str]:
+        """Ctrl-C; exit code, and what it complains of."""
         self._process.send_signal(signal.SIGINT)
-        return self.wait()
+        code = self._process.wait(SECONDS)
+        assert self._process.stderr is not None
+        return code, self._process.stderr.read()
 
-    def wait(self) -> tuple[int, str, str]:
-        """Exit code, and the rest of what it says."""
-        out, err = self._process.communicate(timeout=SECONDS)
-        return self._process.returncode, out, err
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._reader.join()
+        with self._process:  # closes its pipes
+            pass
 
 
-def wait_for_watchers(node: NodeProcess, pattern: str) -> None:
-    """Until there is a key that begins so."""
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def traces(node: NodeProcess) -> list[bytes]:
+    """Keys of those that are on."""
     with node.redis() as redis:
-        while not redis.keys(pattern):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        found: list[bytes] = redis.keys("mq:{m}:trace:*")
+        return found
+
+
+def run(node: NodeProcess, *arguments: str) -> Result:
+    """The same in this process, to its end."""
+    return CliRunner().invoke(app, ["ctl", *arguments, "--admin", f"127.0.0.1:{node.admin_port}"])
 
 
 def test_a_trace_until_its_end(node: NodeProcess) -> None:
-    command = Command(node, "trace", "--topic", "t/#", "--seconds", "2.5", "--payloads")
-    wait_for_watchers(node, "mq:{m}:trace:*")
-    with connected(node.port, "a-client") as client:
-        client.publish("t/x", b"hello", 1)
-        client.send(Publish("u", b"not this", 0, False, False, 0))
-    code, out, err = command.wait()
-    assert (code, err) == (0, "")
-    (line,) = out.splitlines()
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(run, node, "trace", "--topic", "t/#", "--seconds", "2", "--payloads")
+        wait_until(lambda: bool(traces(node)))
+        with connected(node.port, "a-client") as client:
+            client.publish("t/x", b"hello", 1)
+            client.send(Publish("u", b"not this", 0, False, False, 0))
+        result = running.result()
+    assert (result.exit_code, result.stderr) == (0, "")
+    (line,) = result.stdout.splitlines()
     assert re.search(r" RECV a-client PUBLISH t/x qos=1 5 bytes packet_id=\d payload=hello$", line)
 
 
-def test_ctrl_c_ends_the_trace(node: NodeProcess) -> None:
-    command = Command(node, "trace", "--client", "b-*", "--json")
-    wait_for_watchers(node, "mq:{m}:trace:*")
-    with WireClient(node.port) as client:
-        client.connect("b-client")
-        assert json.loads(command.line())["packet"] == "CONNECT"
-    code, _, err = command.interrupt()
-    assert (code, err) == (0, "")
-    with node.redis() as redis:
-        assert redis.keys("mq:{m}:trace:*") == []
+@pytest.mark.timeout(60)  # two more interpreters start
+def test_ctrl_c_ends_it(node: NodeProcess) -> None:
+    with (
+        Command(node, "trace", "--client", "b-*", "--json") as trace,
+        Command(node, "events", "--kinds", "connected", "--client", "b-*") as events,
+    ):
 
+        def both_have_told() -> bool:
+            with connected(node.port, "other"), connected(node.port, "b-client"):
+                return not trace.lines.empty() and not events.lines.empty()
 
-def test_events(node: NodeProcess) -> None:
-    command = Command(node, "events", "--kinds", "connected", "--client", "c-*")
-    time.sleep(1.0)
-    with connected(node.port, "other"), connected(node.port, "c-client"):
-        assert " c-client connected address=127.0.0.1 " in command.line()
-    code, out, err = command.interrupt()
-    assert (code, out, err) == (0, "", "")
+        wait_until(both_have_told)
+        assert json.loads(trace.lines.get())["packet"] == "CONNECT"
+        assert " b-client connected address=127.0.0.1 " in events.lines.get()
+        assert events.interrupt() == (0, "")
+        assert trace.interrupt() == (0, "")
+    assert traces(node) == []
 
 
 def test_usage_and_refusals(node: NodeProcess) -> None:
-    assert Command(node, "trace", "--client", "a", "--topic", "b").wait()[0] == 2
-    code, _, err = Command(node, "trace", "--topic", "a/#/b").wait()
-    assert (code, "not a Topic Filter" in err) == (1, True)
+    assert run(node, "trace").exit_code == 2
+    assert run(node, "trace", "--client", "a", "--topic", "b").exit_code == 2
+    refused = run(node, "trace", "--topic", "a/#/b")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "not a Topic Filter" in refused.stderr
+
+
+def test_the_node_dies(tmp_path: Path) -> None:
+    with running_node(tmp_path) as node, ThreadPoolExecutor() as threads:
+        running = threads.submit(run, node, "trace", "--client", "x")
+        wait_until(lambda: bool(traces(node)))
+        time.sleep(0.3)  # or there is no stream yet, which is told in other words
+        node.kill()
+        result = running.result()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "moorline ctl: " in result.stderr

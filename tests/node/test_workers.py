@@ -23,6 +23,7 @@ from broker import build_mode
 from broker.mqtt import ReasonCode
 from broker.supervisor.crew import ASK_TIMEOUT_SECONDS
 from cluster.store import keys
+from tests.cluster.following import following
 from tests.node.harness import NodeProcess, refused_start, running_node
 from tests.node.redis_server import RedisServer, free_port, running_redis
 from tests.node.wire import HOUR, WireClient, connected
@@ -187,6 +188,15 @@ def test_the_parent_has_a_worker_do_what_only_nodes_can(crew: NodeProcess) -> No
     assert [each["node"] for each in found] == ["crew-1", "crew-2"]
     settings = json.loads(crew.get("/api/v1/settings").text)
     assert (settings["node"], settings["settings"]["node"]["workers"]["value"]) == ("crew", 2)
+
+
+def test_the_parent_follows_what_happens_in_workers(crew: NodeProcess) -> None:
+    with following(crew, "/events?client_id=followed-*") as seen:
+        held = [connected(crew.port, f"followed-{number}") for number in range(8)]
+        seen.wait_until(lambda: len(seen.of("event")) == 8)
+        for client in held:
+            client.close()
+    assert {each["node"] for each in seen.of("event")} <= set(_workers(crew))
 
 
 def _states(crew: NodeProcess) -> dict[str, bool]:
