@@ -20,8 +20,8 @@ class FlowFacts:
     PUBREC, PUBCOMP), at least for so long. `releasing`: QoS 2 exchanges that wait for PUBCOMP.
     `is_behind`: more is in its queue than what was handed over in memory. `waits_for_packet_id`: the next
     message needs an identifier that is still in use, 0 if not. `waiting`, `waiting_limit`: a direct session's
-    messages without a place in the window. `shared_waiting`: the same of shared subscriptions. `last_sent`: the
-    number of the last entry of its queue that was sent, now or before."""
+    messages without a place in the window. `shared_waiting`: the same of shared subscriptions. `last_sent`:
+    the number of the last entry of its queue that was sent, now or before."""
 
     window: int = 0
     free: int = 0
