@@ -49,6 +49,7 @@ from broker.client import (
     on_rung,
     on_stale,
     route_wills,
+    tell_session_ended,
 )
 from broker.forwarding import Forwarding, make_forwarding, queue_limits
 from broker.guarding import Guarding
@@ -56,7 +57,6 @@ from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
-from broker.observability.events import SESSION_ENDED
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -530,8 +530,7 @@ def _capabilities(settings: Settings) -> Capabilities:
 
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:
     logger.info("session ended", extra={"client_id": ended.client_id})
-    if hub.events.is_wanted:
-        hub.events.tell(SESSION_ENDED, ended.client_id, hub.clock.now_ms, {})
+    tell_session_ended(hub, ended.client_id)
     drop_rows(hub, ended.client_id, ended.rows)
 
 

@@ -39,6 +39,7 @@ from broker.client.standing import Standing
 from broker.client.subscribing import revoke
 from broker.client.sys_topics import SysTopics
 from broker.client.tapping import make_taps
+from broker.client.telling import tell_session_ended
 from broker.client.throttle import Rates, Throttling, make_throttling
 from broker.client.topic_limits import TopicLimits
 from broker.client.wanting import withdraw_unused
@@ -106,5 +107,6 @@ __all__ = [
     "review_all",
     "revoke",
     "route_wills",
+    "tell_session_ended",
     "withdraw_unused",
 ]

@@ -3,7 +3,7 @@ pause in which nothing is read from it.
 
 Nobody notes that when it begins: it would cost each message. So all clients are looked at in turn, some
 thousand a second, and what is found to be as it was at the look before has stood at least since that. With
-more clients than that it is noticed later, never too early.
+more clients than that it is noticed later, never too early. What stands for long is told as an event.
 """
 
 import time
@@ -13,15 +13,19 @@ from typing import Final, NamedTuple
 import anyio
 
 from broker.client.client import Client
+from broker.client.telling import tell_held_up, tell_went_on
 
 CLIENTS_PER_SECOND: Final = 5000
+HELD_UP_SECONDS: Final = 10.0
+WINDOW_FULL: Final = "window_full"
+READING_PAUSED: Final = "reading_paused"
 _AT_A_TIME: Final = 500
 _NONE: Final = 0
 
 
 class Stands(NamedTuple):
     """Of one session, by its epoch: the number of the oldest delivery, and of the oldest in its PUBREL phase;
-    monotonic seconds, 0.0 where nothing stands."""
+    monotonic seconds, 0.0 where nothing stands. `told`: why it is held up, if that was told."""
 
     epoch: int
     oldest: int = _NONE
@@ -29,6 +33,7 @@ class Stands(NamedTuple):
     releasing: int = _NONE
     releasing_since: float = 0.0
     paused_since: float = 0.0
+    told: str = ""
 
 
 class Standing:
@@ -53,36 +58,56 @@ class Standing:
         found: dict[str, Stands] = {}
         clients = list(self._clients.values())
         pause = 1.0 / max(1, min(len(clients), CLIENTS_PER_SECOND) // _AT_A_TIME)
-        for first in range(0, len(clients), _AT_A_TIME):
+        for first in range(0, max(1, len(clients)), _AT_A_TIME):
             now = time.monotonic()
             for client in clients[first : first + _AT_A_TIME]:
-                self._look(client, now, found)
-            await anyio.sleep(pause)
-        if not clients:
+                stands = self.look(client, now)
+                if stands is not None:
+                    found[client.client_id] = stands
             await anyio.sleep(pause)
         self._stands = found
 
-    def _look(self, client: Client, now: float, found: dict[str, Stands]) -> None:
+    def look(self, client: Client, now: float) -> Stands | None:
+        """How it stands, as far as it does."""
         session = client.session
-        if session is None:
-            return
+        if session is None or client.is_closed:
+            return None
         outbound = session.outbound
+        before = self.find(client)
         if not outbound.inflight and not outbound.released and client.is_reading:
-            return
-        before = self._stands.get(client.client_id)
-        if before is None or before.epoch != client.epoch:
+            if before is not None and before.told:
+                tell_went_on(client, before.told)
+            return None
+        if before is None:
             before = Stands(client.epoch)
         oldest = next(iter(outbound.inflight.values())) >> 2 if outbound.inflight else _NONE
         releasing = next(iter(outbound.released.values())) if outbound.released else _NONE
-        paused_since = 0.0 if client.is_reading else before.paused_since or now
-        found[client.client_id] = Stands(
+        stands = Stands(
             client.epoch,
             oldest,
             _since(oldest, before.oldest, before.oldest_since, now),
             releasing,
             _since(releasing, before.releasing, before.releasing_since, now),
-            paused_since,
+            0.0 if client.is_reading else before.paused_since or now,
         )
+        return stands._replace(told=_tell(client, stands, before.told, now))
+
+
+def _tell(client: Client, stands: Stands, told: str, now: float) -> str:
+    """What is told by now. Long is what has stood for HELD_UP_SECONDS."""
+    reason, since = "", now
+    if client.session is not None and client.session.outbound.quota <= 0:
+        reason = WINDOW_FULL
+        since = min(each or now for each in (stands.oldest_since, stands.releasing_since))
+    elif stands.paused_since:
+        reason, since = READING_PAUSED, stands.paused_since
+    if now - since < HELD_UP_SECONDS:
+        reason = ""
+    if told and told != reason:
+        tell_went_on(client, told)
+    if reason and told != reason:
+        tell_held_up(client, reason, now - since)
+    return reason
 
 
 def _since(number: int, before: int, since: float, now: float) -> float:

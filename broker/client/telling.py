@@ -8,10 +8,13 @@ from broker.mqtt import SubscriptionRequest
 from broker.observability.events import (
     CONNECTED,
     DISCONNECTED,
+    HELD_UP,
     REFUSED,
+    SESSION_ENDED,
     SUBSCRIBED,
     TAKEN_OVER,
     UNSUBSCRIBED,
+    WENT_ON,
 )
 
 if TYPE_CHECKING:  # they need each other
@@ -76,8 +79,29 @@ def tell_unsubscribed(client: "Client", filters: Sequence[str]) -> None:
         _tell(client, UNSUBSCRIBED, filters=list(filters))
 
 
+def tell_held_up(client: "Client", reason: str, seconds: float) -> None:
+    """Nothing has gone on for so long: its window is full, or nothing is read from it."""
+    if client.hub.events.is_wanted:
+        _tell(client, HELD_UP, reason=reason, seconds=int(seconds))
+
+
+def tell_went_on(client: "Client", reason: str) -> None:
+    """What HELD_UP told of has ended."""
+    if client.hub.events.is_wanted:
+        _tell(client, WENT_ON, reason=reason)
+
+
+def tell_session_ended(hub: "Hub", client_id: str) -> None:
+    """A session has come to its deadline, or the node died with which it had to end."""
+    if hub.events.is_wanted:
+        hub.events.tell(SESSION_ENDED, client_id, _now_ms(hub), {})
+
+
 def _tell(client: "Client", kind: str, **fields: object) -> None:
     hub: Hub = client.hub
-    # Not the clock of the core: it stands still between two looks, up to half a second.
-    at_ms = int(time.monotonic() * 1000) + hub.redis_offset_ms
-    hub.events.tell(kind, client.client_id, at_ms, fields)
+    hub.events.tell(kind, client.client_id, _now_ms(hub), fields)
+
+
+def _now_ms(hub: "Hub") -> int:
+    """Not by the clock of the core: it stands still between two looks, up to half a second."""
+    return int(time.monotonic() * 1000) + hub.redis_offset_ms

@@ -9,11 +9,13 @@ from broker.observability.logs import get_logger
 
 CONNECTED: Final = "connected"
 DISCONNECTED: Final = "disconnected"
+HELD_UP: Final = "held_up"
 REFUSED: Final = "refused"
 SESSION_ENDED: Final = "session_ended"
 SUBSCRIBED: Final = "subscribed"
 TAKEN_OVER: Final = "taken_over"
 UNSUBSCRIBED: Final = "unsubscribed"
+WENT_ON: Final = "went_on"
 
 logger = get_logger(__name__)
 

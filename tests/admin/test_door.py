@@ -62,6 +62,7 @@ def bearer(text: str) -> dict[str, str]:
         ("GET", "/metrics", Role.READ),
         ("HEAD", "/api/v1/nodes", Role.READ),
         ("GET", "/api/v1/health", Role.READ),
+        ("GET", "/api/v1/explain", Role.READ),
         ("POST", "/api/v1/drain", Role.OPERATE),
         ("POST", "/api/v1/nodes/a.1/drain", Role.OPERATE),
         ("POST", "/api/v1/rebalance", Role.OPERATE),

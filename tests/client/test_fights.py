@@ -28,6 +28,13 @@ def test_beyond_the_limit_each_one_waits_longer() -> None:
     assert len(fights) == 1
 
 
+def test_how_often_lately() -> None:
+    fights = Fights(3)
+    taken(fights, 5)
+    assert [fights.count("c", now) for now in (4.0, 61.0, 63.0, 90.0)] == [5, 4, 2, 0]
+    assert fights.count("other", 4.0) == 0
+
+
 def test_a_minute_of_peace_ends_it() -> None:
     fights = Fights(3)
     taken(fights, 10)

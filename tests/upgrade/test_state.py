@@ -28,7 +28,7 @@ Expected = dict[str, Any]  # JSON
 
 MOMENTARY = {
     *("slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn", "sessions"),
-    *("bans_channel", "rights", "answers"),
+    *("bans_channel", "rights", "answers", "events"),
 }
 """Keys that no state needs to hold, for a call that is sent again, or a node that is dead; whose turn it is;
 channels; what a node tries at its start; a number that is counted from the next claims on."""

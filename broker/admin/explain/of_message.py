@@ -174,8 +174,8 @@ def entry_sentences(n: int, place: PlaceOfEntry | None, sent: int, letters: Foun
     if not letters.letters:
         return ["It has left the queue: acknowledged, as no dead letter of this client was found."]
     return [
-        f"It has left the queue: acknowledged, or one of the {counted(len(letters.letters), 'message')} that"
-        f" were dropped ({letters.letters[0].reason} at last). Which of both is not known: nobody notes what"
+        f"It has left the queue: acknowledged, or one of the {number(len(letters.letters))} known to"
+        f" be dropped ({letters.letters[0].reason} at last). Which of both is not known: nobody notes what"
         " was acknowledged."
     ]
 

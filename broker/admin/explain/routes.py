@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from broker.admin.describe import Query, describe
 from broker.admin.exchange import answer
 from broker.admin.explain.gathering import gather
 from broker.admin.explain.messages import explain_entry, explain_token, explain_topic
@@ -28,6 +29,19 @@ class _Explain:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @describe(
+        "explain",
+        "Tells in `verdict`, in sentences, what holds up a client, who gets a topic, or where a message is.",
+        query={
+            "client_id": "A client: also its session, connection, queue, what it has lost, its last events.",
+            "n": Query(
+                "With `client_id`: the entry of its queue with that number.",
+                {"type": "integer", "minimum": 1},
+            ),
+            "topic": "A Topic Name: which sessions, groups and clients get it, by which filter.",
+            "token": "Of a QoS 2 message, hexadecimal: which sessions have it.",
+        },
+    )
     async def explain(self, request: Request) -> Response:
         """Of what is asked for, exactly one."""
         asked = {name: value for name, value in request.query_params.multi_items() if value}
