@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from broker import __version__
+from broker.alarming import Alarming
 from broker.answering import content_answerers
 from broker.auth import EnhancedAuthenticator
 from broker.auth.ban_list import BanList
@@ -33,6 +34,7 @@ from broker.client import (
     Rewriting,
     Shedder,
     Standing,
+    Survey,
     SysTopics,
     drop_rows,
     make_taps,
@@ -47,6 +49,7 @@ from broker.client import (
     on_records,
     on_rung,
     on_stale,
+    probe,
     route_wills,
 )
 from broker.guarding import Guarding
@@ -54,6 +57,7 @@ from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
+from broker.observability.alarms import rules_with
 from broker.observability.events import SESSION_ENDED
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
@@ -67,6 +71,7 @@ from broker.routing import (
     Router,
     SessionWrites,
     SubscriptionIndex,
+    Timing,
     load_unversioned,
 )
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
@@ -88,6 +93,7 @@ from cluster.questions import Answerer, Answering
 from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
 from cluster.scrub import Scrub
+from cluster.soundings import Sounder
 from cluster.store.deadlines import EndedSession
 from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
@@ -223,6 +229,9 @@ class Node:
     answerers: dict[str, Answerer]
     """What other processes may ask of this node, by the name of the question."""
     taps: Taps
+    survey: Survey
+    sounder: Sounder
+    alarming: Alarming
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +306,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     standing = Standing(hub.clients)
     answerers[EXPLAIN_TOPIC] = LookingUp(hub).answer
     answerers[EXPLAIN] = Explaining(hub, standing, lambda: store.lane.away_since).answer
+    sys_topics = SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -310,7 +320,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         Janitor(store, on_wills, on_ended, routing.router.retained_room.look),
         Reaper(store, on_wills, on_ended),
         Scrub(store),
-        SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds),
+        sys_topics,
         tasks,
         info,
         shedder,
@@ -321,6 +331,22 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         _history(settings.history, hub, store),
         answerers,
         taps,
+        Survey(hub, around.counters.soundings),
+        Sounder(
+            store,
+            incarnation,
+            heartbeat,
+            routing.index,
+            lambda: hub.settings.queue_limit,
+            around.counters.soundings,
+        ),
+        Alarming(
+            rules_with(settings.alarms.model_dump()),
+            around.counters,
+            hub,
+            control.alarms,
+            sys_topics.tell_alarms,
+        ),
     )
 
 
@@ -397,7 +423,18 @@ def _committer(
             on_overrun=lambda session: on_overrun(hub_of(), session),
             on_failed=lambda session, reason: on_failed(hub_of(), session, reason),
             observe=around.observe_exchange,
+            timing=_timing(around.counters, routing.drops, hub_of),
         ),
+    )
+
+
+def _timing(counters: Counters, drops: Drops, hub_of: Callable[[], Hub]) -> Timing:
+    return Timing(
+        drops,
+        delivered_direct=counters.delivery_latency["direct"].observe,
+        delivered_stored=counters.delivery_latency["stored"].observe,
+        acknowledged=counters.acknowledgement_latency.observe,
+        probe=lambda ready: probe(hub_of(), ready),
     )
 
 

@@ -32,7 +32,7 @@ OPEN: Final = frozenset({"/healthz", "/readyz"})
 """For probes, which have no token."""
 METRICS: Final = "/metrics"
 NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
-    (frozenset({"GET", "HEAD"}), re.compile(r"/metrics|/api/v1/(nodes|health|explain)"), Role.READ),
+    (frozenset({"GET", "HEAD"}), re.compile(r"/metrics|/api/v1/(nodes|health|alarms|explain)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/((nodes/[^/]+/)?drain|rebalance|auth/review)"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(retained|metrics|settings|openapi\.json)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/settings/reload"), Role.OPERATE),

@@ -36,6 +36,7 @@ from broker.client.sharing import look_now_and_then, on_given
 from broker.client.shedding import Shedder
 from broker.client.standing import Standing
 from broker.client.subscribing import revoke
+from broker.client.surveying import Survey, probe
 from broker.client.sys_topics import SysTopics
 from broker.client.tapping import make_taps
 from broker.client.throttle import Rates, Throttling, make_throttling
@@ -76,6 +77,7 @@ __all__ = [
     "Shedder",
     "Standing",
     "SubscriberFacts",
+    "Survey",
     "SysTopics",
     "Throttling",
     "TopicFacts",
@@ -99,6 +101,7 @@ __all__ = [
     "on_records",
     "on_rung",
     "on_stale",
+    "probe",
     "renew_users",
     "review_all",
     "revoke",
