@@ -7,7 +7,8 @@ from typing import Final
 
 from broker.assembly import Node, client_settings
 from broker.limiting import admission_limits, ban_rules, topic_limits
-from broker.settings import Settings
+from broker.observability.alarms import rules_with
+from broker.settings import AlarmSettings, Settings
 
 Setter = Callable[[Node, Settings], None]
 
@@ -55,6 +56,10 @@ def _shedder(node: Node, settings: Settings) -> None:
 
 def _redis(node: Node, settings: Settings) -> None:
     node.surroundings.watch.change(settings.redis.away_limit_seconds)
+
+
+def _alarms(node: Node, settings: Settings) -> None:
+    node.alarming.change(rules_with(settings.alarms.model_dump()))
 
 
 def _sys_topics(node: Node, settings: Settings) -> None:
@@ -117,6 +122,7 @@ _SETTERS: Final[tuple[tuple[frozenset[str], Setter], ...]] = (
     (frozenset({"cluster.server_reference", "cluster.drain_clients_per_second"}), _shedder),
     (frozenset({"redis.away_limit_seconds"}), _redis),
     (frozenset({"mqtt.sys_interval_seconds"}), _sys_topics),
+    (frozenset(f"alarms.{name}" for name in AlarmSettings.model_fields), _alarms),
 )
 _AT_USE: Final = frozenset({"node.shutdown_timeout_seconds", "cluster.drain_pause_seconds"})
 _OF_PROCESS: Final = frozenset({"node.log_level"})

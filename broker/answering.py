@@ -6,7 +6,8 @@ import orjson
 
 from broker.client import Hub
 from broker.client.operator_message import QUESTION, OperatorMessages
-from broker.observability.metrics import SAMPLES_QUESTION, MetricsPage
+from broker.observability.metrics import SAMPLES_QUESTION
+from broker.observability.page import MetricsPage
 from cluster.questions import Answerer, QuestionRefused
 
 

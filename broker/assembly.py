@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from broker import __version__
+from broker.alarming import Alarming
 from broker.answering import content_answerers
 from broker.auth import EnhancedAuthenticator
 from broker.auth.ban_list import BanList
@@ -34,6 +35,7 @@ from broker.client import (
     Shedder,
     Spans,
     Standing,
+    Survey,
     SysTopics,
     drop_rows,
     make_taps,
@@ -48,6 +50,7 @@ from broker.client import (
     on_records,
     on_rung,
     on_stale,
+    probe,
     route_wills,
     tell_session_ended,
 )
@@ -57,6 +60,7 @@ from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
 from broker.mqtt import Capabilities, ConnectionLimits
+from broker.observability.alarms import rules_with
 from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
@@ -69,6 +73,7 @@ from broker.routing import (
     Router,
     SessionWrites,
     SubscriptionIndex,
+    Timing,
     load_unversioned,
 )
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
@@ -90,6 +95,7 @@ from cluster.questions import Answerer, Answering
 from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
 from cluster.scrub import Scrub
+from cluster.soundings import Sounder
 from cluster.store.deadlines import EndedSession
 from cluster.store.inbox_records import Command
 from cluster.store.lane import StoreStatus
@@ -229,6 +235,9 @@ class Node:
     """What other processes may ask of this node, by the name of the question."""
     taps: Taps
     forwarding: Forwarding
+    survey: Survey
+    sounder: Sounder
+    alarming: Alarming
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +314,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     answerers[EXPLAIN] = Explaining(hub, standing, lambda: store.lane.away_since).answer
     forwarding = make_forwarding(settings.forwards, hub, store, control, around.counters.forwards)
     answerers["forwards"] = forwarding.answer
+    sys_topics = SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -318,7 +328,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         Janitor(store, on_wills, on_ended, routing.router.retained_room.look),
         Reaper(store, on_wills, on_ended),
         Scrub(store),
-        SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds),
+        sys_topics,
         tasks,
         info,
         shedder,
@@ -330,6 +340,22 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         answerers,
         taps,
         forwarding,
+        Survey(hub, around.counters.soundings),
+        Sounder(
+            store,
+            incarnation,
+            heartbeat,
+            routing.index,
+            lambda: hub.settings.queue_limit,
+            around.counters.soundings,
+        ),
+        Alarming(
+            rules_with(settings.alarms.model_dump()),
+            around.counters,
+            hub,
+            control.alarms,
+            sys_topics.tell_alarms,
+        ),
     )
 
 
@@ -407,7 +433,18 @@ def _committer(
             on_overrun=lambda session: on_overrun(hub_of(), session),
             on_failed=lambda session, reason: on_failed(hub_of(), session, reason),
             observe=around.observe_exchange,
+            timing=_timing(around.counters, routing.drops, hub_of),
         ),
+    )
+
+
+def _timing(counters: Counters, drops: Drops, hub_of: Callable[[], Hub]) -> Timing:
+    return Timing(
+        drops,
+        delivered_direct=counters.delivery_latency["direct"].observe,
+        delivered_stored=counters.delivery_latency["stored"].observe,
+        acknowledged=counters.acknowledgement_latency.observe,
+        probe=lambda ready: probe(hub_of(), ready),
     )
 
 

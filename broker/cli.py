@@ -49,6 +49,7 @@ def add_groups(to: typer.Typer) -> None:
     """Adds `ctl`, `passwd`, `token`, `doctor`, `redis` and `loadtest`."""
     # Not above: nodes start without them (0.15 s less).
     from broker.ctl import app as ctl_app
+    from broker.ctl_alarms import alarms
     from broker.ctl_bans import app as bans_app
     from broker.ctl_content import add_commands as add_content
     from broker.ctl_explain import explain, session_app
@@ -74,6 +75,7 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.add_typer(session_app, name="session")
     ctl_app.command("explain")(explain)
     ctl_app.command()(forwards)
+    ctl_app.command()(alarms)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

@@ -15,7 +15,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from typing import Final
 
 import anyio
@@ -35,6 +34,7 @@ from broker.client import (
     open_spans,
     withdraw_unused,
 )
+from broker.counting import carry_over
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
@@ -65,7 +65,6 @@ _SWEEP_SECONDS: Final = 0.5
 _ROUNDS_TO_FOLLOW: Final = 2  # sweeps: an idle node follows the log of subscriptions, too
 _ROUNDS_TO_WITHDRAW: Final = 20
 _GC_THRESHOLDS: Final = (50_000, 50, 1000)
-_GROUPS_SHOWN: Final = 100  # shared subscriptions with metrics of their own: more would be too many series
 
 logger = get_logger(__name__)
 
@@ -221,6 +220,7 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
                 await _serve(around.node)
         except* NodeGone as gone:
             is_gone = True
+            around.counters.node_restarts += 1
             logger.error(
                 "the cluster has declared this node dead: it starts again as another incarnation",
                 extra={"incarnation": incarnation, "error": str(gone)},
@@ -286,6 +286,9 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.bans.run,
         node.taps.run,
         node.standing.run,
+        node.survey.run,
+        node.sounder.run,
+        node.alarming.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
@@ -367,6 +370,7 @@ async def _stop(node: Node, listeners: list[Listener]) -> None:
         await node.shedder.drain(node.surroundings.stopping.moved, timeout_seconds)
         await hub.committer.until_idle()
         await node.inbox.close()
+        await node.alarming.withdraw()
         await node.heartbeat.leave()
     if scope.cancelled_caught:
         logger.error("not everything could be stored within %g s", timeout_seconds)
@@ -396,34 +400,5 @@ async def _sweep(node: Node) -> None:
             disconnect_all(hub, ReasonCode.SERVER_BUSY, "the session store is away")
         hub.router.trim()
         hub.offences.flush()
-        _count(around.counters, node)
+        carry_over(around.counters, node)
         hub.after_input()
-
-
-def _count(counters: Counters, node: Node) -> None:
-    """Carries over what others count by themselves."""
-    hub = node.hub
-    counters.inbox_records = node.inbox.records
-    counters.handed_over = hub.router.transit.handed_over
-    counters.channel_lost = node.broadcast.lost
-    counters.unknown_records.raise_to("inbox", node.inbox.unknown)
-    counters.unknown_records.raise_to("change_log", hub.index.unknown_changes)
-    counters.doubts = hub.pulse.doubts
-    counters.fights = len(hub.fights)
-    counters.fights_delayed = hub.fights.delayed
-    counters.subscriptions = hub.index.count
-    counters.shared = dict(islice(hub.members.waiting.items(), _GROUPS_SHOWN))
-    gate = node.surroundings.guarding.gate
-    counters.passwords_waiting = gate.waiting if gate is not None else 0
-    counters.sessions = len(hub.clients)
-    counters.sent_qos0, counters.sent_qos1, counters.sent_qos2 = hub.drops.sent
-    for reason, count in hub.dropped().items():
-        counters.messages_dropped.raise_to(reason, count)
-    counters.received_qos0, counters.received_qos1, counters.received_qos2 = hub.ingress.received
-    counters.connections_maximum = hub.settings.connections_maximum
-    counters.half_open = len(node.admission.half_open)
-    counters.redis_full = hub.committer.refusals
-    counters.retained = hub.router.retained_room.total
-    counters.refused.raise_to("retained_messages", hub.router.statistics.not_retained)
-    counters.refused.raise_to("payload_format_check", hub.ingress.refused_payload_format)
-    counters.refused.raise_to("retained_payload_bytes", hub.ingress.refused_retained)

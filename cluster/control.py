@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from broker.errors import MoorlineError
 from cluster import commands, node_info
+from cluster.alarms import AlarmBook
 from cluster.bans import BanBook
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
@@ -133,6 +134,7 @@ class Control:
         self.questions = Questions(store, incarnation, {} if answerers is None else answerers)
         self.retained = RetainedBook(store)
         self.taps = TapBook(store, self.questions)
+        self.alarms = AlarmBook(store, incarnation)
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

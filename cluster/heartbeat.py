@@ -45,6 +45,8 @@ class Heartbeat:
         self._on_time = on_time
         self._info = info
         self._is_leaving = False
+        self.last_beat = time.monotonic()
+        """When the store has answered the last life sign."""
 
     async def join(self) -> None:
         """Becomes a member, once, before batches are sent. Raises StoreError."""
@@ -93,7 +95,7 @@ class Heartbeat:
                 logger.error("no life sign: %s", error)
 
     def _note_time(self, reply: Reply, before: float) -> None:
-        after = time.monotonic()
+        self.last_beat = after = time.monotonic()
         if after - before < _SLOW_SECONDS:  # else nobody knows when in between the clock was read
             middle_ms = int((before + after) * 500)
             self._on_time(membership.parse_beat(reply).time_ms - middle_ms)

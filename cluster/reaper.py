@@ -37,6 +37,8 @@ class Reaper:
         self._store = store
         self._on_wills = on_wills
         self._on_ended = on_ended
+        self.reaped = 0
+        """Dead nodes whose sessions were given back here."""
 
     async def run(self) -> None:
         """Looks until cancelled. Raises NodeGone if the others have declared this node dead."""
@@ -66,6 +68,7 @@ class Reaper:
         await self._reap_buckets(incarnation)
         await self._ask([inboxes.close_inbox(incarnation)])
         await self._ask([membership.leave(incarnation)])
+        self.reaped += 1
         logger.warning("node %s was dead, its sessions have been given back", incarnation)
 
     async def _inbox_slots(self) -> list[str]:

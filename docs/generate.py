@@ -1,7 +1,8 @@
 """Writes what is made from the program, so that page and program agree. Run by `make docs`.
 
-docs/configuration.md from the settings; docs/api.md from the routes of the admin API; README and schema of
-the Helm chart from its values and the settings.
+docs/configuration.md from the settings; docs/api.md from the routes of the admin API; docs/metrics.md, alert
+rules, a dashboard and facts in docs/runbook.md from metrics and alarms; README and schema of the Helm chart
+from its values and the settings.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from broker.settings import ForwardSettings, Group, ListenerSettings, environment_name, groups
 from broker.settings.live import LIVE
-from docs import api_page, chart
+from docs import alerting, api_page, chart, dashboard, metrics_page
 
 PAGE = Path(__file__).parent / "configuration.md"
 
@@ -112,5 +113,9 @@ def _bounds(info: FieldInfo) -> list[str]:
 if __name__ == "__main__":
     PAGE.write_text(configuration_page())
     api_page.PAGE.write_text(api_page.api_page())
+    metrics_page.PAGE.write_text(metrics_page.metrics_page())
+    alerting.FILE.write_text(alerting.alerts_text())
+    alerting.RUNBOOK.write_text(alerting.runbook_page(alerting.RUNBOOK.read_text()))
+    dashboard.FILE.write_text(dashboard.dashboard_text())
     chart.README.write_text(chart.chart_readme())
     chart.SCHEMA.write_text(chart.values_schema())

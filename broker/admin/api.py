@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broker.admin.alarms import alarm_routes
 from broker.admin.bans import ban_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
@@ -139,6 +140,7 @@ def api_routes(
         *reload_routes(desk),
         *explain_routes(desk),
         *overview_routes(health, counters, desk),
+        *alarm_routes(desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from broker.observability.health import Answer, Health
-from broker.observability.metrics import CONTENT_TYPE, Counters, MetricsPage
+from broker.observability.metrics import Counters
+from broker.observability.page import CONTENT_TYPE, MetricsPage
 
 
 def make_app(health: Health, counters: Counters, routes: Sequence[BaseRoute] = ()) -> Starlette:

@@ -40,7 +40,11 @@ LOGIN: Final = "/api/v1/login"
 """Asked whether somebody is logged in, it answers everybody."""
 METRICS: Final = "/metrics"
 NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
-    (frozenset({"GET", "HEAD"}), re.compile(r"/metrics|/api/v1/(nodes|health|explain|forwards)"), Role.READ),
+    (
+        frozenset({"GET", "HEAD"}),
+        re.compile(r"/metrics|/api/v1/(nodes|health|alarms|explain|forwards)"),
+        Role.READ,
+    ),
     (frozenset({"POST"}), re.compile(r"/api/v1/((nodes/[^/]+/)?drain|rebalance|auth/review)"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(retained|metrics|settings|openapi\.json)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/settings/reload"), Role.OPERATE),

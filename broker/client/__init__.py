@@ -37,6 +37,7 @@ from broker.client.shedding import Shedder
 from broker.client.spans import Spans, open_spans
 from broker.client.standing import Standing
 from broker.client.subscribing import revoke
+from broker.client.surveying import Survey, probe
 from broker.client.sys_topics import SysTopics
 from broker.client.tapping import make_taps
 from broker.client.telling import tell_session_ended
@@ -79,6 +80,7 @@ __all__ = [
     "Spans",
     "Standing",
     "SubscriberFacts",
+    "Survey",
     "SysTopics",
     "Throttling",
     "TopicFacts",
@@ -103,6 +105,7 @@ __all__ = [
     "on_rung",
     "on_stale",
     "open_spans",
+    "probe",
     "renew_users",
     "review_all",
     "revoke",

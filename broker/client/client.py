@@ -373,6 +373,7 @@ class Client:
         [MQTT-3.1.2-24]: the connection is closed, and the answer is False."""
         connection = self.connection
         if isinstance(packet, Suback):
+            self._count_refused(packet.reason_codes)
             data = connection.encode_suback(packet)
         else:
             data = connection.encode_if_fits(packet)
@@ -381,6 +382,11 @@ class Client:
             return False
         self.send(data)
         return True
+
+    def _count_refused(self, reason_codes: Sequence[int]) -> None:
+        for code in reason_codes:
+            if code >= ReasonCode.UNSPECIFIED_ERROR:
+                self.hub.counters.error_packets.add(f"suback {ReasonCode(code).name.lower()}")
 
     def fail(self, error: MqttError) -> None:
         """The client has broken the protocol: tells it why, if its version knows how, and closes
@@ -402,6 +408,9 @@ class Client:
             self.write_all(packet)
         elif packet:
             self.send(packet)
+        if packet and reason_code >= ReasonCode.UNSPECIFIED_ERROR:
+            kind = "connack" if self.session is None else "disconnect"
+            self.hub.counters.error_packets.add(f"{kind} {reason_code.name.lower()}")
         self.outbox.flush()
         self.end(f"{reason_code.name.lower()}: {reason}")
         self.close_socket()

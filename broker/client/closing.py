@@ -50,6 +50,7 @@ def on_lost(client: Client, reason: str) -> None:
     if session is None:
         return
     hub.direct_sessions -= session.direct is not None
+    _count_abandoned(hub, session)
     hub.counters.disconnects.add(reason.split(":", 1)[0])
     hub.banning.note_end(client.client_id, client.address, reason, time.monotonic())
     note(logger, "disconnected", {"client_id": client.client_id, "peer": client.peer, "reason": reason})
@@ -107,6 +108,7 @@ def on_stale(hub: Hub, session: Session) -> None:
     """The store has refused a write: another owner has the session."""
     client = hub.clients.get(session.client_id)
     if client is not None and client.session is session:
+        hub.counters.fenced += 1
         client.taken_over()
 
 
@@ -145,6 +147,15 @@ def _leave_index(client: Client, session: Session) -> None:
     elif subscriber.session is session:
         subscriber.session = None
         hub.index.forget_if_unused(subscriber)
+
+
+def _count_abandoned(hub: Hub, session: Session) -> None:
+    abandoned = hub.counters.exchanges_abandoned
+    if session.outbound.inflight or session.outbound.released:
+        abandoned.add("out", len(session.outbound.exchanges()))
+    inbound = session.inbound.exchanges()
+    if inbound:
+        abandoned.add("in", len(inbound))
 
 
 def _nothing() -> None:

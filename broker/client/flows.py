@@ -74,12 +74,25 @@ def _begin(client: Client, session: Session, packet: Publish) -> bool:
     return not packet.qos or begin(session, packet)
 
 
-HANDLERS: Mapping[type[Packet], Callable[[Client, Packet], None]] = {
-    Connect: on_connect,
+Handler = Callable[[Client, Packet], None]
+
+
+def _counted(name: str, handler: Handler) -> Handler:
+    """Of a packet that is so rare that it may be counted by itself."""
+
+    def handle(client: Client, packet: Packet) -> None:
+        client.hub.counters.packets.add(name)
+        handler(client, packet)
+
+    return handle
+
+
+HANDLERS: Mapping[type[Packet], Handler] = {
+    Connect: _counted("connect", on_connect),
     Publish: on_publish,
-    Subscribe: on_subscribe,
-    Unsubscribe: on_unsubscribe,
-    Pingreq: on_pingreq,
-    Disconnect: on_disconnect,
-    Auth: on_auth,
+    Subscribe: _counted("subscribe", on_subscribe),
+    Unsubscribe: _counted("unsubscribe", on_unsubscribe),
+    Pingreq: _counted("pingreq", on_pingreq),
+    Disconnect: _counted("disconnect", on_disconnect),
+    Auth: _counted("auth", on_auth),
 }

@@ -58,7 +58,8 @@ def begin(session: Session, packet: Publish) -> bool:
 
 def refuse(client: Client, session: Session, packet: Publish, reason_code: ReasonCode) -> None:
     """Does not take a message, whose exchange, at QoS 1 and 2, has begun: that is answered in its turn."""
-    client.hub.drops.add(session.bucket, session.client_id, packet.topic, reason_code.name.lower())
+    reason = reason_code.name.lower()
+    client.hub.drops.add(session.bucket, session.client_id, packet.topic, reason, packet.qos)
     if packet.qos:
         client.hub.ingress.refuse(session, packet, reason_code)
 

@@ -22,6 +22,7 @@ from broker.mqtt import SYS_PREFIX
 from broker.observability.logs import get_logger
 from broker.routing import Publication
 from broker.session import Message
+from cluster.alarms import pack
 from cluster.control import Control, NodeState
 from cluster.node_info import NodeInfo
 from cluster.store.errors import ItemError, RedisFull, StoreUnavailable
@@ -72,6 +73,11 @@ class SysTopics:
         """One of the values is in the retained store."""
         self._unsettled -= 1
 
+    async def tell_alarms(self) -> None:
+        """Those of the whole cluster, as one of them has changed. Raises StoreError."""
+        if self._interval_seconds:
+            self._publish("", {"brokers/alarms": pack(await self._control.alarms.all())})
+
     async def _tell(self) -> None:
         if self._unsettled:  # Redis is away: newer values come when it is back
             return
@@ -84,6 +90,7 @@ class SysTopics:
         # Those that an older release has left behind are not counted until they are claimed.
         sessions = max(await self._control.session_count(), len(index.subscribers))
         self._publish("", {"brokers": ",".join(dict.fromkeys(node.name for node in nodes))})
+        await self.tell_alarms()
         self._publish(
             "cluster/",
             of_cluster(nodes, sessions, index.count - index.direct_count, retained),
@@ -95,7 +102,8 @@ class SysTopics:
         deadline_ms = hub.clock.now_ms + _LIFETIME_INTERVALS * self._interval_seconds * 1000
         for name, value in values.items():
             topic = f"{SYS_PREFIX}{prefix}{name}"
-            message = Message(topic, str(value).encode(), 0, True, b"", deadline_ms)
+            payload = value if isinstance(value, bytes) else str(value).encode()
+            message = Message(topic, payload, 0, True, b"", deadline_ms)
             self._unsettled += 1
             hub.router.announce(Publication(message, None, origin=self))
         hub.after_input()

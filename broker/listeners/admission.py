@@ -47,6 +47,7 @@ class Admission:
         self.is_closed = False
         self.open = 0
         self.half_open: dict[Visit, None] = {}  # oldest first
+        self.gates: list[Gate] = []
         self._by_address: Counter[str] = Counter()
         self._rates: OrderedDict[str, TokenBucket] = OrderedDict()
         self.bucket = bucket_of(limits.per_second, limits.burst_seconds, clock())
@@ -60,7 +61,9 @@ class Admission:
     def gate(self, name: str, connections_maximum: int, per_second: float) -> "Gate":
         """For a listener, which may have limits of its own."""
         bucket = bucket_of(per_second, self.limits.burst_seconds, self.clock())
-        return Gate(self, name, connections_maximum, bucket)
+        made = Gate(self, name, connections_maximum, bucket)
+        self.gates.append(made)
+        return made
 
     def refusal(self, address: str) -> str | None:
         """The limit, by its name, by which nobody may come from there now; counts it for its rate."""
@@ -124,7 +127,7 @@ class Gate:
         self.admission = admission
         self.name = name
         self.open = 0
-        self._maximum = connections_maximum
+        self.maximum = connections_maximum
         self._bucket = bucket
 
     def enter(self, host: str = "") -> "Visit | None":
@@ -133,7 +136,7 @@ class Gate:
         admission = self.admission
         address = network_of(host)
         limit = admission.refusal(address)
-        if limit is None and self._maximum and self.open >= self._maximum:
+        if limit is None and self.maximum and self.open >= self.maximum:
             limit = f"listeners.{self.name}.connections_maximum"
         if limit is not None:
             admission.offences.refuse(limit, listener=self.name, address=host)

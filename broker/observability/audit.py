@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from broker.errors import StartError
+from broker.observability.definition import Definition
 from broker.observability.logs import JsonFormatter, get_logger
 from broker.observability.token_bucket import TokenBucket
 
@@ -218,11 +219,25 @@ def reopen_audit_file() -> None:
         file.reopen()
 
 
+def _lost(_: None) -> int:
+    file = _open_file()
+    return 0 if file is None else file.lost
+
+
+DEFINITIONS: Final[tuple[Definition[None], ...]] = (
+    Definition(
+        "counter",
+        "moorline_audit_lost",
+        "Records that are missing in the audit file, as the disk was full or too slow.",
+        _lost,
+        note="See `auth.audit_file`.",
+    ),
+)
+
+
 def audit_metrics() -> Iterator[Metric]:
     """As Prometheus has them."""
-    file = _open_file()
-    lost = 0 if file is None else file.lost
-    yield CounterMetricFamily("moorline_audit_lost", "Records that the audit file does not have.", lost)
+    return (definition.family(None) for definition in DEFINITIONS)
 
 
 def _open_file() -> AuditFile | None:

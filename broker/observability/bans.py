@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
+
+from broker.observability.definition import Definition
 
 KINDS: Final = ("client", "user", "address", "pair")
 REASONS: Final = ("guessing", "flapping")
@@ -22,29 +24,44 @@ class BanCounters:
         self.delayed = 0  # authentications that had to wait
 
 
+DEFINITIONS: Final[tuple[Definition[BanCounters], ...]] = (
+    Definition(
+        "gauge",
+        "moorline_bans",
+        "Bans of the whole cluster as this node knows them, by kind: client, user, address, pair.",
+        lambda c: c.held.items(),
+        ("kind",),
+        "See [bans](security.md#bans).",
+    ),
+    Definition(
+        "counter",
+        "moorline_ban_refusals",
+        "Connections and CONNECT packets refused by a ban, by its kind.",
+        lambda c: c.refused.items(),
+        ("kind",),
+    ),
+    Definition(
+        "counter",
+        "moorline_automatic_bans",
+        "Bans that came by themselves and that this node has asked for, by reason: guessing, flapping.",
+        lambda c: c.automatic.items(),
+        ("reason",),
+    ),
+    Definition(
+        "counter",
+        "moorline_ban_disconnects",
+        "Clients that a new ban has disconnected.",
+        lambda c: c.disconnected,
+    ),
+    Definition(
+        "counter",
+        "moorline_guesses_delayed",
+        "Authentications that had to wait, after too many failures of that user name.",
+        lambda c: c.delayed,
+    ),
+)
+
+
 def ban_metrics(counters: BanCounters) -> Iterator[Metric]:
     """As Prometheus has them."""
-    held = GaugeMetricFamily("moorline_bans", "Bans of the whole cluster, by kind.", labels=["kind"])
-    for kind, count in counters.held.items():
-        held.add_metric([kind], count)
-    yield held
-    refused = CounterMetricFamily(
-        "moorline_ban_refusals", "Connections refused by a ban, by its kind.", labels=["kind"]
-    )
-    for kind, count in counters.refused.items():
-        refused.add_metric([kind], count)
-    yield refused
-    automatic = CounterMetricFamily(
-        "moorline_automatic_bans", "Bans that came by themselves, by reason.", labels=["reason"]
-    )
-    for reason, count in counters.automatic.items():
-        automatic.add_metric([reason], count)
-    yield automatic
-    yield CounterMetricFamily(
-        "moorline_ban_disconnects", "Clients disconnected by a new ban.", counters.disconnected
-    )
-    yield CounterMetricFamily(
-        "moorline_guesses_delayed",
-        "Authentications that waited, after too many failures of that user name.",
-        counters.delayed,
-    )
+    return (definition.family(counters) for definition in DEFINITIONS)

@@ -1,8 +1,11 @@
 """Counters of what a process does beside serving: requests to the Kubernetes API, rebalancing."""
 
 from collections.abc import Iterator
+from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
+
+from broker.observability.definition import Definition
 
 LABELS_MAXIMUM = 64
 
@@ -25,17 +28,30 @@ class ChoreCounters:
         counts[verb, code] = counts.get((verb, code), 0) + 1
 
 
+DEFINITIONS: Final[tuple[Definition[ChoreCounters], ...]] = (
+    Definition(
+        "gauge",
+        "moorline_rebalance_turn",
+        "1 on the process that evens out the cluster by itself.",
+        lambda c: int(c.has_turn),
+    ),
+    Definition(
+        "counter",
+        "moorline_rebalanced_clients",
+        "Clients that were sent away to even out the nodes, counted by whoever gave the order.",
+        lambda c: c.rebalanced,
+    ),
+    Definition(
+        "counter",
+        "moorline_kubernetes_requests",
+        "Requests to the Kubernetes API, by verb and code of the answer.",
+        lambda c: c.kubernetes_requests.items(),
+        ("verb", "code"),
+        "See [Kubernetes API](kubernetes-integration.md).",
+    ),
+)
+
+
 def chore_metrics(counters: ChoreCounters) -> Iterator[Metric]:
     """As Prometheus has them."""
-    yield GaugeMetricFamily(
-        "moorline_rebalance_turn", "1 if this process rebalances the cluster.", int(counters.has_turn)
-    )
-    yield CounterMetricFamily(
-        "moorline_rebalanced_clients", "Clients sent away to even out the nodes.", counters.rebalanced
-    )
-    requests = CounterMetricFamily(
-        "moorline_kubernetes_requests", "Requests to the Kubernetes API.", labels=["verb", "code"]
-    )
-    for (verb, code), count in counters.kubernetes_requests.items():
-        requests.add_metric([verb, code], count)
-    yield requests
+    return (definition.family(counters) for definition in DEFINITIONS)

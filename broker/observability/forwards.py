@@ -1,11 +1,13 @@
 """How the forwards of a node are: for the admin API and `/metrics`."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
+
+from broker.observability.definition import Definition
 
 ELSEWHERE: Final = "elsewhere"
 """Another node has it, or will."""
@@ -86,27 +88,40 @@ class ForwardStatus:
 
 _COUNTED: Final = ("sent", "received", "refused", "dropped", "skipped")
 
-
-def forward_metrics(forwards: Iterable[ForwardStatus]) -> Iterator[Metric]:
-    """As Prometheus has them."""
-    messages = CounterMetricFamily(
+DEFINITIONS: Final[tuple[Definition[Sequence[ForwardStatus]], ...]] = (
+    Definition(
+        "counter",
         "moorline_forward_messages",
-        "Messages of forwards, by what became of them.",
-        labels=["forward", "result"],
-    )
-    failures = CounterMetricFamily(
-        "moorline_forward_failures", "Tries of forwards that failed.", labels=["forward"]
-    )
-    waiting = GaugeMetricFamily(
-        "moorline_forward_waiting", "Messages that the target of a forward has not taken.", labels=["forward"]
-    )
-    up = GaugeMetricFamily(
-        "moorline_forward_up", "1 if this node has the forward, and its target answers.", labels=["forward"]
-    )
-    for status in forwards:
-        for result in _COUNTED:
-            messages.add_metric([status.name, result], getattr(status, result))
-        failures.add_metric([status.name], status.failed)
-        waiting.add_metric([status.name], status.waiting)
-        up.add_metric([status.name], int(status.state == RUNNING))
-    yield from (messages, failures, waiting, up)
+        "Messages of a forward, by what became of them: sent, received (from another broker), refused,"
+        " dropped (QoS 0, while the target was away), skipped.",
+        lambda forwards: [((f.name, result), getattr(f, result)) for f in forwards for result in _COUNTED],
+        ("forward", "result"),
+        "See [forwards](forwards.md).",
+    ),
+    Definition(
+        "counter",
+        "moorline_forward_failures",
+        "Tries of a forward that failed.",
+        lambda forwards: [(forward.name, forward.failed) for forward in forwards],
+        ("forward",),
+    ),
+    Definition(
+        "gauge",
+        "moorline_forward_waiting",
+        "Messages that the target of a forward has not taken.",
+        lambda forwards: [(forward.name, forward.waiting) for forward in forwards],
+        ("forward",),
+    ),
+    Definition(
+        "gauge",
+        "moorline_forward_up",
+        "1 if this node has the forward, and its target answers.",
+        lambda forwards: [(forward.name, int(forward.state == RUNNING)) for forward in forwards],
+        ("forward",),
+    ),
+)
+
+
+def forward_metrics(forwards: Sequence[ForwardStatus]) -> Iterator[Metric]:
+    """As Prometheus has them."""
+    return (definition.family(forwards) for definition in DEFINITIONS)

@@ -1,6 +1,7 @@
 """The pages of several processes as one: each sample with the name of the worker it came from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -9,8 +10,10 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+
+from broker.observability.definition import Definition
 
 LABEL = "worker"
 
@@ -35,16 +38,30 @@ def _add(merged: dict[str, Metric], metric: Metric, labels: dict[str, str]) -> N
         whole.add_sample(sample.name, {**labels, **sample.labels}, sample.value)
 
 
-def worker_metrics(workers: Iterable[tuple[str, bool, int]]) -> list[Metric]:
-    """What a parent knows of its workers: name, whether it answers, and how often it was started again."""
-    up = GaugeMetricFamily("moorline_worker_up", "1 if the worker answers.", labels=[LABEL])
-    restarts = CounterMetricFamily(
-        "moorline_worker_restarts", "Times that the worker was started again.", labels=[LABEL]
-    )
-    for name, is_up, count in workers:
-        up.add_metric([name], is_up)
-        restarts.add_metric([name], count)
-    return [up, restarts]
+WorkerState = tuple[str, bool, int]
+"""Of a worker: name, whether it answers, and how often it was started again."""
+
+DEFINITIONS: Final[tuple[Definition[Sequence[WorkerState]], ...]] = (
+    Definition(
+        "gauge",
+        "moorline_worker_up",
+        "1 if the worker answers, by worker.",
+        lambda workers: [(name, int(is_up)) for name, is_up, _ in workers],
+        (LABEL,),
+    ),
+    Definition(
+        "counter",
+        "moorline_worker_restarts",
+        "Times that the worker was started again, by worker.",
+        lambda workers: [(name, count) for name, _, count in workers],
+        (LABEL,),
+    ),
+)
+
+
+def worker_metrics(workers: Sequence[WorkerState]) -> list[Metric]:
+    """What a parent knows of its workers."""
+    return [definition.family(workers) for definition in DEFINITIONS]
 
 
 def own_process() -> list[Metric]:

@@ -1,4 +1,4 @@
-"""Counters of one node, and what `/metrics` makes of them.
+"""Counters of one node; what `/metrics` makes of them: `definitions`.
 
 Theory of operation: the data plane adds to plain integer attributes (30 ns; a prometheus_client counter takes
 a lock and 700 ns). Only when somebody scrapes are they turned into metrics, by one Collector. Labels are
@@ -7,32 +7,22 @@ topics are never labels.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from math import isfinite
 
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-
-from broker.observability.audit import audit_metrics
-from broker.observability.bans import BanCounters, ban_metrics
-from broker.observability.chores import ChoreCounters, chore_metrics
-from broker.observability.forwards import ForwardStatus, forward_metrics
+from broker.observability.bans import BanCounters
+from broker.observability.chores import ChoreCounters
+from broker.observability.definition import Buckets
+from broker.observability.forwards import ForwardStatus
+from broker.observability.sounding import Soundings
 
 LABEL_LIMIT = 64
 SAMPLES_QUESTION = "metrics"
 """To a node, for its samples: `{"name": what their names begin with}`."""
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 REDIS_ROUND_TRIP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 REDIS_BATCH_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LOOP_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 LISTENER_KINDS = ("tcp", "tls", "ws", "wss", "unix")
@@ -56,6 +46,11 @@ DROP_REASONS = (
 
 AUTHENTICATIONS = ("accepted", "anonymous", "bad_user_name_or_password", "not_authorized", "server_busy")
 DENIED = ("publish", "subscribe", "will", "revoked", "admin")
+
+RARE_PACKETS = ("connect", "subscribe", "unsubscribe", "pingreq", "disconnect", "auth")
+"""Counted one by one; of PUBLISH there are counts by QoS, and the rest are acknowledgements."""
+WAYS = ("direct", "stored")
+EXCHANGES = ("in", "out")
 
 UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")
 
@@ -105,11 +100,19 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def metric(self, name: str, documentation: str) -> HistogramMetricFamily:
+    def buckets(self) -> Buckets:
         """As Prometheus has it: cumulative, the last bucket infinite."""
         names = [str(bound) for bound in self._bounds] + ["+Inf"]
-        buckets = list(zip(names, map(float, accumulate(self._counts)), strict=True))
-        return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=self._sum)
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
+
+    def counts_above(self, bound: float) -> tuple[int, int]:
+        """Values above one of the bounds, and all, so far."""
+        return sum(self._counts[self._bounds.index(bound) + 1 :]), self.count
+
+    @property
+    def sum(self) -> float:
+        """Of all values."""
+        return self._sum
 
     @property
     def count(self) -> int:
@@ -121,6 +124,8 @@ class Counters:
     """Everything that one node counts. The hot path writes `counters.received_qos1 += 1`, nothing else."""
 
     __slots__ = (
+        "acknowledgement_latency",
+        "alarms",
         "auth_reloads",
         "auth_requests",
         "authentications",
@@ -130,15 +135,22 @@ class Counters:
         "certificate_expiries",
         "channel_lost",
         "chores",
+        "client_acknowledgement_latency",
         "connections",
         "connections_by_listener",
         "connections_maximum",
         "connects",
         "crl_expiries",
         "delayed_published",
+        "delivery_latency",
         "denied",
         "disconnects",
         "doubts",
+        "dropped_at_qos0",
+        "error_packets",
+        "exchanges_abandoned",
+        "exchanges_completed",
+        "fenced",
         "fights",
         "fights_delayed",
         "forwards",
@@ -147,12 +159,17 @@ class Counters:
         "handshakes_failed",
         "inbox_records",
         "keep_alive_timeouts",
+        "listener_limits",
+        "listener_open",
         "loop_lag",
         "malformed",
         "memory_limit",
         "memory_used",
         "messages_dropped",
         "node_name",
+        "node_restarts",
+        "nodes_reaped",
+        "packets",
         "packets_received",
         "passwords_waiting",
         "reading_paused",
@@ -172,6 +189,7 @@ class Counters:
         "sessions",
         "settings_reloads",
         "shared",
+        "soundings",
         "subscriptions",
         "takeovers",
         "throttled",
@@ -187,10 +205,14 @@ class Counters:
         self.forwards: list[ForwardStatus] = []
         self.node_name = node_name
         self.version = version
+        self.soundings = Soundings()
+        self.alarms: dict[str, int] = {}  # by name: 1 if it is raised
         # Gauges: what is now.
         self.connections = 0
         self.connections_by_listener = Tally(LISTENER_KINDS)
         self.connections_maximum = 0
+        self.listener_open: dict[str, int] = {}  # connections, by name of the listener
+        self.listener_limits: dict[str, int] = {}  # most there may be, where it has a limit of its own
         self.sessions = 0  # that this node owns
         self.subscriptions = 0  # rows of the subscription index
         self.retained = 0  # retained messages of the whole cluster
@@ -219,6 +241,11 @@ class Counters:
         self.throttled = Tally()  # times that somebody had to wait, by the name of the limit
         self.refused = Tally()  # requests refused by a limit, by the name of the limit
         self.unknown_records = Tally(UNKNOWN_RECORDS)  # from nodes of a newer release, by the way they came
+        self.packets = Tally(RARE_PACKETS)  # from clients, by type
+        self.error_packets = Tally()  # to clients, with an error: "<type> <Reason Code>"
+        self.dropped_at_qos0 = Tally(DROP_REASONS)  # the part of messages_dropped that was at QoS 0
+        self.exchanges_completed = Tally(EXCHANGES)  # of QoS 2, by direction
+        self.exchanges_abandoned = Tally(EXCHANGES)  # whose connection ended first
         self.bytes_received = 0
         self.bytes_sent = 0
         self.packets_received = 0
@@ -236,6 +263,9 @@ class Counters:
         self.inbox_records = 0  # from other nodes
         self.handed_over = 0  # queue entries, to other nodes
         self.channel_lost = 0  # records at QoS 0 for other nodes that could not leave
+        self.fenced = 0  # sessions that were lost to another connection, as a refused write told
+        self.nodes_reaped = 0
+        self.node_restarts = 0  # as the others had declared this node dead
         self.doubts = 0  # gaps in the running of this process
         self.redis_full = 0  # batches that Redis refused for lack of memory
         self.redis_reconnects = 0
@@ -245,245 +275,7 @@ class Counters:
         )  # seconds per batch; its count is the batches
         self.redis_batch_items = Histogram(REDIS_BATCH_BUCKETS)  # items per batch
         self.loop_lag = Histogram(LOOP_LAG_BUCKETS)  # seconds that a sampled timer came late
-
-
-class NodeCollector:
-    """Turns Counters into metrics at each scrape."""
-
-    def __init__(self, counters: Counters) -> None:
-        self._counters = counters
-
-    def collect(self) -> Iterator[Metric]:
-        """All metrics of the node; prometheus_client calls it."""
-        c = self._counters
-        yield _labelled_gauge(
-            "moorline_node", "The node, always 1.", {"name": c.node_name, "version": c.version}
-        )
-        yield from self._gauges()
-        yield from self._traffic()
-        yield from self._cluster()
-        yield from self._tallies()
-        yield from chore_metrics(c.chores)
-        yield from ban_metrics(c.bans)
-        yield from forward_metrics(c.forwards)
-        yield from audit_metrics()
-        yield c.redis_round_trip.metric(
-            "moorline_redis_round_trip_seconds", "Time from sending a batch to Redis to its whole answer."
-        )
-        yield c.redis_batch_items.metric("moorline_redis_batch_items", "Items in one batch to Redis.")
-        yield c.loop_lag.metric(
-            "moorline_event_loop_lag_seconds", "How late a sampled timer of the loop came."
-        )
-
-    def _gauges(self) -> Iterator[Metric]:
-        c = self._counters
-        yield GaugeMetricFamily("moorline_connections", "MQTT connections now.", c.connections)
-        by_listener = GaugeMetricFamily(
-            "moorline_listener_connections", "MQTT connections now, by kind of listener.", labels=["listener"]
-        )
-        for kind, count in c.connections_by_listener.items():
-            by_listener.add_metric([kind], count)
-        yield by_listener
-        yield GaugeMetricFamily("moorline_connections_limit", "Most there may be.", c.connections_maximum)
-        yield GaugeMetricFamily(
-            "moorline_connections_half_open", "Connections that have not sent CONNECT.", c.half_open
-        )
-        yield GaugeMetricFamily(
-            "moorline_connections_throttled", "Connections over a rate, not read from now.", c.throttled_now
-        )
-        yield GaugeMetricFamily("moorline_memory_used_bytes", "Memory, as its mark counts it.", c.memory_used)
-        yield GaugeMetricFamily(
-            "moorline_memory_high_water_bytes", "Where nobody is let in any more; 0: nowhere.", c.memory_limit
-        )
-        yield GaugeMetricFamily("moorline_sessions", "Sessions this node owns.", c.sessions)
-        yield GaugeMetricFamily("moorline_subscriptions", "Subscriptions in the index.", c.subscriptions)
-        yield GaugeMetricFamily("moorline_retained", "Retained messages of the whole cluster.", c.retained)
-        yield from self._shared()
-        yield GaugeMetricFamily(
-            "moorline_connections_reading_paused",
-            "Connections not read from until acknowledged.",
-            c.reading_paused,
-        )
-        yield GaugeMetricFamily(
-            "moorline_client_id_fights", "Client Identifiers that several connections fight for.", c.fights
-        )
-        yield GaugeMetricFamily(
-            "moorline_passwords_waiting", "Passwords that wait to be hashed.", c.passwords_waiting
-        )
-        yield _expiries(
-            "moorline_certificate_expiry_seconds",
-            "Unix time at which the first certificate in a file of a listener ends.",
-            c.certificate_expiries,
-        )
-        yield _expiries(
-            "moorline_crl_expiry_seconds",
-            "Unix time from which on a listener refuses clients, as a revocation list is too old.",
-            c.crl_expiries,
-        )
-        yield GaugeMetricFamily("moorline_redis_away", "1 while Redis doesn't answer.", c.redis_away)
-
-    def _shared(self) -> Iterator[Metric]:
-        waiting = GaugeMetricFamily(
-            "moorline_shared_waiting",
-            "Messages of a shared subscription that no member has.",
-            labels=["group"],
-        )
-        given = GaugeMetricFamily(
-            "moorline_shared_given", "Messages that its members have not acknowledged.", labels=["group"]
-        )
-        for group, (waits, is_given) in self._counters.shared.items():
-            waiting.add_metric([group], waits)
-            given.add_metric([group], is_given)
-        yield waiting
-        yield given
-
-    def _traffic(self) -> Iterator[Metric]:
-        c = self._counters
-        yield CounterMetricFamily("moorline_bytes_received", "Bytes from clients.", c.bytes_received)
-        yield CounterMetricFamily("moorline_bytes_sent", "Bytes to clients.", c.bytes_sent)
-        yield CounterMetricFamily("moorline_packets_received", "Packets from clients.", c.packets_received)
-        yield _by_label(
-            "moorline_messages_received",
-            "PUBLISH packets from clients.",
-            "qos",
-            [("0", c.received_qos0), ("1", c.received_qos1), ("2", c.received_qos2)],
-        )
-        yield _by_label(
-            "moorline_messages_sent",
-            "PUBLISH packets to clients.",
-            "qos",
-            [("0", c.sent_qos0), ("1", c.sent_qos1), ("2", c.sent_qos2)],
-        )
-        yield CounterMetricFamily("moorline_takeovers", "Sessions taken over from a connection.", c.takeovers)
-        yield CounterMetricFamily(
-            "moorline_keep_alive_timeouts", "Connections closed for silence.", c.keep_alive_timeouts
-        )
-        yield CounterMetricFamily("moorline_wills_fired", "Will Messages published.", c.wills_fired)
-        yield CounterMetricFamily(
-            "moorline_delayed_published", "Delayed messages published.", c.delayed_published
-        )
-        yield CounterMetricFamily("moorline_redis_full", "Batches refused as Redis was full.", c.redis_full)
-        yield CounterMetricFamily(
-            "moorline_redis_reconnects", "Connections to Redis made anew.", c.redis_reconnects
-        )
-
-    def _cluster(self) -> Iterator[Metric]:
-        c = self._counters
-        yield CounterMetricFamily("moorline_inbox_records", "Records from other nodes.", c.inbox_records)
-        yield CounterMetricFamily(
-            "moorline_handed_over", "Queue entries handed over to the node of their session.", c.handed_over
-        )
-        yield CounterMetricFamily(
-            "moorline_channel_lost", "Records at QoS 0 for other nodes that could not leave.", c.channel_lost
-        )
-        yield CounterMetricFamily(
-            "moorline_doubts", "Times that this process did not run for a while.", c.doubts
-        )
-        yield CounterMetricFamily(
-            "moorline_takeovers_delayed", "CONNECT packets that waited, as clients fight.", c.fights_delayed
-        )
-
-    def _tallies(self) -> Iterator[Metric]:
-        c = self._counters
-        yield _by_label("moorline_connects", "CONNECT packets answered.", "result", c.connects.items())
-        yield _by_label(
-            "moorline_authentications",
-            "Clients that were asked who they are.",
-            "result",
-            c.authentications.items(),
-        )
-        yield _by_label(
-            "moorline_denied",
-            "What was not allowed.",
-            "action",
-            c.denied.items(),
-        )
-        yield _by_label(
-            "moorline_auth_reloads",
-            "Files of users, rules, keys and certificates read again.",
-            "file",
-            c.auth_reloads.items(),
-        )
-        yield _by_label(
-            "moorline_settings_reloads",
-            "Times that settings were read again, and taken or refused for mistakes.",
-            "result",
-            c.settings_reloads.items(),
-        )
-        yield _by_label(
-            "moorline_auth_requests",
-            "Requests to servers that are asked about clients.",
-            "request",
-            c.auth_requests.items(),
-        )
-        yield _by_label("moorline_disconnects", "Connections that ended.", "reason", c.disconnects.items())
-        yield _by_label(
-            "moorline_malformed", "Connections closed for bad bytes.", "reason", c.malformed.items()
-        )
-        yield _by_label(
-            "moorline_messages_dropped", "Messages not delivered.", "reason", c.messages_dropped.items()
-        )
-        yield _by_label(
-            "moorline_handshakes_failed",
-            "Connections that ended before MQTT began.",
-            "reason",
-            c.handshakes_failed.items(),
-        )
-        yield _by_label(
-            "moorline_throttled", "Times that a client or listener had to wait.", "limit", c.throttled.items()
-        )
-        yield _by_label("moorline_refused", "Requests refused by a limit.", "limit", c.refused.items())
-        yield _by_label(
-            "moorline_unknown_records",
-            "Skipped: only a newer release understands them.",
-            "way",
-            c.unknown_records.items(),
-        )
-
-
-class MetricsPage:
-    """The text of `/metrics`: the node's counters and those of its process."""
-
-    def __init__(self, counters: Counters) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(NodeCollector(counters))
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
-
-    def render(self) -> bytes:
-        """The page as of now, of content type CONTENT_TYPE."""
-        return generate_latest(self._registry)
-
-    def samples(self, beginning: str = "") -> list[dict[str, object]]:
-        """What is on it, in values that JSON knows, of those whose names begin so. None: no finite number."""
-        return [
-            {
-                "name": sample.name,
-                "labels": sample.labels,
-                "value": sample.value if isfinite(sample.value) else None,
-            }
-            for metric in self._registry.collect()
-            for sample in metric.samples
-            if sample.name.startswith(beginning)
-        ]
-
-
-def _by_label(name: str, documentation: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:
-    family = CounterMetricFamily(name, documentation, labels=[label])
-    for value, count in values:
-        family.add_metric([value], count)
-    return family
-
-
-def _expiries(name: str, documentation: str, expiries: Mapping[tuple[str, str], float]) -> Metric:
-    family = GaugeMetricFamily(name, documentation, labels=["listener", "file"])
-    for labels, seconds in expiries.items():
-        family.add_metric(list(labels), seconds)
-    return family
-
-
-def _labelled_gauge(name: str, documentation: str, labels: dict[str, str]) -> Metric:
-    family = GaugeMetricFamily(name, documentation, labels=list(labels))
-    family.add_metric(list(labels.values()), 1)
-    return family
+        # Seconds; of samples.
+        self.delivery_latency = {way: Histogram(LATENCY_BUCKETS) for way in WAYS}
+        self.acknowledgement_latency = Histogram(LATENCY_BUCKETS)
+        self.client_acknowledgement_latency = Histogram(LATENCY_BUCKETS)

@@ -11,6 +11,7 @@ from broker.routing.publication import Publication
 from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index, load_unversioned
 from broker.routing.subscription import Subscriber, Subscription
+from broker.routing.timing import Timing
 from broker.routing.transit import Transit, take_handover
 from broker.routing.writes import SessionWrites
 
@@ -26,6 +27,7 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "SubscriptionIndex",
+    "Timing",
     "Transit",
     "apply_changes",
     "arrival",

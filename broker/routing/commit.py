@@ -29,6 +29,7 @@ from broker.routing.asking import Asking, ReplyHandler, ReviseRequest
 from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index
+from broker.routing.timing import Timing
 from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
 from cluster.pulse import GAP_SECONDS, Pulse
@@ -66,6 +67,7 @@ class Surroundings:
     on_overrun: Callable[[Session], None]
     on_failed: Callable[[Session, str], None]
     observe: Callable[[float, int], None]
+    timing: Timing
 
 
 class Committer:
@@ -91,6 +93,7 @@ class Committer:
         self._ready = ready
         self._resumable = resumable
         self._around = around
+        self._timing = around.timing
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._asking = Asking()
@@ -105,6 +108,7 @@ class Committer:
     def wake(self) -> None:
         """There may be something to do."""
         if not self._wake.is_set():  # else it isn't idle, either
+            self._timing.woken()
             self._idle.clear()
             self._wake.set()
 
@@ -233,7 +237,10 @@ class Committer:
         session_calls = self._writes.next_calls()
         asking, self._asking = self._asking, Asking()
         has_batch = self._router.has_work()
+        if has_batch:
+            self._timing.begin()
         router_calls = self._router.next_calls()
+        self._timing.delivered(self._ready, is_stored=False)
         self._flush()
         calls = session_calls + asking.calls + router_calls
         if not (calls or has_batch or self._after_log or self._must_follow):
@@ -246,6 +253,7 @@ class Committer:
         started = time.monotonic()
         exchange = await self._exchange(calls, has_batch, pack_again)
         self._around.observe(time.monotonic() - started, sum(len(call.requests) for call in calls))
+        self._timing.exchanged()
         replies = exchange.replies
         first_asked = len(session_calls)
         first_routed = first_asked + len(asking.calls)
@@ -257,10 +265,11 @@ class Committer:
         version = exchange.version
         if self._after_log or self._must_follow or version not in (None, self._index.version):
             await self._follow_log()
-        if has_batch:
-            self._end_batch(version)
+        is_settled = has_batch and self._end_batch(version)
         self._tell_connections()
+        self._timing.delivered(self._ready, is_stored=True)
         self._flush()
+        self._timing.end(is_settled, self._router.has_work())
         await self._note_room(has_room)
 
     async def _exchange(
@@ -279,13 +288,15 @@ class Committer:
             await self._settle_doubt()
         return exchange
 
-    def _end_batch(self, version: str | None) -> None:
-        """Serves those who came meanwhile; acknowledges the batch if nothing of it is left to do."""
+    def _end_batch(self, version: str | None) -> bool:
+        """Serves those who came meanwhile; acknowledges the batch, if nothing of it is left to do."""
         if version is not None and self._router.is_outdated(version):
             self._router.match_again()
         self._delete_stale_rows()
-        if self._router.is_settled():
+        is_settled = self._router.is_settled()
+        if is_settled:
             self._router.settle()
+        return is_settled
 
     def _flush(self) -> None:
         if not self._around.pulse.look():  # what was decided before a gap waits until it is settled

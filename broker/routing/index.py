@@ -111,6 +111,12 @@ class SubscriptionIndex:
         """The same, if it subscribes to anything."""
         return self.subscriber(client_id) if self._filters.has(client_id.encode()) else None
 
+    def clients_on(self, page: int) -> list[str] | None:
+        """Some of the persistent sessions that subscribe to anything, for whoever goes through all of them
+        page by page; None behind the last page."""
+        keys = self._filters.keys_on(page)
+        return None if keys is None else [key.decode() for key in keys]
+
     def trim(self) -> None:
         """Lets go of subscribers that are not connected here, if there are many. Nobody may have one, or a
         match, and count on finding the same again."""

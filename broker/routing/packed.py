@@ -179,6 +179,13 @@ class PackedMap:
                 self._pages[number * _PARTS + part] = page
         return crowds
 
+    def keys_on(self, page: int) -> list[bytes] | None:
+        """The keys on one of the pages, for whoever goes through all of them while they change: then one may
+        be found twice, or not at all. None behind the last page."""
+        if page < len(self._pages):
+            return [row.partition(_NAME)[0] for row in self._pages[page].split(_KEY)[1:]]
+        return list(self._crowds) if page == len(self._pages) else None
+
     def rows(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Key, name and value of every row as they are now: later changes don't show."""
         return _each_row(list(self._pages), [(key, crowd.rows()) for key, crowd in self._crowds.items()])

@@ -145,6 +145,13 @@ class Inbound:
         if self.stored is not None:
             self._receivers[packet_id] = (token, buckets)
 
+    def exchanges(self) -> list[tuple[int, int]]:
+        """Those that are open: phase (as in PHASES of `broker.observability.sounding`), Packet Identifier.
+        The oldest comes first, but for those that an earlier connection began: these come last."""
+        found = [(state, packet_id) for packet_id, state in self._states.items()]
+        found += [(_RECEIVED, packet_id) for packet_id in self._tokens if packet_id not in self._states]
+        return found
+
     def refuse(self, packet_id: int) -> None:
         """The message was not taken (PUBREC with an error): the identifier is free again [MQTT-4.3.3-9]."""
         self._states.pop(packet_id, None)

@@ -35,9 +35,13 @@ from broker.session.shared import SharedDelivery, SharedWork
 from broker.session.stored import StoredSession
 
 # States of an entry in flight, in the two low bits beside its number.
+_PROBED: Final = 0  # awaits PUBACK, and somebody wants to know when it comes
 _AWAITS_PUBACK: Final = 1
 _AWAITS_PUBREC: Final = 2
 PUBREC_BEING_STORED: Final = 3
+
+_TYPE_AND_QOS: Final = 0xF6  # of the first byte of a packet
+_PUBLISH_AT_QOS_1: Final = 0x32
 
 _REFUSED: Final = 0x80  # reason codes from here on are errors [MQTT 5: 2.4]
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
@@ -133,10 +137,10 @@ class Outbound(ABC):
         large."""
         outbox = self.outbox
         if outbox.blocked and outbox.is_full():
-            self._drop(message.topic, DROPPED_SLOW_CONSUMER)
+            self._drop(message.topic, DROPPED_SLOW_CONSUMER, 0)
             return False
         if self.mount_point:
-            seen = self._seen(message)
+            seen = self._seen(message, 0)
             if seen is None:
                 return False
             message = seen
@@ -151,7 +155,7 @@ class Outbound(ABC):
         else:
             packet = message.whole(self.version, retain)
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE)
+            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE, 0)
             return False
         self.drops.sent[0] += 1
         outbox.send(packet)
@@ -179,7 +183,9 @@ class Outbound(ABC):
         """The client has the QoS 1 message. False if it acknowledged something that was not in flight."""
         state = self.inflight.get(packet_id, 0)
         if state & 3 != _AWAITS_PUBACK:
-            return False
+            if state & 3 != _PROBED or not state:
+                return False
+            self.drops.end_probe(self.stored.client_id, packet_id, self.clock.now_ms)
         del self.inflight[packet_id]
         self._settle(state >> 2)
         return True
@@ -208,8 +214,35 @@ class Outbound(ABC):
         n = self.released.get(packet_id, 0)
         if n == 0:
             return False
+        self.drops.completed_out += 1
         self._complete(packet_id, n)
         return True
+
+    # For those who look
+
+    def probe(self) -> bool:
+        """Notes how long the client will take to acknowledge what it is sent with this tick, if the last of
+        it is at QoS 1. An entry in flight of a state of its own tells `puback`, so others need not be
+        asked."""
+        parts = self.outbox.parts
+        if not parts or parts[-1][0] & _TYPE_AND_QOS != _PUBLISH_AT_QOS_1:
+            return False
+        packet_id = next(reversed(self.inflight))
+        self.inflight[packet_id] = self.inflight[packet_id] & ~3 | _PROBED
+        self.drops.begin_probe(self.stored.client_id, packet_id, self.clock.now_ms)
+        return True
+
+    def exchanges(self) -> list[tuple[int, int, int]]:
+        """QoS 2 exchanges that are open: phase (as in PHASES of `broker.observability.sounding`), Packet
+        Identifier, number. In each phase the oldest comes first."""
+        found: list[tuple[int, int, int]] = []
+        for packet_id, state in self.inflight.items():
+            if state & 3 >= _AWAITS_PUBREC:
+                found.append(((state & 3) - _AWAITS_PUBREC, packet_id, state >> 2))
+        for packet_id, n in self.released.items():
+            if n:  # else its end is being stored
+                found.append((2, packet_id, abs(n)))
+        return found
 
     # What the two kinds do differently
 
@@ -257,21 +290,21 @@ class Outbound(ABC):
         n = self._shared_number(work)
         work.places[n] = (shared.name, shared.id)
         if message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
-            self._drop(message.topic, DROPPED_EXPIRED)
+            self._drop(message.topic, DROPPED_EXPIRED, shared.delivery.qos)
         elif self._transmit(shared.delivery, n, False):
             return
         work.settle(n)
         self.stored.mark_changed()
 
-    def _seen(self, message: Message) -> Message | None:
+    def _seen(self, message: Message, qos: int) -> Message | None:
         """The message as the client sees it; None if it can't, and then that is noted."""
         seen = message.below(self.mount_point)
         if seen is None:
-            self._drop(message.topic, DROPPED_OUTSIDE_MOUNT_POINT)
+            self._drop(message.topic, DROPPED_OUTSIDE_MOUNT_POINT, qos)
         return seen
 
-    def _drop(self, topic: str, reason: str) -> None:
-        self.drops.add(self.stored.bucket, self.stored.client_id, topic, reason)
+    def _drop(self, topic: str, reason: str, qos: int) -> None:
+        self.drops.add(self.stored.bucket, self.stored.client_id, topic, reason, qos)
 
     def _is_in_use(self, packet_id: int) -> bool:
         return packet_id in self.inflight or packet_id in self.released  # [MQTT-2.2.1-4]
@@ -281,12 +314,12 @@ class Outbound(ABC):
         it."""
         packet_id = (n - 1) % 65535 + 1
         message = delivery.message
+        qos = delivery.qos
         if self.mount_point:
-            seen = self._seen(message)
+            seen = self._seen(message, qos)
             if seen is None:
                 return False
             message = seen
-        qos = delivery.qos
         aliases = self.aliases
         if aliases is not None:
             packet = self._aliased(
@@ -307,7 +340,7 @@ class Outbound(ABC):
             head, tail = message.parts(self.version, qos, delivery.retain)
             packet = head + PACKET_ID_BYTES[packet_id] + tail
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE)
+            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE, qos)
             return False
         self.inflight[packet_id] = n << 2 | (_AWAITS_PUBACK if qos == 1 else _AWAITS_PUBREC)
         self.quota -= 1

@@ -319,11 +319,13 @@ class Session(StoredSession):
 
     def released(self, packet_id: int) -> None:
         """The inbound exchange is over and forgotten: sends PUBCOMP [MQTT-4.3.3-11]."""
+        self.outbound.drops.completed_in += 1
         self.inbound.released(packet_id)
         self.intake.close()
         self.outbox.send(encode_ack(PUBCOMP, packet_id, 0, self.version))
 
     def _send_refusal(self, packet_type: int, packet_id: int, reason_code: int) -> None:
+        self.outbound.drops.refuse(packet_type, reason_code)
         reason_string = _REASON_STRINGS.get(reason_code)
         if reason_string is None or not self.reason_strings:
             self.outbox.send(encode_ack(packet_type, packet_id, reason_code, self.version))

@@ -7,6 +7,7 @@ result: rooms get plain values, never the whole settings.
 
 from broker.settings.address import Address, SocketPath, advertised, parse_address
 from broker.settings.admin import AdminSettings
+from broker.settings.alarms import AlarmSettings
 from broker.settings.auth import AuthSettings
 from broker.settings.bans import BanSettings
 from broker.settings.certificate import load_certificate
@@ -35,6 +36,7 @@ from broker.settings.values import worker_name
 __all__ = [
     "Address",
     "AdminSettings",
+    "AlarmSettings",
     "AuthSettings",
     "AutoSubscription",
     "BanSettings",

@@ -13,6 +13,7 @@ from pydantic_settings import (
 
 from broker.settings.address import Address, Place, SocketPath
 from broker.settings.admin import AdminSettings
+from broker.settings.alarms import AlarmSettings
 from broker.settings.auth import AuthSettings, asks
 from broker.settings.bans import BanSettings
 from broker.settings.forwards import ForwardSettings, ForwardTables, forwards_fit
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     admin: AdminSettings = Field(default_factory=AdminSettings)
     bans: BanSettings = Field(default_factory=BanSettings)
     history: HistorySettings = Field(default_factory=HistorySettings)
+    alarms: AlarmSettings = Field(default_factory=AlarmSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)

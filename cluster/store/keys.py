@@ -273,6 +273,11 @@ def rules(prefix: str) -> str:
     return f"{prefix}{{m}}:rules"
 
 
+def alarms(prefix: str) -> str:
+    """Hash: `<node>/<name>` -> an alarm that is raised, JSON (`cluster.alarms`). It has a TTL."""
+    return f"{prefix}{{m}}:alarms"
+
+
 def bans(prefix: str) -> str:
     """Hash: who is banned, `client:<id>`, `user:<name>`, `address:<address or network>` or
     `pair:<address> <client id>` -> record (`bans.unpack`)."""

@@ -1,7 +1,7 @@
 """The store as a node holds it: the lane for its batches, side connections for everything else."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -211,6 +211,48 @@ class Store:
         with translated_errors(self._address):
             cursor, page = await self._client.hscan(keys.bans(self._prefix), cursor, count=_BANS_PER_PAGE)
         return cursor, cast(dict[bytes, bytes], page)  # nothing is decoded
+
+    async def alarms(self) -> dict[bytes, bytes]:
+        """All that are raised, as they are in Redis (`keys.alarms`); some per node at most."""
+        found: dict[bytes, bytes] = {}
+        async for page in self._hash_pages(keys.alarms(self._prefix)):
+            found.update(page)
+        return found
+
+    async def put_alarms(self, alarms: Mapping[str, bytes], ttl_seconds: int) -> None:
+        """Adds these; all of them go away if nobody adds any for so long."""
+        key = keys.alarms(self._prefix)
+        pipeline = self._client.pipeline(transaction=False)
+        for field, alarm in alarms.items():
+            pipeline.hset(key, field, alarm)
+        pipeline.pexpire(key, ttl_seconds * 1000)
+        with translated_errors(self._address):
+            await pipeline.execute()
+
+    async def drop_alarms(self, fields: Sequence[str]) -> None:
+        """Takes these away."""
+        with translated_errors(self._address):
+            await self._client.hdel(keys.alarms(self._prefix), *fields)
+
+    async def time_ms(self) -> int:
+        """What time it is there."""
+        with translated_errors(self._address):
+            seconds, microseconds = await self._client.time()
+        return seconds * 1000 + microseconds // 1000
+
+    async def queue_lengths(self, client_ids: Sequence[str]) -> list[int]:
+        """How many entries their queues have: one round trip, and a microsecond of Redis for each."""
+        pipeline = self._client.pipeline(transaction=False)
+        for client_id in client_ids:
+            pipeline.xlen(keys.queue(self._prefix, keys.bucket_of(client_id), client_id))
+        with translated_errors(self._address):
+            return cast(list[int], await pipeline.execute())
+
+    async def server_figures(self) -> dict[str, int]:
+        """Numbers of INFO: memory, append-only file, replicas."""
+        with translated_errors(self._address):
+            info = await self._client.info("memory", "persistence", "replication")
+        return {name: value for name, value in info.items() if isinstance(value, int)}
 
     async def _hash_pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         """A hash of any size; a field that changes meanwhile may be the old one, the new one, or both."""

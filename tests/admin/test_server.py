@@ -13,7 +13,8 @@ import pytest
 from broker.admin import make_app, serve_admin, serve_socket
 from broker.errors import StartError, start_errors
 from broker.observability.health import Health
-from broker.observability.metrics import CONTENT_TYPE, Counters
+from broker.observability.metrics import Counters
+from broker.observability.page import CONTENT_TYPE
 from broker.settings import Address
 
 ANY_PORT = Address("127.0.0.1", 0)

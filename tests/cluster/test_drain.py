@@ -340,7 +340,8 @@ def test_who_has_not_been_accepted_yet_is_refused(tmp_path: Path, version: int) 
             client.send(
                 Connect("c", version, False, 0, None, None, None, HOUR if version == MQTT_5 else None)
             )
-            _wait_until(lambda: "moorline_packets_received_total 2.0" in cluster.first.get("/metrics").text)
+            connects = 'moorline_packets_received_total{type="connect"} 2.0'
+            _wait_until(lambda: connects in cluster.first.get("/metrics").text)
             cluster.first.send_signal(signal.SIGTERM)
             connack = client.expect(Connack)
             assert connack.reason_code == (ReasonCode.SERVER_UNAVAILABLE if version == MQTT_5 else 3)

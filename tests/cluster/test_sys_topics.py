@@ -134,7 +134,7 @@ def test_clients_may_not_publish_there(nodes: Nodes, topic: str, properties: Pro
         assert b"lie" not in [packet.payload for packet in others]
         old.disconnect()
         liar.disconnect()
-    wanted = 'moorline_messages_dropped_total{reason="not_authorized"}'
+    wanted = 'moorline_messages_dropped_total{qos="0",reason="not_authorized"}'
     deadline = time.monotonic() + COUNTED_SECONDS
     while wanted not in nodes[0].get("/metrics").text:
         assert time.monotonic() < deadline

@@ -12,7 +12,7 @@ from kubernetes_validate import utils
 from tests.helm.chart import CASES, CHART, NEW, OLD, Manifest, render, render_values
 
 VERSIONS = [f"1.{minor}" for minor in range(27, 38)]
-CUSTOM = {"Certificate", "ServiceMonitor"}
+CUSTOM = {"Certificate", "PrometheusRule", "ServiceMonitor"}
 """Of operators: kubernetes-validate doesn't know them."""
 DOCUMENTS = sorted((CHART.parent.parent / "docs" / "kubernetes").glob("*.yaml"))
 

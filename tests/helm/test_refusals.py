@@ -5,6 +5,8 @@ import pytest
 from tests.helm.chart import CHART, Refused, Values, render_values, run_helm
 
 TLS = {"scheme": "mqtts", "port": 8883}
+INGRESS = {"enabled": True, "host": "mqtt.example", "tlsSecretName": "certificate"}
+TOKENS: Values = {"admin": {"tokens": {"secretName": "tokens"}}}
 NO_REDIS = {"existingSecret": {"name": ""}}
 
 SCHEMA: list[tuple[str, Values]] = [
@@ -34,6 +36,7 @@ SCHEMA: list[tuple[str, Values]] = [
     ),
     ("invalid propertyName 'admin'", {"listeners": {"admin": {"scheme": "mqtt", "port": 1884}}}),
     ("'names' not allowed", {"tls": {"certManager": {"issuerRef": {"names": "x"}}}}),
+    ("at '/prometheusRule/runbookURL'", {"prometheusRule": {"runbookURL": "here"}}),
     ("'key'", {"secretConfig": [{"setting": "redis.prefix", "secretName": "s"}]}),
 ]
 """What the schema refuses: part of the message, values."""
@@ -72,6 +75,14 @@ CHECKS: list[tuple[str, Values]] = [
             "networkPolicy": {"enabled": False},
         },
     ),
+    ("adminIngress.enabled would let everybody steer the cluster", {"adminIngress": INGRESS}),
+    (
+        "would show metrics to everybody",
+        {"adminIngress": INGRESS, "config": {"admin": {"open_metrics": True}}, **TOKENS},
+    ),
+    ("give adminIngress.host", {"adminIngress": {**INGRESS, "host": ""}, **TOKENS}),
+    ("give adminIngress.tlsSecretName", {"adminIngress": {**INGRESS, "tlsSecretName": ""}, **TOKENS}),
+    ("say where the ingress controller", {"adminIngress": INGRESS, **TOKENS}),
     (
         "auth.password_file is given twice",
         {"auth": {"passwordFile": {"secretName": "s"}}, "config": {"auth": {"password_file": "/x"}}},

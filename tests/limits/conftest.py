@@ -58,13 +58,13 @@ class Limited:
             connection.close()
 
     def metric(self, name: str, **labels: str) -> float:
-        """A sample of /metrics, 0 if there is none yet."""
+        """The sum of the samples of /metrics with these labels, 0 if there is none yet."""
         families = text_string_to_metric_families(self.node.get("/metrics").text)
         return sum(
             sample.value
             for family in families
             for sample in family.samples
-            if sample.name == name and sample.labels == labels
+            if sample.name == name and labels.items() <= sample.labels.items()
         )
 
     def refused(self, limit: str) -> float:

@@ -394,7 +394,7 @@ def test_metrics_of_what_is_sent_and_dropped(tmp_path: Path) -> None:
         _wait_for_metrics(
             node,
             'moorline_messages_sent_total{qos="1"} 10.0',
-            'moorline_messages_dropped_total{reason="queue_full"} 20.0',
+            'moorline_messages_dropped_total{qos="1-2",reason="queue_full"} 20.0',
         )
 
 

@@ -3,7 +3,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker.observability.merged import merge, own_process, render, worker_metrics
-from broker.observability.metrics import Counters, MetricsPage
+from broker.observability.metrics import Counters
+from broker.observability.page import MetricsPage
 
 
 def _page(name: str, connections: int, round_trip: float) -> str:
@@ -21,7 +22,7 @@ def test_each_sample_says_whose_it_is() -> None:
         'moorline_node{name="n-1",version="1.0",worker="n-1"} 1.0',
         'moorline_connections{worker="n-1"} 3.0',
         'moorline_connections{worker="n-2"} 4.0',
-        'moorline_messages_dropped_total{reason="queue_full",worker="n-2"} 4.0',
+        'moorline_messages_dropped_total{qos="1-2",reason="queue_full",worker="n-2"} 4.0',
         'moorline_redis_round_trip_seconds_bucket{le="0.005",worker="n-1"} 1.0',
         'moorline_redis_round_trip_seconds_bucket{le="0.005",worker="n-2"} 0.0',
         'moorline_redis_round_trip_seconds_bucket{le="+Inf",worker="n-2"} 1.0',

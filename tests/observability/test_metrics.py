@@ -6,7 +6,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker.observability.bans import BanCounters
 from broker.observability.chores import ChoreCounters
 from broker.observability.forwards import ForwardStatus
-from broker.observability.metrics import LABEL_LIMIT, Counters, Histogram, MetricsPage, Tally
+from broker.observability.metrics import LABEL_LIMIT, Counters, Histogram, Tally
+from broker.observability.page import MetricsPage
+from broker.observability.sounding import Soundings
 
 
 def _samples(counters: Counters) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -36,8 +38,9 @@ def test_what_is_counted_is_on_the_page() -> None:
     assert samples["moorline_messages_received_total", ("1",)] == 3
     assert samples["moorline_messages_received_total", ("0",)] == 0
     assert samples["moorline_connections", ()] == 7
-    assert samples["moorline_messages_dropped_total", ("queue_full",)] == 2
-    assert samples["moorline_messages_dropped_total", ("expired",)] == 0
+    assert samples["moorline_messages_dropped_total", ("1-2", "queue_full")] == 2
+    assert samples["moorline_messages_dropped_total", ("0", "queue_full")] == 0
+    assert samples["moorline_messages_dropped_total", ("0", "expired")] == 0
     assert samples["moorline_connects_total", ("bad_user_name_or_password",)] == 1
     assert samples["moorline_redis_round_trip_seconds_count", ()] == 1
     assert samples["moorline_redis_round_trip_seconds_bucket", ("0.0025",)] == 0
@@ -57,6 +60,10 @@ def test_each_counter_reaches_the_page() -> None:
                 value.observe(0.5)
             case dict() if name == "shared":
                 value["a group"] = (1, 2)
+            case dict() if name == "delivery_latency":
+                value["stored"].observe(0.5)
+            case dict() if name in ("alarms", "listener_limits", "listener_open"):
+                value["a name"] = 1
             case dict():
                 value["a listener", "a file"] = 1.0
             case BanCounters():
@@ -65,6 +72,8 @@ def test_each_counter_reaches_the_page() -> None:
                 value.rebalanced += 1  # the others: test_chores
             case list():
                 value.append(ForwardStatus("a forward", "webhook"))
+            case Soundings():
+                value.redis_replicas = 2  # the others: below
             case str():
                 setattr(counters, name, "changed")
             case _:
@@ -73,6 +82,38 @@ def test_each_counter_reaches_the_page() -> None:
             key: sample for key, sample in _samples(counters).items() if key[0].startswith("moorline_")
         }
         assert moorline != {key: before.get(key) for key in moorline}, name
+
+
+def test_each_sounding_reaches_the_page() -> None:
+    for name in Soundings.__slots__:
+        if name == "queue_fullest_client":  # for alarms only: a label must not name clients
+            continue
+        counters = Counters()
+        before = _samples(counters)
+        value = getattr(counters.soundings, name)
+        if isinstance(value, dict):
+            value[next(iter(value))] = 7
+        else:
+            setattr(counters.soundings, name, 7)
+        added = set(_samples(counters).items()) - set(before.items())
+        assert [key[0] for key, sample in added if key[0].startswith("moorline_") and sample == 7], name
+
+
+def test_what_is_not_known_is_not_on_the_page() -> None:
+    assert ("moorline_redis_memory_used_bytes", ()) not in _samples(Counters())
+
+
+def test_packets_that_are_neither_publish_nor_counted_are_acknowledgements() -> None:
+    counters = Counters()
+    counters.packets_received = 10
+    counters.received_qos1 = 3
+    counters.packets.add("pingreq", 2)
+    counters.error_packets.add("suback not_authorized", 4)
+    samples = _samples(counters)
+    assert samples["moorline_packets_received_total", ("publish",)] == 3
+    assert samples["moorline_packets_received_total", ("pingreq",)] == 2
+    assert samples["moorline_packets_received_total", ("acknowledgement",)] == 5
+    assert samples["moorline_error_packets_total", ("not_authorized", "suback")] == 4
 
 
 def test_the_page_tells_of_the_process_too() -> None:
@@ -100,8 +141,7 @@ def test_a_tally_shows_what_happened() -> None:
 def test_a_value_on_the_bound_belongs_to_its_bucket(value: float, bucket: str) -> None:
     histogram = Histogram((1.0, 2.0))
     histogram.observe(value)
-    samples = histogram.metric("h", "").samples
-    counts = {sample.labels["le"]: sample.value for sample in samples if sample.name == "h_bucket"}
+    counts = dict(histogram.buckets())
     order = ["1.0", "2.0", "+Inf"]
     assert [counts[bound] for bound in order] == [
         float(order.index(bound) >= order.index(bucket)) for bound in order

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from broker.mqtt import Packet, Puback, Publish, Pubrel
-from broker.routing import CommitSurroundings, Committer
+from broker.routing import CommitSurroundings, Committer, Timing
 from broker.session import Delivery, Message, Session
 from cluster.pulse import Pulse
 from cluster.store import records, subscriptions
@@ -137,6 +137,7 @@ class Commit:
         self.store = TableStore(self.lane)
         self.told: list[tuple[str, str]] = []
         self.observed: list[int] = []
+        self.timed: list[str] = []
         self.now = 0.0
         self.pulse = Pulse(lambda: self.committer.wake(), lambda: self.now)
         self.lost_meanwhile: list[Session] = []
@@ -164,6 +165,13 @@ class Commit:
                 on_overrun=self._teller("overrun"),
                 on_failed=lambda session, reason: self.told.append((session.client_id, reason)),
                 observe=lambda seconds, requests: self.observed.append(requests),
+                timing=Timing(
+                    room.drops,
+                    delivered_direct=lambda seconds: self.timed.append("direct"),
+                    delivered_stored=lambda seconds: self.timed.append("stored"),
+                    acknowledged=lambda seconds: self.timed.append("acknowledged"),
+                    probe=lambda ready: None,
+                ),
             ),
         )
 

@@ -86,6 +86,9 @@ def test_members_and_what_they_say_of_themselves(caller: Caller) -> None:
         membership.Member(caller.incarnation, True, b"busy"),
         membership.Member(other.incarnation, False, b""),
     ]
+    ages = {member.incarnation: member.unseen_ticks for member in found}
+    assert ages[caller.incarnation] == 0
+    assert ages[other.incarnation] >= membership.DEAD_TICKS
     caller.ask(membership.leave(caller.incarnation), function="free")
     assert not caller.redis.exists(keys.info(caller.prefix))
 

@@ -136,6 +136,26 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "moorline.checks.ingress" -}}
+{{- if .Values.adminIngress.enabled -}}
+{{- if not .Values.admin.tokens.secretName -}}
+{{- fail "\n\nadminIngress.enabled would let everybody steer the cluster: name tokens by admin.tokens.secretName." -}}
+{{- end -}}
+{{- if dig "admin" "open_metrics" false .Values.config -}}
+{{- fail "\n\nadminIngress.enabled would show metrics to everybody: take config.admin.open_metrics away." -}}
+{{- end -}}
+{{- if not .Values.adminIngress.host -}}
+{{- fail "\n\nadminIngress.enabled: give adminIngress.host, by which it is reached." -}}
+{{- end -}}
+{{- if not .Values.adminIngress.tlsSecretName -}}
+{{- fail "\n\nadminIngress.enabled: give adminIngress.tlsSecretName, as tokens must not travel in the open." -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.adminFrom) -}}
+{{- fail "\n\nadminIngress.enabled, but the NetworkPolicy lets nobody reach the admin address: say where the ingress controller\nis, such as networkPolicy.adminFrom=[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]." -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "moorline.checks.tls" -}}
 {{- if .Values.tls.certManager.enabled -}}
 {{- if .Values.tls.secretName -}}

@@ -5,6 +5,7 @@
 {{- $values := .Values -}}
 {{- $replicas := include "moorline.replicas" . | int -}}
 {{- include "moorline.checks.access" . -}}
+{{- include "moorline.checks.ingress" . -}}
 {{- include "moorline.checks.redis" . -}}
 {{- include "moorline.checks.config" . -}}
 {{- if $values.autoscaling.enabled -}}
