@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from contextlib import aclosing
+from typing import cast
 
 import anyio
 import orjson
 import pytest
 
-from cluster.questions import QuestionRefused
+from cluster import tap_book
+from cluster.questions import Answers, QuestionRefused, Questions
 from cluster.store import keys, taps
+from cluster.store.errors import StoreError, StoreUnavailable
 from cluster.store.store import Store, open_store
 from cluster.store.taps import Told
-from cluster.tap_book import LeftOut, Reader, Record
+from cluster.tap_book import LeftOut, NobodyTells, Reader, Record, TapBook, Watched
 from cluster.taps import (
+    QUESTION,
     RECORD_BYTES,
     RECORDS_AT_ONCE,
     RECORDS_PER_SECOND,
@@ -174,10 +178,7 @@ async def test_a_reader_that_comes_later_counts_from_there(
 ) -> None:
     async with await opened(server, node_caller.prefix) as store:
         told = [Told(1, 0, b"1"), Told(2, 5, b"2"), Told(9, 5, b"9"), Told(1, 0, b"again"), Told(3, 0, b"")]
-        commands = taps.write(store.prefix, "t", "n.1", told)
-        connection = await store.connect()
-        await connection.ask(b"".join(commands), len(commands))
-        await connection.aclose()
+        await _write(store, told)
         async with aclosing(Reader(store, "t", "", is_trace=False)) as reader:
             whole = await read(reader, 7)
         places = [each.id for each in whole if isinstance(each, Record)]
@@ -187,6 +188,71 @@ async def test_a_reader_that_comes_later_counts_from_there(
         async with aclosing(Reader(store, "t", places[0], is_trace=False)) as reader:
             later = await read(reader, 5)
         assert [_shown(each) for each in later] == [b"2", (6, 0), b"9", b"again", (2, 0)]
+
+
+class Asked:
+    """Questions, whose answers the test gives."""
+
+    def __init__(self, *answers: Answers | StoreError) -> None:
+        self.answers = list(answers)
+        self.arguments: list[dict[str, object]] = []
+        self.has_asked_all = anyio.Event()
+
+    async def ask(self, name: str, argument: dict[str, object]) -> Answers:
+        assert name == QUESTION
+        self.arguments.append(argument)
+        answer = self.answers.pop(0)
+        if not self.answers:
+            self.has_asked_all.set()
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+
+async def test_nobody_tells() -> None:
+    silent = {"a.1": "busy", "b.1": "busy", "c.1": "no answer"}
+    for answers, reason in ((Answers({}, silent), "busy; no answer"), (Answers(), "there is no node")):
+        book = TapBook(cast(Store, None), cast(Questions, Asked(answers)))
+        with pytest.raises(NobodyTells, match=reason):
+            await book.open("t", Watched("numbers", {}))
+
+
+async def test_it_is_asked_for_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is answered: a node that joins is to be asked, and Redis comes back."""
+    monkeypatch.setattr(tap_book, "RENEW_SECONDS", 0.01)
+    told = Answers({"a.1": True}, {"b.1": "busy"})
+    asked = Asked(told, StoreUnavailable("away"), Answers(), told)
+    book = TapBook(cast(Store, None), cast(Questions, asked))
+    watched = Watched("numbers", {"of": "everything"}, 600.0)
+    assert await book.open("t", watched) == {"b.1": "busy"}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(book.keep_open, "t", watched)
+        with anyio.fail_after(5):
+            await asked.has_asked_all.wait()
+        tasks.cancel_scope.cancel()
+    question = {"id": "t", "source": "numbers", "seconds": TAP_SECONDS, "what": {"of": "everything"}}
+    assert asked.arguments == [question] * 4
+
+
+async def test_redis_is_away_for_a_reader(server: RunningServer, node_caller: Caller) -> None:
+    """It begins again behind what it has read."""
+    async with await opened(server, node_caller.prefix) as store:
+        await _write(store, [Told(1, 0, b"1")])
+        async with aclosing(Reader(store, "t", "", is_trace=False)) as reader:
+            assert [_shown(each) for each in await read(reader, 1)] == [b"1"]
+            connections = await store.connect()
+            killed = await connections.ask_one("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await connections.aclose()
+            assert isinstance(killed, int)
+            await _write(store, [Told(2, 0, b"2")])
+            assert [_shown(each) for each in await read(reader, 1)] == [b"2"]
+
+
+async def _write(store: Store, told: list[Told]) -> None:
+    commands = taps.write(store.prefix, "t", "n.1", told)
+    connection = await store.connect()
+    await connection.ask(b"".join(commands), len(commands))
+    await connection.aclose()
 
 
 async def read(reader: Reader, count: int) -> list[Record | LeftOut]:
