@@ -54,7 +54,7 @@ from broker.client import (
     route_wills,
     tell_session_ended,
 )
-from broker.forwarding import Forwarding, make_forwarding, queue_limits
+from broker.forwarding import EventMessages, Forwarding, event_messages, make_forwarding, queue_limits
 from broker.guarding import Guarding
 from broker.guarding.reviewing import review_rights
 from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
@@ -273,7 +273,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     def hub_of() -> Hub:
         return made[0]
 
-    routing = _routing(settings, incarnation)
+    events = event_messages(settings.forwards, hub_of)
+    routing = _routing(settings, incarnation, events)
     links = _links(store, incarnation, routing, hub_of)
 
     def transmit() -> None:
@@ -293,6 +294,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     banning = make_banning(settings.bans, bans, around.counters.bans, tasks.spawn, BanBook(store))
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command, banning)
     made.append(hub)
+    if events.wants_clients:
+        hub.events.add(events.on_event)
     answerers |= content_answerers(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
     admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
@@ -359,8 +362,9 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     )
 
 
-def _routing(settings: Settings, incarnation: str) -> _Routing:
+def _routing(settings: Settings, incarnation: str, events: EventMessages) -> _Routing:
     clock = Clock()
+    reports = events.reports
     index = SubscriptionIndex(incarnation)
     router = Router(
         index,
@@ -371,9 +375,10 @@ def _routing(settings: Settings, incarnation: str) -> _Routing:
         _sharing(settings),
         settings.limits.retained_messages,
         queue_limits(settings.forwards),
+        events.on_overflow if reports is not None else None,
     )
     ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
-    return _Routing(clock, index, router, ingress, Drops(), Changes(), [], [])
+    return _Routing(clock, index, router, ingress, reports or Drops(), Changes(), [], [])
 
 
 def _sharing(settings: Settings) -> Policy:

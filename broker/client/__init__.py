@@ -4,6 +4,7 @@ from broker.client.arriving import on_interest, on_kicked, on_messages, on_recor
 from broker.client.banning import AUTOMATIC, Banning, BanRules, on_bans_added
 from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
+from broker.client.connecting import RESERVED_PREFIX
 from broker.client.deadlines import DeadlineWheel
 from broker.client.entrance import Entrance
 from broker.client.explaining import QUESTION as EXPLAIN
@@ -29,6 +30,7 @@ from broker.client.mounting import MountPoint
 from broker.client.origin import Origin
 from broker.client.permitting import Review, disconnect_those, disconnect_users, review_all
 from broker.client.pressure import Pressure
+from broker.client.publishing import EVENTS_PREFIX
 from broker.client.renewing import renew_users
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
@@ -48,9 +50,11 @@ from broker.client.wills import route_wills
 
 __all__ = [
     "AUTOMATIC",
+    "EVENTS_PREFIX",
     "EXPLAIN",
     "EXPLAIN_TOPIC",
     "HANDLERS",
+    "RESERVED_PREFIX",
     "BanFacts",
     "BanRules",
     "Banning",

@@ -13,6 +13,8 @@ from broker.session import Receipt, Session
 
 DELAYED_PREFIX = "$delayed/"
 """What a message is published to that is to be published later."""
+EVENTS_PREFIX = "$events/"
+"""Topics at which the broker itself tells what becomes of clients and messages, to its forwards only."""
 
 
 def is_beyond_limits(client: Client, topic: str) -> bool:
@@ -31,7 +33,7 @@ def is_beyond_limits(client: Client, topic: str) -> bool:
 
 def refusal_of_topic(topic: str, mount_point: MountPoint | None) -> ReasonCode | None:
     """Why no message may go to this topic; None if it may. A will has a delay of its own."""
-    if topic.startswith(SYS_PREFIX) or topic == SYS_PREFIX[:-1]:
+    if topic.startswith((SYS_PREFIX, EVENTS_PREFIX)) or topic == SYS_PREFIX[:-1]:
         return ReasonCode.NOT_AUTHORIZED
     if topic.startswith(DELAYED_PREFIX) or (mount_point is not None and not mount_point.has(topic)):
         return ReasonCode.TOPIC_NAME_INVALID

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from broker.client.client import Client
 from broker.client.excluding import free_exclusive, take_exclusive
 from broker.client.permitting import ask_to_subscribe, review
+from broker.client.publishing import EVENTS_PREFIX
 from broker.client.replaying import Replay, start_replays
 from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_unsubscribed
@@ -234,6 +235,8 @@ def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] 
         return ReasonCode.TOPIC_FILTER_INVALID, "it begins with $, or is too long below the mount point"
     if is_exclusive(name) and not (settings.topics.exclusive and _may_be_exclusive(filter)):
         return ReasonCode.TOPIC_FILTER_INVALID, "there is no such exclusive subscription here"
+    if without_exclusive(name).startswith(EVENTS_PREFIX) and not client.entrance.is_internal:
+        return ReasonCode.NOT_AUTHORIZED, f"{EVENTS_PREFIX} is for forwards"
     unavailable = settings.capabilities.refusal(filter)
     if unavailable is not None:
         return unavailable, "this kind of subscription is not available here"

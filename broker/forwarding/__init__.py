@@ -12,7 +12,18 @@ the session was; so a message may come twice, under the same key. Two nodes that
 do no harm: the session is that of one, and the other's connection ends.
 """
 
+from broker.forwarding.events import EventMessages, event_messages
 from broker.forwarding.forwarding import Forwarding, make_forwarding, queue_limits
 from broker.forwarding.sink import ForwardedMessage, Refused, Retry, Sink
 
-__all__ = ["ForwardedMessage", "Forwarding", "Refused", "Retry", "Sink", "make_forwarding", "queue_limits"]
+__all__ = [
+    "EventMessages",
+    "ForwardedMessage",
+    "Forwarding",
+    "Refused",
+    "Retry",
+    "Sink",
+    "event_messages",
+    "make_forwarding",
+    "queue_limits",
+]

@@ -7,8 +7,7 @@ from typing import Final, Protocol
 
 import anyio
 
-from broker.client import Hub
-from broker.client.connecting import RESERVED_PREFIX
+from broker.client import RESERVED_PREFIX, Hub
 from broker.forwarding.delivering import Delivery, DeliveryRules
 from broker.forwarding.inner import open_inner
 from broker.forwarding.link import LinkLost

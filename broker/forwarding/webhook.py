@@ -1,6 +1,5 @@
 """The sink that posts messages to an HTTP server, as JSON, by a connection that is kept open."""
 
-import base64
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from broker.auth.access import Unavailable
 from broker.auth.http_client import HttpClient, read_headers
 from broker.auth.watched import WatchedFile
 from broker.forwarding.sink import ForwardedMessage, Refused, Retry
+from broker.forwarding.text import text_or_base64
 from broker.observability.metrics import Tally
 from broker.settings import ForwardSettings
 from broker.settings.auth_http import http_context
@@ -54,7 +54,7 @@ def document_of(message: ForwardedMessage) -> dict[str, object]:
     document: dict[str, object] = {
         "id": message.key or None,
         "topic": message.topic,
-        **_text_or_base64("payload", message.payload),
+        **text_or_base64("payload", message.payload),
         "qos": message.qos,
         "retain": message.retain,
         "repeat": message.is_repeat,
@@ -66,17 +66,10 @@ def document_of(message: ForwardedMessage) -> dict[str, object]:
     if message.response_topic is not None:
         document["response_topic"] = message.response_topic
     if message.correlation_data is not None:
-        document |= _text_or_base64("correlation_data", message.correlation_data)
+        document |= text_or_base64("correlation_data", message.correlation_data)
     if message.expires_after_seconds is not None:
         document["expires_after_seconds"] = message.expires_after_seconds
     return document
-
-
-def _text_or_base64(name: str, data: bytes) -> dict[str, object]:
-    try:
-        return {name: data.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(data).decode()}
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """What a batch of messages asks of the store, packed into calls of bounded size; and its counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from broker.mqtt import SYS_PREFIX
@@ -49,9 +49,11 @@ Part: TypeAlias = Group | ShareGroup | Publication | NodeMessages
 
 
 class RouterStatistics:
-    """Counts since the start of the node."""
+    """Counts since the start of the node. `on_overflow` hears of how many messages whose queue had to give
+    up."""
 
     __slots__ = (
+        "_on_overflow",
         "appended",
         "batches",
         "dropped_new",
@@ -60,13 +62,26 @@ class RouterStatistics:
         "refused",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, on_overflow: Callable[[str, int], None] | None = None) -> None:
+        self._on_overflow = on_overflow
         self.batches = 0
         self.appended = 0
         self.dropped_new = 0
         self.dropped_oldest = 0
         self.refused = 0
         self.not_retained = 0  # for want of room
+
+    def drop_oldest(self, client_id: str, count: int) -> None:
+        """They made room for newer ones."""
+        self.dropped_oldest += count
+        if self._on_overflow is not None:
+            self._on_overflow(client_id, count)
+
+    def drop_new(self, client_id: str) -> None:
+        """There was no room for it."""
+        self.dropped_new += 1
+        if self._on_overflow is not None:
+            self._on_overflow(client_id, 1)
 
 
 class RetainedRoom:

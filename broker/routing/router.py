@@ -17,7 +17,7 @@ only when all its earlier ones are settled, which keeps their order. A batch who
 again by the caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from broker.routing.collecting import Collecting
@@ -63,7 +63,8 @@ _DROPPED_NEW: Final = 3
 
 class Router:
     """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or
-    the new one is dropped. `queue_limits`: of sessions that have another one. `incarnation` is this node as
+    the new one is dropped. `queue_limits`: of sessions that have another one. `on_overflow` hears of how many
+    messages a session's queue had to give up. `incarnation` is this node as
     the store knows it."""
 
     __slots__ = (
@@ -100,6 +101,7 @@ class Router:
         policy: Policy,
         retained_maximum: int = 0,
         queue_limits: dict[str, int] | None = None,
+        on_overflow: Callable[[str, int], None] | None = None,
     ) -> None:
         self.index = index
         self.clock = clock
@@ -107,7 +109,7 @@ class Router:
         self.stale_rows: list[Subscription] = []
         self.damaged: list[tuple[str, str]] = []
         self.spent: list[tuple[int, bytes]] = []
-        self.statistics = RouterStatistics()
+        self.statistics = RouterStatistics(on_overflow)
         self.transit = Transit()
         self.nearby = Nearby(index, self.transit)
         self.lost: list[Session] = []  # of which a fence has found that others have claimed them
@@ -444,7 +446,9 @@ class Router:
         owner = reply[2]  # False while nobody has the session
         statuses: Sequence[int] = () if reply[3] is False else as_ints(reply[3])
         are_appended = reply[3] is False  # all of them
-        self.statistics.dropped_oldest += as_int(reply[4])
+        dropped = as_int(reply[4])
+        if dropped:
+            self.statistics.drop_oldest(subscriber.client_id, dropped)
         session = subscriber.session
         queued = session.queued if session is not None and owner == self._incarnation else None
         is_elsewhere = isinstance(owner, bytes) and owner != self._incarnation
@@ -471,7 +475,7 @@ class Router:
                     numbers.append(n)
                     places.append(i)
             elif status == _DROPPED_NEW:
-                self.statistics.dropped_new += 1
+                self.statistics.drop_new(subscriber.client_id)
         if numbers and isinstance(owner, bytes):
             self.transit.hand_over(
                 owner.decode(),

@@ -11,6 +11,7 @@ from broker.session.message import NO_DEADLINE, Message
 from broker.session.outbound import Outbound, packet_id_of
 from broker.session.outbox import Outbox, Sink, flush_all
 from broker.session.queued import QueuedOutbound
+from broker.session.reporting import Reports, Taken
 from broker.session.session import Intake, QueueState, SendingLimits, Session
 from broker.session.shared import IN_QUEUE, SharedDelivery, SharedWork
 from broker.session.stored import Changes, StoredSession
@@ -35,12 +36,14 @@ __all__ = [
     "QueuedOutbound",
     "Receipt",
     "Release",
+    "Reports",
     "SendingLimits",
     "Session",
     "SharedDelivery",
     "SharedWork",
     "Sink",
     "StoredSession",
+    "Taken",
     "TokenSource",
     "TopicAliases",
     "WillMessage",

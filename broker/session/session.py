@@ -15,6 +15,7 @@ from broker.session.inbound import Inbound, Release
 from broker.session.outbound import Outbound
 from broker.session.outbox import Outbox
 from broker.session.queued import QueuedOutbound
+from broker.session.reporting import ReportingDirectOutbound, ReportingQueuedOutbound, Reports
 from broker.session.stored import Changes, StoredSession
 
 _PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
@@ -247,6 +248,21 @@ class Session(StoredSession):
         return f"Session({self.client_id!r}, epoch={self.epoch}, {self.outbound!r})"
 
     def _direct_half(self, drops: Drops, clock: Clock, limits: SendingLimits) -> DirectOutbound:
+        if isinstance(drops, Reports):
+            return ReportingDirectOutbound(
+                self,
+                drops,
+                self.outbox,
+                clock,
+                self.version,
+                limits.window,
+                limits.maximum_packet_size,
+                limits.backlog,
+                limits.drop_oldest,
+                limits.topic_aliases,
+                limits.mount_point,
+                limits.backlog_bytes,
+            )
         return DirectOutbound(
             self,
             drops,
@@ -265,6 +281,24 @@ class Session(StoredSession):
     def _queued_half(
         self, drops: Drops, clock: Clock, limits: SendingLimits, queue: QueueState
     ) -> QueuedOutbound:
+        if isinstance(drops, Reports):
+            return ReportingQueuedOutbound(
+                self,
+                drops,
+                self.outbox,
+                clock,
+                self.version,
+                limits.window,
+                limits.maximum_packet_size,
+                queue.gen,
+                queue.n,
+                queue.sent,
+                queue.hi,
+                queue.released,
+                not queue.is_new,
+                limits.topic_aliases,
+                limits.mount_point,
+            )
         return QueuedOutbound(
             self,
             drops,
