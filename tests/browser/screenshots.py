@@ -11,7 +11,7 @@ from tests.tools import make_certificate
 
 DIRECTORY = Path(__file__).parent.parent.parent / "docs/images"
 SIZE_MAXIMUM = 150_000
-_RATES_SECONDS = 45
+_RATES_SECONDS = 75
 _PICTURES = {
     "dashboard-light": ("", "light", (1200, 720)),
     "dashboard-dark": ("", "dark", (1200, 720)),

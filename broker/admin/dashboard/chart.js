@@ -1,11 +1,12 @@
-// A small line chart that moves: the last minutes of a few series.
+// A small line chart that moves: the last minutes, up to five, of a few series.
 
 import { h, replace, svg } from "./dom.js";
+import { duration } from "./format.js";
 
-const SPAN_MS = 5 * 60_000;
+const SHORTEST_MS = 60_000;
+const LONGEST_MS = 5 * 60_000;
 const WIDTH = 600;
 const HEIGHT = 150;
-const LEFT = 0;
 const BOTTOM = 4;
 const TOP = 8;
 
@@ -14,7 +15,7 @@ const TOP = 8;
 export function chart(title, series, format) {
   const paths = series.map((_, place) => svg("path", { class: `s${place}` }));
   const lines = [TOP, (HEIGHT - BOTTOM + TOP) / 2, HEIGHT - BOTTOM].map((y) =>
-    svg("path", { class: "grid", d: `M${LEFT} ${y}H${WIDTH}` }),
+    svg("path", { class: "grid", d: `M0 ${y}H${WIDTH}` }),
   );
   const picture = svg(
     "svg",
@@ -28,11 +29,12 @@ export function chart(title, series, format) {
 
   function draw(points) {
     const now = points.length ? points[points.length - 1].at : 0;
-    const seen = points.filter((point) => point.at >= now - SPAN_MS);
+    const seen = points.filter((point) => point.at >= now - LONGEST_MS);
+    const span = Math.max(SHORTEST_MS, seen.length ? now - seen[0].at : 0);
     const most = nice(Math.max(0, ...seen.flatMap((point) => point.values.map((value) => value ?? 0))));
-    paths.forEach((path, place) => path.setAttribute("d", line(seen, place, now, most)));
+    paths.forEach((path, place) => path.setAttribute("d", line(seen, place, now - span, span, most)));
     const latest = seen.length ? seen[seen.length - 1].values : [];
-    replace(scale, `0 to ${format(most)}, last 5 minutes`);
+    replace(scale, `0 to ${format(most)}, the last ${duration(span / 1000)}`);
     replace(
       legend,
       series.map((name, place) => h("li", { class: `s${place}` }, `${name} ${format(latest[place])}`)),
@@ -46,7 +48,7 @@ export function chart(title, series, format) {
   return { element, draw };
 }
 
-function line(points, place, now, most) {
+function line(points, place, begin, span, most) {
   let path = "";
   let isDown = false;
   for (const point of points) {
@@ -55,7 +57,7 @@ function line(points, place, now, most) {
       isDown = false;
       continue;
     }
-    const x = LEFT + (WIDTH - LEFT) * (1 - (now - point.at) / SPAN_MS);
+    const x = (WIDTH * (point.at - begin)) / span;
     const y = HEIGHT - BOTTOM - ((HEIGHT - BOTTOM - TOP) * value) / most;
     path += `${isDown ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
     isDown = true;

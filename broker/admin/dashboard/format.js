@@ -74,3 +74,8 @@ export function visible(text, most = 200) {
 export function words(name) {
   return name.replaceAll("_", " ");
 }
+
+/** The same for a heading. */
+export function heading(name) {
+  return name.charAt(0).toUpperCase() + words(name).slice(1);
+}

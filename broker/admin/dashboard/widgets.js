@@ -6,7 +6,7 @@ import { count, moment, visible, words } from "./format.js";
 
 const SAID_MS = 6000;
 const ROWS_MAXIMUM = 2000;
-const MOMENTS = /(_at|^at|^since|^until|^started|^expires)$/;
+const MOMENTS = /(^|_)(at|since|until|started|expires|due|first|last)$/;
 
 /** A line that says how something is; `kind`: good, warn, bad. */
 export function notice(kind, text, items = []) {

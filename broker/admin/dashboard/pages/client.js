@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h, redraw, replace } from "../dom.js";
-import { count, moment, words } from "../format.js";
+import { count, heading, moment, words } from "../format.js";
 import { button, facts, link, listing, name, notice, repeat, table, trouble } from "../widgets.js";
 import { disconnect } from "./clients.js";
 import { more } from "./events.js";
@@ -73,7 +73,7 @@ function explanation(told) {
       { class: "charts" },
       Object.entries(cards)
         .filter(([, record]) => record)
-        .map(([part, record]) => h("section", { class: "card" }, h("h2", {}, words(part)), facts(record))),
+        .map(([part, record]) => h("section", { class: "card" }, h("h2", {}, heading(part)), facts(record))),
     ),
     receiving?.length
       ? [h("h2", {}, "QoS 2 under way"), table("QoS 2 under way", RECEIVING, receiving)]
