@@ -19,13 +19,16 @@ _BY_NODES: Final = (
 )  # fmt: skip
 _BY_THE_LIBRARY: Final = (
     "DECR", "DECRBY", "DEL", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "HSET",
-    "HSETNX", "HSTRLEN", "INCR", "INCRBY", "PERSIST", "PEXPIRE", "PUBLISH", "RENAME", "SADD", "SCARD", "SET",
-    "SISMEMBER", "SMEMBERS", "SPOP", "SREM", "TIME", "UNLINK", "XACK", "XADD", "XCLAIM", "XDEL",
+    "HSTRLEN", "INCR", "INCRBY", "MEMORY|USAGE", "PERSIST", "PEXPIRE", "PUBLISH", "RENAME", "SADD", "SCARD",
+    "SET", "SISMEMBER", "SMEMBERS", "SPOP", "SREM", "TIME", "UNLINK", "XACK", "XADD", "XCLAIM", "XDEL",
     "XGROUP|CREATE", "XGROUP|DELCONSUMER", "XGROUP|DESTROY", "XINFO|CONSUMERS", "XLEN", "XPENDING", "XRANGE",
-    "XREADGROUP", "XREVRANGE", "XTRIM", "ZADD", "ZLEXCOUNT", "ZRANGE", "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZREM",
+    "XREADGROUP", "XREVRANGE", "XTRIM", "ZADD", "ZCARD", "ZLEXCOUNT", "ZRANGE", "ZRANGEBYLEX",
+    "ZRANGEBYSCORE", "ZREM",
     "ZSCORE",
 )  # fmt: skip
-COMMANDS: Final = tuple(sorted({*_BY_NODES, *_BY_THE_LIBRARY}))
+_BY_THE_RELEASE_BEFORE: Final = ("HSETNX",)
+"""Its nodes may share our user, and do not start without."""
+COMMANDS: Final = tuple(sorted({*_BY_NODES, *_BY_THE_LIBRARY, *_BY_THE_RELEASE_BEFORE}))
 LOADING: Final = "FUNCTION|LOAD"
 """Not for nodes whose library somebody else loads."""
 
