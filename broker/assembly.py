@@ -27,6 +27,7 @@ from broker.client import (
     Rewriting,
     Shedder,
     SysTopics,
+    client_answerers,
     drop_rows,
     make_taps,
     on_bans_added,
@@ -41,6 +42,7 @@ from broker.client import (
     on_rung,
     on_stale,
     route_wills,
+    subscription_answerers,
 )
 from broker.guarding import Guarding
 from broker.guarding.reviewing import review_rights
@@ -256,7 +258,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     banning = make_banning(settings.bans, bans, around.counters.bans, tasks.spawn, BanBook(store))
     hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command, banning)
     made.append(hub)
-    answerers |= content_answerers(hub)
+    answerers |= content_answerers(hub) | client_answerers(hub) | subscription_answerers(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
     admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
     admin = advertised(around.admin, around.place.pod_ip)

@@ -49,10 +49,12 @@ def add_groups(to: typer.Typer) -> None:
     # Not above: nodes start without them (0.15 s less).
     from broker.ctl import app as ctl_app
     from broker.ctl_bans import app as bans_app
+    from broker.ctl_clients import add_commands as add_clients
     from broker.ctl_content import add_commands as add_content
     from broker.ctl_rights import review
     from broker.ctl_trace import events, trace
     from broker.ctl_users import rules_app, users_app
+    from broker.ctl_waiting import add_commands as add_waiting
     from broker.doctor.command import doctor
     from broker.passwd import passwd
     from broker.redis_tools import app as redis_app
@@ -66,6 +68,8 @@ def add_groups(to: typer.Typer) -> None:
     add_content(ctl_app)
     ctl_app.command()(trace)
     ctl_app.command()(events)
+    add_clients(ctl_app)
+    add_waiting(ctl_app)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

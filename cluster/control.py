@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from broker.errors import MoorlineError
 from cluster import commands, node_info
 from cluster.bans import BanBook
+from cluster.browsing import Browser
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.node_info import NodeInfo
@@ -125,6 +126,7 @@ class Control:
         self.incarnation = incarnation
         self.users = UserBook(store)
         self.bans = BanBook(store)
+        self.browser = Browser(store)
         self.questions = Questions(store, incarnation, answerers or {})
         self.retained = RetainedBook(store)
         self.taps = TapBook(store, self.questions)

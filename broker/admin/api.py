@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.admin.bans import ban_routes
+from broker.admin.clients import client_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.openapi import OpenApi
@@ -32,6 +33,7 @@ from broker.admin.reviewing import review_routes
 from broker.admin.snapshot import snapshot_routes
 from broker.admin.traces import trace_routes
 from broker.admin.users import on_users_error, user_routes
+from broker.admin.waiting import waiting_routes
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
 from broker.settings import Address, Settings
@@ -131,6 +133,8 @@ def api_routes(
         *publish_routes(desk),
         *snapshot_routes(desk, counters, settings),
         *trace_routes(desk),
+        *client_routes(desk),
+        *waiting_routes(desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -10,6 +10,8 @@ from broker.client.fights import Fights
 from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.hub import ClientSettings, Hub
+from broker.client.listing import client_answerers
+from broker.client.listing_subscriptions import subscription_answerers
 from broker.client.mounting import MountPoint
 from broker.client.origin import Origin
 from broker.client.permitting import Review, disconnect_those, disconnect_users, review_all
@@ -49,6 +51,7 @@ __all__ = [
     "SysTopics",
     "Throttling",
     "TopicLimits",
+    "client_answerers",
     "disconnect_all",
     "disconnect_revoked",
     "disconnect_those",
@@ -72,5 +75,6 @@ __all__ = [
     "review_all",
     "revoke",
     "route_wills",
+    "subscription_answerers",
     "withdraw_unused",
 ]

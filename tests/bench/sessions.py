@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 from urllib.parse import quote
 
 import httpx
@@ -145,7 +145,7 @@ def measure(
 
 def _longest_call(client: redis.Redis) -> float:
     """Of the library, ms, of those that took longer than a tenth of one."""
-    slow = cast(list[dict[str, Any]], client.slowlog_get(1000))
+    slow = client.slowlog_get(1000)
     own = [entry["duration"] for entry in slow if entry["command"].startswith(b"FCALL")]
     return max(own, default=0) / 1e3
 
