@@ -180,8 +180,7 @@ class _Sessions:
             after=query.get("after"),
             is_wanted=None if state is None else lambda brief: _state(brief) == state,
         )
-        found = [shown_session(brief).model_dump() for brief in page.items]
-        return answer({"sessions": found, "next": page.after})
+        return answer({"sessions": [shown_session(brief) for brief in page.items], "next": page.after})
 
     @describe("sessions", "A session, persistent or not.", query=_IN_NO_PATH, answer=ShownSession)
     async def show(self, request: Request) -> Response:
@@ -189,7 +188,7 @@ class _Sessions:
         brief = await control_of(self._desk).browser.brief(client_id)
         if brief is None:
             raise _no_session(client_id)
-        return answer(shown_session(brief).model_dump())
+        return answer(shown_session(brief))
 
     @describe(
         "sessions",
@@ -228,26 +227,27 @@ def _state(brief: Brief) -> str:
     return "connected" if brief.owner is not None else "away"
 
 
-def shown_session(brief: Brief) -> ShownSession:
-    """As JSON has it."""
+def shown_session(brief: Brief) -> dict[str, object]:
+    """As JSON has it: a ShownSession. (To make one of those takes five times as long, and a page has up to
+    500.)"""
     owner = brief.owner
-    return ShownSession(
-        client_id=brief.client_id,
-        state=_state(brief),
-        persistent=not brief.is_direct,
-        node=owner.rpartition(".")[0] or owner if owner is not None else None,
-        incarnation=owner,
-        epoch=brief.epoch,
-        protocol=_PROTOCOLS.get(brief.protocol or 0),
-        expiry_seconds=None if brief.expiry_seconds == NEVER else brief.expiry_seconds,
-        expires_at=time_text(brief.deadline_ms) if brief.deadline_ms is not None else None,
-        subscriptions=brief.subscriptions,
-        queued=brief.queued,
-        queued_bytes=brief.queued_bytes,
-        last_number=brief.n,
-        sent_up_to=brief.hi,
-        released=brief.released,
-        receiving=brief.receiving,
-        delayed=brief.delayed,
-        will=brief.has_will,
-    )
+    return {
+        "client_id": brief.client_id,
+        "state": _state(brief),
+        "persistent": not brief.is_direct,
+        "node": owner.rpartition(".")[0] or owner if owner is not None else None,
+        "incarnation": owner,
+        "epoch": brief.epoch,
+        "protocol": _PROTOCOLS.get(brief.protocol or 0),
+        "expiry_seconds": None if brief.expiry_seconds == NEVER else brief.expiry_seconds,
+        "expires_at": time_text(brief.deadline_ms) if brief.deadline_ms is not None else None,
+        "subscriptions": brief.subscriptions,
+        "queued": brief.queued,
+        "queued_bytes": brief.queued_bytes,
+        "last_number": brief.n,
+        "sent_up_to": brief.hi,
+        "released": brief.released,
+        "receiving": brief.receiving,
+        "delayed": brief.delayed,
+        "will": brief.has_will,
+    }

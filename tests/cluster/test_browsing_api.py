@@ -134,6 +134,7 @@ def test_a_client_is_shown_and_disconnected_by_way_of_any_node(nodes: Nodes) -> 
         for node in nodes:
             shown = ask(node, path)
             assert (shown["client_id"], shown["node"]) == (name, "node-2")
+            assert set(shown) == set(ConnectedClient.model_fields)
         assert ask(nodes[0], path, "DELETE") == {"client_id": name, "node": "node-2"}
         last = client.wait_closed()[-1]
         assert isinstance(last, Disconnect)
@@ -163,6 +164,7 @@ def test_sessions_of_the_cluster_in_order(nodes: Nodes, clients: dict[str, WireC
     assert ids(pages(nodes[0], "sessions", 2, prefix="crowd-", state="away")) == ["crowd-99"]
     assert ids(pages(nodes[0], "sessions", 2, prefix="crowd-", state="connected")) == persistent[:-1]
     ask(nodes[0], "/sessions", status=422, state="lost")
+    assert {frozenset(session) for session in found} == {frozenset(ShownSession.model_fields)}
     first, last = found[0], found[-1]
     assert (first["node"], first["subscriptions"], first["protocol"]) == ("node-1", 1, "5.0")
     assert (last["node"], last["protocol"], last["expiry_seconds"]) == (None, None, 3600)

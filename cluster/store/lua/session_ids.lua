@@ -6,13 +6,16 @@
 function operations.session_ids(b, bound, beginning, limit)
   local ids = {}
   local first = chunk_of(b, string.sub(bound, 2))
-  while first and #ids < limit do
+  while first do
     local chunk = key(b, "ids:", first)
     for _, id in ipairs(call("ZRANGE", chunk, bound, "+", "BYLEX", "LIMIT", 0, limit - #ids)) do
       if string.sub(id, 1, #beginning) ~= beginning then
         return ids
       end
       ids[#ids + 1] = id
+    end
+    if #ids == limit then
+      return ids
     end
     first = chunk_behind(b, first)
   end
