@@ -13,7 +13,7 @@
 #   make micro          instructions of the hot path beside its baseline, by valgrind, docs/micro-benchmarks.md
 #   make micro-time     the same pieces in time, by pyperf
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
-#   make scale          a million retained messages, and what others feel when they are read, docs/scale.md
+#   make scale          a million retained messages, 200,000 sessions, and what others feel, docs/scale.md
 #   make footprint      bytes of a session, a queued message, a subscription; a million subscriptions: docs/footprint.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
@@ -141,6 +141,7 @@ bench-across: build
 
 scale: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.scale --write docs/scale.md $(ARGS)
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.sessions --write docs/scale.md
 
 footprint: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.footprint --write docs/footprint.md $(ARGS)

@@ -37,6 +37,7 @@ from broker.client import (
     Standing,
     Survey,
     SysTopics,
+    client_answerers,
     drop_rows,
     make_taps,
     on_bans_added,
@@ -52,6 +53,7 @@ from broker.client import (
     on_stale,
     probe,
     route_wills,
+    subscription_answerers,
     tell_session_ended,
 )
 from broker.forwarding import EventMessages, Forwarding, event_messages, make_forwarding, queue_limits
@@ -296,7 +298,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     made.append(hub)
     if events.wants_clients:
         hub.events.add(events.on_event)
-    answerers |= content_answerers(hub)
+    answerers |= content_answerers(hub) | client_answerers(hub) | subscription_answerers(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
     admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
     admin = advertised(around.admin, around.place.pod_ip)

@@ -51,6 +51,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl import app as ctl_app
     from broker.ctl_alarms import alarms
     from broker.ctl_bans import app as bans_app
+    from broker.ctl_clients import add_commands as add_clients
     from broker.ctl_content import add_commands as add_content
     from broker.ctl_explain import explain, session_app
     from broker.ctl_forwards import forwards
@@ -58,6 +59,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl_rights import review
     from broker.ctl_trace import events, trace
     from broker.ctl_users import rules_app, users_app
+    from broker.ctl_waiting import add_commands as add_waiting
     from broker.doctor.command import doctor
     from broker.passwd import passwd
     from broker.redis_tools import app as redis_app
@@ -76,6 +78,8 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.command("explain")(explain)
     ctl_app.command()(forwards)
     ctl_app.command()(alarms)
+    add_clients(ctl_app)
+    add_waiting(ctl_app)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

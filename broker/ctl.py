@@ -378,6 +378,11 @@ def text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
+def plain(given: str) -> str:
+    """Without what a terminal would act on."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in given)
+
+
 def print_json(answer: Answer) -> None:
     typer.echo(json.dumps(answer, indent=2))
 

@@ -21,6 +21,7 @@ from broker.ctl import (
     Answer,
     JsonOption,
     ask,
+    plain,
     print_json,
     print_table,
     text,
@@ -59,12 +60,12 @@ def list_retained(
         print_json({"retained": found, "next": following})
         return
     rows = [
-        (_plain(each["topic"]), text(each["qos"]), text(each["bytes"]), text(each["expires_at"]))
+        (plain(each["topic"]), text(each["qos"]), text(each["bytes"]), text(each["expires_at"]))
         for each in found
     ]
     print_table([("TOPIC", "QOS", "BYTES", "EXPIRES"), *rows])
     if following is not None:
-        typer.echo(f"there are more: --after {_plain(following)}", err=True)
+        typer.echo(f"there are more: --after {plain(following)}", err=True)
 
 
 @retained_app.command()
@@ -88,7 +89,7 @@ def tree(
     for indent, level in levels:
         mark = " *" if level["retained"] else ""
         below = f" ({level['below']})" if level["below"] else ""
-        typer.echo(f"{'  ' * indent}{_plain(level['name']) or '(empty)'}{below}{mark}")
+        typer.echo(f"{'  ' * indent}{plain(level['name']) or '(empty)'}{below}{mark}")
     if len(levels) == limit:
         typer.echo("there may be more: --limit", err=True)
 
@@ -108,12 +109,10 @@ def show(
         sys.stdout.buffer.write(_payload(answer))
     else:
         fields = ("topic", "qos", "bytes", "expires_at", "content_type", "response_topic")
-        rows = [(name.replace("_", " "), _plain(text(answer[name]))) for name in fields]
-        rows += [
-            ("property", f"{_plain(name)}: {_plain(value)}") for name, value in answer["user_properties"]
-        ]
+        rows = [(name.replace("_", " "), plain(text(answer[name]))) for name in fields]
+        rows += [("property", f"{plain(name)}: {plain(value)}") for name, value in answer["user_properties"]]
         is_text = answer["payload"] is not None
-        rows.append(("payload", _plain(answer["payload"]) if is_text else text(answer["payload_base64"])))
+        rows.append(("payload", plain(answer["payload"]) if is_text else text(answer["payload_base64"])))
         print_table(rows)
         if not is_text and answer["payload_base64"] is not None:
             typer.echo("the payload is no text: this is base64", err=True)
@@ -123,7 +122,7 @@ def show(
 def delete(topic: TopicArgument, admin: AdminOption = LOCAL) -> None:
     """Clear a retained message. Who subscribes to its topic gets an empty message."""
     answer, _ = ask(admin, "DELETE", _path(topic), {})
-    typer.echo(f"{_plain(answer['topic'])} is cleared")
+    typer.echo(f"{plain(answer['topic'])} is cleared")
 
 
 def publish(
@@ -172,7 +171,7 @@ def publish(
         if answer[name]
     )
     kept = f"; retained: {answer['retained']}" if retain else ""
-    typer.echo(f"{_plain(answer['topic'])}: {answer['result']}{f' to {reached}' if reached else ''}{kept}")
+    typer.echo(f"{plain(answer['topic'])}: {answer['result']}{f' to {reached}' if reached else ''}{kept}")
 
 
 @watched
@@ -285,13 +284,8 @@ def _pair(given: str) -> Sequence[str]:
     return name, value
 
 
-def _plain(given: str) -> str:
-    """Without what a terminal would act on."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in given)
-
-
 def _sample(sample: Answer) -> str:
-    labels = ", ".join(f"{name}={_plain(value)}" for name, value in sample["labels"].items())
+    labels = ", ".join(f"{name}={plain(value)}" for name, value in sample["labels"].items())
     return f"{sample['name']} {{{labels}}}" if labels else str(sample["name"])
 
 
@@ -301,7 +295,7 @@ def _number(value: object) -> str:
 
 def _value(value: object) -> str:
     return (
-        _plain(value)
+        plain(value)
         if isinstance(value, str)
         else "-"
         if value is None

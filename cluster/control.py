@@ -17,6 +17,7 @@ from broker.errors import MoorlineError
 from cluster import commands, node_info
 from cluster.alarms import AlarmBook
 from cluster.bans import BanBook
+from cluster.browsing import Browser
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.explainer import Explainer
@@ -130,6 +131,7 @@ class Control:
         self.incarnation = incarnation
         self.users = UserBook(store)
         self.bans = BanBook(store)
+        self.browser = Browser(store)
         self.explainer = Explainer(store)
         self.questions = Questions(store, incarnation, {} if answerers is None else answerers)
         self.retained = RetainedBook(store)

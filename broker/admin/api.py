@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.admin.alarms import alarm_routes
 from broker.admin.bans import ban_routes
+from broker.admin.clients import client_routes
 from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.explain import explain_routes
@@ -37,6 +38,7 @@ from broker.admin.reviewing import review_routes
 from broker.admin.snapshot import snapshot_routes
 from broker.admin.traces import trace_routes
 from broker.admin.users import on_users_error, user_routes
+from broker.admin.waiting import waiting_routes
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
 from broker.settings import Address, Settings
@@ -141,6 +143,8 @@ def api_routes(
         *explain_routes(desk),
         *overview_routes(health, counters, desk),
         *alarm_routes(desk),
+        *client_routes(desk),
+        *waiting_routes(desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

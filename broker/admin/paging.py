@@ -1,4 +1,6 @@
-"""What the lists of `/api/v1` have in common: how many, from where on, and yes or no."""
+"""What the lists of `/api/v1` have in common: how many, from where on, which kind, and yes or no."""
+
+from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +16,14 @@ def limit_of(request: Request) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= PAGE_MAXIMUM):
         raise HTTPException(422, f"limit: not a number from 1 to {PAGE_MAXIMUM}")
     return int(text)
+
+
+def choice_of(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """One of these, or None if it isn't there. Raises HTTPException."""
+    text = request.query_params.get(name)
+    if text is not None and text not in choices:
+        raise HTTPException(422, f"{name}: not one of {', '.join(choices)}")
+    return text
 
 
 def flag_of(request: Request, name: str) -> bool:

@@ -24,6 +24,8 @@ from broker.client.flows import HANDLERS
 from broker.client.guard import Guard
 from broker.client.history import History, HistoryLimits
 from broker.client.hub import ClientSettings, Hub
+from broker.client.listing import client_answerers
+from broker.client.listing_subscriptions import subscription_answerers
 from broker.client.looking_up import TOPIC_QUESTION as EXPLAIN_TOPIC
 from broker.client.looking_up import LookingUp
 from broker.client.mounting import MountPoint
@@ -89,6 +91,7 @@ __all__ = [
     "Throttling",
     "TopicFacts",
     "TopicLimits",
+    "client_answerers",
     "disconnect_all",
     "disconnect_revoked",
     "disconnect_those",
@@ -114,6 +117,7 @@ __all__ = [
     "review_all",
     "revoke",
     "route_wills",
+    "subscription_answerers",
     "tell_session_ended",
     "withdraw_unused",
 ]

@@ -337,6 +337,22 @@ class SubscriptionIndex:
             for filter in list(subscriber.filters):
                 self.remove(subscriber, filter, 0)
 
+    # For whoever lists them
+
+    @property
+    def rows(self) -> PackedMap:
+        """Those of persistent sessions that are not shared: filter -> `name_of` -> `unpack_row`."""
+        return self._rows
+
+    @property
+    def held(self) -> dict[str, dict[str, Subscription]]:
+        """Those of others, by filter: direct sessions, nodes, groups."""
+        return self._held
+
+    def filters_matching(self, topic: str) -> list[str]:
+        """Filters that match a topic, if there are any subscriptions to them."""
+        return [topic, *self._wildcards.matching(topic)]
+
     # Matching
 
     def match(self, topic: str) -> list[Subscription]:

@@ -22,6 +22,8 @@ _NAME: Final = b"\xfe"
 _VALUE: Final = b"\xfd"
 _PAGE_BYTES: Final = 320  # on average; what Python's allocator has no size for (over 512) costs more
 _PARTS: Final = 256
+PART_PAGES: Final = 256
+"""A thousand rows, or some more."""
 _CROWD_ROWS: Final = 64  # of one key in a page; more take too long to copy with every change
 
 
@@ -189,6 +191,28 @@ class PackedMap:
     def rows(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Key, name and value of every row as they are now: later changes don't show."""
         return _each_row(list(self._pages), [(key, crowd.rows()) for key, crowd in self._crowds.items()])
+
+    def part(self, first: int, beginning: bytes, end: bytes) -> list[tuple[bytes, bytes, bytes]] | None:
+        """Rows of a part of the pages, from page `first` on, whose keys begin so and are not beyond `end` (if
+        it is not empty); the next part begins PART_PAGES later. None: there are no such pages.
+
+        What changes between two parts may be there twice. Not the rows of `crowds`."""
+        if first >= len(self._pages):
+            return None
+        found: list[tuple[bytes, bytes, bytes]] = []
+        mark = _KEY + beginning
+        for page in self._pages[first : first + PART_PAGES]:
+            if mark not in page:
+                continue
+            for rows in page.split(_KEY)[1:]:
+                if rows.startswith(beginning) and not (end and rows[: rows.find(_NAME)] > end):
+                    key, several = _rows_of(rows)
+                    found.extend([(key, name, value) for name, value in several])
+        return found
+
+    def crowds(self, beginning: bytes) -> "list[tuple[bytes, PackedMap]]":
+        """Keys that begin so and have very many names, each with a map whose keys these are."""
+        return [(key, crowd) for key, crowd in self._crowds.items() if key.startswith(beginning)]
 
     def _place(self, key: bytes) -> int:
         number = hash(key)

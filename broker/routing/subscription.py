@@ -263,6 +263,11 @@ def stamp_of(row: bytes) -> int:
     return int(row[: row.index(b":")])
 
 
+def options_of(row: bytes) -> bytes:
+    """As they are stored."""
+    return row.partition(b":")[2].decode().encode("latin-1")
+
+
 def unpack_row(subscriber: Subscriber, filter: str, row: bytes) -> Subscription:
     stamp, _, options = row.partition(b":")
     return subscription_of(subscriber, filter, options.decode().encode("latin-1"), int(stamp))

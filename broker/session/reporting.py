@@ -64,8 +64,8 @@ class Reports(Drops):
         self.on_dropped = on_dropped
         self.on_taken = on_taken
 
-    def add(self, bucket: int, client_id: str, topic: str, reason: str) -> None:
-        super().add(bucket, client_id, topic, reason)
+    def add(self, bucket: int, client_id: str, topic: str, reason: str, qos: int = 1) -> None:
+        super().add(bucket, client_id, topic, reason, qos)
         self.on_dropped(client_id, topic, reason)
 
 

@@ -51,9 +51,21 @@ def sessions(prefix: str, bucket: int) -> str:
     return f"{prefix}{{{bucket}}}:sessions"
 
 
+def session_index(prefix: str, bucket: int) -> str:
+    """Sorted set, all scores 0: the firsts of the chunks below, in order."""
+    return f"{prefix}{{{bucket}}}:ids"
+
+
+def session_chunk(prefix: str, bucket: int, first: str) -> str:
+    """Sorted set, all scores 0: Client Identifiers of persistent sessions, from `first` (that of the chunk at
+    the beginning is empty) to before the first of the next chunk."""
+    return f"{prefix}{{{bucket}}}:ids:{escape(first)}"
+
+
 def session(prefix: str, bucket: int, client_id: str) -> str:
-    """Hash: gen, epoch, owner, claim, n, hi, protocol, expiry, deadline (while detached), will_delay, direct,
-    counted; `f:<filter>` -> "stamp:options", `r:<filter>` -> cursor of a replay of retained messages."""
+    """Hash: gen, epoch, owner, claim and protocol (while owned), n, hi, expiry, deadline (while detached),
+    will_delay, direct, counted (by older releases), stamp; `f:<filter>` -> "stamp:options", `r:<filter>` ->
+    cursor of a replay of retained messages."""
     return f"{prefix}{{{bucket}}}:s:{escape(client_id)}"
 
 

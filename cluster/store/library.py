@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Final
 
 SCHEMA_VERSION: Final = 1
-LIBRARY_REVISION: Final = 12
+LIBRARY_REVISION: Final = 13
 """To be raised with every change of a text in `lua/`: see `tests/upgrade/revisions`."""
 OLDEST_CALLER: Final = 1
 """Nodes of this revision and later are served; at least that of the release before."""
@@ -26,10 +26,14 @@ LIBRARY_NAME: Final = f"moorline_{SCHEMA_VERSION}"
 _FILES: Final = (
     "lib",
     "wills",
+    "session_index",
     "session",
     "claim",
     "detach",
     "session_count",
+    "session_ids",
+    "session_brief",
+    "session_end",
     "subscribe",
     "unsubscribe",
     "change_log",
@@ -41,6 +45,7 @@ _FILES: Final = (
     "enqueue",
     "ack",
     "share",
+    "share_brief",
     "exclusive",
     "release",
     "complete",
@@ -50,6 +55,7 @@ _FILES: Final = (
     "settle_tokens",
     "raise_hi",
     "page",
+    "queue_peek",
     "retain",
     "retained_count",
     "retained_page",
@@ -59,6 +65,7 @@ _FILES: Final = (
     "due",
     "done",
     "letter",
+    "letters",
     "join",
     "beat",
     "leave",

@@ -6,17 +6,40 @@ lists, as these requests are the hot ones.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from cluster.store import keys
-from cluster.store.call import pack_command
+from cluster.store.call import Reply, pack_command
 from cluster.store.connection import Connection
 from cluster.store.errors import StoreError
-from cluster.store.keys import META_SLOT
-from cluster.store.reply import as_int
+from cluster.store.keys import META_SLOT, bucket_of
+from cluster.store.reply import as_int, as_list, as_text
 
 WHOLE: Final = -1
 """In place of the index of a body: the head is all of the entry."""
+
+_QOS: Final = 0b11
+_RETAIN: Final = 0b100
+_PEEKED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """What waits in a queue, without its payload. `id` is `<gen>-<n>`; `deadline_ms` 0: it does not
+    expire."""
+
+    id: str
+    qos: int
+    retain: bool
+    topic: str
+    payload_bytes: int
+    deadline_ms: int
+
+    @property
+    def n(self) -> int:
+        """Its number."""
+        return int(self.id.rpartition("-")[2])
 
 
 def fence(publishers: Sequence[object]) -> list[object]:
@@ -91,3 +114,29 @@ async def lengths(connection: Connection, prefix: str, client_ids: Sequence[str]
         if isinstance(reply, StoreError):
             raise reply
     return [as_int(reply) for reply in replies]
+
+
+def peek(client_id: str, *, from_tail: bool, behind: str | None, limit: int) -> list[object]:
+    """Asks what waits, from the head or from the tail, behind the entry with that id."""
+    return ["queue_peek", bucket_of(client_id), client_id, from_tail, behind or False, limit]
+
+
+def parse_peek(reply: Reply) -> tuple[list[Peeked], bool]:
+    """The answer to `peek`, and whether there may be more."""
+    flat, more = as_list(reply)[:2]
+    items = as_list(flat)
+    found = []
+    for at in range(0, len(items), _PEEKED):
+        entry_id, flags, topic, size, deadline_ms = items[at : at + _PEEKED]
+        bits = as_int(flags)
+        found.append(
+            Peeked(
+                as_text(entry_id),
+                bits & _QOS,
+                bits & _RETAIN != 0,
+                as_text(topic),
+                as_int(size),
+                as_int(deadline_ms),
+            )
+        )
+    return found, bool(more)

@@ -54,6 +54,15 @@ class Look:
     pending: int
 
 
+@dataclass(frozen=True, slots=True)
+class ShareBrief:
+    """How a group stands: messages that nobody has, those that members have, members that are connected."""
+
+    waiting: int
+    given: int
+    members: int
+
+
 def group_name(group: str, filter: str) -> str:
     """Of a shared subscription."""
     return f"{group}/{filter}"
@@ -194,6 +203,17 @@ def parse_look(reply: Reply) -> Look:
         as_int(waiting),
         as_int(pending),
     )
+
+
+def brief(name: str) -> list[object]:
+    """Asks how a group stands."""
+    return ["share_brief", bucket_of(name), name]
+
+
+def parse_brief(reply: Reply) -> ShareBrief:
+    """The answer to `brief`."""
+    messages, given, members = map(as_int, as_list(reply)[:3])
+    return ShareBrief(messages - given, given, members)
 
 
 def _given(flat: object) -> list[Given]:

@@ -191,6 +191,18 @@ class Store:
         async for page in self._hash_pages(keys.subscriptions(self._prefix, shard)):
             yield [row_of(field, value) for field, value in page.items()]
 
+    async def subscriptions_of(self, client_id: str) -> list[SubscriptionRow]:
+        """Those that a session has, by itself."""
+        found: dict[bytes, bytes] = {}
+        async for page in self._hash_pages(keys.session(self._prefix, keys.bucket_of(client_id), client_id)):
+            found.update(page)
+        rows = []
+        for field, value in found.items():
+            if field.startswith(b"f:"):
+                stamp, _, options = value.partition(b":")
+                rows.append(SubscriptionRow(client_id, field[2:].decode(), options, int(stamp)))
+        return rows
+
     async def load_interest(self) -> AsyncIterator[tuple[str, list[str]]]:
         """Node and fields (`<kind>:<filter>`), page by page, of all nodes that are members."""
         with translated_errors(self._address):

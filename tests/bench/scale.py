@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -266,6 +267,17 @@ def page(head: Sequence[str], rows: Sequence[str]) -> str:
     )
 
 
+def keep_sections(file: Path, part: str) -> None:
+    """Writes a part of a page, which begins with its heading, and keeps the others: the beginning of the page
+    is one part, and each section (`## `) another."""
+    parts = [text for text in re.split(r"^(?=## )", file.read_text(), flags=re.MULTILINE) if text]
+    heading = part.splitlines()[0]
+    is_first = heading.startswith("# ")
+    rest = parts[1:] if is_first else [text for text in parts if text.splitlines()[0] != heading]
+    found = [part, *rest] if is_first else [*rest, part]
+    file.write_text("\n".join(text.rstrip("\n") + "\n" for text in found))
+
+
 def _run(count: int, only: str) -> tuple[list[str], list[Result], list[str]]:
     """What is to be said first, results, and rows."""
     with contextlib.ExitStack() as stack:
@@ -309,7 +321,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     head, results, rows = _run(options.topics, options.only)
     if options.write is not None:
-        options.write.write_text(page(head, rows))
+        keep_sections(options.write, page(head, rows))
     found = failures(results, options.topics)
     for failure in found:
         print(failure)

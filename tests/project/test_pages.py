@@ -40,6 +40,7 @@ STAND_INS = {
     "tap_id": "<id>",
     "trace_id": "<id>",
     "question_id": "<id>",
+    "first": "<first>",
 }
 """What the page writes for the arguments of a key function."""
 

@@ -50,6 +50,8 @@ def test_the_library_builds_the_same_names(caller: Caller) -> None:
     assert caller.key_names() == {
         keys.counter(caller.prefix, bucket),
         keys.sessions(caller.prefix, bucket),
+        keys.session_index(caller.prefix, bucket),
+        keys.session_chunk(caller.prefix, bucket, ""),
         keys.session(caller.prefix, bucket, name),
         keys.will(caller.prefix, bucket, name, claim.epoch),
         keys.due_wills(caller.prefix, bucket, name),

@@ -323,18 +323,3 @@ def test_persistent_sessions_are_counted_until_they_end(caller: Caller) -> None:
     caller.pass_time(2000)
     caller.due()
     assert count(caller) == 0
-
-
-def test_a_session_of_an_older_library_counts_from_its_next_claim(caller: Caller) -> None:
-    old = caller.claim()
-    caller.redis.hdel(keys.session(caller.prefix, BUCKET, "c"), "counted")
-    caller.redis.delete(keys.sessions(caller.prefix, BUCKET))
-    caller.detach(old)
-    assert count(caller) == 0
-    again = caller.claim()
-    assert again.present
-    assert count(caller) == 1
-    caller.redis.hdel(keys.session(caller.prefix, BUCKET, "c"), "counted")
-    caller.redis.delete(keys.sessions(caller.prefix, BUCKET))
-    caller.detach(again, expiry=0)
-    assert count(caller) == 0

@@ -77,10 +77,6 @@ local function write_claim(b, client, fields, claim, present)
     values[#values + 1] = integer(fields.will_delay)
   end
   call("HSET", session, unpack(values))
-  -- A persistent one counts once; an older library has not counted it.
-  if (present or fields.expiry > 0) and call("HSETNX", session, "counted", 1) == 1 then
-    call("INCR", key(b, "sessions"))
-  end
 end
 
 function operations.claim(
@@ -117,8 +113,13 @@ function operations.claim(
     call("SET", will_key(b, client, epoch), will)
     fields.will_delay = will_delay
   end
-  local claim = { nonce, present, sent, old.owner or false, tonumber(old.epoch) or 0 }
+  local claim = { nonce, present, sent, old.owner or false, tonumber(old.epoch) or 0, true }
   write_claim(b, client, fields, claim, present)
+  if present and may_be_left_out(old) then
+    enter_index(b, client, old.counted)
+  elseif not present and expiry > 0 then
+    enter_index(b, client, nil)
+  end
   change_owner(b, client, old.owner)
   if old.owner and old.owner ~= incarnation then
     call("SADD", key(b, "bell:", old.owner), "kick:" .. old.epoch .. ":" .. client)

@@ -10,11 +10,15 @@ end
 
 -- missing: which rows no session stands behind.
 -- Request: bucket, rows (client, filter, ...). Answer: their places, counted from 0.
--- Only reads; whoever deletes a row names its stamp, so one that has been written anew stays.
+-- Whoever deletes a row names its stamp, so one that has been written anew stays. Sessions that an older library has
+-- left out of the index enter it here.
 function operations.missing(b, rows)
   local places = {}
   for i = 1, #rows, 2 do
-    if call("HEXISTS", key(b, "s:", rows[i]), "f:" .. rows[i + 1]) == 0 then
+    local found = call("HMGET", key(b, "s:", rows[i]), "f:" .. rows[i + 1], "counted")
+    if found[1] then
+      enter_index(b, rows[i], found[2])
+    else
       places[#places + 1] = (i - 1) / 2
     end
   end

@@ -61,9 +61,7 @@ local function end_session(b, client, fields, subscriptions)
     call("DEL", key(b, "s:", client))
     return rows
   end
-  if fields.counted then
-    call("DECR", key(b, "sessions"))
-  end
+  leave_index(b, client, fields.counted)
   call("ZREM", key(b, "due"), "s:" .. client)
   call("UNLINK", key(b, "s:", client), key(b, "q:", client), key(b, "rel:", client), key(b, "rx:", client))
   return rows
@@ -91,6 +89,9 @@ local function free_session(b, client, fields, hi, expiry)
     call("ZADD", key(b, "due"), deadline, "s:" .. client)
   end
   call("HDEL", session, "owner", "claim")
+  if cmsgpack.unpack(fields.claim)[6] then -- else the session stays one of an older library: see session_index
+    call("HDEL", session, "protocol")
+  end
   call("SREM", key(b, "n:", fields.owner), client)
 end
 

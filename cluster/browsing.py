@@ -1,0 +1,274 @@
+"""Looking at what is in Redis, for operators: sessions in order of their ids, queues, shared subscriptions,
+dead letters. A page that chooses among many ends after so many, though it is not full.
+
+Theory of operation. Each bucket has a part of everything, in order; a page of the cluster merges them. At
+first each bucket is asked for as many items as are its share of a page, and some; whichever runs out before
+the page is full is asked for twice as many more. So a page costs about what is on it, however large the whole
+is. No call keeps Redis for more than a fraction of a millisecond: `_BUCKETS_PER_CALL`, `_SESSIONS_PER_CALL`.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from cluster.store import letters, queues, records, session_index, shares
+from cluster.store.call import Reply, Request
+from cluster.store.errors import ItemError
+from cluster.store.keys import BUCKETS
+from cluster.store.letters import Letter
+from cluster.store.queues import Peeked
+from cluster.store.session_index import Brief
+from cluster.store.shares import ShareBrief
+from cluster.store.store import Store
+
+T = TypeVar("T")
+
+SESSIONS_AT_A_TIME: Final = 250
+SESSIONS_LOOKED_AT: Final = 1000
+LETTERS_AT_A_TIME: Final = 500
+LETTERS_LOOKED_AT: Final = 4000
+_BUCKETS_PER_CALL: Final = 16
+_SESSIONS_PER_CALL: Final = 25
+_ITEMS_MAXIMUM: Final = 128  # of a bucket in a call
+_SPARE: Final = 3  # so that few buckets run out
+
+_SortKey = tuple[object, ...] | str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """`after`: where the next one goes on; None: this was the last."""
+
+    items: list[T]
+    after: str | None
+
+
+@dataclass(slots=True)
+class _Part(Generic[T]):
+    """What one bucket has said, and has not been taken. `last` is where it goes on; `count`: how many it is
+    asked for."""
+
+    bucket: int
+    last: T | None
+    count: int
+    items: deque[T]
+    is_over: bool = False
+
+
+class Browser:
+    """Reads by side connections, beside the lane."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def sessions(
+        self,
+        limit: int,
+        *,
+        beginning: str = "",
+        after: str | None = None,
+        is_wanted: Callable[[Brief], bool] | None = None,
+    ) -> Page[Brief]:
+        """Persistent sessions whose ids begin so, in their order. Raises StoreError."""
+        found: list[Brief] = []
+        looked_at = 0
+        while True:
+            count = limit if is_wanted is None else SESSIONS_AT_A_TIME
+            ids = await self._session_ids(count, beginning, after)
+            for brief in await self.briefs(ids):
+                if is_wanted is None or is_wanted(brief):
+                    found.append(brief)
+                    if len(found) == limit:
+                        is_last = len(ids) < count and brief.client_id == ids[-1]
+                        return Page(found, None if is_last else brief.client_id)
+            if len(ids) < count:
+                return Page(found, None)
+            after = ids[-1]
+            looked_at += len(ids)
+            if looked_at >= SESSIONS_LOOKED_AT:
+                return Page(found, after)
+
+    async def _session_ids(self, limit: int, beginning: str, after: str | None) -> list[str]:
+        async def fetch(parts: Sequence[_Part[str]]) -> list[list[str]]:
+            requests = [
+                session_index.session_ids(part.bucket, beginning, part.last or after, part.count)
+                for part in parts
+            ]
+            return [session_index.parse_ids(reply) for reply in await self._ask(requests)]
+
+        return await _merged(range(BUCKETS), fetch, lambda client_id: client_id, limit)
+
+    async def briefs(self, client_ids: Sequence[str]) -> list[Brief]:
+        """Those that there are of these sessions, persistent or not. Raises StoreError."""
+        found = []
+        for first in range(0, len(client_ids), _SESSIONS_PER_CALL):
+            part = client_ids[first : first + _SESSIONS_PER_CALL]
+            replies = await self._ask([session_index.session_brief(each) for each in part])
+            briefs = map(session_index.parse_brief, part, replies)
+            found += [brief for brief in briefs if brief is not None]
+        return found
+
+    async def brief(self, client_id: str) -> Brief | None:
+        """A session, if there is one. Raises StoreError."""
+        return next(iter(await self.briefs([client_id])), None)
+
+    async def subscriptions(self, client_id: str) -> list[dict[str, object]]:
+        """Those of a persistent session, by filter. Raises StoreError."""
+        rows = await self._store.subscriptions_of(client_id)
+        rows.sort(key=lambda row: row.filter)
+        return [shown_subscription(client_id, row.filter, row.options) for row in rows]
+
+    async def queue(
+        self, client_id: str, limit: int, *, from_tail: bool, behind: str | None = None
+    ) -> Page[Peeked]:
+        """What waits for a session. Raises StoreError."""
+        request = queues.peek(client_id, from_tail=from_tail, behind=behind, limit=limit)
+        (reply,) = await self._ask([request])
+        entries, more = queues.parse_peek(reply)
+        return Page(entries, entries[-1].id if more and entries else None)
+
+    async def shares(self, names: Sequence[str]) -> list[ShareBrief]:
+        """How these groups stand. Raises StoreError."""
+        found = []
+        for first in range(0, len(names), _SESSIONS_PER_CALL):
+            part = names[first : first + _SESSIONS_PER_CALL]
+            found += [shares.parse_brief(reply) for reply in await self._ask([*map(shares.brief, part)])]
+        return found
+
+    async def letters(
+        self, limit: int, *, client_id: str | None = None, after: str | None = None
+    ) -> Page[Letter]:
+        """Dead letters, newest first; those of one client only. Raises StoreError, ValueError for a cursor
+        that is none."""
+        position = _letter_position(after) if after is not None else None
+        found: list[Letter] = []
+        for _ in range(0, LETTERS_LOOKED_AT, LETTERS_AT_A_TIME):
+            count = limit if client_id is None else LETTERS_AT_A_TIME
+            looked_at = await self._letters(client_id, position, count)
+            for letter in looked_at:
+                if client_id is None or letter.client_id == client_id:
+                    found.append(letter)
+                    if len(found) == limit:
+                        return Page(found, _letter_cursor(letter))
+            if len(looked_at) < count:
+                return Page(found, None)
+            position = _letter_position(_letter_cursor(looked_at[-1]))
+        return Page(found, _letter_cursor(looked_at[-1]))
+
+    async def _letters(
+        self, client_id: str | None, position: tuple[int, int, int] | None, count: int
+    ) -> list[Letter]:
+        async def fetch(parts: Sequence[_Part[Letter]]) -> list[list[Letter]]:
+            requests = [
+                letters.letters(part.bucket, _letter_bound(part.bucket, position, part.last), part.count)
+                for part in parts
+            ]
+            replies = await self._ask(requests)
+            return [
+                letters.parse_letters(part.bucket, reply) for part, reply in zip(parts, replies, strict=True)
+            ]
+
+        buckets = range(BUCKETS) if client_id is None else [letters.bucket_of_letters(client_id)]
+        return await _merged(buckets, fetch, _letter_order, count)
+
+    async def _ask(self, requests: Sequence[Request]) -> list[Reply]:
+        """Also when Redis is full: an operator may want to look just then."""
+        replies = await self._store.call(requests, function="free")
+        for reply in replies:
+            if isinstance(reply, ItemError):
+                raise reply
+        return replies
+
+
+def shown_subscription(client_id: str, filter: str, options: bytes) -> dict[str, object]:
+    """As JSON has it. Raises ValueError if the options are damaged."""
+    unpacked = records.unpack_options(options)
+    return {
+        "client_id": client_id,
+        "filter": filter,
+        "qos": unpacked.qos,
+        "no_local": unpacked.no_local,
+        "retain_as_published": unpacked.retain_as_published,
+        "retain_handling": unpacked.retain_handling,
+        "subscription_identifier": unpacked.subscription_identifier or None,
+    }
+
+
+async def _merged(
+    buckets: Iterable[int],
+    fetch: Callable[[Sequence[_Part[T]]], Awaitable[list[list[T]]]],
+    order: Callable[[T], _SortKey],
+    limit: int,
+) -> list[T]:
+    """The first `limit` items of all buckets together, if each gives its own in order."""
+    count = min(limit, _ITEMS_MAXIMUM)
+    numbers = list(buckets)
+    if len(numbers) > 1:
+        count = min(count, limit * 2 // len(numbers) + _SPARE)
+    parts = [_Part[T](bucket, None, count, deque()) for bucket in numbers]
+    found: list[T] = []
+    while len(found) < limit:
+        empty = [part for part in parts if not part.items and not part.is_over]
+        for first in range(0, len(empty), _BUCKETS_PER_CALL):
+            some = empty[first : first + _BUCKETS_PER_CALL]
+            for part, items in zip(some, await fetch(some), strict=True):
+                part.items.extend(items)
+                part.is_over = len(items) < part.count
+                part.last = items[-1] if items else part.last
+                part.count = min(2 * part.count, _ITEMS_MAXIMUM)
+        parts = [part for part in parts if part.items]
+        if not parts:
+            break
+        found += _taken(parts, order, limit - len(found))
+    return found
+
+
+def _taken(parts: Sequence[_Part[T]], order: Callable[[T], _SortKey], limit: int) -> list[T]:
+    """Takes the first items, until a bucket that may have more has run out."""
+    # The place tells items apart that are equal.
+    heads = [(order(part.items[0]), place) for place, part in enumerate(parts)]
+    heapq.heapify(heads)
+    found: list[T] = []
+    while heads and len(found) < limit:
+        _, place = heapq.heappop(heads)
+        part = parts[place]
+        found.append(part.items.popleft())
+        if part.items:
+            heapq.heappush(heads, (order(part.items[0]), place))
+        elif not part.is_over:
+            break
+    return found
+
+
+# The order of letters: the newest first; of one millisecond by bucket, then by number. A cursor is the place
+# of the last one: `<ms>-<number>-<bucket>`.
+
+
+def _letter_order(letter: Letter) -> _SortKey:
+    ms, number = map(int, letter.id.split("-"))
+    return -ms, letter.bucket, -number
+
+
+def _letter_cursor(letter: Letter) -> str:
+    return f"{letter.id}-{letter.bucket}"
+
+
+def _letter_position(cursor: str) -> tuple[int, int, int]:
+    ms, number, bucket = map(int, cursor.split("-"))
+    if min(ms, number, bucket) < 0 or max(ms, number) >= 1 << 63:
+        raise ValueError("no cursor")
+    return ms, number, bucket
+
+
+def _letter_bound(bucket: int, position: tuple[int, int, int] | None, last: Letter | None) -> str:
+    """Where a bucket goes on."""
+    if last is not None:
+        return f"({last.id}"
+    if position is None:
+        return "+"
+    ms, number, of_bucket = position
+    if bucket == of_bucket:
+        return f"({ms}-{number}"
+    return str(ms) if bucket > of_bucket else str(max(ms - 1, 0))

@@ -1,0 +1,23 @@
+-- session_ids: a page of the index of persistent sessions, in order.
+-- Request: bucket, where to begin (`[id` or `(id`, as ZRANGE has it), what the ids begin with, limit.
+-- Answer: ids. Fewer than the limit are all there are.
+-- Only reads.
+
+function operations.session_ids(b, bound, beginning, limit)
+  local ids = {}
+  local first = chunk_of(b, string.sub(bound, 2))
+  while first do
+    local chunk = key(b, "ids:", first)
+    for _, id in ipairs(call("ZRANGE", chunk, bound, "+", "BYLEX", "LIMIT", 0, limit - #ids)) do
+      if string.sub(id, 1, #beginning) ~= beginning then
+        return ids
+      end
+      ids[#ids + 1] = id
+    end
+    if #ids == limit then
+      return ids
+    end
+    first = chunk_behind(b, first)
+  end
+  return ids
+end
