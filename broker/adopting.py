@@ -5,7 +5,8 @@ where values were handed out; what is read of the settings when it is needed sta
 from collections.abc import Callable
 from typing import Final
 
-from broker.assembly import Node, client_settings
+from broker.assembly import Node
+from broker.client_settings import client_settings
 from broker.limiting import admission_limits, ban_rules, topic_limits
 from broker.observability.alarms import rules_with
 from broker.settings import AlarmSettings, Settings
@@ -13,11 +14,11 @@ from broker.settings import AlarmSettings, Settings
 Setter = Callable[[Node, Settings], None]
 
 
-def adopt(node: Node, names: frozenset[str], settings: Settings) -> None:
-    """`names` have changed."""
+def adopt(node: Node, names: frozenset[str]) -> None:
+    """The settings of these names have changed."""
     for concerned, setter in _SETTERS:
         if not concerned.isdisjoint(names):
-            setter(node, settings)
+            setter(node, node.surroundings.settings)
 
 
 def _clients(node: Node, settings: Settings) -> None:
@@ -59,11 +60,11 @@ def _redis(node: Node, settings: Settings) -> None:
 
 
 def _alarms(node: Node, settings: Settings) -> None:
-    node.alarming.change(rules_with(settings.alarms.model_dump()))
+    node.operations.alarming.change(rules_with(settings.alarms.model_dump()))
 
 
 def _sys_topics(node: Node, settings: Settings) -> None:
-    node.sys_topics.change(settings.mqtt.sys_interval_seconds)
+    node.operations.sys_topics.change(settings.mqtt.sys_interval_seconds)
 
 
 _CLIENTS: Final = frozenset(

@@ -5,41 +5,22 @@ made before the hub gets a function that finds it, to be called once the node ru
 
 import asyncio
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Final
 
 from broker import __version__
-from broker.alarming import Alarming
-from broker.answering import content_answerers
-from broker.auth import EnhancedAuthenticator
 from broker.auth.ban_list import BanList
 from broker.client import (
-    EXPLAIN,
-    EXPLAIN_TOPIC,
     HANDLERS,
     Banning,
-    ClientSettings,
     DeadlineWheel,
-    Explaining,
     Fights,
-    History,
-    HistoryLimits,
     Hub,
-    LookingUp,
     Pressure,
     Rewriting,
     Shedder,
-    Spans,
-    Standing,
-    Survey,
-    SysTopics,
-    client_answerers,
     drop_rows,
-    make_taps,
     on_bans_added,
     on_failed,
     on_given,
@@ -53,20 +34,16 @@ from broker.client import (
     on_stale,
     probe,
     route_wills,
-    subscription_answerers,
     tell_session_ended,
 )
-from broker.forwarding import EventMessages, Forwarding, event_messages, make_forwarding, queue_limits
-from broker.guarding import Guarding
-from broker.guarding.reviewing import review_rights
-from broker.limiting import connections_maximum, make_admission, make_banning, make_pressure, topic_limits
+from broker.client_settings import capabilities, client_settings, sharing
+from broker.forwarding import EventMessages, event_messages, queue_limits
+from broker.limiting import make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
-from broker.mqtt import Capabilities, ConnectionLimits
-from broker.observability.alarms import rules_with
-from broker.observability.health import Health
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences
+from broker.operating import Operations, make_operations
 from broker.routing import (
     CommitSurroundings,
     Committer,
@@ -79,13 +56,14 @@ from broker.routing import (
     load_unversioned,
 )
 from broker.session import Changes, Clock, Drops, Intake, Outbox, TokenSource
-from broker.settings import Address, HistorySettings, ListenerSettings, Settings, advertised
+from broker.settings import Settings, advertised
+from broker.surroundings import Surroundings
 from broker.tasks import Tasks
 from cluster import commands
 from cluster.bans import BanBook, BanFollower
 from cluster.bells import Bells
 from cluster.broadcast import Broadcast
-from cluster.control import Control, Desk
+from cluster.control import Control
 from cluster.drain import Departure
 from cluster.heartbeat import Heartbeat
 from cluster.inbox import Inbox
@@ -93,98 +71,15 @@ from cluster.janitor import Janitor
 from cluster.kubernetes.environment import Whereabouts
 from cluster.node_info import NodeInfo
 from cluster.pulse import Pulse
-from cluster.questions import Answerer, Answering
+from cluster.questions import Answering
 from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
 from cluster.scrub import Scrub
-from cluster.soundings import Sounder
 from cluster.store.deadlines import EndedSession
 from cluster.store.inbox_records import Command
-from cluster.store.lane import StoreStatus
-from cluster.store.shares import Policy
 from cluster.store.store import Store
-from cluster.taps import QUESTION, Taps
-
-TOKEN_GRACE_SECONDS: Final = 3600
-"""How long the store remembers, at least, who got a QoS 2 message that nobody has acknowledged: longer than
-Redis may be away while a batch waits to be sent again."""
 
 logger = get_logger(__name__)
-
-
-class RedisWatch:
-    """What the node knows of Redis being there, from its lane; monotonic seconds."""
-
-    def __init__(self, health: Health, counters: Counters, limit_seconds: float) -> None:
-        self._health = health
-        self._counters = counters
-        self._limit_seconds = limit_seconds
-        self._away_since: float | None = None
-
-    def __call__(self, status: StoreStatus) -> None:
-        """The lane has lost Redis, or has it back."""
-        if status.away_since is None:
-            if self._away_since is not None:
-                self._counters.redis_reconnects += 1
-            self._counters.redis_away = 0
-            self._health.redis_back()
-        else:
-            self._counters.redis_away = 1
-            self._health.redis_away(status.reason)
-        self._away_since = status.away_since
-
-    def change(self, limit_seconds: float) -> None:
-        """From now on."""
-        self._limit_seconds = limit_seconds
-
-    def is_away_too_long(self) -> bool:
-        """Whether clients are to be told."""
-        return self._away_since is not None and time.monotonic() - self._away_since > self._limit_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """The process that runs this node as one of several on the same addresses."""
-
-    admin: Path
-    """The unix socket that it asks for health and metrics; the node makes it."""
-    tell_up: Callable[[], None]
-    """Called when clients can connect. The parent tells people where."""
-    tell_reread: Callable[[], None]
-    """Called when somebody has had the settings read again here: the parent does so too."""
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What is there before Redis is, and outlives it."""
-
-    settings: Settings
-    """In force: of what is live there may be newer ones, all the time."""
-    health: Health
-    counters: Counters
-    watch: RedisWatch
-    admin: Sequence[Address]
-    parent: Parent | None
-    stopping: Departure
-    desk: Desk
-    place: Whereabouts
-    authenticators: Mapping[str, EnhancedAuthenticator]
-    """Authentication Methods by name."""
-    guarding: Guarding
-    listeners: list[ListenerSettings]
-    """Where this node listens; a port 0 is replaced by the one that it got, for the next incarnation."""
-    spans: Spans | None
-    answerers: dict[str, Answerer] = field(default_factory=dict)
-    """What may be asked of every incarnation."""
-    node: "Node | None" = None
-    """The incarnation that runs."""
-
-    def observe_exchange(self, seconds: float, requests: int) -> None:
-        """Counts a batch that Redis has answered."""
-        self.counters.redis_round_trip.observe(seconds)
-        self.counters.redis_batch_items.observe(requests)
-        if self.spans is not None:
-            self.spans.observe_exchange(seconds)
 
 
 class _Following:
@@ -223,23 +118,13 @@ class Node:
     janitor: Janitor
     reaper: Reaper
     scrub: Scrub
-    sys_topics: SysTopics
     tasks: Tasks
     info: NodeInfo
     shedder: Shedder
     admission: Admission
     pressure: Pressure
     bans: BanFollower
-    standing: Standing
-    history: History | None
-    """None: nobody wants it."""
-    answerers: dict[str, Answerer]
-    """What other processes may ask of this node, by the name of the question."""
-    taps: Taps
-    forwarding: Forwarding
-    survey: Survey
-    sounder: Sounder
-    alarming: Alarming
+    operations: Operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +183,6 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     made.append(hub)
     if events.wants_clients:
         hub.events.add(events.on_event)
-    answerers |= content_answerers(hub) | client_answerers(hub) | subscription_answerers(hub)
     shedder = Shedder(hub, settings.cluster.server_reference, settings.cluster.drain_clients_per_second)
     admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
     admin = advertised(around.admin, around.place.pod_ip)
@@ -310,16 +194,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         hub.set_redis_time,
         partial(_say_of_itself, info, hub, around.stopping, around.place),
     )
-    answerers["review_rights"] = partial(review_rights, hub, around.guarding)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
-    taps = make_taps(store, hub, info.name, around.spans)
-    answerers[QUESTION] = taps.answer
-    standing = Standing(hub.clients)
-    answerers[EXPLAIN_TOPIC] = LookingUp(hub).answer
-    answerers[EXPLAIN] = Explaining(hub, standing, lambda: store.lane.away_since).answer
-    forwarding = make_forwarding(settings.forwards, hub, store, control, around.counters.forwards)
-    answerers["forwards"] = forwarding.answer
-    sys_topics = SysTopics(hub, control, info, settings.mqtt.sys_interval_seconds)
+    operations = make_operations(around, hub, control, store, info, heartbeat, answerers)
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
     return Node(
@@ -333,34 +209,13 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         Janitor(store, on_wills, on_ended, routing.router.retained_room.look),
         Reaper(store, on_wills, on_ended),
         Scrub(store),
-        sys_topics,
         tasks,
         info,
         shedder,
         admission,
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
-        standing,
-        _history(settings.history, hub, store),
-        answerers,
-        taps,
-        forwarding,
-        Survey(hub, around.counters.soundings),
-        Sounder(
-            store,
-            incarnation,
-            heartbeat,
-            routing.index,
-            lambda: hub.settings.queue_limit,
-            around.counters.soundings,
-        ),
-        Alarming(
-            rules_with(settings.alarms.model_dump()),
-            around.counters,
-            hub,
-            control.alarms,
-            sys_topics.tell_alarms,
-        ),
+        operations,
     )
 
 
@@ -374,18 +229,13 @@ def _routing(settings: Settings, incarnation: str, events: EventMessages) -> _Ro
         incarnation,
         settings.session.queue_limit,
         settings.session.queue_policy == "drop_oldest",
-        _sharing(settings),
+        sharing(settings),
         settings.limits.retained_messages,
         queue_limits(settings.forwards),
         events.on_overflow if reports is not None else None,
     )
-    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), _capabilities(settings))
+    ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), capabilities(settings))
     return _Routing(clock, index, router, ingress, reports or Drops(), Changes(), [], [])
-
-
-def _sharing(settings: Settings) -> Policy:
-    """A group is kept for as long as any session could be that has it."""
-    return Policy(settings.session.shared_strategy, settings.mqtt.session_expiry_maximum_seconds * 1000)
 
 
 def _links(store: Store, incarnation: str, routing: _Routing, hub_of: Callable[[], Hub]) -> _Links:
@@ -423,7 +273,7 @@ def _committer(
     return Committer(
         store,
         routing.router,
-        SessionWrites(routing.changed, routing.ingress, receive_limit, _sharing(around.settings)),
+        SessionWrites(routing.changed, routing.ingress, receive_limit, sharing(around.settings)),
         routing.index,
         routing.drops,
         routing.ready,
@@ -514,62 +364,6 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereab
     info.bytes_sent = hub.counters.bytes_sent
     info.said_ms = hub.clock.now_ms
     return info.pack()
-
-
-def _history(settings: HistorySettings, hub: Hub, store: Store) -> History | None:
-    if not settings.enabled:
-        return None
-    history = History(store.call, HistoryLimits(settings.events, settings.seconds, settings.clients))
-    hub.events.add(history.take)
-    return history
-
-
-def client_settings(settings: Settings) -> ClientSettings:
-    """What holds for every connection."""
-    return ClientSettings(
-        connection=ConnectionLimits(
-            maximum_packet_size=settings.mqtt.maximum_packet_size,
-            receive_maximum=settings.mqtt.receive_maximum,
-            topic_alias_maximum=settings.mqtt.topic_alias_maximum,
-            connect_timeout_seconds=settings.mqtt.connect_timeout_seconds,
-        ),
-        keep_alive_maximum_seconds=settings.mqtt.keep_alive_maximum_seconds,
-        session_expiry_maximum_seconds=settings.mqtt.session_expiry_maximum_seconds,
-        inflight_limit=settings.session.inflight_limit,
-        direct_inflight_limit=settings.session.direct_inflight_limit,
-        direct_queue_limit=settings.session.direct_queue_limit,
-        direct_queue_bytes=settings.session.direct_queue_bytes,
-        drop_oldest=settings.session.queue_policy == "drop_oldest",
-        outbound_buffer_bytes=settings.limits.outbound_buffer_bytes,
-        inbound_unacknowledged_bytes=settings.limits.inbound_unacknowledged_bytes,
-        subscriptions_maximum=settings.limits.subscriptions_per_session,
-        filters_maximum=settings.limits.filters_per_packet,
-        stalled_seconds=settings.limits.stalled_seconds,
-        topic_levels_maximum=settings.mqtt.topic_levels_maximum,
-        sent_topic_aliases_maximum=settings.mqtt.sent_topic_aliases_maximum,
-        qos2_retry_limit_seconds=settings.session.qos2_retry_limit_seconds,
-        token_grace_seconds=TOKEN_GRACE_SECONDS,
-        connections_maximum=connections_maximum(settings.limits),
-        queue_limit=settings.session.queue_limit,
-        shared_inflight_limit=settings.session.shared_inflight_limit,
-        sharing=_sharing(settings),
-        topics=settings.topics,
-        capabilities=_capabilities(settings),
-        response_information=settings.mqtt.response_information,
-    )
-
-
-def _capabilities(settings: Settings) -> Capabilities:
-    mqtt = settings.mqtt
-    return Capabilities(
-        maximum_qos=mqtt.maximum_qos,
-        retain_available=mqtt.retain_available,
-        wildcard_subscription_available=mqtt.wildcard_subscription_available,
-        shared_subscription_available=mqtt.shared_subscription_available,
-        subscription_identifier_available=mqtt.subscription_identifier_available,
-        checks_payload_format=mqtt.payload_format_check,
-        retained_payload_bytes_maximum=settings.limits.retained_payload_bytes,
-    )
 
 
 def _drop_ended(hub: Hub, ended: EndedSession) -> None:

@@ -27,7 +27,7 @@ def carry_over(counters: Counters, node: Node) -> None:
     counters.subscriptions = hub.index.count
     counters.retained = hub.router.retained_room.total
     counters.shared = dict(islice(hub.members.waiting.items(), _GROUPS_SHOWN))
-    node.sounder.age()
+    node.operations.sounder.age()
     _count_connections(counters, node)
     _count_messages(counters, hub)
 

@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 from broker import __version__
 from broker.admin import front_routes, make_api, make_app, make_door, serve_admin, serve_socket
 from broker.adopting import adopt
-from broker.assembly import Node, Parent, RedisWatch, Surroundings, build
+from broker.assembly import Node, build
 from broker.auth import EnhancedAuthenticator
 from broker.chores import Chores, plan
 from broker.client import (
@@ -48,6 +48,7 @@ from broker.reloading import Read, Reloading
 from broker.routing import load_index
 from broker.settings import Address, ListenerSettings, Settings
 from broker.settings.live import with_live
+from broker.surroundings import Parent, RedisWatch, Surroundings
 from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import whereabouts
@@ -169,8 +170,8 @@ def _adopt(around: Surroundings, chores: Chores | None, names: frozenset[str], s
     """In this process; by a later incarnation, too."""
     around.settings = with_live(around.settings, settings)
     logs.set_level(settings.node.log_level)
-    if around.node is not None:
-        adopt(around.node, names, around.settings)
+    if around.adopt is not None:
+        around.adopt(names)
     if chores is not None:
         chores.change(settings.cluster)
 
@@ -216,8 +217,9 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
         is_gone = False
         try:
             async with store:
-                around.node = build(around, store, incarnation)
-                await _serve(around.node)
+                node = build(around, store, incarnation)
+                around.adopt = partial(adopt, node)
+                await _serve(node)
         except* NodeGone as gone:
             is_gone = True
             around.counters.node_restarts += 1
@@ -225,7 +227,7 @@ async def _run_with_store(around: Surroundings, url: str) -> int:
                 "the cluster has declared this node dead: it starts again as another incarnation",
                 extra={"incarnation": incarnation, "error": str(gone)},
             )
-        around.node = None
+        around.adopt = None
         if not is_gone:
             return 0
         around.health.starting()
@@ -242,7 +244,7 @@ async def _serve(node: Node) -> None:
             await _join(node, services)
             services.start_soon(_sweep, node)
             listeners += await _listen(node)
-            services.start_soon(node.forwarding.run)
+            services.start_soon(node.operations.forwarding.run)
             node.info.listen = [str(listener.address) for listener in around.listeners]
             hub.tick()
             node.info.started_ms = hub.clock.now_ms
@@ -281,19 +283,13 @@ async def _join(node: Node, services: TaskGroup) -> None:
         node.janitor.run,
         node.reaper.run,
         node.scrub.run,
-        node.sys_topics.run,
         node.pressure.run,
         node.bans.run,
-        node.taps.run,
-        node.standing.run,
-        node.survey.run,
-        node.sounder.run,
-        node.alarming.run,
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
-    if node.history is not None:
-        services.start_soon(node.history.run)
+    for beside in node.operations.services():
+        services.start_soon(beside)
     guarding = node.surroundings.guarding
     for watch in guarding.watches:
         services.start_soon(watch, hub)
@@ -366,11 +362,11 @@ async def _stop(node: Node, listeners: list[Listener]) -> None:
         listener.close()
     timeout_seconds = node.surroundings.settings.node.shutdown_timeout_seconds
     with anyio.move_on_after(timeout_seconds) as scope:
-        await node.forwarding.stop()
+        await node.operations.forwarding.stop()
         await node.shedder.drain(node.surroundings.stopping.moved, timeout_seconds)
         await hub.committer.until_idle()
         await node.inbox.close()
-        await node.alarming.withdraw()
+        await node.operations.alarming.withdraw()
         await node.heartbeat.leave()
     if scope.cancelled_caught:
         logger.error("not everything could be stored within %g s", timeout_seconds)

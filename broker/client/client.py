@@ -15,6 +15,7 @@ from typing import Final
 
 from broker.auth import Rights
 from broker.auth.address import plain_address
+from broker.client.aliveness import check_alive
 from broker.client.authentication import Authentication
 from broker.client.entrance import Entrance
 from broker.client.hub import Hub
@@ -22,11 +23,10 @@ from broker.client.members import Membership
 from broker.client.origin import Origin
 from broker.client.pausing import Pause
 from broker.client.renaming import renamed
-from broker.client.stalling import check_blocked, watch_blocked
+from broker.client.stalling import watch_blocked
 from broker.client.telling import tell_taken_over
 from broker.client.tracing import Watcher
 from broker.client.transport import Transport, Visit, peer_name
-from broker.client.unanswered import check_unanswered
 from broker.mqtt import (
     Connection,
     MqttError,
@@ -472,32 +472,8 @@ class Client:
         self.close(ReasonCode.SESSION_TAKEN_OVER, "another connection uses this Client Identifier")
 
     def check_deadline(self, now: float) -> float:
-        """Connect timeout [3.1.4], keep-alive [MQTT-3.1.2-22], and a peer that doesn't let itself be
-        closed."""
-        if self.is_closed:
-            if now < self.abort_at:
-                return self.abort_at
-            if self.transport is not None:
-                self.transport.abort()
-            return 0.0
-        if self.session is None:
-            return check_unanswered(self, now)
-        look_at = check_blocked(self, now)
-        if look_at is None:
-            return 0.0
-        timeout = self.connection.keep_alive_timeout
-        if not timeout:
-            return look_at
-        is_ours = self.is_held_back or (self.throttle is not None and self.throttle.must_wait)
-        if not self.is_reading and (is_ours or not self.outbox.blocked):
-            return now + 1.0  # we hold it back ourselves
-        deadline = self.last_activity + timeout
-        if now < deadline:
-            return min(deadline, look_at or deadline)
-        self.hub.counters.keep_alive_timeouts += 1
-        self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, f"nothing received for {timeout:g} s")
-        self.hub.after_input()
-        return 0.0
+        """From the deadline wheel: when to look again; 0 for never."""
+        return check_alive(self, now)
 
     def _hold_if_needed(self) -> None:
         """Stops reading when too much of this client waits for the store, or for the client itself to

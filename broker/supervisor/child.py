@@ -4,9 +4,9 @@ import os
 from contextlib import suppress
 from functools import partial
 
-from broker.assembly import Parent
 from broker.node import REREAD, run
 from broker.supervisor.assignment import Assignment, Report
+from broker.surroundings import Parent
 from cluster.store.guard import end_with
 
 
