@@ -24,7 +24,7 @@ from cluster.store import session_index
 
 T = TypeVar("T")
 
-AT_A_TIME: Final = 1000
+AT_A_TIME: Final = 500
 ANSWER_BYTES: Final = 500_000
 """About so much of an answer; what is left is for the next page."""
 
