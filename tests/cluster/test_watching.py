@@ -15,7 +15,8 @@ from broker.auth.admin_tokens import Role, make_token
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Connect, Disconnect, Properties, Puback, Publish, Will
 from cluster.store import keys
 from tests.cluster.conftest import running_nodes
-from tests.cluster.following import Following, following, packets, wait_until
+from tests.cluster.following import following, packets, wait_until
+from tests.listeners.subscribed import subscribed
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer
 from tests.node.wire import WireClient, connected
@@ -331,6 +332,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         "MOORLINE_LISTENERS__SAFE__ADDRESS": "mqtts://127.0.0.1:0",
         "MOORLINE_LISTENERS__SAFE__CERTIFICATE": str(certificate.file),
         "MOORLINE_LISTENERS__SAFE__KEY": str(certificate.key),
+        "MOORLINE_LISTENERS__WEB__ADDRESS": "ws://127.0.0.1:0",
     }
     with running_node(directory, environment=environment) as node:
         yield node, {role: {"Authorization": f"Bearer {text}"} for role, (text, _) in made.items()}
@@ -354,32 +356,45 @@ def test_payloads_are_for_the_role_admin(guarded: Guarded) -> None:
     assert httpx.delete(url, headers=headers["admin"], trust_env=False).status_code == 200
 
 
+def begin_with_payloads(guarded: Guarded, client_id: str) -> str:
+    """A trace; its id."""
+    node, headers = guarded
+    url = f"http://127.0.0.1:{node.admin_port}/api/v1/traces"
+    body = {"client_id": client_id, "payloads": True}
+    return str(httpx.post(url, json=body, headers=headers["admin"], trust_env=False).json()["id"])
+
+
+def port_of(node: NodeProcess, kind: str) -> int:
+    """That of its listener of this kind."""
+    found = re.search(rf"^  {kind} +\S+:(\d+)", node.output(), re.MULTILINE)
+    assert found, node.output()
+    return int(found[1])
+
+
 def test_over_tls(guarded: Guarded, name: str) -> None:
     node, headers = guarded
-    begun = httpx.post(
-        f"http://127.0.0.1:{node.admin_port}/api/v1/traces",
-        json={"client_id": name, "payloads": True},
-        headers=headers["admin"],
-        trust_env=False,
-    )
-    with following(node, f"/traces/{begun.json()['id']}", headers["admin"]) as seen:
-        plain = _tls_client(node)
-        plain.connect(name)
-        plain.publish("x", b"\xff\0", 1)
-        plain.close()
-        assert seen.wait_for("packet", packet="PUBLISH")["payload"] == "0xff00"
-        _closed(seen)
-
-
-def _tls_client(node: NodeProcess) -> WireClient:
-    found = re.search(r"^  mqtts? +\S*mqtts://\S+:(\d+)|^  mqtts +\S+:(\d+)", node.output(), re.MULTILINE)
-    assert found, node.output()
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    port = int(found[1] or found[2])
-    return WireClient(port, carrier=context.wrap_socket(socket.create_connection(("127.0.0.1", port))))
+    port = port_of(node, "mqtts")
+    trace = begin_with_payloads(guarded, name)
+    with following(node, f"/traces/{trace}", headers["admin"]) as seen:
+        carrier = context.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+        with WireClient(port, carrier=carrier) as client:
+            client.connect(name)
+            client.publish("x", b"\xff\0", 1)
+        assert seen.wait_for("packet", packet="PUBLISH")["payload"] == "0xff00"
+        seen.wait_for("packet", packet="closed")
 
 
-def _closed(seen: Following) -> None:
-    seen.wait_for("packet", packet="closed")
+def test_over_websocket(guarded: Guarded, name: str) -> None:
+    node, headers = guarded
+    trace = begin_with_payloads(guarded, name)
+    with (
+        following(node, f"/traces/{trace}", headers["admin"]) as seen,
+        subscribed(name, name, "127.0.0.1", port_of(node, "ws"), transport="websockets") as client,
+    ):
+        client.echo(name, b"over the web")
+        seen.wait_for("packet", packet="PUBCOMP", direction="in")
+        said = [(each["direction"], each["payload"]) for each in seen.of("packet") if "payload" in each]
+        assert sorted(said) == [("in", "over the web")] * 3 + [("out", "over the web")] * 3
