@@ -24,6 +24,7 @@ VENDOR = DIRECTORY / "vendor"
 ROOT = Path(broker.__file__).parent.parent
 FIRST_PAINT_BYTES = 40_000
 LINES_MAXIMUM = 500
+LINE_LENGTH = 118
 
 pytestmark = pytest.mark.anyio
 OWN = [
@@ -110,6 +111,7 @@ def test_every_module_that_is_imported_is_there() -> None:
 def test_files_are_small_and_make_no_markup_of_data(file: Path) -> None:
     text = file.read_text()
     assert len(text.splitlines()) < LINES_MAXIMUM
+    assert max(map(len, text.splitlines())) <= LINE_LENGTH
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text)
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), "no other hosts"
 

@@ -6,7 +6,15 @@ import { count, moment, visible, words } from "./format.js";
 
 const SAID_MS = 6000;
 const ROWS_MAXIMUM = 2000;
+const EXACT = /(^|_)(port|epoch|n|id)$/;
 const MOMENTS = /(^|_)(at|since|until|started|expires|due|first|last)$/;
+
+/** A sentence in which `code` stands between backticks. */
+export function prose(text) {
+  return String(text)
+    .split("`")
+    .map((part, place) => (place % 2 ? h("code", {}, visible(part, 2000)) : visible(part, 2000)));
+}
 
 /** A line that says how something is; `kind`: good, warn, bad. */
 export function notice(kind, text, items = []) {
@@ -93,17 +101,29 @@ export function facts(record) {
 }
 
 function shown(key, value) {
+  if (value === null || value === undefined || value === "") return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "number") return key === "port" || key === "epoch" ? String(value) : count(value);
+  if (typeof value === "number") return EXACT.test(key) ? String(value) : count(value);
   if (typeof value === "string") return MOMENTS.test(key) ? moment(value) : name(value, 2000);
-  if (value === null) return "–";
   if (!Array.isArray(value)) return facts(value);
   if (!value.length) return "none";
+  if (value.every(isRecord)) return records(words(key), value);
   return h(
     "ul",
     {},
     value.map((each) => h("li", {}, shown("", each))),
   );
+}
+
+function isRecord(value) {
+  return value !== null && typeof value === "object" && !Array.isArray(value);
+}
+
+/** Records that have the same fields. */
+function records(label, rows) {
+  const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const columns = keys.map((key) => ({ label: words(key), show: (row) => shown(key, row[key]) }));
+  return table(label, columns, rows);
 }
 
 /** A list of the API, page by page: `path` gives {[noun]: rows, next}. The element fills itself. */

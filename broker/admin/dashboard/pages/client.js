@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h, redraw, replace } from "../dom.js";
 import { count, heading, moment, words } from "../format.js";
-import { button, facts, link, listing, name, notice, repeat, table, trouble } from "../widgets.js";
+import { button, facts, link, listing, name, notice, prose, repeat, table, trouble } from "../widgets.js";
 import { disconnect } from "./clients.js";
 import { more } from "./events.js";
 import { remove } from "./sessions.js";
@@ -67,7 +67,7 @@ function explanation(told) {
     queue: told.queue && waiting,
   };
   return [
-    notice(isBlocked ? "bad" : "good", "", told.verdict ?? []),
+    notice(isBlocked ? "bad" : "good", "", (told.verdict ?? []).map(prose)),
     h(
       "div",
       { class: "charts" },

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { choice, field, h, replace, values } from "../dom.js";
-import { facts, hash, notice, trouble } from "../widgets.js";
+import { facts, hash, notice, prose, trouble } from "../widgets.js";
 
 export const title = "Explain";
 
@@ -32,7 +32,11 @@ export async function show(main, { parts, signal }) {
   if (!text) return;
   try {
     const { verdict, ...rest } = await get("/explain", { [way]: text }, signal);
-    replace(told, notice("good", "", verdict ?? []), h("section", { class: "card" }, facts(rest)));
+    replace(
+      told,
+      notice("good", "", (verdict ?? []).map(prose)),
+      h("section", { class: "card" }, facts(rest)),
+    );
   } catch (error) {
     if (!signal.aborted) replace(told, trouble(error));
   }

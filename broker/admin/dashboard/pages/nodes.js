@@ -87,7 +87,7 @@ async function rebalance() {
   const answer = await ask({
     title: "Rebalance clients?",
     text: shed
-      ? `${count(shed)} clients are sent away, and come back to other nodes. The mean is ${count(plan.mean)} for a node.`
+      ? `${count(shed)} clients are sent away, and come back to other nodes. The mean is ${count(plan.mean)}.`
       : `No node has more than a tenth above the mean, ${count(plan.mean)}: nothing would be done.`,
     body: shares,
     action: "Rebalance",

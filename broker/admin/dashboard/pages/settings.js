@@ -2,7 +2,6 @@
 
 import { get, send } from "../api.js";
 import { field, h, replace } from "../dom.js";
-import { words } from "../format.js";
 import { button, facts, mark, name, notice, say, table, trouble } from "../widgets.js";
 
 export const title = "Settings";
@@ -54,21 +53,17 @@ function asEntry(entry) {
   return isFull ? entry : { value: entry };
 }
 
-function text(value) {
-  return value === null || value === undefined
-    ? "–"
-    : name(typeof value === "object" ? JSON.stringify(value) : value, 1000);
+function text(value, unit = null) {
+  if (value === null || value === undefined) return "–";
+  return name(`${typeof value === "object" ? JSON.stringify(value) : value}${unit ? ` ${unit}` : ""}`, 1000);
 }
 
 const COLUMNS = [
   { label: "Setting", show: (row) => h("span", { class: "name" }, row.key) },
   {
     label: "Value",
-    show: (row) => [
-      row.hidden ? mark("warn", "hidden") : text(row.value),
-      row.unit ? ` ${words(row.unit)}` : null,
-    ],
+    show: (row) => (row.hidden ? mark("warn", "hidden") : text(row.value, row.unit)),
   },
-  { label: "Default", show: (row) => text(row.default) },
+  { label: "Default", show: (row) => text(row.default, row.unit) },
   { label: "", show: (row) => (row.changed ? mark("good", "set") : "") },
 ];
