@@ -225,10 +225,13 @@ class Outbound(ABC):
         it is at QoS 1. An entry in flight of a state of its own tells `puback`, so others need not be
         asked."""
         parts = self.outbox.parts
-        if not parts or parts[-1][0] & _TYPE_AND_QOS != _PUBLISH_AT_QOS_1:
+        if not self.inflight or not parts or parts[-1][0] & _TYPE_AND_QOS != _PUBLISH_AT_QOS_1:
             return False
         packet_id = next(reversed(self.inflight))
-        self.inflight[packet_id] = self.inflight[packet_id] & ~3 | _PROBED
+        state = self.inflight[packet_id]
+        if state & 3 != _AWAITS_PUBACK:  # a client may acknowledge what has not left
+            return False
+        self.inflight[packet_id] = state & ~3 | _PROBED
         self.drops.begin_probe(self.stored.client_id, packet_id, self.clock.now_ms)
         return True
 

@@ -43,6 +43,19 @@ def test_only_qos_1_is_timed(qos: int) -> None:
     assert not outbound.probe()
 
 
+def test_a_client_may_acknowledge_what_has_not_left() -> None:
+    """Then there is nothing to time, or nothing of that kind."""
+    link = Link()
+    outbound = link.direct(window=4)
+    outbound.deliver(message(b"a"), 2, False)
+    outbound.deliver(message(b"b"), 1, False)
+    assert outbound.puback(2)
+    assert not outbound.probe()
+    assert outbound.exchanges() == [(SENT, 1, 1)]
+    assert outbound.pubrec(1, 0x80)
+    assert not outbound.probe()
+
+
 def test_what_is_timed_is_no_other_exchange() -> None:
     """A PUBREC does not end it, and neither does a PUBCOMP."""
     link = Link()
