@@ -36,15 +36,20 @@ def client(name: str) -> mqtt.Client:
     return made
 
 
+def start(client: mqtt.Client) -> None:
+    """Returns when it is connected."""
+    connected = threading.Event()
+    client.on_connect = lambda *_: connected.set()
+    client.loop_start()
+    connected.wait(10)
+
+
 def subscribe_and_go() -> None:
     """From the SUBACK on everything at QoS 1 and 2 waits for us, wherever we are."""
     control = client("control-room")
     subscribed = threading.Event()
-    connected = threading.Event()
-    control.on_connect = lambda *_: connected.set()
     control.on_subscribe = lambda *_: subscribed.set()
-    control.loop_start()
-    connected.wait(10)
+    start(control)
     control.subscribe("plant/#", qos=2)
     subscribed.wait(10)
     control.disconnect()
@@ -54,7 +59,7 @@ def subscribe_and_go() -> None:
 def publish_all() -> None:
     """At QoS 1 and 2 `wait_for_publish` returns when the broker has stored it: the rest is its problem."""
     plant = client("plant")
-    plant.loop_start()
+    start(plant)
     for topic, (qos, text) in SENT.items():
         # A command that comes an hour late does harm: it expires.
         properties = keep(PacketTypes.PUBLISH, 60) if qos == 2 else None

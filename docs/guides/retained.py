@@ -31,13 +31,19 @@ def app(name: str, *, has_session: bool) -> mqtt.Client:
     return made
 
 
-def subscribe(client: mqtt.Client) -> None:
-    """Both: a door's state, and what happens to it. With a session that is there, once is enough."""
-    connected, subscribed = threading.Event(), threading.Event()
+def start(client: mqtt.Client) -> None:
+    """Returns when it is connected."""
+    connected = threading.Event()
     client.on_connect = lambda *_: connected.set()
-    client.on_subscribe = lambda *_: subscribed.set()
     client.loop_start()
     connected.wait(10)
+
+
+def subscribe(client: mqtt.Client) -> None:
+    """Both: a door's state, and what happens to it. With a session that is there, once is enough."""
+    subscribed = threading.Event()
+    client.on_subscribe = lambda *_: subscribed.set()
+    start(client)
     client.subscribe("door/#", qos=1)
     subscribed.wait(10)
 
@@ -52,7 +58,7 @@ def live() -> None:
     """Opened and closed while nobody looks. The state is retained: the newest takes the place of the one
     before. Events are not: each goes to the sessions that there are."""
     door = app("door", has_session=False)
-    door.loop_start()
+    start(door)
     for what in ("open", "closed", "open"):
         door.publish("door/events", what, qos=1).wait_for_publish(10)
         door.publish("door/state", what, qos=1, retain=True).wait_for_publish(10)

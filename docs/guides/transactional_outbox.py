@@ -10,6 +10,7 @@ published. The stock books a message, and notes its identifier, in one transacti
 import os
 import sqlite3
 import sys
+import threading
 import time
 import uuid
 
@@ -61,13 +62,17 @@ def sell(path: str, count: int) -> None:
             database.execute("INSERT INTO orders (pieces) VALUES (1)")
             database.execute("INSERT INTO outbox (id, text) VALUES (?, '1 piece')", [str(uuid.uuid4())])
     client = connected(mqtt.Client(CallbackAPIVersion.VERSION2, "shop", protocol=mqtt.MQTTv5), 3600)
-    client.loop_start()
+    acknowledged = threading.Event()
+    client.on_publish = lambda *_: acknowledged.set()
+    client.loop_start()  # connects again, and sends again what was not acknowledged
     for number, message_id, text in database.execute(
         "SELECT number, id, text FROM outbox WHERE published = 0"
     ).fetchall():
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # the same
         properties.UserProperty = ("message-id", message_id)
-        client.publish(TOPIC, text, qos=1, properties=properties).wait_for_publish()
+        acknowledged.clear()
+        client.publish(TOPIC, text, qos=1, properties=properties)
+        acknowledged.wait()
         with database:  # a crash before this publishes it again, with the same identifier
             database.execute("UPDATE outbox SET published = 1 WHERE number = ?", [number])
         print(f"published {number}", flush=True)
