@@ -363,6 +363,8 @@ def _say_of_itself(info: NodeInfo, hub: Hub, stopping: Departure, place: Whereab
     info.bytes_received = hub.counters.bytes_received
     info.bytes_sent = hub.counters.bytes_sent
     info.said_ms = hub.clock.now_ms
+    info.queued = hub.counters.soundings.queue_entries
+    info.backlog = hub.counters.soundings.backlog_messages
     return info.pack()
 
 

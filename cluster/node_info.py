@@ -15,7 +15,8 @@ class NodeInfo:
     """`listen` and `admin`: HOST:PORT. `sessions`: clients that are connected; `connections`: with those that
     have not said CONNECT; `direct_sessions`: those that end with their connection, and `direct_subscriptions`
     of these. `started_ms`: in Redis time; 0 while the node starts. Messages and bytes: since then,
-    up to `said_ms`. `kubernetes_node`, `zone`: where it runs, if somebody has told it."""
+    up to `said_ms`. `queued`: messages in its part of the queues, once it has counted; `backlog`: those
+    that wait in its memory. `kubernetes_node`, `zone`: where it runs, if somebody has told it."""
 
     name: str = ""
     version: str = ""
@@ -34,6 +35,8 @@ class NodeInfo:
     bytes_received: int = 0
     bytes_sent: int = 0
     said_ms: int = 0
+    queued: int | None = None
+    backlog: int = 0
 
     def pack(self) -> bytes:
         """As it goes to Redis."""

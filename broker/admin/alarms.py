@@ -43,7 +43,7 @@ class _Alarms:
         page = rest[:limit]
         following = _place(page[-1]) if len(rest) > len(page) else None
         return answer(
-            {"alarms": [_shown(alarm) for alarm in page], "next": following, "incomplete": is_incomplete}
+            {"alarms": [shown_alarm(alarm) for alarm in page], "next": following, "incomplete": is_incomplete}
         )
 
 
@@ -52,7 +52,8 @@ def _place(alarm: Alarm) -> str:
     return f"{alarm.severity != 'critical':d}/{alarm.name}/{alarm.node}"
 
 
-def _shown(alarm: Alarm) -> dict[str, object]:
+def shown_alarm(alarm: Alarm) -> dict[str, object]:
+    """As JSON has it."""
     return {
         "name": alarm.name,
         "severity": alarm.severity,

@@ -6,6 +6,7 @@ takes two answers and the moments in them.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -14,18 +15,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from broker.admin.alarms import shown_alarm
 from broker.admin.describe import describe
 from broker.admin.exchange import answer, time_text
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
+from cluster.alarms import Alarm, in_order
 from cluster.control import Control, Desk, NodeState
 from cluster.store.errors import StoreError
 
 KEPT_SECONDS: Final = 1.0
+ALARMS: Final = 20
 _STORE_SECONDS: Final = 1.5
 _COUNTED: Final = (
     "connections", "sessions", "messages_received", "messages_sent", "bytes_received", "bytes_sent",
-    "said_ms",
+    "said_ms", "queued", "backlog",
 )  # fmt: skip
 """Of what nodes say of themselves."""
 
@@ -75,6 +79,7 @@ class Overview:
             "nodes": None,
             "persistent_sessions": None,
             "retained": None,
+            "alarms": [],
         }
         if control is not None:
             try:
@@ -82,6 +87,7 @@ class Overview:
                     made |= await _of_store(control)
             except (StoreError, TimeoutError) as error:
                 made["redis"] = {"state": "away", "reason": str(error) or "no answer"}
+                made["alarms"] = _shown(control.alarms.own)
         return made
 
 
@@ -92,7 +98,13 @@ async def _of_store(control: Control) -> dict[str, object]:
         "nodes": [_node(node) for node in nodes],
         "persistent_sessions": await control.session_count(),
         "retained": await control.retained_count(),
+        "alarms": _shown(await control.alarms.all()),
     }
+
+
+def _shown(alarms: Sequence[Alarm]) -> list[dict[str, object]]:
+    """The worst of them."""
+    return [shown_alarm(alarm) for alarm in in_order(alarms)[:ALARMS]]
 
 
 def _node(node: NodeState) -> dict[str, object]:

@@ -126,6 +126,7 @@ function cards(now, { rates, clients }) {
     card("Nodes", now.nodes ? count(nodes.filter((node) => node.alive).length) : "–", drains(nodes)),
     card("Clients", count(clients), `${count(now.nodes ? sum(nodes, "connections") : null)} connections`),
     card("Persistent sessions", count(now.persistent_sessions)),
+    card("Queued messages", count(queued(nodes)), `${count(sum(nodes, "backlog"))} wait in nodes`),
     card("Retained messages", count(now.retained)),
     card("In", [count(rates.messages_received), h("small", {}, " /s")], `${bytes(rates.bytes_received)}/s`),
     card("Out", [count(rates.messages_sent), h("small", {}, " /s")], `${bytes(rates.bytes_sent)}/s`),
@@ -208,6 +209,14 @@ function nodeTable(nodes) {
     ],
     nodes,
   );
+}
+
+/** In all queues, once every node has counted its part of them. */
+function queued(nodes) {
+  const parts = nodes.filter((node) => node.alive).map((node) => node.queued);
+  return parts.every((part) => typeof part === "number")
+    ? parts.reduce((total, part) => total + part, 0)
+    : null;
 }
 
 function sum(nodes, name) {
