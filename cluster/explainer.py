@@ -15,7 +15,7 @@ from cluster.store.keys import BUCKETS
 from cluster.store.membership import Member
 from cluster.store.store import Store
 
-LETTERS_LOOKED_AT: Final = 1800
+LETTERS_LOOKED_AT: Final = 600
 """Of the dead letters of a bucket the newest are looked at, until"""
 LETTERS_FOUND: Final = 100
 _REQUESTS_AT_A_TIME: Final = 16

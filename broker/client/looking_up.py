@@ -14,8 +14,8 @@ from cluster.questions import QuestionRefused
 TOPIC_QUESTION: Final = "explain_topic"
 FILTERS: Final = 50
 NAMED: Final = 50
-"""Sessions of a filter that are named."""
-_LOOKED_AT: Final = 1000
+"""Sessions of a filter that are named; of others so many are looked at:"""
+_LOOKED_AT: Final = 10_000
 
 
 class LookingUp:
@@ -34,7 +34,7 @@ class LookingUp:
         filters = index.filters_for(topic)
         found = []
         for filter in filters[:FILTERS]:
-            found.append(self._facts(index.holders(filter, _LOOKED_AT)))
+            found.append(self._facts(index.holders(filter, NAMED, _LOOKED_AT)))
             await anyio.lowlevel.checkpoint()
         return TopicFacts(len(filters), found)
 
@@ -56,7 +56,7 @@ class LookingUp:
         return FilterFacts(
             holders.filter,
             holders.persistent_count,
-            [_subscriber(each) for each in holders.persistent[:NAMED]],
+            [_subscriber(each) for each in holders.persistent],
             len(direct) + holders.held_count - len(holders.held),
             [_subscriber(each) for each in direct[:NAMED]],
             groups[:NAMED],

@@ -15,7 +15,7 @@ import anyio
 from broker.client.client import Client
 from broker.client.telling import tell_held_up, tell_went_on
 
-CLIENTS_PER_SECOND: Final = 5000
+CLIENTS_PER_SECOND: Final = 2500
 HELD_UP_SECONDS: Final = 10.0
 WINDOW_FULL: Final = "window_full"
 READING_PAUSED: Final = "reading_paused"
@@ -82,25 +82,20 @@ class Standing:
             before = Stands(client.epoch)
         oldest = next(iter(outbound.inflight.values())) >> 2 if outbound.inflight else _NONE
         releasing = next(iter(outbound.released.values())) if outbound.released else _NONE
-        stands = Stands(
-            client.epoch,
-            oldest,
-            _since(oldest, before.oldest, before.oldest_since, now),
-            releasing,
-            _since(releasing, before.releasing, before.releasing_since, now),
-            0.0 if client.is_reading else before.paused_since or now,
-        )
-        return stands._replace(told=_tell(client, stands, before.told, now))
+        oldest_since = _since(oldest, before.oldest, before.oldest_since, now)
+        releasing_since = _since(releasing, before.releasing, before.releasing_since, now)
+        paused_since = 0.0 if client.is_reading else before.paused_since or now
+        told = before.told
+        if outbound.quota <= 0:
+            since = min(oldest_since or now, releasing_since or now)
+            told = _tell(client, WINDOW_FULL, since, told, now)
+        elif paused_since or told:
+            told = _tell(client, READING_PAUSED, paused_since or now, told, now)
+        return Stands(client.epoch, oldest, oldest_since, releasing, releasing_since, paused_since, told)
 
 
-def _tell(client: Client, stands: Stands, told: str, now: float) -> str:
-    """What is told by now. Long is what has stood for HELD_UP_SECONDS."""
-    reason, since = "", now
-    if client.session is not None and client.session.outbound.quota <= 0:
-        reason = WINDOW_FULL
-        since = min(each or now for each in (stands.oldest_since, stands.releasing_since))
-    elif stands.paused_since:
-        reason, since = READING_PAUSED, stands.paused_since
+def _tell(client: Client, reason: str, since: float, told: str, now: float) -> str:
+    """What is told by now, if it stands since then for that reason. Long is HELD_UP_SECONDS."""
     if now - since < HELD_UP_SECONDS:
         reason = ""
     if told and told != reason:

@@ -372,18 +372,18 @@ class SubscriptionIndex:
         exact = [topic] if topic in self._held or self._rows.has(topic.encode()) else []
         return exact + self._wildcards.matching(topic)
 
-    def holders(self, filter: str, limit: int) -> Holders:
-        """Who has a filter; of each kind at most so many are named."""
+    def holders(self, filter: str, persistent_limit: int, held_limit: int) -> Holders:
+        """Who has a filter; at most so many persistent sessions and others are named."""
         key = filter.encode()
         persistent: list[Subscription] = []
-        for name, row in self._rows.some_names(key, limit):
+        for name, row in self._rows.some_names(key, persistent_limit):
             is_exclusive_row = name.startswith(EXCLUSIVE_NAME)
             client_id = (name[len(EXCLUSIVE_NAME) :] if is_exclusive_row else name).decode()
             named = EXCLUSIVE_PREFIX + filter if is_exclusive_row else filter
             # Not one of ours, as it would stay.
             persistent.append(unpack_row(Subscriber(client_id, bucket_of(client_id), False), named, row))
         held = self._held.get(filter)
-        others = list(islice(held.values(), limit)) if held is not None else []
+        others = list(islice(held.values(), held_limit)) if held is not None else []
         return Holders(filter, self._rows.count_of(key), persistent, len(held or ()), others)
 
     def _match(self, topic: str) -> list[Subscription]:

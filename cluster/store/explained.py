@@ -15,7 +15,7 @@ SUBSCRIPTIONS: Final = 100
 ENTRIES: Final = 3
 """Of each end of a queue."""
 EXCHANGES: Final = 100
-LETTERS_AT_A_TIME: Final = 300
+LETTERS_AT_A_TIME: Final = 100
 TOKEN_HOLDERS: Final = 200
 """Of a bucket: if there are more, they are only counted."""
 

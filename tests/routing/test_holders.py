@@ -30,7 +30,7 @@ def test_filters_that_match_and_that_somebody_has() -> None:
 
 
 def test_persistent_ones_and_others() -> None:
-    holders = an_index().holders("t/x", 10)
+    holders = an_index().holders("t/x", 10, 10)
     assert holders.persistent_count == 2
     assert {(each.subscriber.client_id, each.filter, each.qos) for each in holders.persistent} == {
         ("s0", "t/x", 2),
@@ -42,7 +42,7 @@ def test_persistent_ones_and_others() -> None:
 
 
 def test_a_group_is_one_of_them() -> None:
-    (only,) = an_index().holders("t/#", 10).held
+    (only,) = an_index().holders("t/#", 10, 10).held
     assert only.subscriber.share is not None
     assert only.subscriber.share.name == "g/t/#"
 
@@ -51,7 +51,7 @@ def test_a_group_is_one_of_them() -> None:
 def test_not_more_than_is_asked_for(sessions: int) -> None:
     index = an_index(sessions)
     known = len(index.subscribers)
-    holders = index.holders("t/+", 2)
+    holders = index.holders("t/+", 2, 1)
     assert (holders.persistent_count, len(holders.persistent)) == (sessions, 2)
     assert len(index.subscribers) == known, "nobody is kept because somebody asked"
-    assert index.holders("nobody/has/it", 2).persistent == []
+    assert index.holders("nobody/has/it", 2, 1).persistent == []

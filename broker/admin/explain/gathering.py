@@ -20,8 +20,7 @@ from cluster.store.membership import DEAD_TICKS, Member
 
 REDIS_SECONDS: Final = 1.2
 NODES_SECONDS: Final = 1.0
-"""Both together, and the letters, have to be less than a request may take."""
-LETTERS_SECONDS: Final = 0.5
+"""Both together have to be less than a request may take."""
 
 _NODES: Final = 64
 _NODE_FACTS: Final = TypeAdapter(NodeFacts)
@@ -43,17 +42,17 @@ async def gather(control: Control, client_id: str) -> tuple[Facts, FoundLetters]
         owner=_owner(explained, members),
         events=explained.events,
     )
-    facts = await _ask_nodes(control, facts, members)
-    letters = await _letters(control, client_id)
+    letters = _NO_LETTERS
+
+    async def read_letters() -> None:
+        nonlocal letters
+        with anyio.move_on_after(NODES_SECONDS), suppress(StoreError):
+            letters = await control.explainer.letters(client_id)
+
+    async with anyio.create_task_group() as reading:
+        reading.start_soon(read_letters)
+        facts = await _ask_nodes(control, facts, members)
     return replace(facts, letters=letters.letters), letters
-
-
-async def _letters(control: Control, client_id: str) -> FoundLetters:
-    try:
-        with anyio.fail_after(LETTERS_SECONDS):
-            return await control.explainer.letters(client_id)
-    except (StoreError, TimeoutError):
-        return _NO_LETTERS
 
 
 async def _gather_without_redis(control: Control, client_id: str, trouble: str) -> Facts:
