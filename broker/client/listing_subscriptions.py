@@ -4,7 +4,7 @@ All nodes know those of persistent sessions, and each knows those of its direct 
 so the rows are looked at in parts, with pauses, and only what may be on the page is kept."""
 
 import heapq
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Final
@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 from broker.client.hub import Hub
 from broker.client.listing import ANSWER_BYTES, AT_A_TIME, parsed
 from broker.mqtt import EXCLUSIVE_PREFIX, SHARE_PREFIX, is_exclusive, without_exclusive
-from broker.routing import Subscription
+from broker.routing import Subscription, SubscriptionIndex
 from broker.routing.packed import PART_PAGES, PackedMap
-from broker.routing.subscription import EXCLUSIVE_NAME, Share, options_of
+from broker.routing.subscription import EXCLUSIVE_NAME, options_of
 from cluster.browsing import shown_subscription
 from cluster.clients import (
     GROUPS,
@@ -52,8 +52,13 @@ def subscription_answerers(hub: Hub) -> dict[str, Answerer]:
 async def _list(hub: Hub, question: bytes) -> object:
     which = parsed(_WHICH, question)
     await hub.committer.follow_now()  # a subscription counts from its SUBACK
+    return await page_of(hub.index, which)
+
+
+async def page_of(index: SubscriptionIndex, which: WhichSubscriptions) -> dict[str, object]:
+    """A page of what the index has, other nodes' interest left out."""
     page = _Page(which)
-    async for found in _parts(hub, which, page):
+    for found in _parts(index, which, page):
         page.take(found)
         await anyio.lowlevel.checkpoint()
     return page.shown()
@@ -78,7 +83,7 @@ class _Page:
         if beyond:
             self._kept = heapq.nsmallest(self._limit + 1, beyond.union(self._kept))
 
-    def shown(self) -> object:
+    def shown(self) -> dict[str, object]:
         page: list[object] = []
         size = 0
         for place, filter, options in self._kept[: self._limit]:
@@ -90,47 +95,47 @@ class _Page:
         return {"subscriptions": page, "more": len(page) < len(self._kept)}
 
 
-async def _parts(hub: Hub, which: WhichSubscriptions, page: _Page) -> AsyncIterator[list[_Found]]:
+def _parts(index: SubscriptionIndex, which: WhichSubscriptions, page: _Page) -> Iterator[list[_Found]]:
     """All that may be on the page, a thousand or so at a time."""
-    index = hub.index
-    shares: Iterable[Share] = index.shares.values()
     if which.topic is None:
         beginning = without_exclusive(which.beginning)
-        held = [list(each.values()) for filter, each in index.held.items() if filter.startswith(beginning)]
+        held = _held_from(index, beginning)
         rows = _rows_from(index.rows, beginning.encode(), page)
-        shares = [
-            share for name, share in index.shares.items() if f"{SHARE_PREFIX}{name}".startswith(beginning)
-        ]
+        shares = [name for name in index.shares if f"{SHARE_PREFIX}{name}".startswith(beginning)]
     else:
         filters = index.filters_matching(which.topic)
-        held = [list(index.held.get(filter, {}).values()) for filter in filters]
+        held = (list(index.held.get(filter, {}).values()) for filter in filters)
         rows = chain.from_iterable(_rows_of(index.rows, filter.encode()) for filter in filters)
         wanted = set(filters)
-        shares = [share for share in shares if share.name.partition("/")[2] in wanted]
-    held += [list(share.members.values()) for share in shares]
-    for part in _together(held):
-        yield [
-            _found_of(each)
-            for each in part
-            if not each.subscriber.node
-            and each.subscriber.share is None
-            and (which.persistent or each.subscriber.is_direct)
-        ]
+        shares = [name for name in index.shares if name.partition("/")[2] in wanted]
+    for several in chain(held, (_members(index, name) for name in shares)):
+        for first in range(0, len(several), AT_A_TIME):
+            yield [
+                _found_of(each)
+                for each in several[first : first + AT_A_TIME]
+                if not each.subscriber.node
+                and each.subscriber.share is None
+                and (which.persistent or each.subscriber.is_direct)
+            ]
     if which.persistent:
         for some in rows:
             yield [_found_in(row) for row in some]
 
 
-def _together(lists: Sequence[list[Subscription]]) -> Iterator[list[Subscription]]:
-    """In parts of about a thousand."""
-    part: list[Subscription] = []
-    for each in lists:
-        for first in range(0, len(each), AT_A_TIME):
-            part += each[first : first + AT_A_TIME]
-            if len(part) >= AT_A_TIME:
-                yield part
-                part = []
-    yield part
+def _held_from(index: SubscriptionIndex, beginning: str) -> Iterator[list[Subscription]]:
+    filters = list(index.held)
+    for first in range(0, len(filters), AT_A_TIME):
+        yield [
+            each
+            for filter in filters[first : first + AT_A_TIME]
+            if filter.startswith(beginning)
+            for each in index.held.get(filter, {}).values()
+        ]
+
+
+def _members(index: SubscriptionIndex, name: str) -> list[Subscription]:
+    share = index.shares.get(name)
+    return list(share.members.values()) if share is not None else []
 
 
 def _rows_from(rows: PackedMap, beginning: bytes, page: _Page) -> Iterator[list[_Row]]:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import httpx
 import psutil
 import pytest
 import redis
@@ -188,6 +189,26 @@ def test_the_parent_has_a_worker_do_what_only_nodes_can(crew: NodeProcess) -> No
     assert [each["node"] for each in found] == ["crew-1", "crew-2"]
     settings = json.loads(crew.get("/api/v1/settings").text)
     assert (settings["node"], settings["settings"]["node"]["workers"]["value"]) == ("crew", 2)
+
+
+def test_the_parent_lists_what_the_workers_have(crew: NodeProcess) -> None:
+    _wait_until(lambda: _states(crew) == dict.fromkeys(NAMES, True))
+    held = [_connected_to(crew, name, f"listed-{name}-") for name in NAMES]
+    for client_id, client in held:
+        client.subscribe(f"listed/{client_id}")
+    clients = json.loads(crew.get("/api/v1/clients?search=listed-").text)
+    assert [(each["client_id"], each["node"]) for each in clients["clients"]] == [
+        (client_id, name) for name, (client_id, _) in zip(NAMES, held, strict=True)
+    ]
+    found = json.loads(crew.get("/api/v1/subscriptions?filter=listed/").text)
+    assert [each["client_id"] for each in found["subscriptions"]] == [client_id for client_id, _ in held]
+    for client_id, client in held:
+        with httpx.Client(base_url=f"http://127.0.0.1:{crew.admin_port}/api/v1", trust_env=False) as http:
+            ended = http.request("DELETE", f"/sessions/{client_id}", json={})
+        assert ended.status_code == 200, ended.text
+        client.wait_closed()
+    left = json.loads(crew.get("/api/v1/sessions?prefix=listed-").text)["sessions"]
+    assert {each["client_id"] for each in left}.isdisjoint(client_id for client_id, _ in held)
 
 
 def test_the_parent_follows_what_happens_in_workers(crew: NodeProcess) -> None:
