@@ -3,8 +3,10 @@
 import typer
 
 from broker.ctl import EXIT_REFUSED, LOCAL, AdminOption, JsonOption, ask, print_json, print_table, text
+from broker.watching import watched
 
 
+@watched
 def alarms(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """List the alarms that are raised in the cluster; exit code 1 if there is any."""
     answer, _ = ask(admin, "GET", "/alarms?limit=500")

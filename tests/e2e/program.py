@@ -1,6 +1,7 @@
 """A client program that runs beside the test and prints what it receives, line by line."""
 
 import queue
+import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -61,6 +62,10 @@ class Program:
         self._lines.put(None)
         assert code == 0, f"exit code {code}: {rest}"
         return rest
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To stop it for a while, say."""
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """kill -9, if it still runs."""
