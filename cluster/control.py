@@ -36,6 +36,7 @@ from cluster.tap_book import TapBook
 from cluster.users import UserBook
 
 TOLERANCE = 0.1
+_TURNS_IN_A_CALL = 50
 _SECRET_BYTES = 32
 
 
@@ -211,8 +212,16 @@ class Control:
     async def take_turn(self, chore: str, holder: str, seconds: int) -> bool:
         """Takes or renews a turn for so long, 0 gives it back; whether it is the holder's. Raises
         StoreError."""
-        (answer,) = await self._ask(membership.turn(chore, holder, seconds * 1000))
-        return as_int(answer) == 1
+        (is_ours,) = await self.take_turns([chore], holder, seconds)
+        return is_ours
+
+    async def take_turns(self, chores: Sequence[str], holder: str, seconds: int) -> list[bool]:
+        """The same for several, in their order."""
+        answers: list[Reply] = []
+        for place in range(0, len(chores), _TURNS_IN_A_CALL):
+            some = chores[place : place + _TURNS_IN_A_CALL]
+            answers += await self._ask(*[membership.turn(chore, holder, seconds * 1000) for chore in some])
+        return [as_int(answer) == 1 for answer in answers]
 
     async def _give(self, node: NodeState, order: Order) -> None:
         command = commands.pack(order)

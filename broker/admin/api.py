@@ -39,6 +39,7 @@ from broker.admin.snapshot import snapshot_routes
 from broker.admin.traces import trace_routes
 from broker.admin.users import on_users_error, user_routes
 from broker.admin.waiting import waiting_routes
+from broker.observability.forwards import WAITING
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
 from broker.settings import Address, Settings
@@ -226,6 +227,11 @@ class _Api:
         ready = self._health.ready()
         control = self._desk.control
         problems = list(ready.reasons)
+        problems += [
+            f"forward {each.name} waits: {each.last_error}"
+            for each in self._counters.forwards
+            if each.state == WAITING
+        ]
         cluster: dict[str, object] | None = None
         if control is not None:
             try:

@@ -12,7 +12,7 @@ from broker.forwarding.delivering import Delivery, DeliveryRules
 from broker.forwarding.inner import open_inner
 from broker.forwarding.link import LinkLost
 from broker.forwarding.sink import Retry, Sink
-from broker.forwarding.turn import ForwardTurn
+from broker.forwarding.turn import Turns
 from broker.mqtt import SubscriptionRequest
 from broker.observability.forwards import RUNNING, STARTING, ForwardStatus
 from broker.observability.logs import get_logger
@@ -37,11 +37,9 @@ class Job(Protocol):
 class Forward:
     """`run` is to be cancelled when the node stops."""
 
-    def __init__(
-        self, turn: ForwardTurn, job: Job, status: ForwardStatus, retry_seconds_maximum: float
-    ) -> None:
+    def __init__(self, turns: Turns, job: Job, status: ForwardStatus, retry_seconds_maximum: float) -> None:
         self.status = status
-        self._turn = turn
+        self._turns = turns
         self._job = job
         self._retry_seconds_maximum = retry_seconds_maximum
 
@@ -49,10 +47,10 @@ class Forward:
         """Works whenever it is its turn."""
         extra = {"forward": self.status.name}
         while True:
-            await self._turn.until_ours()
+            await self._turns.until_ours(self.status.name)
             logger.info("this node forwards", extra=extra)
             try:
-                async with self._turn.held():
+                with self._turns.held(self.status.name):
                     await self._work()
             finally:
                 self.status.leave()
@@ -61,8 +59,8 @@ class Forward:
     async def _work(self) -> None:
         """Again and again."""
         backoff = Backoff(self._retry_seconds_maximum)
+        self.status.turn(STARTING)
         while True:
-            self.status.turn(STARTING)
             sent = self.status.sent + self.status.received
             reason = await self._reason_of_end()
             if self.status.sent + self.status.received > sent:

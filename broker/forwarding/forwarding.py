@@ -13,7 +13,7 @@ from broker.forwarding.delivering import DeliveryRules
 from broker.forwarding.forward import Forward, Job, SinkJob, client_id_of, requests_for
 from broker.forwarding.redis_stream import open_redis_stream
 from broker.forwarding.sink import Sink, load_plugin
-from broker.forwarding.turn import ForwardTurn
+from broker.forwarding.turn import Turns
 from broker.forwarding.webhook import open_webhook
 from broker.observability.forwards import ELSEWHERE, ForwardStatus
 from broker.observability.logs import get_logger
@@ -25,6 +25,7 @@ from cluster.store.errors import StoreError
 from cluster.store.store import Store
 
 _MEASURE_SECONDS: Final = 1.0
+_OWN_PAUSE_SECONDS: Final = 5.0
 
 logger = get_logger(__name__)
 
@@ -32,8 +33,9 @@ logger = get_logger(__name__)
 class Forwarding:
     """Of one node; of no forwards it does nothing."""
 
-    def __init__(self, forwards: Sequence[Forward], store: Store) -> None:
+    def __init__(self, forwards: Sequence[Forward], turns: Turns, store: Store) -> None:
         self._forwards = forwards
+        self._turns = turns
         self._store = store
         self._scope = anyio.CancelScope()
         self._has_ended = anyio.Event()
@@ -44,10 +46,13 @@ class Forwarding:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     if self._forwards:
+                        tasks.start_soon(_run_logged, self._turns.run)
                         tasks.start_soon(_run_logged, self._measure)
                     for forward in self._forwards:
                         tasks.start_soon(_run_logged, forward.run)
         finally:
+            if self._forwards:
+                await self._turns.give_back()
             self._has_ended.set()
 
     async def stop(self) -> None:
@@ -104,18 +109,17 @@ def make_forwarding(
         if name not in known:
             known[name] = ForwardStatus(name, forward.kind)
     statuses[:] = known.values()
-    return Forwarding(
-        [
-            Forward(
-                ForwardTurn(control, name),
-                _job(forward, hub, store, known[name]),
-                known[name],
-                forward.retry_seconds_maximum,
-            )
-            for name, forward in settings.items()
-        ],
-        store,
-    )
+    turns = Turns(control, list(settings))
+    forwards = [
+        Forward(turns, _job(forward, hub, store, known[name]), known[name], _pause_seconds_maximum(forward))
+        for name, forward in settings.items()
+    ]
+    return Forwarding(forwards, turns, store)
+
+
+def _pause_seconds_maximum(settings: ForwardSettings) -> float:
+    """Between two beginnings: of a bridge that depends on the other broker; else on our own Redis."""
+    return settings.retry_seconds_maximum if settings.kind == "mqtt" else _OWN_PAUSE_SECONDS
 
 
 def queue_limits(settings: Mapping[str, ForwardSettings]) -> dict[str, int] | None:

@@ -1,7 +1,12 @@
-"""Which node runs a forward: who has the turn in Redis, which ends by itself within seconds."""
+"""Which node has a forward: who has the turn at it in Redis, which ends by itself within seconds.
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+All that is free is taken: of nodes that are there, the first one has all forwards. Who has a turn and does
+not hear from Redis keeps it: if it is another's by then, the next answer says so, and the session says so
+before.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import anyio
@@ -17,46 +22,55 @@ LOOK_SECONDS: Final = 1.0
 logger = get_logger(__name__)
 
 
-class ForwardTurn:
-    """At the forward `name`, for the node of `control`."""
+class Turns:
+    """At the forwards `names`, for the node of `control`: one question a second for all of them."""
 
-    def __init__(self, control: Control, name: str) -> None:
+    def __init__(self, control: Control, names: Sequence[str]) -> None:
         self._control = control
-        self._chore = f"forward:{name}"
+        self._names = names
+        self._ours: set[str] = set()
+        self._working: dict[str, anyio.CancelScope] = {}
+        self._changed = anyio.Event()
 
-    async def until_ours(self) -> None:
-        """Waits until this node has it."""
-        while not await self._take(TURN_SECONDS):  # noqa: ASYNC110 - it is Redis that is looked at
+    async def run(self) -> None:
+        """Takes and renews them until cancelled."""
+        while True:
+            ours = await self._take(self._names, TURN_SECONDS)
+            if ours is not None and ours != self._ours:
+                for name in self._ours - ours:
+                    if name in self._working:
+                        self._working[name].cancel()
+                self._ours = ours
+                self._changed.set()
+                self._changed = anyio.Event()
             await anyio.sleep(LOOK_SECONDS)
 
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """While the turn is ours; ends what is in it when it is another's. Given back in the end."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._renew, tasks.cancel_scope)
+    async def until_ours(self, name: str) -> None:
+        """Waits until this node has it."""
+        while name not in self._ours:
+            await self._changed.wait()
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Ends what is in it when the turn is another's."""
+        with anyio.CancelScope() as scope:
+            self._working[name] = scope
             try:
                 yield
             finally:
-                tasks.cancel_scope.cancel()
-                with anyio.move_on_after(LOOK_SECONDS, shield=True):
-                    await self._take(0)
+                del self._working[name]
 
-    async def _renew(self, scope: anyio.CancelScope) -> None:
-        while True:
-            await anyio.sleep(LOOK_SECONDS)
-            if await self._is_another_s():
-                scope.cancel()
+    async def give_back(self) -> None:
+        """Nothing is worked at any more. Does not wait for long."""
+        with anyio.move_on_after(LOOK_SECONDS, shield=True):
+            await self._take(sorted(self._ours), 0)
 
-    async def _is_another_s(self) -> bool:
-        """While Redis does not answer nobody can take it."""
+    async def _take(self, names: Sequence[str], seconds: int) -> set[str] | None:
+        """Those that are ours then; None: Redis does not say."""
+        chores = [f"forward:{name}" for name in names]
         try:
-            return not await self._control.take_turn(self._chore, self._control.incarnation, TURN_SECONDS)
-        except StoreError:
-            return False
-
-    async def _take(self, seconds: int) -> bool:
-        try:
-            return await self._control.take_turn(self._chore, self._control.incarnation, seconds)
+            taken = await self._control.take_turns(chores, self._control.incarnation, seconds)
         except StoreError as error:
-            logger.debug("no turn: %s", error)
-            return False
+            logger.debug("no turns: %s", error)
+            return None
+        return {name for name, is_ours in zip(names, taken, strict=True) if is_ours}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from broker.settings.root import Settings
-from broker.settings.source import LISTENERS, dump
+from broker.settings.source import TABLES, dump
 
 LIVE: Final = frozenset(
     {
@@ -71,7 +71,7 @@ LIVE: Final = frozenset(
 
 
 def changed(before: Settings, after: Settings) -> list[str]:
-    """Names of those that differ; a listener counts as one, `listeners.NAME`."""
+    """Names of those that differ; a listener or forward counts as one, `listeners.NAME`."""
     return list(_changed(before, after))
 
 
@@ -81,7 +81,7 @@ def _changed(before: Settings, after: Settings) -> Iterator[str]:
         was = old[group]
         assert isinstance(fields, dict)
         assert isinstance(was, dict)
-        for name in sorted({*fields, *was}) if group == LISTENERS else fields:
+        for name in sorted({*fields, *was}) if group in TABLES else fields:
             if was.get(name) != fields.get(name):
                 yield f"{group}.{name}"
 

@@ -4,6 +4,7 @@ or away."""
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,8 @@ def _ok(_: dict[str, Any]) -> int:
 class Hook:
     """Keeps its port when it is away."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.posted: list[Posted] = []
         self.answer: Callable[[dict[str, Any]], int] = _ok
         self.delay_seconds = 0.0
@@ -48,7 +50,8 @@ class Hook:
     @property
     def url(self) -> str:
         """Where messages are posted to."""
-        return f"http://127.0.0.1:{self.port}/hook"
+        scheme = "http" if self._context is None else "https"
+        return f"{scheme}://localhost:{self.port}/hook"
 
     def come(self) -> None:
         """It answers, if it does not."""
@@ -61,6 +64,7 @@ class Hook:
             disable_nagle_algorithm = True
 
             def setup(self) -> None:
+                self.request.settimeout(10.0)
                 super().setup()
                 hook._open.add(self.connection)
 
@@ -70,7 +74,7 @@ class Hook:
                     super().finish()
 
             def handle(self) -> None:
-                with contextlib.suppress(ConnectionError):  # it went while we were away
+                with contextlib.suppress(ConnectionError, ssl.SSLError):  # it went, or does not trust us
                     super().handle()
 
             def do_POST(self) -> None:
@@ -89,6 +93,11 @@ class Hook:
         ThreadingHTTPServer.allow_reuse_address = True
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
+        if self._context is not None:
+            listening = self._server.socket
+            self._server.socket = self._context.wrap_socket(
+                listening, server_side=True, do_handshake_on_connect=False
+            )
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -120,9 +129,9 @@ class Hook:
 
 
 @contextlib.contextmanager
-def hooked() -> Iterator[Hook]:
+def hooked(context: ssl.SSLContext | None = None) -> Iterator[Hook]:
     """A server that is there."""
-    hook = Hook()
+    hook = Hook(context)
     try:
         yield hook
     finally:

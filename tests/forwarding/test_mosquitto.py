@@ -121,8 +121,11 @@ def test_both_ways_with_a_kill(mosquitto: Mosquitto, tmp_path: Path, version: st
                 mosquitto.kill()
                 for number in range(40):
                     publisher.publish("out/x", b"%d" % number, 1 + number % 2)
-                wait_until(node, "it", lambda status: status["waiting"] == 40)
-                assert "no connection" in shown(node, "it")["last_error"]
+                wait_until(
+                    node,
+                    "it",
+                    lambda status: status["waiting"] == 40 and "no connection" in status["last_error"],
+                )
                 mosquitto.start()
             with WireClient(mosquitto.port, level) as again:
                 again.connect("there", clean_start=False, properties=properties)

@@ -83,6 +83,8 @@ def test_nothing_is_lost_and_all_is_in_order_while_the_server_is_away(
         publisher.publish("one/x", b"%d" % number, 1 + number % 2)
     wait_until(node, "one", lambda status: status["state"] == "waiting" and status["waiting"] == 30)
     assert "no connection" in shown(node, "one")["last_error"]
+    assert "forward one waits: no connection" in node.get("/api/v1/health").text
+    assert node.get("/readyz").status == 200
     hook.come()
     posted = hook.wait_for(30)
     assert [each.document["payload"] for each in posted] == [str(number) for number in range(30)]
