@@ -387,7 +387,9 @@ def print_json(answer: Answer) -> None:
     typer.echo(json.dumps(answer, indent=2))
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
+def print_table(given: Sequence[Sequence[str]]) -> None:
+    """Names come from clients: what a terminal would act on is escaped."""
+    rows = [[plain(cell) for cell in row] for row in given]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

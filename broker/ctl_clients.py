@@ -189,7 +189,7 @@ def cell(value: object) -> str:
     """As a table has it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return plain(text(value))
+    return text(value)
 
 
 def _path(noun: str, client_id: str) -> str:

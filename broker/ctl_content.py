@@ -60,8 +60,7 @@ def list_retained(
         print_json({"retained": found, "next": following})
         return
     rows = [
-        (plain(each["topic"]), text(each["qos"]), text(each["bytes"]), text(each["expires_at"]))
-        for each in found
+        (each["topic"], text(each["qos"]), text(each["bytes"]), text(each["expires_at"])) for each in found
     ]
     print_table([("TOPIC", "QOS", "BYTES", "EXPIRES"), *rows])
     if following is not None:
@@ -109,10 +108,10 @@ def show(
         sys.stdout.buffer.write(_payload(answer))
     else:
         fields = ("topic", "qos", "bytes", "expires_at", "content_type", "response_topic")
-        rows = [(name.replace("_", " "), plain(text(answer[name]))) for name in fields]
-        rows += [("property", f"{plain(name)}: {plain(value)}") for name, value in answer["user_properties"]]
+        rows = [(name.replace("_", " "), text(answer[name])) for name in fields]
+        rows += [("property", f"{name}: {value}") for name, value in answer["user_properties"]]
         is_text = answer["payload"] is not None
-        rows.append(("payload", plain(answer["payload"]) if is_text else text(answer["payload_base64"])))
+        rows.append(("payload", answer["payload"] if is_text else text(answer["payload_base64"])))
         print_table(rows)
         if not is_text and answer["payload_base64"] is not None:
             typer.echo("the payload is no text: this is base64", err=True)

@@ -355,3 +355,8 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert "Usage" in result.stderr
+
+
+def test_tables_escape_what_a_terminal_would_act_on(capsys: pytest.CaptureFixture[str]) -> None:
+    ctl.print_table([("NAME", "STATE"), ("a\x1b[2J\n", "ok")])
+    assert capsys.readouterr().out == "NAME        STATE\na\\x1b[2J\\n  ok\n"
