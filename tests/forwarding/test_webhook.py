@@ -23,14 +23,12 @@ def node(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeP
     headers.write_text("Authorization: Bearer secret\n")
     environment = {
         **forward("one", kind="webhook", url=hook.url, topics="one/#", refused_tries=2, qos=2, **QUICK),
-        **forward(
-            "many", kind="webhook", url=hook.url, topics="many/#,#", batch=50, refused_tries=1, **QUICK
-        ),
-        **forward("many", topics="many/#"),
         **forward("one", headers_file=headers),
+        **forward("many", kind="webhook", url=hook.url, topics="many/#", batch=50, refused_tries=1, **QUICK),
+        **forward("few", kind="webhook", url=hook.url, topics="few/#", queue_limit=3, **QUICK),
     }
     with running_node(tmp_path_factory.mktemp("node"), environment=environment) as node:
-        wait_running(node, "one", "many")
+        wait_running(node, "one", "many", "few")
         yield node
 
 
@@ -89,6 +87,19 @@ def test_nothing_is_lost_and_all_is_in_order_while_the_server_is_away(
     posted = hook.wait_for(30)
     assert [each.document["payload"] for each in posted] == [str(number) for number in range(30)]
     wait_until(node, "one", lambda status: status["state"] == "running" and status["waiting"] == 0)
+
+
+def test_a_forward_may_have_another_queue_limit_than_clients(
+    node: NodeProcess, publisher: WireClient, hook: Hook
+) -> None:
+    hook.go()
+    for number in range(5):
+        publisher.publish("few/x", b"%d" % number, 1)
+    wait_until(node, "few", lambda status: status["waiting"] == 3)
+    hook.come()
+    hook.wait_for(3)
+    wait_until(node, "few", lambda status: status["waiting"] == 0)
+    assert len(hook.taken()) == 3
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 401, 301])
