@@ -1,11 +1,14 @@
 """Messages that are posted to an HTTP server, which is well, away, slow, or says no."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from broker.cli import add_groups, app
 from broker.mqtt import Properties, ReasonCode
 from cluster.store import keys
 from tests.forwarding.conftest import forward, shown, wait_running, wait_until
@@ -177,6 +180,17 @@ def test_nobody_else_may_use_the_name_of_the_session(node: NodeProcess) -> None:
         with WireClient(node.port, version) as client:
             code = client.connect("$forward/one").reason_code
             assert code == (ReasonCode.CLIENT_IDENTIFIER_NOT_VALID if version == 5 else 2)
+
+
+def test_the_command_shows_it(node: NodeProcess) -> None:
+    add_groups(app)
+    arguments = ["ctl", "forwards", "--admin", f"http://127.0.0.1:{node.admin_port}"]
+    environment = {"COLUMNS": "300", "NO_COLOR": "1"}
+    head, *rows = CliRunner().invoke(app, arguments, env=environment).stdout.splitlines()
+    assert head.split()[:6] == ["NAME", "KIND", "STATE", "SINCE", "NODE", "WAITING"]
+    assert [row.split()[:3] for row in rows] == [[n, "webhook", "running"] for n in ("few", "many", "one")]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"], env=environment).stdout)
+    assert [forward["name"] for forward in told["forwards"]] == ["few", "many", "one"]
 
 
 def test_it_is_in_the_metrics(node: NodeProcess) -> None:
