@@ -1,6 +1,7 @@
 """`moorline ctl forwards`: where messages go beside the clients."""
 
-from broker.ctl import LOCAL, AdminOption, JsonOption, ask, print_json, print_table, text
+from broker.ctl import LOCAL, AdminOption, JsonOption, ask, plain, print_json, print_table, text
+from broker.watching import watched
 
 _FIELDS = (
     *("name", "kind", "state", "since", "node", "waiting"),
@@ -8,11 +9,12 @@ _FIELDS = (
 )
 
 
+@watched
 def forwards(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """List the forwards: whether they run, where, what waits, and what went wrong last."""
     answer, _ = ask(admin, "GET", "/forwards")
     if as_json:
         print_json(answer)
         return
-    rows = [[text(forward[field]) for field in _FIELDS] for forward in answer["forwards"]]
+    rows = [[plain(text(forward[field])) for field in _FIELDS] for forward in answer["forwards"]]
     print_table([[field.upper().replace("_", "-") for field in _FIELDS], *rows])

@@ -222,7 +222,7 @@ async def _expel_all(hub: "Hub") -> None:
 async def _expel(hub: "Hub") -> None:
     """Looks at all connections, with pauses for what else there is to do."""
     for number, client in enumerate(list(hub.connections), 1):
-        if not client.is_closed and _is_banned(hub, client):
+        if not client.is_closed and not client.entrance.is_internal and _is_banned(hub, client):
             _send_away(hub, client)
         if number % _CLIENTS_AT_A_TIME == 0:
             hub.after_input()

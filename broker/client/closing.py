@@ -52,7 +52,8 @@ def on_lost(client: Client, reason: str) -> None:
     hub.direct_sessions -= session.direct is not None
     _count_abandoned(hub, session)
     hub.counters.disconnects.add(reason.split(":", 1)[0])
-    hub.banning.note_end(client.client_id, client.address, reason, time.monotonic())
+    if not client.entrance.is_internal:  # it may come and go as often as its target does
+        hub.banning.note_end(client.client_id, client.address, reason, time.monotonic())
     note(logger, "disconnected", {"client_id": client.client_id, "peer": client.peer, "reason": reason})
     tell_disconnected(client, reason)
     _leave_index(client, session)

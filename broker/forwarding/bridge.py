@@ -6,7 +6,6 @@ it that nothing comes back.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -47,17 +46,6 @@ _TOO_LARGE: Final = "packet_too_large"
 _NO_TOPIC: Final = "forward_no_topic"
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How topics change on one way."""
-
-    strip_prefix: str
-    add_prefix: str
-
-    def topic(self, topic: str) -> str:
-        return mapped(topic, self.strip_prefix, self.add_prefix)
-
-
 class BridgeJob:
     """See Job."""
 
@@ -89,9 +77,10 @@ class BridgeJob:
     async def _out(self, place: Place, *, task_status: TaskStatus[None]) -> None:
         settings = self._settings
         with open_inner(self._hub, self._status) as inner:
-            is_old = await inner.connect(client_id_of(self._status.name), settings.in_flight)
+            await inner.connect(client_id_of(self._status.name), settings.in_flight)
             async with open_remote(place, self._version) as remote:
-                await self._connect(place, remote, self._client_id, is_old)
+                # Subscriptions are made below: with them there has been a session over there for this one.
+                await self._connect(place, remote, self._client_id, inner.is_subscribed)
                 await inner.subscribe(requests_for(settings.topics, min(settings.qos, remote.maximum_qos)))
                 relay = Relay(
                     inner,
@@ -110,7 +99,8 @@ class BridgeJob:
             with open_inner(self._hub, self._status) as inner:
                 in_id = f"{client_id_of(self._status.name)}/in"
                 await inner.connect(in_id, settings.in_flight, clean_start=not is_old)
-                await remote.subscribe(_in_requests(settings, self._version == MQTT_5))
+                qos = min(settings.in_qos, self._hub.settings.capabilities.maximum_qos)
+                await remote.subscribe(_in_requests(settings.in_topics, qos, self._version == MQTT_5))
                 limit = self._hub.settings.connection.receive_maximum
                 relay = Relay(
                     remote,
@@ -134,8 +124,8 @@ class BridgeJob:
         return await remote.connect(client_id, settings.username, password, window, clean_start=is_clean)
 
     def _to_there(self, remote: Remote, publish: Publish) -> Publish | None:
-        way = _Way(self._settings.strip_prefix, self._settings.add_prefix)
-        translated = self._translated(publish, way, publish.retain and remote.retain_available)
+        topic = mapped(publish.topic, self._settings.strip_prefix, self._settings.add_prefix)
+        translated = self._translated(publish, topic, publish.retain and remote.retain_available)
         limit = remote.maximum_packet_size
         if translated is not None and limit and len(encode(translated, remote.version)) > limit:
             self._drop(publish.topic, _TOO_LARGE)
@@ -147,15 +137,15 @@ class BridgeJob:
         if not any(matches(filter, publish.topic) for filter in settings.in_topics):
             self._status.skipped += 1  # of a subscription that is not wanted any more
             return None
-        way = _Way(settings.in_strip_prefix, settings.in_add_prefix)
-        return self._translated(publish, way, publish.retain)
+        topic = mapped(publish.topic, settings.in_strip_prefix, settings.in_add_prefix)
+        capabilities = self._hub.settings.capabilities
+        return self._translated(publish, topic, publish.retain and capabilities.retain_available)
 
-    def _translated(self, publish: Publish, way: _Way, retain: bool) -> Publish | None:
+    def _translated(self, publish: Publish, topic: str, retain: bool) -> Publish | None:
         had = publish.properties or Properties()
         if (HOP, self._hop) in had.user_property:
             self._status.skipped += 1
             return None
-        topic = way.topic(publish.topic)
         if not is_valid_topic_name(topic):
             self._drop(publish.topic, _NO_TOPIC)
             return None
@@ -200,12 +190,10 @@ async def _run_with(remote: Remote, relay: Relay, task_status: TaskStatus[None])
         tasks.start_soon(relay.run)
 
 
-def _in_requests(settings: ForwardSettings, is_5: bool) -> Sequence[SubscriptionRequest]:
+def _in_requests(filters: Sequence[str], qos: int, is_5: bool) -> Sequence[SubscriptionRequest]:
     """With what is retained there, when the subscription is new."""
-    return [
-        SubscriptionRequest(filter, settings.in_qos, False, is_5, _REPLAY_IF_NEW if is_5 else 0)
-        for filter in settings.in_topics
-    ]
+    handling = _REPLAY_IF_NEW if is_5 else 0
+    return [SubscriptionRequest(filter, qos, False, is_5, handling) for filter in filters]
 
 
 def _password(settings: ForwardSettings) -> bytes | None:

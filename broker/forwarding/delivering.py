@@ -109,6 +109,7 @@ class Delivery:
     async def _try(self, messages: Sequence[ForwardedMessage]) -> None:
         """Raises Refused, or Retry whatever else goes wrong: the sink may be anybody's."""
         timeout_seconds = self._rules.timeout_seconds
+        await self._inner.until_sure()
         try:
             with anyio.fail_after(timeout_seconds):
                 await self._sink.send(messages)

@@ -47,13 +47,12 @@ def wanted_kinds(filters: Iterable[str]) -> Callable[[str], bool]:
 
 
 class EventMessages:
-    """Of one node; `hub` finds it. `lost` counts events that there was no room for."""
+    """Of one node; `hub` finds it."""
 
     def __init__(self, hub: Callable[[], Hub], is_wanted: Callable[[str], bool]) -> None:
         self._hub = hub
         self._is_wanted = is_wanted
         self._waiting = 0
-        self.lost = 0
 
     @property
     def reports(self) -> Reports | None:
@@ -100,7 +99,7 @@ class EventMessages:
 
     def _tell(self, kind: str, client_id: str, at_ms: int, fields: Mapping[str, object]) -> None:
         if self._waiting >= WAITING_MAXIMUM:  # Redis is away, or slow
-            self.lost += 1
+            self._hub().counters.refused.add("forward_events")
             return
         self._waiting += 1
         self._publish(kind, client_id, at_ms, fields, self)

@@ -18,7 +18,6 @@ from broker.observability.forwards import RUNNING, STARTING, ForwardStatus
 from broker.observability.logs import get_logger
 from cluster.kubernetes.backoff import Backoff
 from cluster.store import letters
-from cluster.store.errors import ItemError
 from cluster.store.lane import Reply
 
 NO_REPLAY: Final = 2
@@ -128,7 +127,7 @@ def requests_for(filters: Sequence[str], qos: int) -> list[SubscriptionRequest]:
 async def write_letter(hub: Hub, client_id: str, topic: str, reason: str) -> None:
     """Returns when the dead letter is stored. Raises LinkLost if it can't be."""
     is_done = anyio.Event()
-    replies: list[Reply | Exception] = []
+    replies: list[Reply] = []
 
     def answered(reply: Reply) -> None:
         replies.append(reply)
@@ -136,7 +135,7 @@ async def write_letter(hub: Hub, client_id: str, topic: str, reason: str) -> Non
 
     hub.committer.request(letters.letter(client_id, topic, reason), answered, frees_memory=True)
     await is_done.wait()
-    if isinstance(replies[0], ItemError):
+    if isinstance(replies[0], Exception):
         raise LinkLost(f"no dead letter: {replies[0]}")
 
 

@@ -106,6 +106,22 @@ class Inner:
         self._waiting_bytes = 0
         return packets
 
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether the session has subscriptions; to be asked after `connect`, or after `subscribe`."""
+        return bool(self._client.hub.index.stamps_of(self._client.client_id))
+
+    async def until_sure(self) -> None:
+        """Waits until it is known that the session is still ours, if the node has stood still. Raises
+        LinkLost if it is not."""
+        hub = self._client.hub
+        hub.tick()
+        while hub.pulse.in_doubt:
+            is_settled = asyncio.Event()
+            hub.hold(is_settled.set)
+            await is_settled.wait()
+        self._arrivals.check()
+
     async def fail_when_lost(self) -> None:
         """Waits for its end, then raises LinkLost."""
         while True:

@@ -1,5 +1,6 @@
 """The node that forwards is killed: another one goes on, and nothing is lost."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -16,7 +17,8 @@ BATCH = 10
 
 
 @pytest.mark.timeout(60)
-def test_a_kill_loses_nothing_and_keeps_the_order(tmp_path: Path, hook: Hook) -> None:
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+def test_nothing_is_lost_and_the_order_is_kept(tmp_path: Path, hook: Hook, fault: str) -> None:
     """What comes twice has the same key, and no other has it."""
     environment = forward("it", kind="webhook", url=hook.url, topics="t/#", batch=BATCH, in_flight=20)
     hook.delay_seconds = 0.003 * BATCH
@@ -32,10 +34,13 @@ def test_a_kill_loses_nothing_and_keeps_the_order(tmp_path: Path, hook: Hook) ->
                 publisher.publish("t/x", b"%d" % number, 1)
                 if number == MESSAGES // 3:
                     hook.wait_for(20 // BATCH)
-                    victim.kill()
+                    victim.kill() if fault == "kill" else victim.freeze()
                     killed = time.monotonic()
         hook.wait_until(lambda: _payloads(hook)[-1:] == [str(MESSAGES - 1)], seconds=20.0)
         assert time.monotonic() - killed < 15.0
+        if fault == "freeze":
+            victim.send_signal(signal.SIGCONT)
+            wait_until(victim, "it", lambda status: status["state"] == "running")
         assert shown(other, "it")["node"].startswith(other.directory.name)
     messages = [
         message for posted in hook.posted for message in posted.document.get("messages", [posted.document])

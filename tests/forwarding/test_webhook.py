@@ -1,11 +1,14 @@
 """Messages that are posted to an HTTP server, which is well, away, slow, or says no."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from broker.cli import add_groups, app
 from broker.mqtt import Properties, ReasonCode
 from cluster.store import keys
 from tests.forwarding.conftest import forward, shown, wait_running, wait_until
@@ -23,14 +26,12 @@ def node(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeP
     headers.write_text("Authorization: Bearer secret\n")
     environment = {
         **forward("one", kind="webhook", url=hook.url, topics="one/#", refused_tries=2, qos=2, **QUICK),
-        **forward(
-            "many", kind="webhook", url=hook.url, topics="many/#,#", batch=50, refused_tries=1, **QUICK
-        ),
-        **forward("many", topics="many/#"),
         **forward("one", headers_file=headers),
+        **forward("many", kind="webhook", url=hook.url, topics="many/#", batch=50, refused_tries=1, **QUICK),
+        **forward("few", kind="webhook", url=hook.url, topics="few/#", queue_limit=3, **QUICK),
     }
     with running_node(tmp_path_factory.mktemp("node"), environment=environment) as node:
-        wait_running(node, "one", "many")
+        wait_running(node, "one", "many", "few")
         yield node
 
 
@@ -89,6 +90,19 @@ def test_nothing_is_lost_and_all_is_in_order_while_the_server_is_away(
     posted = hook.wait_for(30)
     assert [each.document["payload"] for each in posted] == [str(number) for number in range(30)]
     wait_until(node, "one", lambda status: status["state"] == "running" and status["waiting"] == 0)
+
+
+def test_a_forward_may_have_another_queue_limit_than_clients(
+    node: NodeProcess, publisher: WireClient, hook: Hook
+) -> None:
+    hook.go()
+    for number in range(5):
+        publisher.publish("few/x", b"%d" % number, 1)
+    wait_until(node, "few", lambda status: status["waiting"] == 3)
+    hook.come()
+    hook.wait_for(3)
+    wait_until(node, "few", lambda status: status["waiting"] == 0)
+    assert len(hook.taken()) == 3
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 401, 301])
@@ -166,6 +180,17 @@ def test_nobody_else_may_use_the_name_of_the_session(node: NodeProcess) -> None:
         with WireClient(node.port, version) as client:
             code = client.connect("$forward/one").reason_code
             assert code == (ReasonCode.CLIENT_IDENTIFIER_NOT_VALID if version == 5 else 2)
+
+
+def test_the_command_shows_it(node: NodeProcess) -> None:
+    add_groups(app)
+    arguments = ["ctl", "forwards", "--admin", f"http://127.0.0.1:{node.admin_port}"]
+    environment = {"COLUMNS": "300", "NO_COLOR": "1"}
+    head, *rows = CliRunner().invoke(app, arguments, env=environment).stdout.splitlines()
+    assert head.split()[:6] == ["NAME", "KIND", "STATE", "SINCE", "NODE", "WAITING"]
+    assert [row.split()[:3] for row in rows] == [[n, "webhook", "running"] for n in ("few", "many", "one")]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"], env=environment).stdout)
+    assert [forward["name"] for forward in told["forwards"]] == ["few", "many", "one"]
 
 
 def test_it_is_in_the_metrics(node: NodeProcess) -> None:
