@@ -15,7 +15,10 @@ SECONDS = 10.0
 class Program:
     """A running program. What it prints is read as it comes."""
 
-    def __init__(self, command: Sequence[str], directory: Path | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], directory: Path | None = None, seconds: float = SECONDS
+    ) -> None:
+        self._seconds = seconds  # how long it may take for a line, or to end
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=directory
         )
@@ -34,10 +37,10 @@ class Program:
     def line(self) -> str:
         """The next line, without its end."""
         try:
-            line = self._lines.get(timeout=SECONDS)
+            line = self._lines.get(timeout=self._seconds)
         except queue.Empty:
-            raise AssertionError(f"nothing printed within {SECONDS} s") from None
-        assert line is not None, f"ended with {self._process.wait(SECONDS)}"
+            raise AssertionError(f"nothing printed within {self._seconds} s") from None
+        assert line is not None, f"ended with {self._process.wait(self._seconds)}"
         return line
 
     def lines(self, count: int) -> list[str]:
@@ -54,10 +57,10 @@ class Program:
 
     def wait(self) -> list[str]:
         """Waits for a good end; the lines not read yet."""
-        code = self._process.wait(SECONDS)
-        self._reader.join(SECONDS)
+        code = self._process.wait(self._seconds)
+        self._reader.join(self._seconds)
         rest = []
-        while (line := self._lines.get(timeout=SECONDS)) is not None:
+        while (line := self._lines.get(timeout=self._seconds)) is not None:
             rest.append(line)
         self._lines.put(None)
         assert code == 0, f"exit code {code}: {rest}"
@@ -71,8 +74,8 @@ class Program:
         """kill -9, if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait(SECONDS)
-        self._reader.join(SECONDS)
+        self._process.wait(self._seconds)
+        self._reader.join(self._seconds)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from broker.cli import add_groups, app
 from broker.mqtt import Puback, Publish, ReasonCode
+from tests.cli.program import run
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import HOUR, WireClient, connected
 
 RELOADED = "settings were read again"
-add_groups(app)
 
 
 class Configured:
@@ -37,8 +36,7 @@ class Configured:
 
     def ctl(self, *arguments: str) -> Result:
         """`moorline ctl ...`."""
-        command = ["ctl", *arguments, "--admin", f"127.0.0.1:{self.node.admin_port}"]
-        return CliRunner().invoke(app, command, env={"COLUMNS": "200", "NO_COLOR": "1"})
+        return run("ctl", *arguments, "--admin", f"127.0.0.1:{self.node.admin_port}")
 
 
 @pytest.fixture(scope="module")
