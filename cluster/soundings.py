@@ -2,8 +2,8 @@
 
 Queues: each node looks at those of some buckets; together the living nodes look at all. It knows the clients
 by its subscription index: a queue has entries only where there is a subscription. A page of queues is one
-round trip and a quarter of a millisecond of Redis, spread over as many commands; so there are at most 5,000
-queues a second, and a pass takes as long as it takes.
+round trip on a connection of its own: 50 us of Redis, half a millisecond of the node. At 4,000 queues a
+second a pass takes as long as it takes.
 """
 
 import logging
@@ -16,6 +16,7 @@ import anyio
 from broker.observability.sounding import Soundings
 from cluster.heartbeat import Heartbeat
 from cluster.store import membership
+from cluster.store.connection import Connection
 from cluster.store.errors import ItemError, NodeGone, StoreError
 from cluster.store.keys import BUCKETS, bucket_of
 from cluster.store.membership import Member
@@ -23,7 +24,7 @@ from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
 PASS_SECONDS: Final = 2.0
-PAGE: Final = 250
+PAGE: Final = 200
 PAGE_SECONDS: Final = 0.05
 NEARLY_FULL: Final = 0.8
 """Of session.queue_limit."""
@@ -63,7 +64,7 @@ class Sounder:
         """Looks until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_again, self.look, INTERVAL_SECONDS)
-            tasks.start_soon(_again, self.look_at_queues, PASS_SECONDS)
+            tasks.start_soon(_again, self._follow_queues, PASS_SECONDS)
 
     def age(self) -> None:
         """How old the last life sign is; needs no Redis."""
@@ -85,7 +86,17 @@ class Sounder:
         soundings.others_beat_age = max(ages, default=None)
         self._buckets = buckets_of(self._incarnation, members)
 
-    async def look_at_queues(self) -> None:
+    async def _follow_queues(self) -> None:
+        """Passes until something fails."""
+        connection = await self._store.connect()
+        try:
+            while True:
+                await self.look_at_queues(connection)
+                await anyio.sleep(PASS_SECONDS)
+        finally:
+            connection.abort("no more passes")
+
+    async def look_at_queues(self, connection: Connection) -> None:
         """One pass through this node's part. Raises StoreError."""
         limit = self._queue_limit()
         entries = nearly_full = page = 0
@@ -100,7 +111,7 @@ class Sounder:
                 if len(waiting) < PAGE and looked_at < _LOOKED_AT_PER_PAGE:
                     continue
             looked_at = 0
-            lengths = await self._store.queue_lengths(waiting[:PAGE]) if waiting else []
+            lengths = await self._store.queue_lengths(connection, waiting[:PAGE]) if waiting else []
             for client_id, length in zip(waiting, lengths, strict=False):
                 entries += length
                 nearly_full += length >= limit * NEARLY_FULL

@@ -154,9 +154,8 @@ def _count_abandoned(hub: Hub, session: Session) -> None:
     abandoned = hub.counters.exchanges_abandoned
     if session.outbound.inflight or session.outbound.released:
         abandoned.add("out", len(session.outbound.exchanges()))
-    inbound = session.inbound.exchanges()
-    if inbound:
-        abandoned.add("in", len(inbound))
+    if session.inbound.has_exchanges():
+        abandoned.add("in", len(session.inbound.exchanges()))
 
 
 def _nothing() -> None:

@@ -85,10 +85,10 @@ class Survey:
                 if phase not in seen:  # the oldest in it
                     seen.add(phase)
                     self._note((session.client_id, "out", packet_id, n))
-        inbound = session.inbound.exchanges()
-        for phase, _ in inbound:
-            found.exchanges["in", PHASES["in"][phase]] += 1
-        if inbound:
+        if session.inbound.has_exchanges():
+            inbound = session.inbound.exchanges()
+            for phase, _ in inbound:
+                found.exchanges["in", PHASES["in"][phase]] += 1
             phase, packet_id = inbound[0]
             self._note((session.client_id, "in", packet_id, phase))
 

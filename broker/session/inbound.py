@@ -145,6 +145,10 @@ class Inbound:
         if self.stored is not None:
             self._receivers[packet_id] = (token, buckets)
 
+    def has_exchanges(self) -> bool:
+        """Whether any is open."""
+        return bool(self._states or self._tokens)
+
     def exchanges(self) -> list[tuple[int, int]]:
         """Those that are open: phase (as in PHASES of `broker.observability.sounding`), Packet Identifier.
         The oldest comes first, but for those that an earlier connection began: these come last."""

@@ -10,6 +10,7 @@ from cluster import soundings
 from cluster.heartbeat import Heartbeat
 from cluster.soundings import PAGE, Sounder, buckets_of
 from cluster.store.call import Reply, Request
+from cluster.store.connection import Connection
 from cluster.store.errors import ItemError
 from cluster.store.keys import BUCKETS, bucket_of
 from cluster.store.membership import Member
@@ -18,6 +19,7 @@ from cluster.store.store import Store
 pytestmark = pytest.mark.anyio
 
 LIMIT = 100
+NO_CONNECTION = cast(Connection, None)
 
 
 class Site:
@@ -47,7 +49,7 @@ class Site:
         """As INFO has them."""
         return {"used_memory": 11, "maxmemory": 22, "connected_slaves": 1}
 
-    async def queue_lengths(self, client_ids: Sequence[str]) -> list[int]:
+    async def queue_lengths(self, connection: Connection, client_ids: Sequence[str]) -> list[int]:
         """One page."""
         self.asked.append(list(client_ids))
         return [self.lengths[client_id] for client_id in client_ids]
@@ -107,7 +109,7 @@ async def test_queues_of_a_part() -> None:
     lengths = {f"client-{number}": number for number in range(100)}
     site = Site(lengths)
     await site.sounder.look()
-    await site.sounder.look_at_queues()
+    await site.sounder.look_at_queues(NO_CONNECTION)
     ours = {client_id: length for client_id, length in lengths.items() if bucket_of(client_id) % 2 == 0}
     found = site.soundings
     assert 0 < len(ours) < 100
@@ -122,7 +124,7 @@ async def test_pages_are_bounded() -> None:
     site = Site({f"client-{number}": 1 for number in range(3 * PAGE)}, page_size=PAGE - 1)
     site.members = [7, b"node-1.a", 7, b""]
     await site.sounder.look()
-    await site.sounder.look_at_queues()
+    await site.sounder.look_at_queues(NO_CONNECTION)
     assert max(map(len, site.asked)) <= PAGE
     assert site.soundings.queue_entries == 3 * PAGE
 
@@ -131,11 +133,11 @@ async def test_a_queue_that_was_emptied_is_not_the_fullest_any_more() -> None:
     site = Site({"a": 90, "b": 10})
     site.members = [7, b"node-1.a", 7, b""]
     await site.sounder.look()
-    await site.sounder.look_at_queues()
+    await site.sounder.look_at_queues(NO_CONNECTION)
     assert site.soundings.queue_fullest == 0.9
     site.lengths["a"] = 0
-    await site.sounder.look_at_queues()
+    await site.sounder.look_at_queues(NO_CONNECTION)
     assert (site.soundings.queue_fullest, site.soundings.queue_fullest_client) == (0.1, "b")
     site.clients = []
-    await site.sounder.look_at_queues()
+    await site.sounder.look_at_queues(NO_CONNECTION)
     assert (site.soundings.queue_fullest, site.soundings.queue_entries) == (0, 0)

@@ -111,9 +111,11 @@ def test_a_pubrec_that_is_being_stored() -> None:
 
 def test_open_exchanges_from_the_client() -> None:
     inbound = Inbound(None)
+    assert not inbound.has_exchanges()
     inbound.restore(9, b"token", is_routed=False)
     inbound.restore(8, b"", is_routed=True)
     inbound.begin(1)
+    assert inbound.has_exchanges()
     assert inbound.exchanges() == [(ROUTED, 8), (RECEIVED, 1), (RECEIVED, 9)]
     inbound.begin(9)
     inbound.settle(1)
