@@ -1,4 +1,4 @@
-"""`/api/v1/overview`: what is in it, what it costs however many look, and what is left while Redis is away."""
+"""`/api/v1/overview`: what is in it, what it costs however many look, what is left while Redis is away."""
 
 from typing import cast
 
