@@ -49,7 +49,7 @@ class Watched:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.expected: list[str] = ["status of 404"]
+        self.expected: list[str] = []
         self._complaints: list[str] = []
         page.set_default_timeout(SECONDS * 1000)
         page.on("pageerror", lambda error: self._complaints.append(f"page error: {error}"))

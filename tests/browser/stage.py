@@ -19,6 +19,8 @@ from tests.node.wire import HOUR, connected
 from tests.tools import Certificate
 
 PER_SECOND = 40
+STAGE_SECONDS = 60
+"""For the test that comes first, which waits for all of this, on a machine that is busy."""
 HOSTILE = "<img src=x onerror=alert(1)>\u202e'\"&amp;{{7*7}}"
 HOSTILE_SHOWN = "<img src=x onerror=alert(1)>\\u202e'\"&amp;{{7*7}}"
 LONG = "long-" + "x" * 65_000

@@ -1,10 +1,13 @@
 """Pages about messages and settings, against two nodes that have some."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.chromium import Watched
-from tests.browser.stage import HOSTILE_SHOWN, QUEUE_LIMIT, Stage
+from tests.browser.stage import HOSTILE_SHOWN, QUEUE_LIMIT, STAGE_SECONDS, Stage
 from tests.node.wire import connected
+
+pytestmark = pytest.mark.timeout(STAGE_SECONDS)
 
 
 def test_retained_messages_as_a_tree(stage: Stage, watched: Watched) -> None:

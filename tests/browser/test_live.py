@@ -2,11 +2,14 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.chromium import Watched
-from tests.browser.stage import HOSTILE, HOSTILE_SHOWN, Stage
+from tests.browser.stage import HOSTILE, HOSTILE_SHOWN, STAGE_SECONDS, Stage
 from tests.node.wire import connected
+
+pytestmark = pytest.mark.timeout(STAGE_SECONDS)
 
 
 def test_events_of_both_nodes(stage: Stage, watched: Watched) -> None:

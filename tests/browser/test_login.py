@@ -9,8 +9,10 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from broker.auth.admin_tokens import Role, make_token
 from tests.browser.chromium import Watched
-from tests.browser.stage import Stage, member
+from tests.browser.stage import STAGE_SECONDS, Stage, member
 from tests.node.harness import NodeProcess
+
+pytestmark = pytest.mark.timeout(STAGE_SECONDS)
 
 
 class Guarded:
@@ -61,9 +63,9 @@ def test_log_in_and_out(guarded: Guarded, watched: Watched) -> None:
     page.keyboard.press("Enter")
     page.get_by_text("There is no such token.").wait_for()
     guarded.log_in(page, Role.READ)
-    page.get_by_text("All is well.").wait_for()
+    page.get_by_text("Redis memory").wait_for()
     page.goto(guarded.url(1))  # the cookie counts there, too
-    page.get_by_text("All is well.").wait_for()
+    page.get_by_text("Redis memory").wait_for()
     page.get_by_role("button", name="Log out").click()
     page.get_by_label("Token").wait_for()
     page.reload()

@@ -9,9 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chromium import Watched, launched
-from tests.browser.stage import Stage
+from tests.browser.stage import STAGE_SECONDS, Stage
 from tests.node.wire import connected
 from tests.tools import make_certificate
+
+pytestmark = pytest.mark.timeout(STAGE_SECONDS)
 
 ROUND_TRIP = """async ([url, topic, protocolVersion, count]) => {
   const { default: mqtt } = await import("/mqtt.js");

@@ -49,6 +49,11 @@ export function name(text, most) {
   return h("span", { class: "name" }, visible(text, most));
 }
 
+/** Sentences in a table, which may name what others have chosen. */
+export function text(value) {
+  return value === null || value === undefined ? null : h("span", { class: "text" }, visible(value, 1000));
+}
+
 /** A link within the dashboard; `parts` are encoded. */
 export function link(content, page, ...parts) {
   return h("a", { href: hash(page, ...parts) }, content);

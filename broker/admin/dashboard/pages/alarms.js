@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h, redraw, replace } from "../dom.js";
 import { ago } from "../format.js";
-import { mark, name, notice, repeat, table, trouble } from "../widgets.js";
+import { mark, name, notice, repeat, table, text, trouble } from "../widgets.js";
 
 export const title = "Alarms";
 
@@ -35,6 +35,6 @@ const COLUMNS = [
   { label: "Since", kind: "time", show: (alarm) => ago(alarm.since) },
   { label: "Value", kind: "number", show: (alarm) => String(alarm.value ?? "–") },
   { label: "Threshold", kind: "number", show: (alarm) => String(alarm.threshold ?? "–") },
-  { label: "What it means", show: (alarm) => alarm.text },
+  { label: "What it means", show: (alarm) => text(alarm.text) },
   { label: "Runbook", show: (alarm) => (alarm.runbook ? name(alarm.runbook) : null) },
 ];

@@ -3,7 +3,19 @@
 import { get } from "../api.js";
 import { h, redraw, replace } from "../dom.js";
 import { count, heading, moment, words } from "../format.js";
-import { button, facts, link, listing, name, notice, prose, repeat, table, trouble } from "../widgets.js";
+import {
+  button,
+  facts,
+  link,
+  listing,
+  name,
+  notice,
+  prose,
+  repeat,
+  table,
+  text,
+  trouble,
+} from "../widgets.js";
 import { disconnect } from "./clients.js";
 import { more } from "./events.js";
 import { remove } from "./sessions.js";
@@ -95,7 +107,7 @@ const DROPS = [
   { label: "Messages", kind: "number", show: (row) => count(row.count) },
   { label: "First", kind: "time", show: (row) => moment(row.first) },
   { label: "Last", kind: "time", show: (row) => moment(row.last) },
-  { label: "What it means", show: (row) => row.means },
+  { label: "What it means", show: (row) => text(row.means) },
   { label: "Topics", show: (row) => name((row.topics ?? []).join(", ")) },
 ];
 

@@ -64,7 +64,6 @@ function columns(mayDisconnect) {
     { label: "State", show: (client) => mark(client.state === "ok" ? "good" : "warn", client.state) },
     { label: "User", show: (client) => (client.username ? name(client.username) : null) },
     { label: "Address", show: (client) => client.address },
-    { label: "Listener", show: (client) => client.listener },
     { label: "Node", show: (client) => client.node },
     { label: "MQTT", show: (client) => client.protocol },
     { label: "Connected", kind: "time", show: (client) => ago(client.connected_at) },

@@ -3,7 +3,7 @@
 import { get, send } from "../api.js";
 import { field, h, redraw, replace } from "../dom.js";
 import { ago, count } from "../format.js";
-import { ask, button, mark, repeat, say, table, trouble } from "../widgets.js";
+import { ask, button, mark, repeat, say, table, text, trouble } from "../widgets.js";
 
 export const title = "Nodes";
 
@@ -40,7 +40,7 @@ function columns(mayDrain) {
     },
     { label: "Clients", kind: "number", show: (node) => count(node.sessions) },
     { label: "Connections", kind: "number", show: (node) => count(node.connections) },
-    { label: "Listeners", show: (node) => (node.listen ?? []).join(", ") },
+    { label: "Listeners", show: (node) => text((node.listen ?? []).join(", ")) },
     { label: "Admin", show: (node) => node.admin },
     { label: "Version", show: (node) => node.version },
     { label: "Started", kind: "time", show: (node) => ago(node.started) },

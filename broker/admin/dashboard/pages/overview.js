@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { chart } from "../chart.js";
 import { h, redraw, replace } from "../dom.js";
-import { ago, bytes, count, duration } from "../format.js";
+import { ago, bytes, count, duration, visible } from "../format.js";
 import { link, mark, notice, repeat, table, trouble } from "../widgets.js";
 
 export const title = "Overview";
@@ -108,7 +108,7 @@ function problems(now) {
       "span",
       {},
       mark(alarm.severity === "critical" ? "bad" : "warn", alarm.name),
-      ` ${alarm.node ?? ""} ${alarm.text ?? ""}`,
+      ` ${alarm.node ?? ""} ${visible(alarm.text ?? "", 300)}`,
     ),
   );
   if (!found.length && !alarms.length) return notice("good", "All is well.");
