@@ -52,8 +52,9 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl_alarms import alarms
     from broker.ctl_bans import app as bans_app
     from broker.ctl_clients import add_commands as add_clients
+    from broker.ctl_clients import session_app
     from broker.ctl_content import add_commands as add_content
-    from broker.ctl_explain import explain, session_app
+    from broker.ctl_explain import explain, explain_session
     from broker.ctl_forwards import forwards
     from broker.ctl_reload import reload
     from broker.ctl_rights import review
@@ -74,8 +75,8 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.command()(trace)
     ctl_app.command()(events)
     ctl_app.command()(reload)
-    ctl_app.add_typer(session_app, name="session")
-    ctl_app.command("explain")(explain)
+    session_app.command("explain")(explain_session)
+    ctl_app.command()(explain)
     ctl_app.command()(forwards)
     ctl_app.command()(alarms)
     add_clients(ctl_app)

@@ -11,12 +11,9 @@ from broker.ctl import LOCAL, AdminOption, Answer, JsonOption, ask, print_json, 
 
 _WIDTH: Final = 100
 
-session_app = typer.Typer(help="One client's session.", no_args_is_help=True)
-
 ClientArgument = Annotated[str, typer.Argument(metavar="CLIENT", help="Client Identifier.")]
 
 
-@session_app.command("explain")
 def explain_session(client: ClientArgument, admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     """Tell what holds up a client, in sentences, and what there is of its session."""
     explain(client=client, admin=admin, as_json=as_json)
