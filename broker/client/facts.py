@@ -133,7 +133,9 @@ class FilterFacts:
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """What one node knows of who gets a topic. `filter_count`: how many match; some of them are listed."""
+    """What one node knows of who gets a topic. `filter_count`: how many match; some of them are listed.
+    `version`: how far the node has followed the change log, as two numbers."""
 
     filter_count: int = 0
     filters: list[FilterFacts] = field(default_factory=list)
+    version: tuple[int, int] = (0, 0)

@@ -36,7 +36,8 @@ class LookingUp:
         for filter in filters[:FILTERS]:
             found.append(self._facts(index.holders(filter, NAMED, _LOOKED_AT)))
             await anyio.lowlevel.checkpoint()
-        return TopicFacts(len(filters), found)
+        term, _, n = index.version.partition(".")
+        return TopicFacts(len(filters), found, (int(term or 0), int(n or 0)))
 
     def _facts(self, holders: Holders) -> FilterFacts:
         """Of what is held, other nodes and groups are few; the rest are clients of this node."""

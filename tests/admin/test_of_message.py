@@ -66,6 +66,13 @@ def test_who_matches_twice_is_named_once_with_the_higher_qos() -> None:
     }
 
 
+def test_the_node_that_knows_the_latest_counts() -> None:
+    older = TopicFacts(2, [FILTER, FILTER], (1, 9))
+    newer = TopicFacts(1, [replace(FILTER, persistent_count=5)], (1, 10))
+    answers = replace(TOPIC, said={"a.1": older, "b.2": newer})
+    assert topic_sentences(answers)[0] == "It goes to 5 subscriptions of persistent sessions."
+
+
 NOBODY = Holders([], [], is_retained=False, uncounted=0)
 
 

@@ -25,8 +25,9 @@ class TopicAnswers:
 
     @property
     def filters(self) -> Sequence[FilterFacts]:
-        """As one node says it: of sessions and groups all nodes know the same."""
-        return max((facts.filters for facts in self.said.values()), key=len, default=())
+        """As the node says that knows the latest of sessions and groups: idle ones follow once a second."""
+        latest = max(self.said.values(), key=lambda facts: facts.version, default=TopicFacts())
+        return latest.filters
 
     @property
     def persistent(self) -> dict[str, tuple[str, SubscriberFacts]]:
