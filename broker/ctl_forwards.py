@@ -1,6 +1,6 @@
 """`moorline ctl forwards`: where messages go beside the clients."""
 
-from broker.ctl import LOCAL, AdminOption, JsonOption, ask, plain, print_json, print_table, text
+from broker.ctl import LOCAL, AdminOption, JsonOption, ask, print_json, print_table, text
 from broker.watching import watched
 
 _FIELDS = (
@@ -16,5 +16,5 @@ def forwards(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(answer)
         return
-    rows = [[plain(text(forward[field])) for field in _FIELDS] for forward in answer["forwards"]]
+    rows = [[text(forward[field]) for field in _FIELDS] for forward in answer["forwards"]]
     print_table([[field.upper().replace("_", "-") for field in _FIELDS], *rows])
