@@ -163,7 +163,7 @@ async def _reload_settings(reloading: Reloading, parent: Parent | None, _: bytes
 
 async def _hang_up(reloading: Reloading) -> None:
     reopen_audit_file()
-    await reloading.reload()
+    await reloading.at_signal()
 
 
 def _adopt(around: Surroundings, chores: Chores | None, names: frozenset[str], settings: Settings) -> None:

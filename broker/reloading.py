@@ -51,6 +51,13 @@ class Reloading:
         self._reloads = reloads
         self._reading = anyio.Lock()  # what was read first is applied first
 
+    async def at_signal(self) -> None:
+        """The same, where nobody waits for what comes of it: no mistake of ours may end the process."""
+        try:
+            await self.reload()
+        except Exception:  # the top of this task
+            logger.exception("settings could not be read again")
+
     async def reload(self) -> Reloaded:
         """Reads, and applies what can be applied."""
         async with self._reading:

@@ -104,7 +104,7 @@ async def run(given: Settings, sources: Sources) -> int:
                 admin[place] = await process.start(serve_app, address, app, door)
             adopt = partial(_adopt, around, chores)
             reloading = Reloading(given, sources.read, adopt, counters.settings_reloads)
-            reload = partial(process.start_soon, reloading.reload)
+            reload = partial(process.start_soon, reloading.at_signal)
             process.start_soon(_watch_signals, signals, stopping, at_once, crew, reload)
             outlook = Outlook(crew, desk, stopping)
             process.start_soon(outlook.run)
