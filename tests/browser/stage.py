@@ -29,6 +29,10 @@ AWAY = ("lamp-7", HOSTILE, LONG)
 QUEUE_LIMIT = 5
 QUEUED = 8
 """For each of them: more than fit."""
+_SETTINGS = {
+    "MOORLINE_SESSION__QUEUE_LIMIT": str(QUEUE_LIMIT),
+    "MOORLINE_ALARMS__CERTIFICATE_DAYS": "1",  # that of the tests has two
+}
 RETAINED = {
     "home/door": b"closed",
     "plant/pump-1/state": b'{"on":true,"limits":[1,2]}',
@@ -68,9 +72,7 @@ def running_stage(directory: Path, certificate: Certificate) -> Iterator[Stage]:
     with ExitStack() as stack:
         site = stack.enter_context(running_site())
         redis = stack.enter_context(running_redis(directory / "redis"))
-        environment = {"MOORLINE_SESSION__QUEUE_LIMIT": str(QUEUE_LIMIT)} | _listeners(
-            certificate, f"http://app.localhost:{site}"
-        )
+        environment = _SETTINGS | _listeners(certificate, f"http://app.localhost:{site}")
         nodes = [
             stack.enter_context(member(directory, redis, f"node-{number}", environment)) for number in (1, 2)
         ]
