@@ -32,6 +32,10 @@ FOCUSED = """() => {
 }"""
 
 
+HIDE = """(isHidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, value: isHidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 NAMELESS = """[...document.querySelectorAll("input, select, textarea, button, a")]
   .filter((each) => !each.labels?.length && !each.ariaLabel && !each.textContent.trim())
   .map((each) => each.outerHTML)"""
@@ -186,6 +190,20 @@ def test_a_node_that_is_away_and_comes_back(stage: Stage, context: BrowserContex
     trouble.wait_for()
     context.set_offline(False)
     expect(trouble).to_have_count(0)
+
+
+def test_while_nobody_looks(stage: Stage, watched: Watched) -> None:
+    """Nothing is asked; and at once again when somebody does."""
+    page = watched.page
+    at(stage, page)
+    with page.expect_response("**/overview"):
+        page.evaluate(HIDE, True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert asked == []
+    with page.expect_request("**/overview"):
+        page.evaluate(HIDE, False)
 
 
 def test_names_that_mean_harm(stage: Stage, watched: Watched) -> None:
