@@ -69,7 +69,8 @@ async function show() {
   const { signal } = leaving;
   closeMenu();
   markCurrent(page);
-  const known = GROUPS.flatMap(([, pages]) => pages).some(([each]) => each === page) || Object.hasOwn(FILES, page);
+  const known =
+    GROUPS.flatMap(([, pages]) => pages).some(([each]) => each === page) || Object.hasOwn(FILES, page);
   if (!known) return replace(main, h("h1", {}, "No such page"));
   const module = await load(FILES[page] ?? page);
   if (signal.aborted) return;
