@@ -11,7 +11,6 @@ from tests.node.harness import NodeProcess
 from tests.node.template import Template
 from tests.tools import Certificate, make_certificate
 
-
 expect.set_options(timeout=SECONDS * 1000)
 
 
