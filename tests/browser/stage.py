@@ -15,7 +15,7 @@ from tests.browser.chromium import SECONDS
 from tests.browser.site import running_site
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, running_redis
-from tests.node.wire import HOUR, connected
+from tests.node.wire import HOUR, WireClient
 from tests.tools import Certificate
 
 PER_SECOND = 40
@@ -137,7 +137,8 @@ def _client(node: NodeProcess, client_id: str) -> paho.Client:
 
 def furnish(node: NodeProcess, away: Sequence[str] = AWAY) -> None:
     """Whatever the pages may have to show: retained messages, and sessions of these clients."""
-    with connected(node.port, "back-end") as publisher:
+    with WireClient(node.port, timeout_seconds=STAGE_SECONDS) as publisher:
+        publisher.connect("back-end")
         for topic, payload in RETAINED.items():
             publisher.publish(topic, payload, 1, retain=True)
         for client_id in away:
@@ -148,7 +149,8 @@ def furnish(node: NodeProcess, away: Sequence[str] = AWAY) -> None:
 
 def _leave_behind(node: NodeProcess, client_id: str) -> None:
     """A persistent session that is away."""
-    with connected(node.port, client_id, properties=HOUR) as client:
+    with WireClient(node.port, timeout_seconds=STAGE_SECONDS) as client:
+        client.connect(client_id, properties=HOUR)
         client.subscribe(_commands_of(client_id), f"$share/workers/{_commands_of(client_id)}", qos=1)
 
 
