@@ -23,8 +23,9 @@ from broker.observability.health import Health
 from broker.observability.metrics import Counters
 from broker.settings import Address
 
-CONCURRENT_REQUESTS = 64
-"""Further ones get 503: a scraper gone wild must not slow the clients down."""
+CONCURRENT_REQUESTS = 128
+"""And connections. Further ones get 503: a scraper gone wild must not slow the clients down. Ten browsers
+that open the dashboard at once, with six connections each for some seconds, leave places for probes."""
 
 HEAD_BYTES = 256 << 10
 """Of a request's first line and headers: it has room for a client id or topic of 64 KB, percent-encoded."""

@@ -14,11 +14,11 @@ import hmac
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 import anyio
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from broker.auth.admin_tokens import Token
 from cluster.control import Control, Desk
@@ -32,7 +32,6 @@ OWN_PAGE: Final = "x-moorline-page"
 
 _READ_SECONDS: Final = 1.0
 _NAME: Final = "moorline"
-_COOKIE_BYTES_MAXIMUM: Final = 4096  # all that a browser sends along
 _PURPOSE: Final = b"moorline dashboard 1"
 
 
@@ -60,7 +59,7 @@ class Sessions:
 
     async def find(self, headers: Headers, tokens: Sequence[Token]) -> Token | None:
         """Whose session it is, if there is one that counts. Raises StoreError likewise."""
-        given = _cookie(headers, self._name)
+        given = cookie_parser(headers.get("cookie", "")).get(self._name, "")
         until, _, rest = given.partition(".")
         mac, _, name = rest.partition(".")
         token = next((token for token in tokens if token.name == name), None)
@@ -95,17 +94,6 @@ def is_own_page(headers: Headers) -> bool:
     origin = headers.get("origin")
     own = headers.get("host", "").lower()
     return OWN_PAGE in headers and (origin is None or origin.lower().partition("://")[2] == own)
-
-
-def _cookie(headers: Headers, name: str) -> str:
-    text = headers.get("cookie", "")
-    if len(text) > _COOKIE_BYTES_MAXIMUM:
-        return ""
-    try:
-        morsel = SimpleCookie(text).get(name)
-    except CookieError:
-        return ""
-    return morsel.value if morsel is not None else ""
 
 
 def _is_later(until: str, now: float) -> bool:

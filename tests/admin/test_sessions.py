@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
@@ -174,6 +175,30 @@ async def test_logging_out_makes_the_browser_forget_it() -> None:
         assert (await client.post("/api/v1/logout", headers=PAGE)).is_success
         assert not client.cookies
         assert (await client.get("/api/v1/login")).json()["name"] is None
+
+
+async def test_cookies_of_others_do_no_harm() -> None:
+    """Every page of this machine has the same ones, whatever its port."""
+    async with node(Redis()) as (client, _):
+        cookie = (await log_in(client)).headers["set-cookie"].partition(";")[0]
+        client.cookies.clear()
+        for text in (f'a="b; {cookie}', f"x={{1,2}}; {cookie}; y", f"{'z' * 20_000}=1; {cookie}"):
+            told = await client.get("/api/v1/login", headers={"Cookie": text})
+            assert told.json()["name"] == "some.operate@home", text[:20]
+
+
+async def test_what_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "moorline.audit")
+    async with node(Redis()) as (client, _):
+        cookie = (await log_in(client)).headers["set-cookie"]
+        await drain(client, **PAGE)
+        await drain(client)
+        await client.post("/api/v1/login", headers={"Authorization": "Bearer guess"})
+    told = [(record.message, record.__dict__.get("token_name")) for record in caplog.records]
+    ours = "some.operate@home"
+    assert told == [("admin", ours), ("admin", ours), ("denied", ours), ("denied", None)]
+    everything = str([record.__dict__ for record in caplog.records])
+    assert not any(each in everything for each in (TEXTS[Role.OPERATE], "guess", cookie[9:60]))
 
 
 async def test_what_is_made_up_does_not_count() -> None:

@@ -26,7 +26,7 @@ def main() -> None:
     DIRECTORY.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         certificate = make_certificate(Path(directory))
-        with running_stage(Path(directory), certificate) as stage, traffic(stage.nodes):
+        with running_stage(Path(directory), certificate) as stage, traffic(stage.nodes, per_second=180):
             furnish(stage.nodes[0], ["lamp-7", "lamp-8"])
             with running_chromium() as browser:
                 for name in _PICTURES:

@@ -15,7 +15,7 @@ from tests.browser.chromium import SECONDS
 from tests.browser.site import running_site
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, running_redis
-from tests.node.wire import HOUR, connected
+from tests.node.wire import HOUR, WireClient
 from tests.tools import Certificate
 
 PER_SECOND = 40
@@ -29,6 +29,10 @@ AWAY = ("lamp-7", HOSTILE, LONG)
 QUEUE_LIMIT = 5
 QUEUED = 8
 """For each of them: more than fit."""
+_SETTINGS = {
+    "MOORLINE_SESSION__QUEUE_LIMIT": str(QUEUE_LIMIT),
+    "MOORLINE_ALARMS__CERTIFICATE_DAYS": "1",  # that of the tests has two
+}
 RETAINED = {
     "home/door": b"closed",
     "plant/pump-1/state": b'{"on":true,"limits":[1,2]}',
@@ -68,9 +72,7 @@ def running_stage(directory: Path, certificate: Certificate) -> Iterator[Stage]:
     with ExitStack() as stack:
         site = stack.enter_context(running_site())
         redis = stack.enter_context(running_redis(directory / "redis"))
-        environment = {"MOORLINE_SESSION__QUEUE_LIMIT": str(QUEUE_LIMIT)} | _listeners(
-            certificate, f"http://app.localhost:{site}"
-        )
+        environment = _SETTINGS | _listeners(certificate, f"http://app.localhost:{site}")
         nodes = [
             stack.enter_context(member(directory, redis, f"node-{number}", environment)) for number in (1, 2)
         ]
@@ -135,7 +137,8 @@ def _client(node: NodeProcess, client_id: str) -> paho.Client:
 
 def furnish(node: NodeProcess, away: Sequence[str] = AWAY) -> None:
     """Whatever the pages may have to show: retained messages, and sessions of these clients."""
-    with connected(node.port, "back-end") as publisher:
+    with WireClient(node.port, timeout_seconds=STAGE_SECONDS) as publisher:
+        publisher.connect("back-end")
         for topic, payload in RETAINED.items():
             publisher.publish(topic, payload, 1, retain=True)
         for client_id in away:
@@ -146,7 +149,8 @@ def furnish(node: NodeProcess, away: Sequence[str] = AWAY) -> None:
 
 def _leave_behind(node: NodeProcess, client_id: str) -> None:
     """A persistent session that is away."""
-    with connected(node.port, client_id, properties=HOUR) as client:
+    with WireClient(node.port, timeout_seconds=STAGE_SECONDS) as client:
+        client.connect(client_id, properties=HOUR)
         client.subscribe(_commands_of(client_id), f"$share/workers/{_commands_of(client_id)}", qos=1)
 
 

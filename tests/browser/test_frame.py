@@ -32,6 +32,10 @@ FOCUSED = """() => {
 }"""
 
 
+HIDE = """(isHidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, value: isHidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 NAMELESS = """[...document.querySelectorAll("input, select, textarea, button, a")]
   .filter((each) => !each.labels?.length && !each.ariaLabel && !each.textContent.trim())
   .map((each) => each.outerHTML)"""
@@ -74,13 +78,15 @@ def phone(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_each_page_on_a_phone_in_the_dark(stage: Stage, phone: BrowserContext, path: str) -> None:
-    """Nothing is cut off at 375 pixels, nothing is dark on dark, and nothing goes wrong."""
+    """Nothing is cut off at 375 pixels, nothing is dark on dark, every field and button says what it is, and
+    nothing goes wrong."""
     watched = Watched(phone.new_page())
     page = watched.page
     at(stage, page, path)
     expect(page.get_by_text("Loading…")).to_have_count(0)
     assert not page.evaluate(TOO_WIDE)
     assert page.evaluate(COLOURS) == ["rgb(16, 21, 28)", "rgb(227, 233, 240)"]
+    assert page.evaluate(NAMELESS) == []
     assert watched.complaints() == []
     page.close()
 
@@ -128,13 +134,6 @@ def test_by_keyboard_alone(stage: Stage, watched: Watched) -> None:
     assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-
-
-def test_every_field_has_a_name(stage: Stage, watched: Watched) -> None:
-    page = watched.page
-    for path in PAGES:
-        at(stage, page, path)
-        assert page.evaluate(NAMELESS) == [], path
 
 
 def test_a_node_is_drained(stage: Stage, watched: Watched, tmp_path: Path) -> None:
@@ -186,6 +185,20 @@ def test_a_node_that_is_away_and_comes_back(stage: Stage, context: BrowserContex
     trouble.wait_for()
     context.set_offline(False)
     expect(trouble).to_have_count(0)
+
+
+def test_while_nobody_looks(stage: Stage, watched: Watched) -> None:
+    """Nothing is asked; and at once again when somebody does."""
+    page = watched.page
+    at(stage, page)
+    with page.expect_response("**/overview"):
+        page.evaluate(HIDE, True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert asked == []
+    with page.expect_request("**/overview"):
+        page.evaluate(HIDE, False)
 
 
 def test_names_that_mean_harm(stage: Stage, watched: Watched) -> None:

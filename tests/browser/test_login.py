@@ -11,6 +11,7 @@ from broker.auth.admin_tokens import Role, make_token
 from tests.browser.chromium import Watched
 from tests.browser.stage import STAGE_SECONDS, Stage, member
 from tests.node.harness import NodeProcess
+from tests.tools import Certificate
 
 pytestmark = pytest.mark.timeout(STAGE_SECONDS)
 
@@ -32,9 +33,9 @@ class Guarded:
         """Of a dashboard."""
         return f"http://127.0.0.1:{self.nodes[place].admin_port}/"
 
-    def log_in(self, page: Page, role: Role) -> None:
+    def log_in(self, page: Page, role: Role, url: str = "") -> None:
         """By the form."""
-        page.goto(self.url())
+        page.goto(url or self.url())
         page.get_by_label("Token").fill(self.texts[role])
         page.keyboard.press("Enter")
         page.get_by_text(f"on-call-{role} ({role})").wait_for()
@@ -98,6 +99,24 @@ def test_a_role_is_shown_what_it_may_do(
     page.get_by_role("link", name="Bans").click()
     page.get_by_role("heading", name="Bans").wait_for()
     assert (page.get_by_role("button", name="Ban", exact=True).count() > 0) == bans
+
+
+def test_by_https(
+    stage: Stage, certificate: Certificate, tmp_path: Path, context: BrowserContext, watched: Watched
+) -> None:
+    guarded = Guarded(tmp_path)
+    environment = {
+        "MOORLINE_ADMIN__TOKENS_FILE": str(guarded.file),
+        "MOORLINE_ADMIN__CERTIFICATE": str(certificate.file),
+        "MOORLINE_ADMIN__KEY": str(certificate.key),
+        "MOORLINE_REDIS__PREFIX": "https:",
+    }
+    with member(tmp_path, stage.redis, "safe", environment) as node:
+        guarded.nodes.append(node)
+        guarded.log_in(watched.page, Role.READ, f"https://localhost:{node.admin_port}/")
+        watched.page.get_by_text("Redis memory").wait_for()
+        (cookie,) = context.cookies()
+        assert (cookie["name"], cookie["secure"]) == ("__Host-moorline", True)
 
 
 def test_other_pages_can_not_use_it(stage: Stage, guarded: Guarded, watched: Watched) -> None:

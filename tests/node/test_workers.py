@@ -155,7 +155,7 @@ def test_metrics_are_those_of_all_workers(crew: NodeProcess) -> None:
 def test_probes(crew: NodeProcess) -> None:
     assert crew.get("/healthz").status == 200
     assert crew.wait_ready(200).text == '{"status":"ok"}'
-    assert crew.get("/").status == 404
+    assert crew.get("/none").status == 404
 
 
 def test_api(crew: NodeProcess) -> None:
@@ -172,6 +172,13 @@ def test_api(crew: NodeProcess) -> None:
     refused = crew.post("/api/v1/nodes/crew/drain", {})
     assert refused.status == 404, refused.text
     assert "there are: crew-1, crew-2" in refused.text
+
+
+def test_the_dashboard_is_the_parent_s(crew: NodeProcess) -> None:
+    assert "<title>Moorline</title>" in crew.get("/").text
+    overview = json.loads(crew.get("/api/v1/overview").text)
+    assert sorted(node["name"] for node in overview["nodes"]) == sorted(NAMES)
+    assert (overview["answers"]["name"], overview["redis"]["state"]) == ("crew", "ok")
 
 
 def test_the_parent_has_a_worker_do_what_only_nodes_can(crew: NodeProcess) -> None:

@@ -62,13 +62,15 @@ function decoded(text) {
 
 async function show() {
   if (location.hash && !location.hash.startsWith("#/")) return; // of a link within the page
+  if (session.asks && session.name === null) return; // the log-in is shown
   const { page, parts, query } = place();
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
   closeMenu();
   markCurrent(page);
-  const known = GROUPS.flatMap(([, pages]) => pages).some(([each]) => each === page) || page in FILES;
+  const known =
+    GROUPS.flatMap(([, pages]) => pages).some(([each]) => each === page) || Object.hasOwn(FILES, page);
   if (!known) return replace(main, h("h1", {}, "No such page"));
   const module = await load(FILES[page] ?? page);
   if (signal.aborted) return;

@@ -234,15 +234,15 @@ export function button(text, task, attributes = {}) {
 /** Calls `task` again and again, that long after its end, until `signal`; not while nobody looks. */
 export function repeat(task, pauseMs, signal) {
   let timer = 0;
+  let isResting = false;
   async function round() {
+    isResting = false;
     await task();
-    if (!signal.aborted && !document.hidden) timer = setTimeout(round, pauseMs);
-    else timer = 0;
+    if (signal.aborted) return;
+    if (document.hidden) isResting = true;
+    else timer = setTimeout(round, pauseMs);
   }
-  function look() {
-    if (!document.hidden && timer === 0) round();
-  }
-  document.addEventListener("visibilitychange", look, { signal });
+  document.addEventListener("visibilitychange", () => isResting && !document.hidden && round(), { signal });
   signal.addEventListener("abort", () => clearTimeout(timer));
   round();
 }
