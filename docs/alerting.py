@@ -77,13 +77,17 @@ def _of(rule: Rule) -> Alert:
         lasting,
         rule.text.format(value=_SHOWN[rule.unit]),
         f"Alarm `{rule.name}`, alert `Moorline{camel}`, {rule.severity}. Raised at {threshold} or {beyond}"
-        f" for {rule.raise_seconds:g} s, cleared at {back} than `{rule.shown(rule.clear_at)}` for"
-        f" {rule.clear_seconds:g} s.",
+        f"{_after(rule.raise_seconds)}, cleared at {back} than `{rule.shown(rule.clear_at)}`"
+        f"{_after(rule.clear_seconds)}.",
     )
 
 
+def _after(seconds: float) -> str:
+    return f" for {seconds:g} s" if seconds else ""
+
+
 def _further(name: str, title: str, severity: str, expr: str, seconds: int, summary: str) -> Alert:
-    facts = f"Alert `{name}`, {severity}; no node can raise an alarm for it. After {seconds} s."
+    facts = f"Alert `{name}`, {severity}{_after(seconds)}; no node can raise an alarm for it."
     return Alert(name, title, severity, expr, seconds, summary, facts)
 
 

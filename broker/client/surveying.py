@@ -22,6 +22,8 @@ STEP_SECONDS: Final = 0.05
 CLIENTS_PER_STEP: Final = 500
 INTERVAL_SECONDS: Final = 2.0
 WATCHED: Final = 200
+_IN_FLIGHT_PER_CLIENT: Final = 10
+"""So many messages in flight are as much work as a client that has none."""
 _PROBED_OUTBOXES: Final = 4
 
 _Key = tuple[str, str, int, int]
@@ -59,11 +61,14 @@ class Survey:
     async def look(self) -> None:
         """One pass through all who are connected now."""
         found = _Found(dict.fromkeys(self._soundings.exchanges, 0))
-        for number, client in enumerate(list(self._hub.clients.values()), 1):
+        work = 0
+        for client in list(self._hub.clients.values()):
             session = client.session
             if session is not None and not client.is_closed:
                 self._look_at(session, found)
-            if number % CLIENTS_PER_STEP == 0:
+                work += 1 + len(session.outbound.inflight) // _IN_FLIGHT_PER_CLIENT
+            if work >= CLIENTS_PER_STEP:
+                work = 0
                 await anyio.sleep(STEP_SECONDS)
                 self._watch()
         self._soundings.exchanges.update(found.exchanges)
@@ -112,9 +117,8 @@ def _is_open(key: _Key, clients: dict[str, Client]) -> bool:
     session = client.session if client is not None else None
     if session is None:
         return False
-    if direction == "out":
-        return any(each[1:] == (packet_id, mark) for each in session.outbound.exchanges())
-    return (mark, packet_id) in session.inbound.exchanges()
+    half = session.outbound if direction == "out" else session.inbound
+    return half.has_exchange(packet_id, mark)
 
 
 def probe(hub: Hub, ready: Sequence[Outbox]) -> None:

@@ -156,6 +156,11 @@ class Inbound:
         found += [(_RECEIVED, packet_id) for packet_id in self._tokens if packet_id not in self._states]
         return found
 
+    def has_exchange(self, packet_id: int, phase: int) -> bool:
+        """Whether there is one with this identifier, and in this phase."""
+        state = self._states.get(packet_id, -1)
+        return state == phase or (state < 0 and phase == _RECEIVED and packet_id in self._tokens)
+
     def refuse(self, packet_id: int) -> None:
         """The message was not taken (PUBREC with an error): the identifier is free again [MQTT-4.3.3-9]."""
         self._states.pop(packet_id, None)

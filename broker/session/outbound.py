@@ -241,11 +241,18 @@ class Outbound(ABC):
         found: list[tuple[int, int, int]] = []
         for packet_id, state in self.inflight.items():
             if state & 3 >= _AWAITS_PUBREC:
-                found.append(((state & 3) - _AWAITS_PUBREC, packet_id, state >> 2))
+                found.append(((state & 3) - _AWAITS_PUBREC, packet_id, abs(state >> 2)))
         for packet_id, n in self.released.items():
             if n:  # else its end is being stored
                 found.append((2, packet_id, abs(n)))
         return found
+
+    def has_exchange(self, packet_id: int, n: int) -> bool:
+        """Whether one of these is still open."""
+        state = self.inflight.get(packet_id, 0)
+        if state & 3 >= _AWAITS_PUBREC:
+            return abs(state >> 2) == n
+        return abs(self.released.get(packet_id, 0)) == n
 
     # What the two kinds do differently
 

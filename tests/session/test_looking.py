@@ -122,6 +122,29 @@ def test_open_exchanges_from_the_client() -> None:
     assert inbound.exchanges() == [(ROUTED, 8), (ROUTED, 1), (RECEIVED, 9)]
 
 
+def test_an_exchange_is_found_again_until_it_ends() -> None:
+    link = Link()
+    outbound = link.direct(window=8)
+    for qos in (2, 1):
+        outbound.deliver(message(b"a"), qos, False)
+    assert outbound.has_exchange(1, 1)
+    assert not outbound.has_exchange(1, 2)
+    assert not outbound.has_exchange(2, 2)  # at QoS 1
+    outbound.pubrec(1, 0)
+    assert outbound.has_exchange(1, 1)
+    outbound.pubcomp(1)
+    assert not outbound.has_exchange(1, 1)
+    inbound = Inbound(None)
+    inbound.restore(9, b"token", is_routed=False)
+    inbound.begin(1)
+    assert inbound.has_exchange(9, RECEIVED)
+    assert not inbound.has_exchange(9, ROUTED)
+    assert inbound.has_exchange(1, RECEIVED)
+    assert not inbound.has_exchange(2, RECEIVED)
+    inbound.settle(1)
+    assert inbound.has_exchange(1, ROUTED)
+
+
 def test_drops_at_qos_0_are_counted_apart() -> None:
     drops = Drops()
     drops.add(1, "a", "t", "expired", 0)
