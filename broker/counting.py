@@ -23,6 +23,8 @@ def carry_over(counters: Counters, node: Node) -> None:
     counters.fights = len(hub.fights)
     counters.fights_delayed = hub.fights.delayed
     counters.nodes_reaped = node.reaper.reaped
+    history = node.operations.history
+    counters.events_lost = history.lost if history is not None else 0
     counters.redis_full = hub.committer.refusals
     counters.subscriptions = hub.index.count
     counters.retained = hub.router.retained_room.total

@@ -18,7 +18,7 @@ from broker.observability.events import CONNECTED, DISCONNECTED, REFUSED, SUBSCR
 from broker.observability.logs import get_logger
 from broker.observability.token_bucket import TokenBucket
 from cluster.store.call import Reply, Request
-from cluster.store.errors import RedisFull, StoreUnavailable
+from cluster.store.errors import NodeGone, StoreError
 from cluster.store.events import BEGAN, WENT_ON, note_events, pack_event
 
 INTERVAL_SECONDS: Final = 1.0
@@ -85,7 +85,7 @@ class History:
             self.lost += 1
 
     async def run(self) -> None:
-        """Writes once a second, until cancelled."""
+        """Writes once a second, until cancelled. Raises NodeGone."""
         while True:
             await anyio.sleep(INTERVAL_SECONDS)
             await self.flush()
@@ -114,7 +114,9 @@ class History:
         ]
         try:
             replies = await self._write(requests)
-        except (StoreUnavailable, RedisFull) as error:
+        except NodeGone:
+            raise
+        except StoreError as error:
             self.lost += sum(map(len, some))
             logger.debug("events of clients are not kept: %s", error)
             return False

@@ -422,6 +422,12 @@ CLUSTER: Final = (
         lambda c: c.doubts,
     ),
     _counter(
+        "events_lost",
+        "Events of clients that are missing in their history: Redis was away, or there were too many.",
+        lambda c: c.events_lost,
+        note="See [explain](explain.md#what-has-happened-to-a-client).",
+    ),
+    _counter(
         "unknown_records",
         "What nodes of a newer release say and this one does not know, skipped; by way.",
         lambda c: c.unknown_records.items(),

@@ -148,6 +148,7 @@ class Counters:
         "doubts",
         "dropped_at_qos0",
         "error_packets",
+        "events_lost",
         "exchanges_abandoned",
         "exchanges_completed",
         "fenced",
@@ -267,6 +268,7 @@ class Counters:
         self.nodes_reaped = 0
         self.node_restarts = 0  # as the others had declared this node dead
         self.doubts = 0  # gaps in the running of this process
+        self.events_lost = 0  # of clients, that are not in their history
         self.redis_full = 0  # batches that Redis refused for lack of memory
         self.redis_reconnects = 0
         # Histograms.

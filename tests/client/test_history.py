@@ -15,7 +15,7 @@ from broker.client.history import (
 )
 from broker.observability.events import CONNECTED, DISCONNECTED, REFUSED, SUBSCRIBED, Event
 from cluster.store.call import Reply, Request
-from cluster.store.errors import StoreUnavailable
+from cluster.store.errors import CallFailed, NodeGone, RedisFull, StoreUnavailable
 from cluster.store.events import BEGAN, WENT_ON, StoredEvent, unpack_events
 
 pytestmark = pytest.mark.anyio
@@ -34,11 +34,11 @@ class Store:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
         self.calls: list[int] = []
-        self.is_away = False
+        self.trouble: Exception | None = None
 
     async def write(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        if self.is_away:
-            raise StoreUnavailable("away")
+        if self.trouble is not None:
+            raise self.trouble
         self.calls.append(len(requests))
         return [self._note(*request) for request in requests]
 
@@ -130,18 +130,28 @@ async def test_many_clients_are_written_in_turn_and_bounded() -> None:
     assert kept.lost == 5
 
 
-async def test_while_redis_is_away_events_are_lost_and_counted() -> None:
+@pytest.mark.parametrize("kind", [StoreUnavailable, RedisFull, CallFailed])
+async def test_while_redis_is_away_events_are_lost_and_counted(kind: type[Exception]) -> None:
     store = Store()
     kept = history(store)
-    store.is_away = True
+    store.trouble = kind("trouble")
     kept.take(event("a"))
     kept.take(event("b"))
     await kept.flush()
     assert kept.lost == 2
-    store.is_away = False
+    store.trouble = None
     kept.take(event("a", at_ms=5))
     await kept.flush()
     assert [each.at_ms for each in store.events("a")] == [5]
+
+
+async def test_a_node_that_is_dead_to_the_others_is_told() -> None:
+    store = Store()
+    kept = history(store)
+    store.trouble = NodeGone("gone")
+    kept.take(event("a"))
+    with pytest.raises(NodeGone):
+        await kept.flush()
 
 
 async def test_ever_new_clients_do_not_fill_redis() -> None:

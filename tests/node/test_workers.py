@@ -229,6 +229,18 @@ def test_the_parent_follows_what_happens_in_workers(crew: NodeProcess) -> None:
     assert {each["node"] for each in seen.of("event")} <= set(_workers(crew))
 
 
+def test_the_parent_explains_what_a_worker_knows(crew: NodeProcess) -> None:
+    _wait_until(lambda: _states(crew) == dict.fromkeys(NAMES, True))
+    with connected(crew.port, "explained") as client:
+        client.subscribe("explained/t", qos=1)
+        answer = json.loads(crew.get("/api/v1/explain?client_id=explained").text)
+        assert answer["codes"] == ["well"]
+        assert answer["session"]["node"] == _node_of(crew, "explained")
+        assert [each["filter"] for each in answer["connection"]["subscriptions"]] == ["explained/t"]
+        (direct,) = json.loads(crew.get("/api/v1/explain?topic=explained/t").text)["direct"]
+        assert direct["client_id"] == "explained"
+
+
 def _states(crew: NodeProcess) -> dict[str, bool]:
     """Which nodes live and have said where they listen."""
     nodes = json.loads(crew.get("/api/v1/nodes").text)["nodes"]
