@@ -18,4 +18,6 @@ def _program() -> typer.Typer:
 def run(*arguments: str, environment: Mapping[str, str] | None = None) -> Result:
     """`moorline ARGUMENTS`."""
     plain = {"COLUMNS": "200", "NO_COLOR": "1"}
-    return CliRunner().invoke(_program(), list(arguments), env={**plain, **(environment or {})})
+    return CliRunner().invoke(
+        _program(), list(arguments), env={**plain, **(environment or {})}, prog_name="moorline"
+    )

@@ -12,8 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from broker.watching import watched
+from tests.cli.program import run
 
-WAITED_SECONDS = 10.0
+WAITED_SECONDS = 30.0
+pytestmark = pytest.mark.timeout(60)  # programs are started, on a machine that may be busy
 
 
 def program(rounds: Sequence[int]) -> typer.Typer:
@@ -70,15 +72,7 @@ def test_on_a_terminal_ctrl_c_ends_it_and_each_round_replaces_the_one_before() -
 def completed(shell: str, line: str, **environment: str) -> str:
     """What the program says to a shell that asks how a line may go on."""
     variables = {"_MOORLINE_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line, **environment}
-    command = [sys.executable, "-m", "broker"]
-    return subprocess.run(
-        command,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=WAITED_SECONDS,
-        check=True,
-    ).stdout
+    return run(environment=variables).stdout
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
@@ -105,21 +99,12 @@ def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("--watch\n", "")
 
 
-def test_completion_is_installed_and_shown_for_the_shell_that_asks(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "broker"]
-    detected = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "HOME": str(tmp_path)}
-
-    def run(*arguments: str) -> str:
-        return subprocess.run(
-            [*command, *arguments],
-            env=os.environ | detected,
-            capture_output=True,
-            text=True,
-            timeout=WAITED_SECONDS,
-            check=True,
-        ).stdout
-
-    assert "complete -o default -F _moorline_completion moorline" in run("--show-completion", "bash")
-    assert "completion installed" in run("--install-completion", "fish")
+def test_completion_is_installed_and_shown_for_the_shell_that_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "complete -o default -F _moorline_completion moorline" in run("--show-completion", "bash").stdout
+    assert "completion installed" in run("--install-completion", "fish").stdout
     installed = (tmp_path / ".config/fish/completions/moorline.fish").read_text()
     assert installed.startswith("complete --command moorline")
