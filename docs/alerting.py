@@ -87,7 +87,8 @@ def _after(seconds: float) -> str:
 
 
 def _further(name: str, title: str, severity: str, expr: str, seconds: int, summary: str) -> Alert:
-    facts = f"Alert `{name}`, {severity}{_after(seconds)}; no node can raise an alarm for it."
+    lasting = f" It comes when that has lasted{_after(seconds)}." if seconds else ""
+    facts = f"Alert `{name}`, {severity}; no node can raise an alarm for it.{lasting}"
     return Alert(name, title, severity, expr, seconds, summary, facts)
 
 

@@ -157,6 +157,16 @@ def test_each_alarm_has_an_alert() -> None:
     assert len(ALERTS) == len(RULES) + 3
 
 
+def test_each_alarm_is_in_the_manual() -> None:
+    """With the setting that has its threshold."""
+    page = (alerting.RUNBOOK.parent / "operations.md").read_text()
+    for rule in RULES:
+        setting = f"`alarms.{rule.setting}`" if rule.setting else ""
+        assert re.search(rf"^\| `{rule.name}` \|.*\| {re.escape(setting)} ?\|$", page, re.MULTILINE), (
+            rule.name
+        )
+
+
 def test_the_rules_are_right(tmp_path: Path) -> None:
     _promtool("check", "rules", str(alerting.FILE))
 
