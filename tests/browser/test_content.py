@@ -59,3 +59,12 @@ def test_settings_in_force(stage: Stage, watched: Watched) -> None:
     expect(row).to_contain_text(str(QUEUE_LIMIT))
     expect(row).to_contain_text("set")
     expect(page.get_by_role("row", name="keep_alive")).to_have_count(0)
+
+
+def test_settings_are_read_again(stage: Stage, watched: Watched) -> None:
+    page = watched.page
+    page.goto(f"{stage.url()}#/settings")
+    page.get_by_role("button", name="Read settings again").click()
+    page.get_by_role("heading", name="What was read").wait_for()
+    for node in ("node-1", "node-2"):
+        expect(page.locator("main section.card")).to_contain_text(node)

@@ -6,15 +6,16 @@ import { count } from "./format.js";
 import { mark, trouble } from "./widgets.js";
 
 const LINES_MAXIMUM = 1000;
-const HELD_MAXIMUM = 1000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15_000;
 
-/** An element with lines, and `write(content)`. */
+/** An element with lines, and `write(make)`: `make()` gives what is in the line. Lines are made once for each
+ *  picture of the screen, and only as many as stay, so a flood costs what the screen does. */
 export function log(label) {
   const lines = h("div", { class: "log", role: "log", "aria-label": label, tabindex: 0, "aria-live": "off" });
-  const held = [];
+  let waiting = [];
   let isHeld = false;
+  let isDue = false;
   const hold = h("button", { type: "button", "aria-pressed": "false", click: toggle }, "Hold");
   const clear = h("button", { type: "button", click: () => replace(lines) }, "Clear");
   const state = h("span", { role: "status" });
@@ -24,26 +25,31 @@ export function log(label) {
     isHeld = !isHeld;
     hold.setAttribute("aria-pressed", String(isHeld));
     replace(hold, isHeld ? "Go on" : "Hold");
-    if (!isHeld) held.splice(0).forEach(put);
+    draw();
   }
 
-  function put(content) {
+  function write(make) {
+    waiting.push(make);
+    if (waiting.length > 2 * LINES_MAXIMUM) waiting = waiting.slice(-LINES_MAXIMUM);
+    if (!isDue) requestAnimationFrame(draw);
+    isDue = true;
+  }
+
+  function draw() {
+    isDue = false;
+    if (isHeld) return;
     const isAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
-    lines.append(h("div", {}, content));
+    lines.append(...waiting.slice(-LINES_MAXIMUM).map((make) => h("div", {}, make())));
+    waiting = [];
     while (lines.childElementCount > LINES_MAXIMUM) lines.firstChild.remove();
     if (isAtEnd) lines.scrollTop = lines.scrollHeight;
-  }
-
-  function write(content) {
-    if (!isHeld) put(content);
-    else if (held.push(content) > HELD_MAXIMUM) held.shift();
   }
 
   return { element, state, write };
 }
 
 /** Follows a stream until `signal`, or its end; it is opened again when it breaks. `open(signal)` gives the
- *  events, `line(event)` what is written of one, null for nothing. */
+ *  events, `line(event)` what is written of one. */
 export function follow(label, open, line, signal, { goesOn = true } = {}) {
   const { element, state, write } = log(label);
   run();
@@ -57,8 +63,7 @@ export function follow(label, open, line, signal, { goesOn = true } = {}) {
         replace(state, mark("good", "following"));
         for await (const event of open(signal)) {
           seen += 1;
-          const content = line(event);
-          if (content !== null) write(content);
+          write(() => line(event));
         }
         if (!goesOn) return void replace(state, mark("warn", `ended, ${count(seen)} lines`));
       } catch (error) {

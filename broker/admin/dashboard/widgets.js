@@ -110,7 +110,7 @@ function shown(key, value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "number") return EXACT.test(key) ? String(value) : count(value);
   if (typeof value === "string") return MOMENTS.test(key) ? moment(value) : name(value, 2000);
-  if (!Array.isArray(value)) return facts(value);
+  if (isRecord(value)) return Object.keys(value).length ? facts(value) : "none";
   if (!value.length) return "none";
   if (value.every(isRecord)) return records(words(key), value);
   return h(

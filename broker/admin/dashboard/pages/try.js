@@ -84,7 +84,7 @@ export async function show(main, { signal }) {
   on(subscribing, ({ filter, qos }) =>
     withClient((mine) =>
       mine.subscribe(filter, { qos: Number(qos) }, (error, granted) => {
-        lines.write(
+        lines.write(() =>
           error
             ? `not subscribed: ${error.message}`
             : ["subscribed to ", name(filter), ` with QoS ${granted?.[0]?.qos ?? qos}`],
@@ -95,7 +95,7 @@ export async function show(main, { signal }) {
   on(publishing, ({ topic, payload, qos, retain }) =>
     withClient((mine) =>
       mine.publish(topic, payload, { qos: Number(qos), retain }, (error) => {
-        lines.write(error ? `not published: ${error.message}` : ["published to ", name(topic)]);
+        lines.write(() => (error ? `not published: ${error.message}` : ["published to ", name(topic)]));
       }),
     ),
   );
@@ -110,7 +110,7 @@ export async function show(main, { signal }) {
 
   function withClient(task) {
     if (client?.connected) task(client);
-    else lines.write("not connected");
+    else lines.write(() => "not connected");
   }
 }
 
@@ -124,11 +124,14 @@ function on(form, task) {
 function follow(client, state, lines) {
   client.on("connect", () => replace(state, mark("good", "connected")));
   client.on("close", () => replace(state, mark("warn", "not connected")));
-  client.on("error", (error) => lines.write(`error: ${visible(error.message)}`));
-  client.on("disconnect", (packet) => lines.write(`disconnected by the broker, reason ${packet.reasonCode}`));
+  client.on("error", (error) => lines.write(() => `error: ${visible(error.message)}`));
+  client.on("disconnect", (packet) =>
+    lines.write(() => `disconnected by the broker, reason ${packet.reasonCode}`),
+  );
   client.on("message", (topic, payload, packet) => {
-    lines.write([
-      `${new Date().toLocaleTimeString("en-GB")} QoS ${packet.qos}${packet.retain ? " retained" : ""} `,
+    const time = new Date().toLocaleTimeString("en-GB");
+    lines.write(() => [
+      `${time} QoS ${packet.qos}${packet.retain ? " retained" : ""} `,
       h("b", {}, name(topic)),
       " ",
       name(payload.toString(), PAYLOAD_SHOWN),
