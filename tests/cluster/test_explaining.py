@@ -18,6 +18,8 @@ from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
 
+pytestmark = pytest.mark.timeout(60)  # the first test starts the nodes, too
+
 SETTINGS: Final = {
     "MOORLINE_SESSION__QUEUE_LIMIT": "20",
     "MOORLINE_LIMITS__MESSAGES_PER_SECOND": "20",
@@ -250,7 +252,6 @@ def test_what_makes_no_sense(nodes: tuple[NodeProcess, NodeProcess], asked: dict
     assert response.json()["error"].startswith("say what: client_id")
 
 
-@pytest.mark.timeout(60)
 def test_while_nodes_and_redis_fail(tmp_path: Path) -> None:
     """One after the other: Redis stands still, then the node with the client is killed."""
     with (
