@@ -25,12 +25,12 @@ from cluster.store.store import Store
 
 T = TypeVar("T")
 
-SESSIONS_AT_A_TIME: Final = 250
+SESSIONS_AT_A_TIME: Final = 500
 SESSIONS_LOOKED_AT: Final = 1000
 LETTERS_AT_A_TIME: Final = 500
 LETTERS_LOOKED_AT: Final = 4000
-_BUCKETS_PER_CALL: Final = 16
-_SESSIONS_PER_CALL: Final = 25
+_BUCKETS_PER_CALL: Final = 32
+_SESSIONS_PER_CALL: Final = 50
 _ITEMS_MAXIMUM: Final = 128  # of a bucket in a call
 _SPARE: Final = 3  # so that few buckets run out
 

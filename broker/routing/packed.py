@@ -22,8 +22,8 @@ _NAME: Final = b"\xfe"
 _VALUE: Final = b"\xfd"
 _PAGE_BYTES: Final = 320  # on average; what Python's allocator has no size for (over 512) costs more
 _PARTS: Final = 256
-PART_PAGES: Final = 256
-"""A thousand rows, or some more."""
+PART_PAGES: Final = 512
+"""Two or three thousand rows."""
 _CROWD_ROWS: Final = 64  # of one key in a page; more take too long to copy with every change
 
 

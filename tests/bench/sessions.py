@@ -60,6 +60,8 @@ CASES: Final = (
     Case("sessions whose ids begin so", "/sessions?prefix={id}"),
     Case("sessions that are connected, looked for", "/sessions?state=connected&after={id}"),
     Case("a session", "/sessions/{id}"),
+    Case("a session is explained", "/explain?client_id={id}"),
+    Case("a session with messages is explained", "/explain?client_id={busy}"),
     Case("clients, a page of 100", "/clients"),
     Case("clients by address", "/clients?by=address&search=127.0.0.0/8&limit=500"),
     Case("subscriptions of a client", "/subscriptions?client_id={id}"),
