@@ -104,7 +104,7 @@ def _session_rows(session: Answer | None) -> list[tuple[str, str]]:
         ("state", session["state"]),
         ("node", text(session["incarnation"])),
         ("epoch", text(session["epoch"])),
-        ("kind", f"{session['kind']}, MQTT {session['protocol']}, expiry {session['expiry_seconds']} s"),
+        ("kind", f"{session['kind']}, {_protocol(session)}expiry {session['expiry_seconds']} s"),
         ("away since", _joined(session["away_since"], session["away_reason"])),
         ("expires", text(session["expires_at"])),
         ("will", f"{will['topic']} (QoS {will['qos']}), due {text(will['due'])}" if will else "-"),
@@ -113,6 +113,11 @@ def _session_rows(session: Answer | None) -> list[tuple[str, str]]:
         ("releasing", f"{len(session['releasing'])} QoS 2 messages" if session["releasing"] else "-"),
     ]
     return [row for row in rows if row[1] != "-"]
+
+
+def _protocol(session: Answer) -> str:
+    """Known only while it is connected."""
+    return f"MQTT {session['protocol']}, " if session["protocol"] else ""
 
 
 def _connection_rows(connection: Answer | None) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """What Redis knows of a client, a message or a topic, for a person who asks: `lua/explain.lua`. Payloads are
 never among it."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Final
 
@@ -174,8 +174,7 @@ def _parse_session(own: Sequence[object], fields: Sequence[object]) -> StoredSes
         gen=_number(gen),
         n=_number(n),
         hi=_number(hi),
-        # `claim` and `counted` are not asked for; what else is no subscription is.
-        subscription_count=max(len(subscriptions), as_int(fields[2]) - _others(own, len(replays))),
+        subscription_count=len(subscriptions) if fields[13] else as_int(fields[2]) - _others(own, replays),
         subscriptions=subscriptions[:SUBSCRIPTIONS],
         queued=as_int(fields[5]),
         head=_parse_entries(fields[6]),
@@ -187,11 +186,9 @@ def _parse_session(own: Sequence[object], fields: Sequence[object]) -> StoredSes
     )
 
 
-def _others(own: Sequence[object], replays: int) -> int:
-    """Fields of a session that are no subscriptions; one that is persistent has `counted`, one that is owned
-    `claim`."""
-    is_owned, is_direct = bool(own[2]), bool(own[9])
-    return sum(bool(each) for each in own) + replays + is_owned + (not is_direct)
+def _others(own: Sequence[object], replays: Sized) -> int:
+    """Fields of a session that are no subscriptions, as far as replays are known."""
+    return sum(bool(each) for each in own) + len(replays)
 
 
 def _number(value: object) -> int:

@@ -7,6 +7,7 @@ do
   local LETTER_BYTES = 131072
   local OWN_FIELDS = {
     "gen", "epoch", "owner", "n", "hi", "protocol", "expiry", "deadline", "will_delay", "direct", "stamp",
+    "claim", "counted",
   }
 
   -- Appends what an entry of a queue is: gen, n, flags, topic, bytes of the payload, deadline in ms or 0.
@@ -37,7 +38,7 @@ do
   end
 
   -- Subscriptions (filter, options, stamp, ...), at least `count` of them if there are as many; replays (filter,
-  -- cursor, ...).
+  -- cursor, ...); whether these are all.
   local function some_subscriptions(session, count)
     local subscriptions, replays, cursor = {}, {}, "0"
     repeat
@@ -56,7 +57,7 @@ do
         end
       end
     until cursor == "0" or #subscriptions >= count * 3
-    return subscriptions, replays
+    return subscriptions, replays, cursor == "0"
   end
 
   -- The will of a session's last connection: topic, flags, bytes, when it is due (ms) or false.
@@ -74,12 +75,13 @@ do
   -- Request: bucket, client, most subscriptions, most entries of each end of its queue, most exchanges.
   -- Answer: the time (ms), its fields (values of OWN_FIELDS, false where there is none), how many fields there are,
   -- subscriptions, replays, length of the queue, its head, its tail (the newest first), will or false, numbers in the
-  -- PUBREL phase, inbound exchanges (identifier, value, ...), how many, events or false.
+  -- PUBREL phase, inbound exchanges (identifier, value, ...), how many, events or false, whether these are all
+  -- subscriptions.
   -- Atomic, as queue, numbers and owner are to be of one moment.
   function operations.explain(b, client, subscriptions_most, entries_most, exchanges_most)
     local session, queue, receiving = key(b, "s:", client), key(b, "q:", client), key(b, "rx:", client)
     local fields = call("HMGET", session, unpack(OWN_FIELDS))
-    local subscriptions, replays = some_subscriptions(session, subscriptions_most)
+    local subscriptions, replays, is_all = some_subscriptions(session, subscriptions_most)
     local exchanges = call("HSCAN", receiving, "0", "COUNT", exchanges_most)[2]
     return {
       now,
@@ -95,6 +97,7 @@ do
       exchanges,
       call("HLEN", receiving),
       call("GET", key(b, "events:", client)),
+      is_all,
     }
   end
 
