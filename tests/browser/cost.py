@@ -1,4 +1,4 @@
-"""What an open dashboard costs a node that has work to do: `python -m tests.browser.cost [--seconds 20]`.
+"""What an open dashboard costs a node: `python -m tests.browser.cost [--seconds 20] [--rate 500]`.
 
 The node's own processor time, as the kernel counts it, over intervals without and with pages open, in turn;
 so a busy machine changes little.
@@ -21,7 +21,6 @@ from tests.tools import make_certificate
 
 PAGES = (0, 1, 0, 10, 0, 1, 0)
 """Open at a time, one interval after the other."""
-RATE = 500
 _CLIENTS = 20
 _START_SECONDS = 8
 
@@ -30,11 +29,13 @@ def main() -> None:
     """Prints a line for each interval, and what a page costs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20.0, help="of an interval")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--rate", type=int, default=500, help="messages a second that the node has")
+    arguments = parser.parse_args()
+    seconds = arguments.seconds
     with tempfile.TemporaryDirectory() as directory:
         certificate = make_certificate(Path(directory))
         with running_stage(Path(directory), certificate) as stage, running_chromium() as browser:
-            load = _start_load(stage, _START_SECONDS + (seconds + 5) * len(PAGES))
+            load = _start_load(stage, arguments.rate, _START_SECONDS + (seconds + 5) * len(PAGES))
             try:
                 time.sleep(_START_SECONDS)
                 _report([(pages, _measure(stage, browser, pages, seconds)) for pages in PAGES])
@@ -43,10 +44,10 @@ def main() -> None:
                 load.wait()
 
 
-def _start_load(stage: Stage, seconds: float) -> "subprocess.Popen[bytes]":
+def _start_load(stage: Stage, rate: int, seconds: float) -> "subprocess.Popen[bytes]":
     arguments = [
         "loadtest", "pairs", "--broker", f"127.0.0.1:{stage.nodes[0].port}", "--qos", "1",
-        "--publishers", str(_CLIENTS), "--subscribers", str(_CLIENTS), "--rate", str(RATE),
+        "--publishers", str(_CLIENTS), "--subscribers", str(_CLIENTS), "--rate", str(rate),
         "--duration", str(seconds), "--warm-up", "1",
     ]  # fmt: skip
     return subprocess.Popen([sys.executable, "-m", "broker", *arguments], stdout=subprocess.DEVNULL)
