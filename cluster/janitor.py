@@ -18,7 +18,8 @@ from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
 LEASE_MS: Final = 10_000
-_LIMIT: Final = 100  # items of one bucket in one look: a call carries about a millisecond of work
+_FIRST_LIMIT: Final = 1  # of each bucket in the first look: a call carries about a millisecond of work
+_LIMIT: Final = 50  # of one that has more
 
 logger = logging.getLogger(__name__)
 
@@ -51,22 +52,26 @@ class Janitor:
 
     async def look(self) -> None:
         """Does what is due now, in all buckets."""
-        buckets = list(range(BUCKETS))
-        while buckets:
-            requests = [deadlines.due(bucket, _LIMIT, LEASE_MS) for bucket in buckets]
-            replies = await self._store.call(requests, function="free")
-            again = []
-            for bucket, reply in zip(buckets, replies, strict=True):
-                if isinstance(reply, ItemError):
-                    logger.error("deadlines of bucket %d: %s", bucket, reply)
-                    continue
-                due = deadlines.parse_due(reply)
-                self._retained[bucket] = due.retained
-                if due.wills:
-                    self._on_wills(due.wills)
-                for ended in due.ended:
-                    self._on_ended(ended)
-                if due.more:
-                    again.append(bucket)
-            buckets = again
+        crowded = await self._look_at(range(BUCKETS), _FIRST_LIMIT)
+        while crowded:
+            crowded = [each for bucket in crowded for each in await self._look_at([bucket], _LIMIT)]
         self._on_retained(self._retained)
+
+    async def _look_at(self, buckets: Sequence[int], limit: int) -> list[int]:
+        """Does so much of each in one call; those that have more."""
+        requests = [deadlines.due(bucket, limit, LEASE_MS) for bucket in buckets]
+        replies = await self._store.call(requests, function="free")
+        crowded = []
+        for bucket, reply in zip(buckets, replies, strict=True):
+            if isinstance(reply, ItemError):
+                logger.error("deadlines of bucket %d: %s", bucket, reply)
+                continue
+            due = deadlines.parse_due(reply)
+            self._retained[bucket] = due.retained
+            if due.wills:
+                self._on_wills(due.wills)
+            for ended in due.ended:
+                self._on_ended(ended)
+            if due.more:
+                crowded.append(bucket)
+        return crowded
