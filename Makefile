@@ -2,6 +2,7 @@
 #
 #   make run            set-up and a broker on 127.0.0.1:1883        (make run ARGS="--listen 127.0.0.1:1884")
 #   make test           set-up and the whole test suite, pure Python (make test ARGS="tests/mqtt -x")
+#   make guides         the scripts of docs/guides, and the guided failure
 #   make attack-tests   the short form of the attacks, with counts in place of figures
 #   make test-compiled  the tests of the compiled packages, against the compiled ones
 #   make browser        the dashboard, and MQTT.js over WSS, in headless Chromium
@@ -55,7 +56,7 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
+.PHONY: run test guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
   subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
@@ -63,7 +64,12 @@ run: build
 
 test: .venv/stamp
 	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers --ignore tests/attacks \
-	  --ignore tests/browser $(ARGS)
+	  --ignore tests/browser --ignore tests/guides $(ARGS)
+
+# What docs/guides and docs/guided-failure.md say, done.
+guides: .venv/stamp
+	MOORLINE_PURE=1 $(BIN)/python -m pytest -p tests.tally --write-tally=build/guides.tally \
+	  -n $(TESTERS) --dist worksteal tests/guides $(ARGS)
 
 # By themselves: what they do to a node they would do to other tests, too.
 attack-tests: .venv/stamp

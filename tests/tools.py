@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +66,9 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}; with CI=true nothing is skipped", pytrace=False)
     pytest.skip(reason)
+
+
+def hear_ctrl_c() -> None:
+    """In a child, before it begins. What a shell runs in the background does not hear SIGINT, nor do its
+    children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from broker.watching import watched
 from tests.cli.program import run
+from tests.tools import hear_ctrl_c
 
 WAITED_SECONDS = 30.0
 pytestmark = pytest.mark.timeout(60)  # programs are started, on a machine that may be busy
@@ -56,7 +57,8 @@ def test_wrong_usage_ends_it() -> None:
 def test_on_a_terminal_ctrl_c_ends_it_and_each_round_replaces_the_one_before() -> None:
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "broker", "ctl", "nodes", "--watch", "0.1", "--admin", "127.0.0.1:1"]
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE) as watching:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=theirs, stderr=pipe, preexec_fn=hear_ctrl_c) as watching:
         os.close(theirs)
         shown = b""
         while shown.count(b"\x1b[2J\x1b[Hevery 0.1 s, ") < 3:

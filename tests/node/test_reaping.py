@@ -39,7 +39,8 @@ def _members(client: redis.Redis) -> list[str]:
 def _keys_of(client: redis.Redis, name: str) -> set[str]:
     """Kinds of keys that a client or an incarnation has."""
     found = cast(list[bytes], client.keys(f"*:{name}*"))
-    return {key.decode().partition("}:")[2].partition(":")[0] for key in found}
+    kinds = {key.decode().partition("}:")[2].partition(":")[0] for key in found}
+    return kinds - {"events"}  # what is told of a client has an end of its own
 
 
 def _has_row(client: redis.Redis, client_id: str, filter: str) -> bool:

@@ -29,9 +29,11 @@ Expected = dict[str, Any]  # JSON
 MOMENTARY = {
     *("slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn", "sessions"),
     *("bans_channel", "rights", "answers", "events", "session_index", "session_chunk"),
+    *("tap", "trace", "alarms"),
 }
 """Keys that no state needs to hold, for a call that is sent again, or a node that is dead; whose turn it is;
-channels; what a node tries at its start; what is counted and listed from the next claims on."""
+channels; what a node tries at its start; what somebody follows live, or is told of again and again; what is
+counted and listed from the next claims on."""
 
 
 def _load(name: str) -> Any:
