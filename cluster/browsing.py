@@ -1,18 +1,15 @@
 """Looking at what is in Redis, for operators: sessions in order of their ids, queues, shared subscriptions,
 dead letters. A page that chooses among many ends after so many, though it is not full.
 
-Theory of operation. Each bucket has a part of everything, in order; a page of the cluster merges them. At
-first each bucket is asked for as many items as are its share of a page, and some; whichever runs out before
-the page is full is asked for twice as many more. So a page costs about what is on it, however large the whole
-is. No call keeps Redis for more than a fraction of a millisecond: `_BUCKETS_PER_CALL`, `_SESSIONS_PER_CALL`.
+How pages of all buckets are merged: `cluster.merging`. What a call asks for at most: `_BUCKETS_PER_CALL`,
+`_SESSIONS_PER_CALL`.
 """
 
-import heapq
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from cluster.merging import Part, SortKey, merged
 from cluster.store import letters, queues, records, session_index, shares
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
@@ -31,10 +28,6 @@ LETTERS_AT_A_TIME: Final = 500
 LETTERS_LOOKED_AT: Final = 4000
 _BUCKETS_PER_CALL: Final = 32
 _SESSIONS_PER_CALL: Final = 50
-_ITEMS_MAXIMUM: Final = 128  # of a bucket in a call
-_SPARE: Final = 3  # so that few buckets run out
-
-_SortKey = tuple[object, ...] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +36,6 @@ class Page(Generic[T]):
 
     items: list[T]
     after: str | None
-
-
-@dataclass(slots=True)
-class _Part(Generic[T]):
-    """What one bucket has said, and has not been taken. `last` is where it goes on; `count`: how many it is
-    asked for."""
-
-    bucket: int
-    last: T | None
-    count: int
-    items: deque[T]
-    is_over: bool = False
 
 
 class Browser:
@@ -91,14 +72,14 @@ class Browser:
                 return Page(found, after)
 
     async def _session_ids(self, limit: int, beginning: str, after: str | None) -> list[str]:
-        async def fetch(parts: Sequence[_Part[str]]) -> list[list[str]]:
+        async def fetch(parts: Sequence[Part[str]]) -> list[list[str]]:
             requests = [
                 session_index.session_ids(part.bucket, beginning, part.last or after, part.count)
                 for part in parts
             ]
             return [session_index.parse_ids(reply) for reply in await self._ask(requests)]
 
-        return await _merged(range(BUCKETS), fetch, lambda client_id: client_id, limit)
+        return await merged(range(BUCKETS), fetch, lambda client_id: client_id, limit, _BUCKETS_PER_CALL)
 
     async def briefs(self, client_ids: Sequence[str]) -> list[Brief]:
         """Those that there are of these sessions, persistent or not. Raises StoreError."""
@@ -160,7 +141,7 @@ class Browser:
     async def _letters(
         self, client_id: str | None, position: tuple[int, int, int] | None, count: int
     ) -> list[Letter]:
-        async def fetch(parts: Sequence[_Part[Letter]]) -> list[list[Letter]]:
+        async def fetch(parts: Sequence[Part[Letter]]) -> list[list[Letter]]:
             requests = [
                 letters.letters(part.bucket, _letter_bound(part.bucket, position, part.last), part.count)
                 for part in parts
@@ -171,7 +152,7 @@ class Browser:
             ]
 
         buckets = range(BUCKETS) if client_id is None else [letters.bucket_of_letters(client_id)]
-        return await _merged(buckets, fetch, _letter_order, count)
+        return await merged(buckets, fetch, _letter_order, count, _BUCKETS_PER_CALL)
 
     async def _ask(self, requests: Sequence[Request]) -> list[Reply]:
         """Also when Redis is full: an operator may want to look just then."""
@@ -196,57 +177,11 @@ def shown_subscription(client_id: str, filter: str, options: bytes) -> dict[str,
     }
 
 
-async def _merged(
-    buckets: Iterable[int],
-    fetch: Callable[[Sequence[_Part[T]]], Awaitable[list[list[T]]]],
-    order: Callable[[T], _SortKey],
-    limit: int,
-) -> list[T]:
-    """The first `limit` items of all buckets together, if each gives its own in order."""
-    count = min(limit, _ITEMS_MAXIMUM)
-    numbers = list(buckets)
-    if len(numbers) > 1:
-        count = min(count, limit * 2 // len(numbers) + _SPARE)
-    parts = [_Part[T](bucket, None, count, deque()) for bucket in numbers]
-    found: list[T] = []
-    while len(found) < limit:
-        empty = [part for part in parts if not part.items and not part.is_over]
-        for first in range(0, len(empty), _BUCKETS_PER_CALL):
-            some = empty[first : first + _BUCKETS_PER_CALL]
-            for part, items in zip(some, await fetch(some), strict=True):
-                part.items.extend(items)
-                part.is_over = len(items) < part.count
-                part.last = items[-1] if items else part.last
-                part.count = min(2 * part.count, _ITEMS_MAXIMUM)
-        parts = [part for part in parts if part.items]
-        if not parts:
-            break
-        found += _taken(parts, order, limit - len(found))
-    return found
-
-
-def _taken(parts: Sequence[_Part[T]], order: Callable[[T], _SortKey], limit: int) -> list[T]:
-    """Takes the first items, until a bucket that may have more has run out."""
-    # The place tells items apart that are equal.
-    heads = [(order(part.items[0]), place) for place, part in enumerate(parts)]
-    heapq.heapify(heads)
-    found: list[T] = []
-    while heads and len(found) < limit:
-        _, place = heapq.heappop(heads)
-        part = parts[place]
-        found.append(part.items.popleft())
-        if part.items:
-            heapq.heappush(heads, (order(part.items[0]), place))
-        elif not part.is_over:
-            break
-    return found
-
-
 # The order of letters: the newest first; of one millisecond by bucket, then by number. A cursor is the place
 # of the last one: `<ms>-<number>-<bucket>`.
 
 
-def _letter_order(letter: Letter) -> _SortKey:
+def _letter_order(letter: Letter) -> SortKey:
     ms, number = map(int, letter.id.split("-"))
     return -ms, letter.bucket, -number
 

@@ -1,15 +1,15 @@
 """Retained messages as an operator looks at them: by prefix, in order of their topics, page by page.
 
-They are in 64 buckets, each in order; a page merges them. It asks each bucket for a few names, and those
-for more that turn out to have many. Only then it asks what there is under the names of the page. Each call
-to Redis has about a millisecond of work, and a page makes at most some dozens of them.
+They are in 64 buckets, each in order; a page merges them (`cluster.merging`). Only then it asks what there is
+under the names of the page. Each call to Redis has about a millisecond of work, and a page makes at most some
+dozens of them.
 """
 
-import heapq
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from cluster.merging import Part, merged
 from cluster.store import records, retained, retained_browse
 from cluster.store.call import Reply, Request
 from cluster.store.errors import ItemError
@@ -21,13 +21,8 @@ from cluster.store.store import Store
 PAGE_MAXIMUM: Final = 500
 _BUCKETS_PER_CALL: Final = 8
 _NAMES_PER_CALL: Final = 100
-_SHARE_OF_PAGE: Final = 16  # of a page in the first look at each bucket, if there are all of them
-_FEWEST: Final = 8
-_MOST: Final = 200
 
 F = TypeVar("F")
-
-_Ask = Callable[[Sequence[Request]], Awaitable[list[Reply]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +49,13 @@ class RetainedBook:
 
     async def page(self, prefix: str, after: str | None, limit: int) -> Page:
         """Topics that begin with this text, beyond `after`. One that went away meanwhile is left out."""
-        merge = _Merge(self._ask, prefix, limit, by_level=False)
-        topics, following = await merge.names(after)
+        topics, following = await self._names(prefix, after, limit, by_level=False)
         facts = await self._facts(topics, retained_browse.facts, retained_browse.parse_facts)
         return Page([(topic, each) for topic in topics if (each := facts[topic]) is not None], following)
 
     async def levels(self, prefix: str, after: str | None, limit: int) -> LevelPage:
         """The topics that begin with this text, up to the end of the level in which it ends; each once."""
-        merge = _Merge(self._ask, prefix, limit, by_level=True)
-        names, following = await merge.names(after)
+        names, following = await self._names(prefix, after, limit, by_level=True)
         facts = await self._facts(names, _level_facts, retained_browse.parse_level_facts)
         return LevelPage([(name, facts[name]) for name in names], following)
 
@@ -78,6 +71,27 @@ class RetainedBook:
         for _, record in retained.parse_page(reply).items:
             return records.unpack_retained(record)
         return None
+
+    async def _names(
+        self, prefix: str, after: str | None, limit: int, *, by_level: bool
+    ) -> tuple[list[str], str | None]:
+        """Those of a page, and where the next one begins."""
+        beginning = member_of(prefix)
+        beyond = None if after is None else member_of(after)
+
+        async def fetch(parts: Sequence[Part[bytes]]) -> list[list[bytes]]:
+            requests = [
+                retained_browse.names(
+                    part.bucket, beginning, part.last or beyond, part.count, by_level=by_level
+                )
+                for part in parts
+            ]
+            return [retained_browse.parse_names(reply) for reply in await self._ask(requests)]
+
+        buckets = retained_browse.buckets_below(prefix)
+        members = await merged(buckets, fetch, lambda member: member, limit + 1, _BUCKETS_PER_CALL)
+        names = [topic_of(member) for member in members[:limit]]
+        return names, names[-1] if len(members) > limit else None
 
     async def _facts(
         self,
@@ -103,58 +117,6 @@ class RetainedBook:
             if isinstance(reply, ItemError):
                 raise reply
         return replies
-
-
-class _Merge:
-    """Names of one page, from the buckets that have some, in order."""
-
-    def __init__(self, ask: _Ask, prefix: str, limit: int, *, by_level: bool) -> None:
-        self._ask = ask
-        self._prefix = member_of(prefix)
-        self._buckets = retained_browse.buckets_below(prefix)
-        self._limit = limit
-        self._by_level = by_level
-        self._chunks: dict[int, int] = {}  # how many were asked of a bucket; none any more: it has told all
-        self._waiting: dict[int, list[bytes]] = {}  # names of a bucket beyond its first, last first
-        self._firsts: list[tuple[bytes, int]] = []  # a heap: the first name of each bucket
-
-    async def names(self, after: str | None) -> tuple[list[str], str | None]:
-        """Those of the page, and where the next one begins."""
-        beyond = None if after is None else member_of(after)
-        share = -(-self._limit // _SHARE_OF_PAGE) if len(self._buckets) > 1 else self._limit + 1
-        self._chunks = dict.fromkeys(self._buckets, min(max(share, _FEWEST), _MOST))
-        for first in range(0, len(self._buckets), _BUCKETS_PER_CALL):
-            await self._fetch(self._buckets[first : first + _BUCKETS_PER_CALL], beyond)
-        names: list[str] = []
-        while self._firsts:
-            if len(names) == self._limit:
-                return names, names[-1]
-            member, bucket = heapq.heappop(self._firsts)
-            names.append(topic_of(member))
-            if self._waiting[bucket]:
-                heapq.heappush(self._firsts, (self._waiting[bucket].pop(), bucket))
-            elif bucket in self._chunks:
-                self._chunks[bucket] = min(2 * self._chunks[bucket], _MOST)
-                await self._fetch([bucket], member)
-        return names, None
-
-    async def _fetch(self, buckets: Sequence[int], beyond: bytes | None) -> None:
-        replies = await self._ask(
-            [
-                retained_browse.names(
-                    bucket, self._prefix, beyond, self._chunks[bucket], by_level=self._by_level
-                )
-                for bucket in buckets
-            ]
-        )
-        for bucket, reply in zip(buckets, replies, strict=True):
-            found = retained_browse.parse_names(reply)
-            if len(found) < self._chunks[bucket]:
-                del self._chunks[bucket]
-            found.reverse()
-            if found:
-                heapq.heappush(self._firsts, (found.pop(), bucket))
-            self._waiting[bucket] = found
 
 
 def _level_facts(bucket: int, names: Sequence[str]) -> Request:

@@ -17,6 +17,7 @@ from broker.admin.exchange import answer, time_text
 from broker.admin.paging import choice_of, limit_of
 from cluster.clients import Clients, WhichGroups, WhichSubscriptions
 from cluster.control import Desk
+from cluster.store.explained import QueuedEntry
 from cluster.store.letters import Letter
 from cluster.store.queues import Peeked
 
@@ -125,7 +126,7 @@ class _Waiting:
         if await browser.brief(client_id) is None:
             raise HTTPException(404, f"there is no session {client_id}")
         page = await browser.queue(client_id, limit_of(request), from_tail=from_tail, behind=behind)
-        return answer({"queue": [_shown_entry(entry) for entry in page.items], "next": page.after})
+        return answer({"queue": [shown_entry(entry) for entry in page.items], "next": page.after})
 
 
 # A place among the subscriptions has U+0000 in it, which no command line can.
@@ -155,7 +156,8 @@ def _shown_letter(letter: Letter) -> dict[str, object]:
     }
 
 
-def _shown_entry(entry: Peeked) -> dict[str, object]:
+def shown_entry(entry: Peeked | QueuedEntry) -> dict[str, object]:
+    """As JSON has it; without its payload."""
     return {
         "n": entry.n,
         "topic": entry.topic,

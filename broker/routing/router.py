@@ -64,8 +64,7 @@ _DROPPED_NEW: Final = 3
 class Router:
     """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or
     the new one is dropped. `queue_limits`: of sessions that have another one. `on_overflow` hears of how many
-    messages a session's queue had to give up. `incarnation` is this node as
-    the store knows it."""
+    messages a session's queue had to give up. `incarnation` is this node as the store knows it."""
 
     __slots__ = (
         "_again",

@@ -1,16 +1,14 @@
 """The settings of the HTTP server that is asked about clients."""
 
-import re
 import ssl
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.certificate import check_readable, load_certificate
 from broker.settings.group import RESTORING, Group
+from broker.settings.web_url import web_url
 
-_PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -72,17 +70,7 @@ class HttpHookSettings(Group):
     def _leads_where_it_should(cls, url: str | None, info: ValidationInfo) -> str | None:
         if not url:
             return None
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:  # its text has parts of it
-            raise ValueError("not a URL") from None
-        if not parts.hostname or parts.scheme not in ("https", "http"):
-            raise ValueError("begins neither with https:// nor with http:// and the name of a machine")
-        if _PRINTABLE.fullmatch(url) is None or port == 0:
-            raise ValueError("no URL in ASCII, or one with port 0")
-        if parts.username is not None:
-            raise ValueError("a password has its place in auth.http_headers_file")
+        parts = web_url(url, "auth.http_headers_file")
         if parts.scheme == "http" and parts.hostname not in _HERE and not info.data.get("http_plain"):
             raise ValueError("http:// and another machine: see auth.http_plain")
         return url

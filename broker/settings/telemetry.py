@@ -1,15 +1,12 @@
 """The group of settings for OpenTelemetry."""
 
-import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.certificate import check_readable
 from broker.settings.group import RESTORING, Group
-
-_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+from broker.settings.web_url import web_url
 
 
 class TelemetrySettings(Group):
@@ -51,17 +48,7 @@ class TelemetrySettings(Group):
     def _is_url(cls, url: str | None) -> str | None:
         if not url:
             return None
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:  # its text has parts of it
-            raise ValueError("not a URL") from None
-        if not parts.hostname or parts.scheme not in ("https", "http"):
-            raise ValueError("begins neither with https:// nor with http:// and the name of a machine")
-        if _PRINTABLE.fullmatch(url) is None or port == 0:
-            raise ValueError("no URL in ASCII, or one with port 0")
-        if parts.username is not None:
-            raise ValueError("a password has its place in telemetry.headers_file")
+        web_url(url, "telemetry.headers_file")
         return url
 
     @field_validator("headers_file", "ca_file")

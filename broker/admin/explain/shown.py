@@ -8,10 +8,11 @@ from broker.admin.exchange import time_text
 from broker.admin.explain.facts import Facts
 from broker.admin.explain.of_session import DROPS, away_since, subscription_count
 from broker.admin.explain.verdict import findings
+from broker.admin.waiting import shown_entry
 from broker.client import ConnectionFacts
 from cluster.explainer import FoundLetters
 from cluster.store.events import StoredEvent
-from cluster.store.explained import Letter, QueuedEntry, StoredSession, Subscribed
+from cluster.store.explained import Letter, StoredSession, Subscribed
 
 EVENTS: Final = 50
 _TOPICS: Final = 3
@@ -112,19 +113,8 @@ def _queue(facts: Facts, session: StoredSession) -> dict[str, object]:
         "limit": (facts.node.queue_limit or None) if facts.node is not None else None,
         "last_n": session.n,
         "sent_up_to_n": facts.sent_up_to,
-        "head": [_entry(entry) for entry in session.head],
-        "tail": [_entry(entry) for entry in reversed(session.tail)],
-    }
-
-
-def _entry(entry: QueuedEntry) -> dict[str, object]:
-    return {
-        "n": entry.n,
-        "topic": entry.topic,
-        "qos": entry.qos,
-        "retain": entry.retain,
-        "bytes": entry.payload_bytes,
-        "expires_at": time_text(entry.deadline_ms) if entry.deadline_ms else None,
+        "head": [shown_entry(entry) for entry in session.head],
+        "tail": [shown_entry(entry) for entry in reversed(session.tail)],
     }
 
 
