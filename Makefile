@@ -2,6 +2,7 @@
 #
 #   make run            set-up and a broker on 127.0.0.1:1883        (make run ARGS="--listen 127.0.0.1:1884")
 #   make test           set-up and the whole test suite, pure Python (make test ARGS="tests/mqtt -x")
+#   make chaos-short    faults on nodes, Redis and connections: the short form of chaos, three minutes at most
 #   make guides         the scripts of docs/guides, and the guided failure
 #   make attack-tests   the short form of the attacks, with counts in place of figures
 #   make test-compiled  the tests of the compiled packages, against the compiled ones
@@ -46,6 +47,8 @@ ARGS ?=
 BIN := .venv/bin
 # Of the test suite: half of the time a test waits, for silence, a tick or a deadline.
 TESTERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+CHAOS := tests/cluster/test_faults.py tests/cluster/test_drain.py tests/node/test_reaping.py \
+  tests/node/test_handshake_kill.py tests/upgrade/test_roll.py tests/forwarding/test_bridge.py
 BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py broker/client/*.py cluster/store/*.py)
@@ -56,7 +59,7 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
+.PHONY: run test chaos-short guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
   subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
@@ -64,7 +67,12 @@ run: build
 
 test: .venv/stamp
 	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers --ignore tests/attacks \
-	  --ignore tests/browser --ignore tests/guides $(ARGS)
+	  --ignore tests/browser --ignore tests/guides $(CHAOS:%=--ignore %) $(ARGS)
+
+# Nodes, Redis and connections are killed, stopped and cut off under traffic; `make chaos` is the long form.
+chaos-short: .venv/stamp
+	MOORLINE_PURE=1 timeout 180 $(BIN)/python -m pytest -p tests.tally --write-tally=build/chaos.tally \
+	  -n $(TESTERS) --dist worksteal $(CHAOS) $(ARGS)
 
 # What docs/guides and docs/guided-failure.md say, done.
 guides: .venv/stamp
