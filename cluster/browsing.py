@@ -26,8 +26,8 @@ SESSIONS_AT_A_TIME: Final = 500
 SESSIONS_LOOKED_AT: Final = 1000
 LETTERS_AT_A_TIME: Final = 500
 LETTERS_LOOKED_AT: Final = 4000
-_BUCKETS_PER_CALL: Final = 32
-_SESSIONS_PER_CALL: Final = 50
+_BUCKETS_PER_CALL: Final = 10
+_SESSIONS_PER_CALL: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
