@@ -181,8 +181,11 @@ def test_too_many_connections(tmp_path: Path) -> None:
     """Who comes too late is not let in, whoever is there stays, and a place that is free is given again."""
     with running_node(tmp_path, environment={"MOORLINE_LIMITS__CONNECTIONS_MAXIMUM": "3"}) as node:
         held = [connected(node.port, f"c{number}") for number in range(3)]
-        with WireClient(node.port) as late:
-            assert late.wait_closed() == []
+        try:
+            with WireClient(node.port) as late:
+                assert late.wait_closed() == []
+        except ConnectionResetError:
+            pass  # so soon that connect() tells of it
         assert held[0].ping() == []
         held.pop().disconnect()
         deadline = time.monotonic() + 3.0
