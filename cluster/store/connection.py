@@ -60,7 +60,7 @@ _ERRORS_BY_TEXT: Final[tuple[tuple[str, type[StoreError]], ...]] = (
 
 
 def error_of_reply(text: str) -> StoreError:
-    """What an error reply of Redis means to us. redis-py has taken off the code ERR, hiredis has not."""
+    """What an error reply of Redis means to us."""
     for beginning, by_text in _ERRORS_BY_TEXT:
         if text.removeprefix("ERR ").startswith(beginning):
             return by_text(text)

@@ -9,7 +9,6 @@ import pytest
 
 from cluster.store import keys, membership, records, subscriptions
 from cluster.store.call import Call
-from cluster.store.client import translated_errors
 from cluster.store.errors import (
     AccessDenied,
     CallFailed,
@@ -300,8 +299,3 @@ async def test_command_that_the_server_refuses(server: RunningServer) -> None:
         _, pages = await store.load_subscriptions()
         with pytest.raises(CallFailed, match="WRONGTYPE"):
             _ = [page async for page in pages]
-
-
-def test_other_exceptions_pass_the_translation() -> None:
-    with pytest.raises(ZeroDivisionError), translated_errors("here"):
-        raise ZeroDivisionError

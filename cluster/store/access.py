@@ -1,0 +1,90 @@
+"""The one way to the primary: lane, side connections, channels and callers' own connections all come here.
+
+Each new connection asks the finder where the primary is, introduces itself there with the credentials of the
+moment, and makes sure that it is a server that may be used now, before anybody gets it.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from cluster.store import keys
+from cluster.store.connection import Connection, open_connection_of
+from cluster.store.errors import RedisFull, StoreUnavailable
+from cluster.store.finder import Finder
+from cluster.store.rights import check_rights
+from cluster.store.server import Library, ServerInfo, check_schema, check_server, ensure_library
+
+C = TypeVar("C", bound=Connection)
+
+
+class Access:
+    """How the server is reached, and what it must have before we use it."""
+
+    def __init__(
+        self,
+        finder: Finder,
+        client_name: str,
+        library: Library,
+        prefix: str,
+        connect_timeout_seconds: float,
+        exchange_timeout_seconds: float,
+    ) -> None:
+        self.finder = finder
+        self.client_name = client_name
+        self.library = library
+        self.prefix = prefix
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self.exchange_timeout_seconds = exchange_timeout_seconds
+
+    def __str__(self) -> str:
+        return str(self.finder)
+
+    async def connect(self) -> Connection:
+        """A connection to a server that may be used now. Raises StoreUnavailable, StoreStartError."""
+        connection, _ = await self.connect_and_tell()
+        return connection
+
+    async def connect_and_tell(self) -> tuple[Connection, ServerInfo]:
+        """A connection and what kind of server it leads to."""
+        return await self._open(Connection)
+
+    async def connect_as(self, make: Callable[[str, float], C]) -> C:
+        """The same as a connection of another kind, which carries no data."""
+        connection, _ = await self._open(make)
+        return connection
+
+    async def load_library(self, connection: Connection) -> None:
+        """Loads the library on a server that has lost it, or has an older one."""
+        await ensure_library(connection.ask_one, connection.address, self.library)
+
+    async def prepare(self, connection: Connection) -> None:
+        """What is done once, at start: library and schema. Raises StoreUnavailable, StoreStartError."""
+        try:
+            await self._try_rights()
+            await check_schema(connection, keys.schema(self.prefix), self.library)
+            await self.load_library(connection)
+        except RedisFull as error:
+            connection.abort("full")
+            raise StoreUnavailable(f"{connection.address}: full, no room to start: {error}") from error
+        except BaseException:
+            connection.abort("refused")
+            raise
+
+    async def _open(self, make: Callable[[str, float], C]) -> tuple[C, ServerInfo]:
+        endpoint = await self.finder.primary()
+        connection = await open_connection_of(
+            make, endpoint, self.client_name, self.connect_timeout_seconds, self.exchange_timeout_seconds
+        )
+        try:
+            return connection, await check_server(connection)
+        except BaseException:
+            connection.abort("refused")
+            raise
+
+    async def _try_rights(self) -> None:
+        """On a connection of its own: it subscribes, too."""
+        connection = await self.connect_as(Connection)
+        try:
+            await check_rights(connection, self.prefix)
+        finally:
+            await connection.aclose()
