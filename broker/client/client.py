@@ -65,6 +65,7 @@ class Client:
         "entrance",
         "epoch",
         "expiry",
+        "expiry_asked_seconds",
         "expiry_seconds",
         "fires_will",
         "has_will",
@@ -89,6 +90,7 @@ class Client:
         "transport",
         "username",
         "visit",
+        "will",
     )
 
     def __init__(self, hub: Hub, entrance: Entrance, origin: Origin | None, visit: Visit) -> None:
@@ -123,9 +125,11 @@ class Client:
         self.blocked_bytes = 0
         self.abort_at = 0.0  # if the socket isn't closed by then, once we close
         self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
+        self.expiry_asked_seconds = 0  # of its session, by CONNECT
         self.expiry_seconds: int | None = None  # as changed by DISCONNECT
         self.fires_will = True
         self.has_will = False
+        self.will: tuple[bytes, int] | None = None  # as it is stored, and its delay in seconds
         self.is_closed = False
         self.is_reading = True
         self.is_held_back = False  # as memory is short

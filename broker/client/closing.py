@@ -72,6 +72,8 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = 
 
     def detached(reply: Reply) -> None:
         client.close_socket()
+        if hub.detaching.get(client.client_id) is client:
+            del hub.detaching[client.client_id]
         if isinstance(reply, Exception):
             logger.error("detach failed: %s", reply, extra={"client_id": client.client_id})
             return
@@ -88,6 +90,7 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = 
         fire_will=client.fires_will,
         is_plain=is_plain,
     )
+    hub.detaching[client.client_id] = client
     hub.committer.request(request, detached, frees_memory=True)
 
 

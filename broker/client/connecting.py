@@ -220,6 +220,10 @@ class Handshake:
         session = self._session(claim)
         client.session = session
         client.client_id = self.client_id
+        client.expiry_asked_seconds = self.expiry_seconds
+        if self.packet.will is not None:
+            will = will_message(self.client_id, self.packet.will)
+            client.will = _pack_will(will), will.delay_seconds
         client.connected_at = hub.tick()
         hub.direct_sessions += session.direct is not None
         if session.queued is not None:

@@ -102,6 +102,10 @@ class Hub:
     redis_offset_ms: int = 0
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
+    detaching: "dict[str, Client]" = field(default_factory=dict)
+    """Whose sessions are being given back to the store."""
+    primary_changes: int = 0
+    """How often another primary of Redis has come."""
     direct_sessions: int = 0
     rewriting: Rewriting | None = None
     topic_limits: TopicLimits | None = None

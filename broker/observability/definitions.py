@@ -417,6 +417,29 @@ CLUSTER: Final = (
         lambda c: c.node_restarts,
     ),
     _counter(
+        "primary_changes",
+        "Times that another primary of Redis has come, which may lack the newest writes.",
+        lambda c: c.primary_changes,
+        note="After each fail-over and each restart of Redis. See"
+        " [When it fails over](redis.md#when-it-fails-over).",
+    ),
+    _counter(
+        "sessions_reclaimed",
+        "Sessions whose state this node has said to another primary, by what became of them.",
+        lambda c: c.reclaimed.items(),
+        "outcome",
+        note="`kept`: it was there; `made_again`: it was missing; `lost`: another node has claimed it since;"
+        " `given_back`: its connection had ended, and that was lost.",
+    ),
+    _counter(
+        "primary_differences",
+        "What another primary had of those sessions that was not as this node knows it.",
+        lambda c: c.recovered.items(),
+        "kind",
+        note="`settled`: queue entries that clients had acknowledged already; `exchange`: QoS 2 exchanges in"
+        " another phase; `missing`: entries in flight that were not there.",
+    ),
+    _counter(
         "doubts",
         "Times that this process did not run for 250 ms or more; it then asks Redis whether it still lives.",
         lambda c: c.doubts,

@@ -50,6 +50,8 @@ DENIED = ("publish", "subscribe", "will", "revoked", "admin")
 RARE_PACKETS = ("connect", "subscribe", "unsubscribe", "pingreq", "disconnect", "auth")
 """Counted one by one; of PUBLISH there are counts by QoS, and the rest are acknowledgements."""
 WAYS = ("direct", "stored")
+RECLAIMED = ("kept", "made_again", "lost", "given_back")
+RECOVERED = ("settled", "exchange", "missing")
 EXCHANGES = ("in", "out")
 
 UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")
@@ -173,10 +175,13 @@ class Counters:
         "packets",
         "packets_received",
         "passwords_waiting",
+        "primary_changes",
         "reading_paused",
         "received_qos0",
         "received_qos1",
         "received_qos2",
+        "reclaimed",
+        "recovered",
         "redis_away",
         "redis_batch_items",
         "redis_full",
@@ -271,6 +276,9 @@ class Counters:
         self.events_lost = 0  # of clients, that are not in their history
         self.redis_full = 0  # batches that Redis refused for lack of memory
         self.redis_reconnects = 0
+        self.primary_changes = 0  # of Redis: after fail-overs and restarts
+        self.reclaimed = Tally(RECLAIMED)  # sessions after such a change, by what became of them
+        self.recovered = Tally(RECOVERED)  # what was found in them that is not as this node knows it
         # Histograms.
         self.redis_round_trip = Histogram(
             REDIS_ROUND_TRIP_BUCKETS

@@ -149,6 +149,18 @@ class Router:
         publication.is_delivered = True
         self.nearby.publish_at_most_once(publication.message, publisher)
 
+    def tokens_under_way(self) -> dict[str, dict[int, bytes]]:
+        """Of messages at QoS 2 of persistent sessions that are not acknowledged yet: by client, by Packet
+        Identifier."""
+        found: dict[str, dict[int, bytes]] = {}
+        for publications in (self._current, self.incoming):
+            for publication in publications:
+                session = publication.session
+                if session is not None and session.queued is not None and publication.message.token:
+                    tokens = found.setdefault(session.client_id, {})
+                    tokens[publication.packet_id] = publication.message.token
+        return found
+
     def strike_lost(self) -> None:
         """What lost clients have published and is not under way yet is left out: their new node gets it
         again."""

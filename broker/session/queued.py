@@ -32,6 +32,7 @@ class QueuedOutbound(Outbound):
         "acked",
         "behind",
         "completed",
+        "first_gen",
         "gen",
         "gens",
         "hi",
@@ -71,6 +72,8 @@ class QueuedOutbound(Outbound):
             stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases, mount_point
         )
         self.gen = gen
+        # Entries of older generations are of an earlier session with this name.
+        self.first_gen = 0 if has_queue else gen
         self.gens: dict[int, int] = {}  # n -> gen of entries of another generation than `gen`
         self.next_n = 1 if has_queue else n + 1
         self.hi = hi
@@ -151,6 +154,8 @@ class QueuedOutbound(Outbound):
         self.page_wanted = True
         self.hi = hi
         self.waits_for_packet_id = 0
+        if entries and entries[-1].gen > self.gen:
+            self._change_gen(entries[-1].gen)
         has_expired = False
         for entry in entries:
             if entry.n < self.next_n:
@@ -238,6 +243,42 @@ class QueuedOutbound(Outbound):
         self._resume_shared()
         if self.behind:
             self.stored.mark_changed()
+
+    # After another primary has come, which may lack the newest writes
+
+    def in_flight(self) -> list[int]:
+        """Entries of the queue that the client has not settled, as gen, n, gen, n, ..."""
+        found: list[int] = []
+        for state in self.inflight.values():
+            n = state >> 2
+            if n > 0:
+                found.append(self.gens.get(n, self.gen))
+                found.append(n)
+        return found
+
+    def numbers_released(self) -> list[int]:
+        """Exchanges in their PUBREL phase, but for those whose end is being stored."""
+        return [abs(n) for n in self.released.values() if n]
+
+    def numbers_releasing(self) -> list[int]:
+        """Exchanges whose PUBREC is being stored."""
+        return [state >> 2 for state in self.inflight.values() if state & 3 == PUBREC_BEING_STORED]
+
+    def reclaimed(self, gen: int, n: int) -> None:
+        """The store knows again what is known here. From now on entries follow `(gen, n)`; what is in the
+        queue before that and was not sent is read."""
+        self._change_gen(gen)
+        self.last_known = max(self.last_known, n)
+        self.behind = True
+        self.stored.mark_changed()
+
+    def _change_gen(self, gen: int) -> None:
+        """Entries in flight stay what they are."""
+        for state in self.inflight.values():
+            n = state >> 2
+            if n > 0 and state & 3 != PUBREC_BEING_STORED and n not in self.gens:
+                self.gens[n] = self.gen
+        self.gen = gen
 
     def _send_entry(self, entry: Delivery, dup: bool) -> None:
         n = entry.n

@@ -4,17 +4,30 @@ Each new connection asks the finder where the primary is, introduces itself ther
 moment, and makes sure that it is a server that may be used now, before anybody gets it.
 """
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from cluster.store import keys
+from cluster.store.call import Call, CallEncoder, Request, Slot, pack_command, unpack_replies
 from cluster.store.connection import Connection, open_connection_of
-from cluster.store.errors import RedisFull, StoreUnavailable
+from cluster.store.errors import (
+    CallFailed,
+    ItemError,
+    LibraryMissing,
+    RedisFull,
+    StoreError,
+    StoreUnavailable,
+)
 from cluster.store.finder import Finder
+from cluster.store.primaries import Primary, adopt, parse_adopt
 from cluster.store.rights import check_rights
 from cluster.store.server import Library, ServerInfo, check_schema, check_server, ensure_library
 
 C = TypeVar("C", bound=Connection)
+
+logger = logging.getLogger(__name__)
 
 
 class Access:
@@ -35,6 +48,8 @@ class Access:
         self.prefix = prefix
         self.connect_timeout_seconds = connect_timeout_seconds
         self.exchange_timeout_seconds = exchange_timeout_seconds
+        self.met: dict[Slot, Primary] = {}
+        """The primaries, as the newest connection has found them."""
 
     def __str__(self) -> str:
         return str(self.finder)
@@ -42,10 +57,15 @@ class Access:
     async def connect(self) -> Connection:
         """A connection to a server that may be used now. Raises StoreUnavailable, StoreStartError."""
         connection, _ = await self.connect_and_tell()
+        try:
+            await self._adopt(connection)
+        except BaseException:
+            connection.abort("not adopted")
+            raise
         return connection
 
     async def connect_and_tell(self) -> tuple[Connection, ServerInfo]:
-        """A connection and what kind of server it leads to."""
+        """A connection, to be prepared, and what kind of server it leads to."""
         return await self._open(Connection)
 
     async def connect_as(self, make: Callable[[str, float], C]) -> C:
@@ -63,12 +83,31 @@ class Access:
             await self._try_rights()
             await check_schema(connection, keys.schema(self.prefix), self.library)
             await self.load_library(connection)
+            await self._adopt(connection)
         except RedisFull as error:
             connection.abort("full")
             raise StoreUnavailable(f"{connection.address}: full, no room to start: {error}") from error
         except BaseException:
             connection.abort("refused")
             raise
+
+    async def _adopt(self, connection: Connection) -> None:
+        """What comes before all else on a connection that carries data (`primaries`)."""
+        encoder = CallEncoder(self.prefix, self.client_name, partial(keys.slot, self.prefix))
+        requests: list[Request] = [*adopt(self.met)]
+        command = pack_command(*encoder.arguments(Call("free", requests)))
+        (answer,) = await connection.ask(command, 1)
+        try:
+            if isinstance(answer, LibraryMissing):
+                logger.warning("Redis has lost the function library, or has an older one: loading ours")
+                await self.load_library(connection)
+                (answer,) = await connection.ask(command, 1)
+            if isinstance(answer, StoreError):
+                raise answer
+            replies = unpack_replies(answer if isinstance(answer, bytes) else b"", len(requests))
+            self.met.update(parse_adopt(replies))
+        except (CallFailed, ItemError, RedisFull) as error:
+            raise StoreUnavailable(f"{connection.address}: not adopted: {error}") from error
 
     async def _open(self, make: Callable[[str, float], C]) -> tuple[C, ServerInfo]:
         endpoint = await self.finder.primary()

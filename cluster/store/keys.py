@@ -46,6 +46,12 @@ def counter(prefix: str, bucket: int) -> str:
     return slot(prefix, bucket)
 
 
+def primary(prefix: str, bucket: int | str) -> str:
+    """Hash: `id`, the replication id of the server that this slot was last written on, and `term`, how often
+    another one has come (lua/adopt.lua)."""
+    return f"{prefix}{{{bucket}}}:primary"
+
+
 def sessions(prefix: str, bucket: int) -> str:
     """Integer: how many persistent sessions there are, of those that were claimed since this is counted."""
     return f"{prefix}{{{bucket}}}:sessions"

@@ -63,6 +63,8 @@ class Store:
         self.lane = lane
         self.server = server
         """As it was at start."""
+        self.primaries = dict(access.met)
+        """Those that served the slots then."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,6 +100,10 @@ class Store:
         if not isinstance(answer, bytes):
             raise CallFailed("a call answered with no string")
         return unpack_replies(answer, len(requests))
+
+    def renew(self) -> None:
+        """Another primary has come: side connections to the one before are not used any more."""
+        self._aside.renew()
 
     async def ping(self) -> None:
         """Raises StoreUnavailable unless the server answers."""

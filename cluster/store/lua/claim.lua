@@ -56,6 +56,22 @@ local function change_owner(b, client, previous)
   call("SADD", key(b, "n:", incarnation), client)
 end
 
+-- What the session has had before: gen, n, and up to which entry it may have been sent.
+local function numbers_of(b, session, old)
+  local n = tonumber(old.n)
+  local sent = math.min(tonumber(old.hi), n)
+  if old.unsure then
+    sent = math.max(sent, tonumber(old.unsure))
+    call("HDEL", session, "unsure")
+  end
+  if (old.term or "0") == term_of(b) then
+    return old.gen, n, sent
+  end
+  local gen, jumped = jump(b, session, n)
+  call("HDEL", session, "unsure")
+  return gen, jumped, n
+end
+
 local function write_claim(b, client, fields, claim, present)
   local session = key(b, "s:", client)
   local epoch = integer(fields.epoch)
@@ -71,6 +87,10 @@ local function write_claim(b, client, fields, claim, present)
     if fields.expiry == 0 then
       values[17], values[18] = "direct", "1"
     end
+  end
+  if not present and term_of(b) ~= "0" then
+    values[#values + 1] = "term"
+    values[#values + 1] = term_of(b)
   end
   if fields.will_delay then
     values[#values + 1] = "will_delay"
@@ -99,9 +119,7 @@ function operations.claim(
   local sent = 0
   if present then
     settle_will(b, client, old, false)
-    fields.gen = old.gen
-    fields.n = tonumber(old.n)
-    sent = math.min(tonumber(old.hi), fields.n)
+    fields.gen, fields.n, sent = numbers_of(b, key(b, "s:", client), old)
     fields.hi = math.max(sent, first_window(key(b, "q:", client), fields.n, window))
   else
     if old.gen then

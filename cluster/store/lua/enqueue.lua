@@ -9,7 +9,7 @@
 -- outdated, true stands in place of the statuses, and two more follow: the stamp of the session, and its subscriptions
 -- (filter, options, stamp, ...).
 -- Atomic, as the number of an entry, the entry, its subscription and its token must agree whatever else
--- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full.
+-- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full; one HGET a bucket and call.
 
 local REFUSED, HAD, DROPPED = 1, 2, 3
 
@@ -150,10 +150,10 @@ local function append_entries(queue, gen, n, entries, statuses)
   return n
 end
 
--- The session's numbers, owner and stamp, and whether each distinct filter of the entries is one of it.
+-- The session's numbers, owner, stamp and term, and whether each distinct filter of the entries is one of it.
 local function look_up(session, entries)
   local places = {}
-  local names = { "gen", "n", "hi", "owner", "stamp" }
+  local names = { "gen", "n", "hi", "owner", "stamp", "term" }
   local is_plain = true -- no tokens, nothing struck
   for i = 1, #entries, 5 do
     local filter = entries[i]
@@ -164,7 +164,7 @@ local function look_up(session, entries)
     is_plain = is_plain and not entries[i + 3] and entries[i + 1]
   end
   local found = call("HMGET", session, unpack(names))
-  for i = 6, #names do
+  for i = 7, #names do
     is_plain = is_plain and found[i]
   end
   return found, places, is_plain
@@ -185,6 +185,9 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known)
   if newer then
     local _, subscriptions = read_session(session)
     return { tonumber(gen), n, owner, true, 0, newer, subscriptions }
+  end
+  if (found[6] or "0") ~= term_of(b) then
+    gen, n = jump(b, session, n)
   end
   if not is_plain then
     local refused

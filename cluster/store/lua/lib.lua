@@ -8,6 +8,7 @@ local operations = {} -- name of a request -> its function
 local call -- redis.call
 local prefix, incarnation, now -- of the call under way; `now` in ms of Redis TIME
 local bodies -- message bodies which its requests name by index
+local calls = 0 -- how many there were
 local bases = {} -- bucket -> the first part of its keys
 
 local LEASE_MS = 10000 -- how long whoever got something that is due has for it
@@ -128,6 +129,29 @@ end
 -- Whether `epoch` is (still) the one of the session; a writer of an older one has lost it.
 local function is_fenced(session, epoch)
   return tonumber(call("HGET", session, "epoch")) ~= epoch
+end
+
+-- The bucket's term: how often another primary has come to it (see `adopt`); "0" if none has. Read once a call.
+local terms, terms_read = {}, {}
+
+local function term_of(b)
+  if terms_read[b] ~= calls then
+    terms_read[b] = calls
+    terms[b] = call("HGET", key(b, "primary"), "term") or "0"
+  end
+  return terms[b]
+end
+
+-- A session that was last written in an earlier term: entries may have been lost which somebody has seen. So it
+-- goes on under a gen that nobody has had, at an n far beyond any that can be lost, whose Packet Identifiers are
+-- not those of a moment ago: 40503 is 65535 / phi, so repeats don't come back to recent ones, either. `unsure`:
+-- all up to there may have been sent. Answer: gen, n.
+local JUMP = 40503 + 255 * 65535
+
+local function jump(b, session, n)
+  local gen = integer(call("INCR", key(b, "ctr")))
+  call("HSET", session, "gen", gen, "n", integer(n + JUMP), "term", term_of(b), "unsure", integer(n))
+  return gen, n + JUMP
 end
 
 -- Of what pcall has caught: Redis raises tables, Lua strings.

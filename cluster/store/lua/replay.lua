@@ -38,7 +38,7 @@ end
 
 function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
   local session, repeats = key(b, "s:", client), key(b, "replay:", client)
-  local found = call("HMGET", session, "epoch", "gen", "n", "f:" .. filter, "r:" .. filter)
+  local found = call("HMGET", session, "epoch", "gen", "n", "f:" .. filter, "r:" .. filter, "term")
   if tonumber(found[1]) ~= epoch or not found[4] then
     return { 0 }
   end
@@ -51,8 +51,11 @@ function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
   if not found[5] then
     return { 0 }
   end
-  local n = tonumber(found[3])
-  local appended = append_page(b, client, found[2], n, n_before, entries)
+  local gen, n = found[2], tonumber(found[3])
+  if (found[6] or "0") ~= term_of(b) then
+    gen, n = jump(b, session, n)
+  end
+  local appended = append_page(b, client, gen, n, n_before, entries)
   if #appended > 0 then
     call("HSET", session, "n", n + #appended)
   end
@@ -61,7 +64,7 @@ function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
   else
     call("HDEL", session, "r:" .. filter)
   end
-  local answer = { 1, tonumber(found[2]), n, appended }
+  local answer = { 1, tonumber(gen), n, appended }
   call("SET", repeats, cmsgpack.pack({ name, answer }), "PX", REPEAT_MS)
   return answer
 end
