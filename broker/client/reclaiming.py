@@ -107,7 +107,7 @@ class _Reclaiming:
                 size = 0
             size += held.size
             calls[-1].append(reclaims.reclaim(held, cursor))
-        more = []
+        more: list[tuple[Client, Session, Held, str | None]] = []
         for (client, session, held, cursor), reply in zip(waiting, await self._ask(calls), strict=True):
             if isinstance(reply, ItemError):
                 on_failed(self._hub, session, str(reply))

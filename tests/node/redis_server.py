@@ -22,12 +22,12 @@ class RedisServer:
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
-        self._directory = directory
+        self.directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it, with what an earlier one has left."""
-        self._directory.mkdir(exist_ok=True)
+        self.directory.mkdir(exist_ok=True)
         binary = anyio.run(find_server_binary)
         self._process = subprocess.Popen(
             [
@@ -38,13 +38,14 @@ class RedisServer:
                     "--bind",
                     "127.0.0.1",
                     "--dir",
-                    str(self._directory),
+                    str(self.directory),
                 ],
                 *["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"],
                 # Every write is with the kernel when it is answered, so a kill loses none. While an fsync
                 # hangs, as on a disk that several tests use, "everysec" holds writes back for up to two
                 # seconds.
                 *["--appendfsync", "no"],
+                *["--repl-diskless-sync-delay", "0"],
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -88,9 +89,13 @@ class RedisServer:
         with self.client() as client:
             client.config_set("maxmemory", 0)
 
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def close(self) -> None:
         """Ends it, however it is."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             self.kill()
 
     def _send(self, number: signal.Signals) -> None:

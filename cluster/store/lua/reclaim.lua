@@ -163,16 +163,17 @@ do
     end
   end
 
-  -- Gen and number of the last entry from now on.
+  -- Gen and number of the last entry from now on. The stamp is a new one, too: who has a message for it is told its
+  -- subscriptions, and so finds rows that are not as they were.
   local function restore_numbers(b, session, old, held)
     local n = math.max(tonumber(old.n or 0), held[N])
     local gen = old.gen
     if not gen or (old.term or "0") ~= term_of(b) or n > tonumber(old.n) then
       gen, n = jump(b, session, n)
+      call("HSET", session, "stamp", integer(call("INCR", key(b, "ctr"))))
     end
     call("HDEL", session, "unsure") -- its node knows what was sent
-    local hi, stamp = math.max(tonumber(old.hi or 0), held[HI]), math.max(tonumber(old.stamp or 0), held[STAMP])
-    call("HSET", session, "hi", integer(hi), "stamp", integer(stamp))
+    call("HSET", session, "hi", integer(math.max(tonumber(old.hi or 0), held[HI])))
     return gen, n
   end
 
