@@ -318,8 +318,9 @@ def test_a_will_that_it_lacks_is_published(pair: Pair, node: NodeProcess) -> Non
 
 
 def test_a_session_whose_end_it_lacks_is_given_back(pair: Pair, node: NodeProcess) -> None:
-    with connected(node.port, "gone"), subscriber(node, 1) as client:
+    with connected(node.port, "gone") as gone, subscriber(node, 1) as client:
         pair.fall_behind()
+        gone.disconnect()
         client.disconnect()
     fail_over(pair, node)
     assert renewed(node, "sessions_given_back") == 2

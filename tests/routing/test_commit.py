@@ -156,6 +156,7 @@ class Commit:
             CommitSurroundings(
                 incarnation=NODE,
                 pulse=self.pulse,
+                renew=self._renew,
                 reassure=self._reassure,
                 after_inbox=self._after_inbox,
                 go_on=lambda: self.told.append(("node", "goes on")),
@@ -174,6 +175,9 @@ class Commit:
                 ),
             ),
         )
+
+    async def _renew(self, ask: Ask) -> None:
+        """No other primary has come."""
 
     async def _reassure(self, ask: Ask) -> None:
         """Asks something, and learns that others have taken some sessions."""
