@@ -136,6 +136,8 @@ class Handshake:
         claim = sessions.parse_claim(reply)
         client = self.client
         hub = client.hub
+        if claim.unsure:
+            hub.counters.recovered.add("perhaps_again", claim.unsure)
         previous = hub.clients.get(self.client_id)
         if previous is not None:
             previous.taken_over()  # [MQTT-3.1.4-3]

@@ -433,11 +433,12 @@ CLUSTER: Final = (
     ),
     _counter(
         "primary_differences",
-        "What another primary had of those sessions that was not as this node knows it.",
+        "What another primary had of sessions that was not as this node knows it.",
         lambda c: c.recovered.items(),
         "kind",
         note="`settled`: queue entries that clients had acknowledged already; `exchange`: QoS 2 exchanges in"
-        " another phase; `missing`: entries in flight that were not there.",
+        " another phase; `missing`: entries in flight that were not there; `perhaps_again`: entries sent to"
+        " clients that have come back since, which may have acknowledged them before.",
     ),
     _counter(
         "doubts",

@@ -51,7 +51,7 @@ RARE_PACKETS = ("connect", "subscribe", "unsubscribe", "pingreq", "disconnect", 
 """Counted one by one; of PUBLISH there are counts by QoS, and the rest are acknowledgements."""
 WAYS = ("direct", "stored")
 RECLAIMED = ("kept", "made_again", "lost", "given_back")
-RECOVERED = ("settled", "exchange", "missing")
+RECOVERED = ("settled", "exchange", "missing", "perhaps_again")
 EXCHANGES = ("in", "out")
 
 UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")

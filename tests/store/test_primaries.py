@@ -78,12 +78,12 @@ def test_with_another_one_all_that_counts_makes_a_leap_once(caller: Caller) -> N
         caller.redis.set(f"{caller.prefix}{{m}}:{name}", 5)
     caller.redis.hset(keys.rules(caller.prefix), "version", "7")
     adopt(caller)
-    before = int(caller.redis.get(keys.counter(caller.prefix, BUCKET)) or 0)  # type: ignore[arg-type]  # bytes
+    before = int(caller.redis.get(keys.counter(caller.prefix, BUCKET)) or 0)
     now_ms = caller.now_ms()
     found = another(caller)
     assert {primary.term for primary in found.values()} == {1}
     assert adopt(caller) == found
-    assert int(caller.redis.get(keys.counter(caller.prefix, BUCKET)) or 0) == before + LEAP  # type: ignore[arg-type]  # bytes
+    assert int(caller.redis.get(keys.counter(caller.prefix, BUCKET)) or 0) == before + LEAP
     version = caller.redis.get(keys.version(caller.prefix))
     assert isinstance(version, bytes)
     term, _, n = version.decode().partition(".")
@@ -124,7 +124,7 @@ def test_a_message_goes_on_under_another_gen_far_ahead(caller: Caller) -> None:
     assert another_one.enqueue(1)[:2] == [gen, 5 + JUMP]
 
     again = caller.claim()  # nobody knows what was sent of the first three
-    assert (again.sent, again.n) == (3, 6 + JUMP)
+    assert (again.sent, again.n, again.unsure) == (3, 6 + JUMP, 6)
     assert caller.field("unsure") is None
     entries = caller.page(again, 0, 10)[3]
     assert isinstance(entries, list)
@@ -140,8 +140,9 @@ def test_a_claim_goes_on_under_another_gen_far_ahead(caller: Caller) -> None:
     claim = caller.claim(nonce=b"12345678")
     assert claim.epoch > first.epoch + LEAP - 1
     assert claim.gen > first.gen + LEAP - 1
-    assert (claim.n, claim.sent) == (2 + JUMP, 2)
-    assert caller.claim(nonce=b"12345678") == claim
+    assert (claim.n, claim.sent, claim.unsure) == (2 + JUMP, 2, 2)
+    assert caller.claim(nonce=b"12345678") == claim._replace(unsure=0)
+    assert caller.claim().unsure == 0
     assert caller.enqueue(1)[:2] == [claim.gen, 2 + JUMP]
 
 

@@ -41,9 +41,9 @@ function operations.trim_inbox(node, last_id, size)
   local inbox, bytes = key(node, "inbox"), key(node, "inbox:bytes")
   if call("XTRIM", inbox, "MINID", "=", following) > 0 then
     call("DECRBY", bytes, size)
-  end
-  if call("XLEN", inbox) == 0 then -- some that were trimmed before may have come back with another primary
-    call("DEL", bytes)
+    if call("XLEN", inbox) == 0 then -- some that were trimmed before may have come back with another primary
+      call("SET", bytes, 0)
+    end
   end
   return 1
 end
