@@ -47,8 +47,8 @@ def counter(prefix: str, bucket: int) -> str:
 
 
 def primary(prefix: str, bucket: int | str) -> str:
-    """Hash: `id`, the replication id of the server that this slot was last written on, and `term`, how often
-    another one has come (lua/adopt.lua)."""
+    """Hash: `id`, the replication id of the server that this slot was last written on, `term`, how often
+    another one has come, `since`, the first number that the counter gave then (lua/adopt.lua)."""
     return f"{prefix}{{{bucket}}}:primary"
 
 

@@ -3,7 +3,7 @@
 -- Request: bucket, "m" or a node, the id that the caller has met here before, or false. Answer: replication id (false
 -- if the server does not tell it), term.
 -- If it is another one, the term is one higher, and all that counts makes a leap, so that nothing is given again that
--- was given in writes that are lost: `ctr` here, n of each session when it is next written (`jump`); and the version
+-- was given in writes that are lost: `ctr` here, gen and n of each session when it is next written (`jump`); and the version
 -- of the rows in {m} gets another term, so that each node loads them again. That term is a time: two primaries that
 -- both come after the same one, and do not know of each other, have different ones.
 -- A server has another replication id after each promotion and each start.
@@ -52,11 +52,11 @@ do
         leap_of_rows()
         leap_of_numbers()
       elseif type(b) == "number" then
-        call("INCRBY", key(b, "ctr"), LEAP)
+        call("HSET", primary, "since", call("INCRBY", key(b, "ctr"), LEAP))
       end
     end
     call("HSET", primary, "id", id, "term", integer(term))
-    terms_read[b] = nil
+    firsts_read[b] = nil
     return { id, term }
   end
 end

@@ -66,7 +66,7 @@ local function numbers_of(b, session, old)
     sent = math.max(sent, tonumber(old.unsure))
     call("HDEL", session, "unsure")
   end
-  if (old.term or "0") == term_of(b) then
+  if tonumber(old.gen) >= first_since(b) then
     return old.gen, n, sent, old.unsure
   end
   local gen, jumped = jump(b, session, n)
@@ -89,10 +89,6 @@ local function write_claim(b, client, fields, claim, present)
     if fields.expiry == 0 then
       values[17], values[18] = "direct", "1"
     end
-  end
-  if not present and term_of(b) ~= "0" then
-    values[#values + 1] = "term"
-    values[#values + 1] = term_of(b)
   end
   if fields.will_delay then
     values[#values + 1] = "will_delay"

@@ -150,10 +150,10 @@ local function append_entries(queue, gen, n, entries, statuses)
   return n
 end
 
--- The session's numbers, owner, stamp and term, and whether each distinct filter of the entries is one of it.
+-- The session's numbers, owner and stamp, and whether each distinct filter of the entries is one of it.
 local function look_up(session, entries)
   local places = {}
-  local names = { "gen", "n", "hi", "owner", "stamp", "term" }
+  local names = { "gen", "n", "hi", "owner", "stamp" }
   local is_plain = true -- no tokens, nothing struck
   for i = 1, #entries, 5 do
     local filter = entries[i]
@@ -164,7 +164,7 @@ local function look_up(session, entries)
     is_plain = is_plain and not entries[i + 3] and entries[i + 1]
   end
   local found = call("HMGET", session, unpack(names))
-  for i = 7, #names do
+  for i = 6, #names do
     is_plain = is_plain and found[i]
   end
   return found, places, is_plain
@@ -186,7 +186,7 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known)
     local _, subscriptions = read_session(session)
     return { tonumber(gen), n, owner, true, 0, newer, subscriptions }
   end
-  if (found[6] or "0") ~= term_of(b) then
+  if tonumber(gen) < first_since(b) then
     gen, n = jump(b, session, n)
   end
   if not is_plain then

@@ -131,26 +131,27 @@ local function is_fenced(session, epoch)
   return tonumber(call("HGET", session, "epoch")) ~= epoch
 end
 
--- The bucket's term: how often another primary has come to it (see `adopt`); "0" if none has. Read once a call.
-local terms, terms_read = {}, {}
+-- The first of the numbers that the bucket's counter has given since another primary has come (see `adopt`). A session
+-- with a lower gen was last written before. Read once a call.
+local firsts, firsts_read = {}, {}
 
-local function term_of(b)
-  if terms_read[b] ~= calls then
-    terms_read[b] = calls
-    terms[b] = call("HGET", key(b, "primary"), "term") or "0"
+local function first_since(b)
+  if firsts_read[b] ~= calls then
+    firsts_read[b] = calls
+    firsts[b] = tonumber(call("HGET", key(b, "primary"), "since") or 0)
   end
-  return terms[b]
+  return firsts[b]
 end
 
--- A session that was last written in an earlier term: entries may have been lost which somebody has seen. So it
--- goes on under a gen that nobody has had, at an n far beyond any that can be lost, whose Packet Identifiers are
--- not those of a moment ago: 40503 is 65535 / phi, so repeats don't come back to recent ones, either. `unsure`:
--- all up to there may have been sent. Answer: gen, n.
+-- A session of before: entries may have been lost which somebody has seen. So it goes on under a gen that nobody has
+-- had, at an n far beyond any that can be lost, whose Packet Identifiers are not those of a moment ago: 40503 is
+-- 65535 / phi, so repeats don't come back to recent ones, either. `unsure`: all up to there may have been sent.
+-- Answer: gen, n.
 local JUMP = 40503 + 255 * 65535
 
 local function jump(b, session, n)
   local gen = integer(call("INCR", key(b, "ctr")))
-  call("HSET", session, "gen", gen, "n", integer(n + JUMP), "term", term_of(b), "unsure", integer(n))
+  call("HSET", session, "gen", gen, "n", integer(n + JUMP), "unsure", integer(n))
   return gen, n + JUMP
 end
 

@@ -168,7 +168,7 @@ do
   local function restore_numbers(b, session, old, held)
     local n = math.max(tonumber(old.n or 0), held[N])
     local gen = old.gen
-    if not gen or (old.term or "0") ~= term_of(b) or n > tonumber(old.n) then
+    if not gen or tonumber(gen) < first_since(b) or n > tonumber(old.n) then
       gen, n = jump(b, session, n)
       call("HSET", session, "stamp", integer(call("INCR", key(b, "ctr"))))
     end

@@ -38,7 +38,7 @@ end
 
 function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
   local session, repeats = key(b, "s:", client), key(b, "replay:", client)
-  local found = call("HMGET", session, "epoch", "gen", "n", "f:" .. filter, "r:" .. filter, "term")
+  local found = call("HMGET", session, "epoch", "gen", "n", "f:" .. filter, "r:" .. filter)
   if tonumber(found[1]) ~= epoch or not found[4] then
     return { 0 }
   end
@@ -52,7 +52,7 @@ function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
     return { 0 }
   end
   local gen, n = found[2], tonumber(found[3])
-  if (found[6] or "0") ~= term_of(b) then
+  if tonumber(gen) < first_since(b) then
     gen, n = jump(b, session, n)
   end
   local appended = append_page(b, client, gen, n, n_before, entries)
