@@ -26,8 +26,8 @@ from cluster.store.errors import ItemError, StoreError
 from cluster.store.lane import Ask
 from cluster.store.reclaims import KEPT, LOST, Held, Reclaimed
 
-_SESSIONS_PER_CALL: Final = 32  # about a millisecond of Redis
-_CALLS_AT_ONCE: Final = 8
+_SESSIONS_PER_CALL: Final = 16  # about a millisecond of Redis
+_CALLS_AT_ONCE: Final = 16
 _FIELDS_PER_CALL: Final = 500
 _ROWS_PER_CALL: Final = 200
 _UNKNOWN_VERSION: Final = "0.0"
