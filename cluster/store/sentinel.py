@@ -16,6 +16,7 @@ the wrong side of a partition. Against that `min-replicas-to-write` helps (docs/
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -51,6 +52,19 @@ _EVENTS: Final = (
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a sentinel sees. `sentinels`: itself and those that it knows, be they away or not. `is_down`: it
+    takes the primary for dead, if only by itself."""
+
+    answer: Answer
+    replicas: int
+    sentinels: int
+    quorum: int
+    down_after_seconds: float
+    is_down: bool
+
+
 class Sentinel:
     """One of them. `endpoint` has the name of the primary, too."""
 
@@ -65,6 +79,10 @@ class Sentinel:
 
     async def ask(self) -> Answer:
         """Where the primary is. Raises StoreError."""
+        return (await self.look()).answer
+
+    async def look(self) -> "View":
+        """All that it says of the primary and its replicas. Raises StoreError."""
         connection = self._connection
         if connection is None or connection.is_closed:
             connection = self._connection = await open_connection(
@@ -82,7 +100,14 @@ class Sentinel:
                 raise type(reply)(f"{self}: {reply}")
         fields = {as_text(key): as_text(value) for key, value in in_pairs(state)}
         host, port = map(as_text, as_list(address))
-        return Answer(host, int(port), int(fields.get("config-epoch", "0")))
+        return View(
+            answer=Answer(host, int(port), int(fields.get("config-epoch", "0"))),
+            replicas=int(fields.get("num-slaves", "0")),
+            sentinels=int(fields.get("num-other-sentinels", "0")) + 1,
+            quorum=int(fields.get("quorum", "0")),
+            down_after_seconds=int(fields.get("down-after-milliseconds", "0")) / 1000,
+            is_down=not fields.keys().isdisjoint(("s-down-time", "o-down-time")),
+        )
 
     async def listen(self, events: "Events") -> None:
         """Until the connection ends. Raises StoreError."""
@@ -102,6 +127,11 @@ class Sentinel:
             logger.warning("a sentinel does not tell where Redis is: %s", trouble)
         elif trouble is None and before is not None:
             logger.info("sentinel %s tells again where Redis is", self)
+
+    async def check_quorum(self) -> None:
+        """Raises CallFailed if too few sentinels are there for a fail-over; StoreError. After `look` only."""
+        assert self._connection is not None
+        await self._connection.ask_one("SENTINEL", "CKQUORUM", self._endpoint.master_name)
 
     def close(self) -> None:
         """Ends its connection."""
