@@ -41,13 +41,17 @@ _HOLD_SECONDS: Final = 4.0
 _CLIENT_NAME: Final = "moorline-finder"
 
 _TAKING_OVER: Final = b"+failover-state-send-slaveof-noone"
-_EVENTS: Final = (
+EVENTS: Final = (
     _TAKING_OVER.decode(),
     "+promoted-slave",
     "+failover-state-reconf-slaves",
     "+switch-master",
     "-failover-abort-slave-timeout",
 )
+"""Channels of theirs."""
+_COMMANDS: Final = (
+    "client|setname", "sentinel|ckquorum", "sentinel|get-master-addr-by-name", "sentinel|master", "subscribe",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +119,7 @@ class Sentinel:
             ChannelConnection, self._endpoint, _CLIENT_NAME, PATIENCE_SECONDS, PATIENCE_SECONDS
         )
         try:
-            await connection.listen(_EVENTS, events.take)
+            await connection.listen(EVENTS, events.take)
             await connection.until_closed()
         finally:
             connection.abort("not listening")
@@ -285,6 +289,12 @@ class SentinelFinder:
             except StoreError as error:
                 logger.debug("not listening to a sentinel: %s", error)
             await anyio.sleep(_LISTEN_AGAIN_SECONDS)
+
+
+def access_list() -> str:
+    """Of a sentinel, for `ACL SETUSER name on >password ...` there."""
+    channels = " ".join(f"&{event}" for event in EVENTS)
+    return f"resetchannels {channels} -@all {' '.join(f'+{command}' for command in _COMMANDS)}"
 
 
 def _needs_a_person(troubles: list[StoreError]) -> bool:
