@@ -4,6 +4,7 @@ The node's users are those that `moorline redis acl` makes, with passwords at se
 are in step when something happens to their primary: what is lost when they are not is the matter of others.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ from tests.redis.server import HOST, Server
 from tests.redis.topology import MASTER_NAME, Topology, sentinel
 
 MESSAGES: Final = 1000
-PAUSE_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 20.0
 """With down-after of 1 s a kill takes 2.2 s, on a machine with nothing else to do."""
 IN_STEP_SECONDS: Final = 15
 UNDER_WAY_SECONDS: Final = 0.1
@@ -61,19 +62,19 @@ def start(topology: Topology, tmp_path_factory: pytest.TempPathFactory) -> Start
 
 @pytest.mark.timeout(60)
 def test_clients_notice_nothing_but_a_pause(topology: Topology, start: Start) -> None:
-    """The fail-over is planned, then the new primary dies or hangs. Who starts afterwards finds the third with
-    one of the sentinels gone."""
+    """The fail-over is planned, then the new primary dies or hangs. Who starts afterwards finds the third,
+    though a sentinel is gone."""
     with start() as node:
         for number, fault in enumerate((_fail_over, _kill if topology.software == "valkey" else _freeze)):
             old = _in_step(topology)
             _publish_meanwhile(node, f"topic-{number}", lambda: fault(topology))  # noqa: B023 - used at once
-            new = topology.wait_for_another_primary(old)
-            _wait_for_metrics(node, new, number + 1)
+            topology.wait_for_another_primary(old)
+            _wait_for_metrics(node, topology, number + 1)
         old.thaw() if old.is_running() else old.start()
         topology.sentinels[0].kill()
-        assert anyio.run(_address_for_a_newcomer, topology) == f"{HOST}:{new.announced}"
+        assert anyio.run(_address_for_a_newcomer, topology) == _address(topology)
         _publish_meanwhile(node, "afterwards", lambda: None)
-        _wait_for_metrics(node, new, 2)  # the old one has come back, and nobody has turned to it
+        _wait_for_metrics(node, topology, 2)  # the old one has come back, and nobody has turned to it
 
 
 async def _address_for_a_newcomer(topology: Topology) -> str:
@@ -118,16 +119,22 @@ def _publish_meanwhile(node: NodeProcess, topic: str, fault: Callable[[], None])
             assert subscriber.received == [b"%d" % number for number in range(MESSAGES)]
 
 
-def _wait_for_metrics(node: NodeProcess, primary: Server, switches: int) -> None:
-    info = f'moorline_redis_primary_info{{address="{HOST}:{primary.announced}"}} 1.0'
-    count = f"moorline_redis_switches_total {switches}.0"
+def _wait_for_metrics(node: NodeProcess, topology: Topology, switches: int) -> None:
+    """At least so many: on a busy machine a primary may be late for the sentinels, too."""
     deadline = time.monotonic() + 5.0
     while True:
-        text = node.get("/metrics").text
-        if info in text and count in text:
+        told = dict(
+            re.findall(r"^moorline_(redis_(?:primary|switches)\S*) (\S+)$", node.get("/metrics").text, re.M)
+        )
+        is_known = f'redis_primary_info{{address="{_address(topology)}"}}' in told
+        if is_known and float(told["redis_switches_total"]) >= switches:
             return
-        assert time.monotonic() < deadline, [line for line in text.splitlines() if "redis_" in line]
+        assert time.monotonic() < deadline, (told, node.log.read_text()[-5000:])
         time.sleep(0.1)
+
+
+def _address(topology: Topology) -> str:
+    return f"{HOST}:{topology.primary().announced}"
 
 
 def _fail_over(topology: Topology) -> None:
