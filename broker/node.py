@@ -241,6 +241,7 @@ async def _serve(node: Node) -> None:
     listeners: list[Listener] = []
     try:
         async with anyio.create_task_group() as services:
+            services.start_soon(node.store.watch_primary)
             await _join(node, services)
             services.start_soon(_sweep, node)
             listeners += await _listen(node)

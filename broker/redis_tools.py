@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.store import sentinel
 from cluster.store.library import library_source
 from cluster.store.rights import access_list
 
@@ -16,9 +17,12 @@ def acl(
     without_loading: Annotated[
         bool, typer.Option("--without-loading", help="For nodes whose function library somebody else loads.")
     ] = False,
+    of_sentinels: Annotated[
+        bool, typer.Option("--sentinel", help="That of the sentinels, which have users of their own.")
+    ] = False,
 ) -> None:
     """Print what the user of the nodes must be allowed: ACL SETUSER name on '>password' ..."""
-    typer.echo(access_list(prefix, may_load=not without_loading))
+    typer.echo(sentinel.access_list() if of_sentinels else access_list(prefix, may_load=not without_loading))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from broker.doctor.finding import Finding, Level, fail, ok
 from broker.doctor.machine import check_machine
 from broker.doctor.place import check_addresses, check_directory
 from broker.doctor.pod import check_kubernetes
+from broker.doctor.sentinel import check_sentinels
 from broker.doctor.server import check_redis
 from broker.errors import SettingsError, StartError
 from broker.flags import Sources, with_sources
@@ -74,6 +75,9 @@ async def _examine(settings: Settings, sources: Sources) -> list[Finding]:
 
 
 async def _redis(settings: Settings, endpoint: Endpoint | None) -> list[Finding]:
+    if endpoint is not None and endpoint.sentinels:
+        told, primary = await check_sentinels(endpoint)
+        return told if primary is None else [*told, *await check_redis(primary, settings.redis.prefix)]
     if endpoint is not None:
         return await check_redis(endpoint, settings.redis.prefix)
     findings = list(check_directory(settings))

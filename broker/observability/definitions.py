@@ -243,6 +243,18 @@ SOUNDINGS: Final = (
         kind="counter",
     ),
     _sounding("redis_replicas", "Replicas that are connected to Redis.", lambda s: s.redis_replicas),
+    _gauge(
+        "redis_primary_info",
+        "1, by the address of the Redis server in use: with Sentinel, the primary as this node knows it.",
+        lambda c: [(c.soundings.redis_primary, 1)] if c.soundings.redis_primary else [],
+        "address",
+    ),
+    _sounding(
+        "redis_switches",
+        "Times that another Redis server was the primary than before.",
+        lambda s: s.redis_switches,
+        kind="counter",
+    ),
 )
 
 TRAFFIC: Final = (

@@ -1,7 +1,8 @@
 """The one way to the primary: lane, side connections, channels and callers' own connections all come here.
 
 Each new connection asks the finder where the primary is, introduces itself there with the credentials of the
-moment, and makes sure that it is a server that may be used now, before anybody gets it.
+moment, and makes sure that it is a server that may be used now, before anybody gets it. When another server
+is the primary, all connections to the old one end, also those that are just being made.
 """
 
 import logging
@@ -9,9 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import anyio
+
 from cluster.store import keys
 from cluster.store.call import Call, CallEncoder, Request, Slot, pack_command, unpack_replies
 from cluster.store.connection import Connection, open_connection_of
+from cluster.store.endpoint import Endpoint
 from cluster.store.errors import (
     CallFailed,
     ItemError,
@@ -50,6 +54,14 @@ class Access:
         self.exchange_timeout_seconds = exchange_timeout_seconds
         self.met: dict[Slot, Primary] = {}
         """The primaries, as the newest connection has found them."""
+        self.primary = ""
+        """The address of the server that was used last, for people."""
+        self.switches = 0
+        """How often it was another."""
+        self._open: list[Connection] = []
+        self._opening: dict[anyio.CancelScope, str] = {}
+        self._target = ""
+        self._switched = anyio.Event()
 
     def __str__(self) -> str:
         return str(self.finder)
@@ -66,11 +78,11 @@ class Access:
 
     async def connect_and_tell(self) -> tuple[Connection, ServerInfo]:
         """A connection, to be prepared, and what kind of server it leads to."""
-        return await self._open(Connection)
+        return await self._connect(Connection)
 
     async def connect_as(self, make: Callable[[str, float], C]) -> C:
         """The same as a connection of another kind, which carries no data."""
-        connection, _ = await self._open(make)
+        connection, _ = await self._connect(make)
         return connection
 
     async def load_library(self, connection: Connection) -> None:
@@ -91,6 +103,15 @@ class Access:
             connection.abort("refused")
             raise
 
+    async def watch(self) -> None:
+        """Leaves a server that is the primary no longer, until cancelled."""
+        await self.finder.watch(self._leave)
+
+    async def pause(self, seconds: float) -> None:
+        """Before the next try; ends early when there is another primary."""
+        with anyio.move_on_after(seconds):
+            await self._switched.wait()
+
     async def _adopt(self, connection: Connection) -> None:
         """What comes before all else on a connection that carries data (`primaries`)."""
         encoder = CallEncoder(self.prefix, self.client_name, partial(keys.slot, self.prefix))
@@ -109,16 +130,50 @@ class Access:
         except (CallFailed, ItemError, RedisFull) as error:
             raise StoreUnavailable(f"{connection.address}: not adopted: {error}") from error
 
-    async def _open(self, make: Callable[[str, float], C]) -> tuple[C, ServerInfo]:
+    async def _connect(self, make: Callable[[str, float], C]) -> tuple[C, ServerInfo]:
         endpoint = await self.finder.primary()
+        self._leave(endpoint)
+        with anyio.CancelScope() as scope:
+            self._opening[scope] = str(endpoint)
+            try:
+                return await self._open_to(endpoint, make)
+            finally:
+                del self._opening[scope]
+        raise StoreUnavailable(f"{endpoint}: is the primary no longer")
+
+    async def _open_to(self, endpoint: Endpoint, make: Callable[[str, float], C]) -> tuple[C, ServerInfo]:
         connection = await open_connection_of(
             make, endpoint, self.client_name, self.connect_timeout_seconds, self.exchange_timeout_seconds
         )
         try:
-            return connection, await check_server(connection)
+            server = await check_server(connection)
         except BaseException:
             connection.abort("refused")
             raise
+        self._open = [*(other for other in self._open if not other.is_closed), connection]
+        self._note(connection.address)
+        return connection, server
+
+    def _note(self, address: str) -> None:
+        if address == self.primary:
+            return
+        if self.primary:
+            self.switches += 1
+        self.primary = address
+
+    def _leave(self, primary: Endpoint | None) -> None:
+        """Whatever leads to another server than this one; to any, if None."""
+        address = str(primary)
+        for connection in self._open:
+            if connection.address != address:
+                connection.abort("is the primary no longer")
+        for scope, opening in self._opening.items():
+            if opening != address:
+                scope.cancel()
+        if primary is not None and address != self._target:
+            self._target = address
+            self._switched.set()
+            self._switched = anyio.Event()
 
     async def _try_rights(self) -> None:
         """On a connection of its own: it subscribes, too."""

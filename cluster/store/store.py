@@ -15,7 +15,7 @@ from cluster.store.channels import ChannelConnection
 from cluster.store.connection import Connection
 from cluster.store.endpoint import ServerFiles, parse_url
 from cluster.store.errors import CallFailed, LibraryMissing, StoreError
-from cluster.store.finder import Fixed
+from cluster.store.finding import finder_of
 from cluster.store.keys import META_SLOT
 from cluster.store.lane import Lane, StatusListener, version_of
 from cluster.store.library import (
@@ -78,6 +78,21 @@ class Store:
         """Closes all connections."""
         await self.lane.aclose()
         await self._aside.aclose()
+        self._access.finder.close()
+
+    async def watch_primary(self) -> None:
+        """Leaves a server that is the primary no longer, until cancelled; a node does so all the time."""
+        await self._access.watch()
+
+    @property
+    def primary(self) -> str:
+        """Address of the server in use."""
+        return self._access.primary
+
+    @property
+    def switches(self) -> int:
+        """How often it has been another one."""
+        return self._access.switches
 
     async def call(
         self,
@@ -265,7 +280,7 @@ async def open_store(
     AccessDenied and SchemaTooNew, which do not.
     """
     access = Access(
-        Fixed(parse_url(url, files)),
+        finder_of(parse_url(url, files)),
         f"moorline-{incarnation}",
         node_library(),
         prefix,
@@ -277,7 +292,15 @@ async def open_store(
     for warning in server.warnings():
         logger.warning("%s", warning)
     encoder = CallEncoder(prefix, incarnation, partial(keys.slot, prefix))
-    lane = Lane(encoder, keys.version(prefix), access.connect, access.load_library, on_status, connection)
+    lane = Lane(
+        encoder,
+        keys.version(prefix),
+        access.connect,
+        access.load_library,
+        on_status,
+        connection,
+        access.pause,
+    )
     return Store(access, encoder, prefix, lane, server)
 
 
