@@ -34,6 +34,7 @@ from broker.mqtt import (
     ReasonCode,
     State,
     Suback,
+    Unsuback,
 )
 from broker.observability.logs import get_logger
 from broker.routing import Subscriber
@@ -57,6 +58,7 @@ class Client:
         "address",
         "answer_by",
         "authentication",
+        "awaiting",
         "blocked_bytes",
         "blocked_since",
         "client_id",
@@ -105,6 +107,9 @@ class Client:
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
         self.authentication: Authentication | None = None  # if the CONNECT names a method
+        self.awaiting: Callable[[], None] | None = (
+            None  # what is done at its end, if that is not confirmed yet
+        )
         self.rights: Rights | None = None  # if the node asks anything of its clients
         self.expiry: asyncio.TimerHandle | None = None  # of what it was authenticated by
         self._pause: Pause | None = None
@@ -369,8 +374,9 @@ class Client:
         self.outbox.send(data)
 
     def answer(self, packet: Packet) -> bool:
-        """Sends a packet that the client waits for. If it accepts none of that size, that can't go on
-        [MQTT-3.1.2-24]: the connection is closed, and the answer is False."""
+        """Sends a packet that the client waits for; SUBACK and UNSUBACK when it is their turn. If it accepts
+        none of that size, that can't go on [MQTT-3.1.2-24]: the connection is closed, and the answer is
+        False."""
         connection = self.connection
         if isinstance(packet, Suback):
             self._count_refused(packet.reason_codes)
@@ -380,7 +386,10 @@ class Client:
         if data is None:
             self.close(ReasonCode.PACKET_TOO_LARGE, "the answer is larger than the Maximum Packet Size")
             return False
-        self.send(data)
+        if self.session is not None and isinstance(packet, Suback | Unsuback):
+            self.session.answer(data)
+        else:
+            self.send(data)
         return True
 
     def _count_refused(self, reason_codes: Sequence[int]) -> None:

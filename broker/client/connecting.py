@@ -43,7 +43,16 @@ from broker.mqtt import (
 )
 from broker.observability.audit import record_login
 from broker.observability.logs import get_logger, note
-from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
+from broker.session import (
+    STORED,
+    Intake,
+    Promises,
+    QueueState,
+    SendingLimits,
+    Session,
+    WillMessage,
+    will_message,
+)
 from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Reply, Request
@@ -211,6 +220,24 @@ class Handshake:
         return adds, deletes
 
     def _accept(self, claim: Claim) -> None:
+        """Accepts when it is confirmed that the session is kept as well as the listener asks."""
+        client = self.client
+        confirmations = client.hub.confirmations
+        level = client.entrance.level
+        if confirmations is None or level == STORED or client.is_closed or self._is_direct(claim):
+            self._accept_now(claim)
+            return
+
+        def confirmed() -> None:
+            client.awaiting = None
+            self._accept_now(claim)
+
+        client.awaiting = confirmations.wait(level, client, confirmed)
+
+    def _is_direct(self, claim: Claim) -> bool:
+        return not claim.present and self.expiry_seconds == 0
+
+    def _accept_now(self, claim: Claim) -> None:
         client = self.client
         hub = client.hub
         if client.is_closed:  # it has gone, or was taken over, while we asked
@@ -276,7 +303,7 @@ class Handshake:
             hub.resumable,
         )
         client.intake = intake
-        is_direct = not claim.present and self.expiry_seconds == 0
+        is_direct = self._is_direct(claim)
         direct_window = min(client.connection.client_receive_maximum, settings.direct_inflight_limit)
         limits = SendingLimits(
             direct_window if is_direct else self.window,
@@ -288,6 +315,9 @@ class Handshake:
             client.entrance.mount_point.text if client.entrance.mount_point is not None else "",
             settings.direct_queue_bytes,
         )
+        promises: Promises | None = None
+        if hub.confirmations is not None and not client.entrance.is_internal:
+            promises = Promises(hub.confirmations, client.entrance.level)
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds
         if not is_direct:
@@ -309,6 +339,7 @@ class Handshake:
             ttl_seconds * 1000,
             hub.changed,
             allowed_topics(client),
+            promises,
         )
 
     def connack(self, session_present: bool) -> Connack:
