@@ -115,7 +115,7 @@ class Confirmer:
 
     def _note_confirmed(self, seconds: float | None) -> None:
         if self._status.trouble:
-            logger.warning("durability level can be had again", extra={"level": self._status.name})
+            logger.warning("durability level can be had again", extra={"durability": self._status.name})
         self._status.note_confirmed(seconds)
 
     def _note_trouble(self, trouble: str) -> None:
@@ -123,7 +123,7 @@ class Confirmer:
             logger.warning(
                 "durability level can't be had, nothing is acknowledged at it: %s",
                 trouble,
-                extra={"level": self._status.name},
+                extra={"durability": self._status.name},
             )
         self._status.note_trouble(trouble)
 

@@ -19,7 +19,7 @@ from broker.session.delivery import Delivery
 from broker.session.drops import DROPPED_EXPIRED, Drops
 from broker.session.outbound import PUBREC_BEING_STORED, Outbound, packet_id_of
 from broker.session.outbox import Outbox
-from broker.session.promise import Confirmation, PacketPromise, Promise
+from broker.session.promise import PacketPromise, Promise, Promises
 from broker.session.shared import IN_QUEUE, SharedWork
 from broker.session.stored import StoredSession
 
@@ -225,8 +225,7 @@ class QueuedOutbound(Outbound):
             if promises is not None:
                 level = promises.end_out(n)
                 if promises.must_hold_pubrel(level):
-                    confirmation = promises.confirmation(level)
-                    promises.owe_pubrel(_PubrelPromise(confirmation, self, releasing[i - 1], n, level))
+                    promises.owe_pubrel(_PubrelPromise(promises, level, self, releasing[i - 1], n))
                     continue
             self.release(n)
 
@@ -324,23 +323,20 @@ class QueuedOutbound(Outbound):
 class _PubrelPromise(Promise):
     """On another primary the message may be in the queue again: its PUBREC is stored once more."""
 
-    __slots__ = ("_gen", "_level", "_n", "_queued")
+    __slots__ = ("_gen", "_level", "_n", "_promises", "_queued")
 
-    def __init__(
-        self, confirmation: Confirmation | None, queued: QueuedOutbound, gen: int, n: int, level: int
-    ) -> None:
-        super().__init__(confirmation)
+    def __init__(self, promises: Promises, level: int, queued: QueuedOutbound, gen: int, n: int) -> None:
+        super().__init__(promises.confirmation(level))
+        self._promises = promises
+        self._level = level
         self._queued = queued
         self._gen = gen
         self._n = n
-        self._level = level
 
     def keep(self) -> None:
         self._queued.release(self._n)
 
     def again(self) -> bool:
-        queued = self._queued
-        if queued.promises is not None:
-            queued.promises.keep_out(self._n, self._level)
-        queued.store_pubrec_again(self._gen, self._n)
+        self._promises.keep_out(self._n, self._level)
+        self._queued.store_pubrec_again(self._gen, self._n)
         return True

@@ -15,7 +15,7 @@ from broker.session.inbound import Inbound, Release
 from broker.session.level import STORED
 from broker.session.outbound import Outbound
 from broker.session.outbox import Outbox
-from broker.session.promise import Confirmation, Promise, Promises
+from broker.session.promise import Promise, Promises
 from broker.session.queued import QueuedOutbound
 from broker.session.reporting import ReportingDirectOutbound, ReportingQueuedOutbound, Reports
 from broker.session.stored import Changes, StoredSession
@@ -364,7 +364,7 @@ class Session(StoredSession):
         if promises is not None:
             level = promises.end_in(packet_id) if self.queued is not None else STORED
             if promises.must_wait(level):
-                promises.owe(_PubcompPromise(promises.confirmation(level), self, packet_id, level))
+                promises.owe(_PubcompPromise(promises, level, self, packet_id))
                 return
         self.complete(packet_id)
 
@@ -402,12 +402,11 @@ class Session(StoredSession):
 class _PubcompPromise(Promise):
     """On another primary the identifier may be there again: it is deleted once more."""
 
-    __slots__ = ("_level", "_packet_id", "_session")
+    __slots__ = ("_level", "_packet_id", "_promises", "_session")
 
-    def __init__(
-        self, confirmation: Confirmation | None, session: Session, packet_id: int, level: int
-    ) -> None:
-        super().__init__(confirmation)
+    def __init__(self, promises: Promises, level: int, session: Session, packet_id: int) -> None:
+        super().__init__(promises.confirmation(level))
+        self._promises = promises
         self._session = session
         self._packet_id = packet_id
         self._level = level
@@ -419,8 +418,7 @@ class _PubcompPromise(Promise):
         session = self._session
         if session.queued is None:
             return False
-        if session.promises is not None:
-            session.promises.begin_in(self._packet_id, self._level)
+        self._promises.begin_in(self._packet_id, self._level)
         session.inbound.releasing.append(self._packet_id)
         session.mark_changed()
         return True
