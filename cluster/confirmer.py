@@ -61,11 +61,10 @@ class Confirmer:
         """Asks until cancelled."""
         try:
             while True:
-                confirmation = self._take()
-                await self._confirm(confirmation)
+                self._wanted = anyio.Event()
+                await self._confirm(self._take())
                 with anyio.move_on_after(LOOK_SECONDS):
                     await self._wanted.wait()
-                self._wanted = anyio.Event()
         finally:
             self._drop("closed")
 

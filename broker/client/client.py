@@ -28,13 +28,13 @@ from broker.client.telling import tell_taken_over
 from broker.client.tracing import Watcher
 from broker.client.transport import Transport, Visit, peer_name
 from broker.mqtt import (
+    Auth,
     Connection,
     MqttError,
     Packet,
     ReasonCode,
     State,
     Suback,
-    Unsuback,
 )
 from broker.observability.logs import get_logger
 from broker.routing import Subscriber
@@ -374,9 +374,8 @@ class Client:
         self.outbox.send(data)
 
     def answer(self, packet: Packet) -> bool:
-        """Sends a packet that the client waits for; SUBACK and UNSUBACK when it is their turn. If it accepts
-        none of that size, that can't go on [MQTT-3.1.2-24]: the connection is closed, and the answer is
-        False."""
+        """Sends a packet that the client waits for. If it accepts none of that size, that can't go on
+        [MQTT-3.1.2-24]: the connection is closed, and the answer is False."""
         connection = self.connection
         if isinstance(packet, Suback):
             self._count_refused(packet.reason_codes)
@@ -386,10 +385,10 @@ class Client:
         if data is None:
             self.close(ReasonCode.PACKET_TOO_LARGE, "the answer is larger than the Maximum Packet Size")
             return False
-        if self.session is not None and isinstance(packet, Suback | Unsuback):
-            self.session.answer(data)
-        else:
+        if self.session is None or isinstance(packet, Auth):
             self.send(data)
+        else:
+            self.session.answer(data)
         return True
 
     def _count_refused(self, reason_codes: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from broker.client.admitting import admit, admit_as, note_verdict
 from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
+from broker.client.confirming import promises_of, when_confirmed
 from broker.client.permitting import allowed_topics
 from broker.client.publishing import is_beyond_limits, refusal_of_topic
 from broker.client.replaying import resume_replays
@@ -44,9 +45,7 @@ from broker.mqtt import (
 from broker.observability.audit import record_login
 from broker.observability.logs import get_logger, note
 from broker.session import (
-    STORED,
     Intake,
-    Promises,
     QueueState,
     SendingLimits,
     Session,
@@ -220,19 +219,10 @@ class Handshake:
         return adds, deletes
 
     def _accept(self, claim: Claim) -> None:
-        """Accepts when it is confirmed that the session is kept as well as the listener asks."""
-        client = self.client
-        confirmations = client.hub.confirmations
-        level = client.entrance.level
-        if confirmations is None or level == STORED or client.is_closed or self._is_direct(claim):
+        if self._is_direct(claim):
             self._accept_now(claim)
-            return
-
-        def confirmed() -> None:
-            client.awaiting = None
-            self._accept_now(claim)
-
-        client.awaiting = confirmations.wait(level, client, confirmed)
+        else:
+            when_confirmed(self.client, lambda: self._accept_now(claim))
 
     def _is_direct(self, claim: Claim) -> bool:
         return not claim.present and self.expiry_seconds == 0
@@ -315,9 +305,6 @@ class Handshake:
             client.entrance.mount_point.text if client.entrance.mount_point is not None else "",
             settings.direct_queue_bytes,
         )
-        promises: Promises | None = None
-        if hub.confirmations is not None and not client.entrance.is_internal:
-            promises = Promises(hub.confirmations, client.entrance.level)
         queue: QueueState | None = None
         ttl_seconds = settings.token_grace_seconds
         if not is_direct:
@@ -339,7 +326,7 @@ class Handshake:
             ttl_seconds * 1000,
             hub.changed,
             allowed_topics(client),
-            promises,
+            promises_of(client),
         )
 
     def connack(self, session_present: bool) -> Connack:

@@ -29,14 +29,12 @@ from broker.routing.asking import Asking, ReplyHandler, ReviseRequest
 from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index
-from broker.routing.settling import Settling
 from broker.routing.timing import Timing
 from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
 from cluster.pulse import GAP_SECONDS, Pulse
 from cluster.store import inboxes, letters, receive, subscriptions
 from cluster.store.errors import ItemError
-from cluster.store.identity import Identity
 from cluster.store.lane import Ask, Call, CallReplies, Exchange, Reply, Request
 from cluster.store.reply import as_text
 from cluster.store.shares import Given
@@ -104,7 +102,6 @@ class Committer:
         self._after_log: list[Callable[[], None]] = []
         self._must_follow = False
         self._lingering: asyncio.TimerHandle | None = None
-        self._primary: Identity | None = None  # which has answered last, of a node with levels
         self._kept = asyncio.Event()
         self.is_full = False
         self.refusals = 0
@@ -206,24 +203,16 @@ class Committer:
         self.follow_log()
 
     def on_another_primary(self) -> None:
-        """The lane leads to a primary which may lack what another one has answered: what is not confirmed is
-        routed again, before anything newer. The node's sessions have to be right there by now."""
+        """The lane may lead to a primary that lacks what another one has answered: then what is not confirmed
+        is routed again, before anything newer. The node's sessions have to be right there by now."""
         settling = self._router.settling
-        identity = self._primary = self._lane.identity
-        if settling is None or identity is None:
+        identity = self._lane.identity if settling is not None else None
+        if settling is None or identity is None or settling.knows(identity):
             return
         unconfirmed = settling.turn_over(identity)
-        logger.warning(
-            "another primary: what is not confirmed is routed again", extra={"count": len(unconfirmed)}
-        )
+        extra = {"count": len(unconfirmed)}
+        logger.warning("another primary: what is not confirmed is routed again", extra=extra)
         self._router.rewind(unconfirmed)
-
-    def _look_at_primary(self, settling: Settling) -> None:
-        identity = self._lane.identity
-        if identity is not None and identity is not self._primary:
-            self._primary = identity
-            if not settling.look(identity):
-                self.on_another_primary()
 
     async def run(self) -> None:
         """Works until cancelled. Raises NodeGone if this node has been declared dead."""
@@ -267,8 +256,7 @@ class Committer:
         return bool(self._writes.changed.sessions or self._router.spent)
 
     async def _cycle(self) -> None:
-        if self._router.settling is not None:
-            self._look_at_primary(self._router.settling)
+        self.on_another_primary()
         self._write_letters()
         self._settle_tokens()
         if self._wants_tail:
@@ -321,8 +309,7 @@ class Committer:
         async def revise(ask: Ask) -> Sequence[Call]:
             await self._around.reassure(ask)
             self._router.strike_lost()
-            if self._router.settling is not None:
-                self._look_at_primary(self._router.settling)
+            self.on_another_primary()
             return pack_again()
 
         exchange = await self._lane.exchange(calls, read_version, revise)

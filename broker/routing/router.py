@@ -282,7 +282,6 @@ class Router:
         self.incoming = again + self.incoming
         self._current = []
         self._unkept = []
-        self._again = []
         self._collecting.take()
         self._is_rewound = True
 
@@ -313,10 +312,9 @@ class Router:
         message = publication.message
         session = publication.session
         client_id = publication.publisher_id()
-        # A client whose session ends with its connection never sends anything again; but we may route again.
-        may_repeat = message.token != b"" and (
-            session is None or session.queued is not None or self.settling is not None
-        )
+        # A client whose session ends with its connection sends nothing again; but we may route it again.
+        is_once = session is not None and session.queued is None and self.settling is None
+        may_repeat = message.token != b"" and not is_once
         for target in targets:
             subscriber = target.subscriber
             if subscriber.share is not None:

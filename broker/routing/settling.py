@@ -104,10 +104,11 @@ class PublicationPromise(Promise):
 class Settling:
     """Of a node where not all is `STORED`. `unconfirmed` are messages to be routed again, in order."""
 
-    __slots__ = ("_confirmations", "_spent", "unconfirmed")
+    __slots__ = ("_confirmations", "_seen", "_spent", "unconfirmed")
 
     def __init__(self, confirmations: Confirmations, spent: list[tuple[int, bytes]]) -> None:
         self._confirmations = confirmations
+        self._seen: Identity | None = None  # of the connection that has answered last
         self._spent = spent
         self.unconfirmed: list[Publication] = []
 
@@ -116,17 +117,21 @@ class Settling:
         """Whether anything is owed that has to be confirmed."""
         return self._confirmations.is_waiting()
 
-    def look(self, primary: Identity) -> bool:
-        """A primary answers that has not answered before. False if it is another one, which may lack what is
-        not confirmed."""
+    def knows(self, primary: Identity) -> bool:
+        """Whether this server has all that has been answered; the first one has."""
+        if primary is self._seen:
+            return True
         known = self._confirmations.primary
         if known is None:
             self._confirmations.primary = primary
-            return True
-        return isinstance(known, Identity) and known.is_same(primary)
+        elif not (isinstance(known, Identity) and known.is_same(primary)):
+            return False
+        self._seen = primary
+        return True
 
     def turn_over(self, primary: Identity) -> list[Publication]:
-        """It is another one: the messages to be routed again, in order."""
+        """It is another primary: the messages to be routed again, in order."""
+        self._seen = primary
         self._confirmations.turn_over(primary)
         unconfirmed, self.unconfirmed = self.unconfirmed, []
         return unconfirmed

@@ -106,8 +106,8 @@ class TopicSettings(Group):
         description="How well messages are kept before they are acknowledged, by topic: tables with `filter`"
         " (a Topic Filter) and `level` (`stored`, `replicated(N)`, `fsynced` or `fsynced+replicated(N)`)."
         " What all filters that match ask for counts, and what the listener does. In a variable it is JSON."
-        " See [durability levels](redis.md#durability-levels). Too weak: a fail-over loses what was acknowledged."
-        " Too strong: publishers wait, and nothing is acknowledged while it can't be had.",
+        " See [durability levels](redis.md#durability-levels). Too weak: a fail-over loses what was"
+        " acknowledged. Too strong: publishers wait, and nothing is acknowledged while it can't be had.",
     )
     exclusive: bool = Field(
         default=False,

@@ -55,7 +55,7 @@ class Asker:
         if must_write and replies[0] == 0:
             await self.connection.ask_one("SET", self._key, 1, "PX", _TTL_MS)
             replies = await self._ask(must_write)
-        if self._need.is_fsynced and isinstance(replies[-2], UnsupportedRedis):
+        if self._need.is_fsynced and self._has_waitaof and isinstance(replies[-2], UnsupportedRedis):
             self._has_waitaof = False
             replies = await self._ask(must_write)
         fields = dict(_FIELD.findall(replies[-1] if isinstance(replies[-1], bytes) else b""))
