@@ -44,6 +44,13 @@ def levels_in_use(levels: Iterable[int]) -> list[int]:
     return sorted(found - {STORED})
 
 
+def configured_levels(settings: Settings) -> list[int]:
+    """Those above `stored` that a node with these settings may ask for."""
+    of_topics = [level_of(rule.level) for rule in settings.topics.durability]
+    of_listeners = [listener_level(settings, listener) for listener in settings.all_listeners()]
+    return levels_in_use([*of_topics, *of_listeners])
+
+
 @dataclass(frozen=True, slots=True)
 class Durability:
     """Of a node."""
@@ -64,13 +71,11 @@ class Durability:
 
 def make_durability(settings: Settings, store: Store, hub: Hub) -> Durability | None:
     """Makes it, and has the hub and its router know of it; None if all is acknowledged when it is stored."""
-    topics = {rule.filter: level_of(rule.level) for rule in settings.topics.durability}
-    of_listeners = [listener_level(settings, listener) for listener in settings.all_listeners()]
-    in_use = levels_in_use([*topics.values(), *of_listeners])
+    in_use = configured_levels(settings)
     hub.counters.durability = []
     if not in_use:
         return None
-    by_topic = TopicLevels(topics)
+    by_topic = TopicLevels(_by_filter(settings))
     confirmers: dict[int, Confirmer] = {}
     strongest = reduce(stronger, in_use)
     confirmations = Confirmations(by_topic.of, strongest, lambda level: confirmers[level].want())
@@ -99,3 +104,11 @@ def make_durability(settings: Settings, store: Store, hub: Hub) -> Durability | 
     hub.router.settling = Settling(confirmations, hub.router.spent)
     hub.counters.durability = list(statuses.values())
     return Durability(confirmations, confirmers, statuses)
+
+
+def _by_filter(settings: Settings) -> dict[str, int]:
+    """A filter may be there twice."""
+    levels: dict[str, int] = {}
+    for rule in settings.topics.durability:
+        levels[rule.filter] = stronger(levels.get(rule.filter, STORED), level_of(rule.level))
+    return levels
