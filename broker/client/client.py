@@ -107,9 +107,7 @@ class Client:
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
         self.authentication: Authentication | None = None  # if the CONNECT names a method
-        self.awaiting: Callable[[], None] | None = (
-            None  # what is done at its end, if that is not confirmed yet
-        )
+        self.awaiting: Callable[[], None] | None = None  # to be done at its end, if not confirmed by then
         self.rights: Rights | None = None  # if the node asks anything of its clients
         self.expiry: asyncio.TimerHandle | None = None  # of what it was authenticated by
         self._pause: Pause | None = None
@@ -385,10 +383,8 @@ class Client:
         if data is None:
             self.close(ReasonCode.PACKET_TOO_LARGE, "the answer is larger than the Maximum Packet Size")
             return False
-        if self.session is None or isinstance(packet, Auth):
-            self.send(data)
-        else:
-            self.session.answer(data)
+        send = self.send if self.session is None or isinstance(packet, Auth) else self.session.answer
+        send(data)
         return True
 
     def _count_refused(self, reason_codes: Sequence[int]) -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 
 from broker.client.client import Client
+from broker.observability.logs import get_logger
 from broker.session import STORED, Promises
+
+logger = get_logger(__name__)
 
 
 def when_confirmed(client: Client, action: Callable[[], None]) -> None:
@@ -17,7 +20,13 @@ def when_confirmed(client: Client, action: Callable[[], None]) -> None:
 
     def confirmed() -> None:
         client.awaiting = None
-        action()
+        try:
+            action()
+        except Exception:  # our bug must not harm the others that wait
+            logger.exception(
+                "what was to follow a confirmation failed", extra={"client_id": client.client_id}
+            )
+            client.close_for_bug()
 
     client.awaiting = confirmations.wait(level, client, confirmed)
 

@@ -123,9 +123,7 @@ class Router:
         self._sent: list[Part] = []
         self._again: list[tuple[Publication, str]] = []  # refused; with the subscriber's key
         self._is_rewound = False  # since the calls were made
-        self.settling: Settling | None = (
-            None  # if some messages are not acknowledged as soon as they are stored
-        )
+        self.settling: Settling | None = None  # if not all is acknowledged as soon as it is stored
 
     def limit_queues(self, queue_limit: int, drop_oldest: bool) -> None:
         """From the next batch on."""
@@ -280,8 +278,7 @@ class Router:
         the order in which it came. The answers to what was under way mean nothing any more."""
         again = [publication.afresh() for publication in (*unconfirmed, *self._current)]
         self.incoming = again + self.incoming
-        self._current = []
-        self._unkept = []
+        self._current, self._unkept = [], []
         self._collecting.take()
         self._is_rewound = True
 

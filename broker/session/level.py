@@ -10,7 +10,7 @@ STORED: Final = 0
 
 def make_level(replicas: int, is_fsynced: bool) -> int:
     """So many replicas have it; the disk of the primary, too."""
-    return replicas << 1 | is_fsynced
+    return replicas << 1 | int(is_fsynced)
 
 
 def replicas_of(level: int) -> int:

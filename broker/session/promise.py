@@ -202,7 +202,7 @@ class Promises:
     def __init__(self, confirmations: Confirmations, level: int) -> None:
         self.confirmations = confirmations
         self.level = level
-        self._queues: tuple[deque[Promise], deque[Promise]] = (deque(), deque())
+        self._queues: list[deque[Promise]] = [deque(), deque()]  # answers, PUBRELs
         self._levels_in: dict[int, int] = {}  # of QoS 2 messages of the client, by Packet Identifier
         self._levels_out: dict[int, int] = {}  # of those to the client, by number, if their topic has one
 

@@ -36,7 +36,12 @@ def _binaries() -> list[Path]:
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
-@pytest.fixture(scope="module", params=_binaries(), ids=lambda path: path.name)
+BINARIES = _binaries()
+ON_ONE = pytest.mark.parametrize("servers", BINARIES[:1], indirect=True, ids=["one"])
+"""What does not depend on the server."""
+
+
+@pytest.fixture(scope="module", params=BINARIES, ids=lambda path: path.name)
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Servers"]:
     directory = tmp_path_factory.mktemp("servers")
     binary: Path = request.param
@@ -142,6 +147,7 @@ def test_pubrel_to_a_subscriber_waits_until_its_pubrec_is_safe(
         client.send(Pubcomp(first.packet_id), Pubcomp(second.packet_id))
 
 
+@ON_ONE
 def test_sessions_and_subscriptions_wait_by_their_listener(
     node: NodeProcess, paused: RedisServer, name: str
 ) -> None:
@@ -160,6 +166,7 @@ def test_sessions_and_subscriptions_wait_by_their_listener(
         queued.unsubscribe("t")
 
 
+@ON_ONE
 def test_a_client_that_gives_up_leaves_its_session(node: NodeProcess, paused: RedisServer, name: str) -> None:
     with WireClient(_safe_port(node), MQTT_5) as waits:
         waits.connect_only(name, clean_start=True, properties=HOUR)
@@ -176,6 +183,7 @@ def _silence(client: WireClient) -> None:
     assert client.poll(HELD_SECONDS) is None
 
 
+@ON_ONE
 def test_a_level_that_needs_more_replicas_is_an_alarm_until_they_are_there(
     node: NodeProcess, servers: Servers, tmp_path: Path, name: str
 ) -> None:
@@ -193,6 +201,7 @@ def test_a_level_that_needs_more_replicas_is_an_alarm_until_they_are_there(
             node.wait_for("alarm durability is cleared", 10)
 
 
+@ON_ONE
 def test_a_node_that_stops_does_not_wait_for_a_level_that_nobody_has(
     servers: Servers, tmp_path: Path
 ) -> None:

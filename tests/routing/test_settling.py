@@ -6,6 +6,7 @@ import pytest
 from broker.mqtt import Puback, Publish, Pubrec
 from broker.routing import Settling, TopicLevels
 from broker.session import STORED, Confirmations, Promises, Session, make_level
+from cluster.store.call import Request
 from cluster.store.identity import Identity
 from tests.routing.room import appended, new_queue
 from tests.routing.test_commit import Commit
@@ -160,7 +161,7 @@ async def test_a_batch_that_is_under_way_for_longer_is_begun_anew(node: Levels) 
     node.lane.version = "1.1"
     node.lane.next_identity = B
 
-    def lose(requests: list[list[object]]) -> None:
+    def lose(requests: list[Request]) -> None:
         node.lane.is_lost = requests[0][0] == "enqueue"
 
     node.lane.on_asked = lose
