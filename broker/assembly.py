@@ -38,6 +38,7 @@ from broker.client import (
     tell_session_ended,
 )
 from broker.client_settings import capabilities, client_settings, sharing
+from broker.durability import Durability, make_durability
 from broker.forwarding import EventMessages, event_messages, queue_limits
 from broker.limiting import make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
@@ -127,6 +128,7 @@ class Node:
     pressure: Pressure
     bans: BanFollower
     operations: Operations
+    durability: Durability | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
         operations,
+        make_durability(settings, store, hub),
     )
 
 

@@ -28,6 +28,7 @@ from broker.client.telling import tell_taken_over
 from broker.client.tracing import Watcher
 from broker.client.transport import Transport, Visit, peer_name
 from broker.mqtt import (
+    Auth,
     Connection,
     MqttError,
     Packet,
@@ -57,6 +58,7 @@ class Client:
         "address",
         "answer_by",
         "authentication",
+        "awaiting",
         "blocked_bytes",
         "blocked_since",
         "client_id",
@@ -107,6 +109,7 @@ class Client:
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
         self.authentication: Authentication | None = None  # if the CONNECT names a method
+        self.awaiting: Callable[[], None] | None = None  # to be done at its end, if not confirmed by then
         self.rights: Rights | None = None  # if the node asks anything of its clients
         self.expiry: asyncio.TimerHandle | None = None  # of what it was authenticated by
         self._pause: Pause | None = None
@@ -384,7 +387,8 @@ class Client:
         if data is None:
             self.close(ReasonCode.PACKET_TOO_LARGE, "the answer is larger than the Maximum Packet Size")
             return False
-        self.send(data)
+        send = self.send if self.session is None or isinstance(packet, Auth) else self.session.answer
+        send(data)
         return True
 
     def _count_refused(self, reason_codes: Sequence[int]) -> None:

@@ -48,7 +48,11 @@ def on_lost(client: Client, reason: str) -> None:
         del hub.clients[client.client_id]
     session = client.session
     if session is None:
+        if client.awaiting is not None:
+            client.awaiting()
         return
+    if session.promises is not None:
+        session.promises.abandon()
     hub.direct_sessions -= session.direct is not None
     _count_abandoned(hub, session)
     hub.counters.disconnects.add(reason.split(":", 1)[0])

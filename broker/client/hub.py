@@ -24,7 +24,7 @@ from broker.observability.events import Events
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences
 from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
-from broker.session import Changes, Clock, Drops, Intake, Outbox, flush_all
+from broker.session import Changes, Clock, Confirmations, Drops, Intake, Outbox, flush_all
 from broker.settings import TopicSettings
 from cluster.pulse import Pulse
 from cluster.store.inbox_records import Command
@@ -72,6 +72,7 @@ class Hub:
     """What all connections of a node share. Built by `broker.node`, which fills the tables of flows.
 
     While the node is in doubt (`pulse`), what comes in is held: the sessions it is for may be another node's.
+    `confirmations`: what replicas and disk have; None if nobody has to wait for that.
     """
 
     settings: ClientSettings
@@ -112,6 +113,7 @@ class Hub:
     events: Events = field(default_factory=Events)
     guard: Guard | None = None
     tracing: "Tracing | None" = None
+    confirmations: Confirmations | None = None
     is_stopping: bool = False
     flush_scheduled: bool = False
     members: Members = field(default_factory=Members)

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import anyio
 import typer
 
+from broker.doctor.durability import check_durability
 from broker.doctor.file import check_files
 from broker.doctor.finding import Finding, Level, fail, ok
 from broker.doctor.machine import check_machine
@@ -67,6 +68,7 @@ async def _examine(settings: Settings, sources: Sources) -> list[Finding]:
         findings.append(fail("redis", str(error), "mend redis.url, or the files beside it"))
     else:
         findings += await _redis(settings, endpoint)
+        findings += await check_durability(settings, endpoint)
     findings += check_machine(settings, endpoint)
     findings += await check_addresses(settings)
     findings += check_files(settings, sources.config, time.time())

@@ -8,7 +8,7 @@ stands in the help text.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from broker.observability import audit, bans, chores, forwards
+from broker.observability import audit, bans, chores, durability, forwards
 from broker.observability.definition import Definition, Kind, Reading
 from broker.observability.metrics import Counters
 from broker.observability.sounding import Soundings
@@ -505,7 +505,9 @@ DISTRIBUTIONS: Final = (
     ),
 )
 
-DEFINITIONS: Final = (*GAUGES, *SOUNDINGS, *TRAFFIC, *CONNECTIONS, *CLUSTER, *DISTRIBUTIONS)
+DEFINITIONS: Final = (
+    *GAUGES, *SOUNDINGS, *TRAFFIC, *CONNECTIONS, *CLUSTER, *DISTRIBUTIONS, *durability.DEFINITIONS
+)  # fmt: skip
 """Of what `Counters` has."""
 
 SECTIONS: Final[Mapping[str, Sequence[Definition[Any]]]] = {
@@ -515,6 +517,7 @@ SECTIONS: Final[Mapping[str, Sequence[Definition[Any]]]] = {
     "Connections": CONNECTIONS,
     "Cluster": CLUSTER,
     "Times and sizes": DISTRIBUTIONS,
+    "Durability levels": durability.DEFINITIONS,
     "Bans": bans.DEFINITIONS,
     "Forwards": forwards.DEFINITIONS,
     "Beside serving": (*chores.DEFINITIONS, *audit.DEFINITIONS),

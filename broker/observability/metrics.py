@@ -9,12 +9,16 @@ topics are never labels.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from broker.observability.bans import BanCounters
 from broker.observability.chores import ChoreCounters
 from broker.observability.definition import Buckets
 from broker.observability.forwards import ForwardStatus
 from broker.observability.sounding import Soundings
+
+if TYPE_CHECKING:  # it counts with what is here
+    from broker.observability.durability import LevelStatus
 
 LABEL_LIMIT = 64
 SAMPLES_QUESTION = "metrics"
@@ -149,6 +153,7 @@ class Counters:
         "disconnects",
         "doubts",
         "dropped_at_qos0",
+        "durability",
         "error_packets",
         "events_lost",
         "exchanges_abandoned",
@@ -209,6 +214,7 @@ class Counters:
         self.chores = ChoreCounters()
         self.bans = BanCounters()
         self.forwards: list[ForwardStatus] = []
+        self.durability: list[LevelStatus] = []  # of levels above `stored` that are in use
         self.node_name = node_name
         self.version = version
         self.soundings = Soundings()

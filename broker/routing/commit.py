@@ -104,6 +104,7 @@ class Committer:
         self._after_log: list[Callable[[], None]] = []
         self._must_follow = False
         self._lingering: asyncio.TimerHandle | None = None
+        self._kept = asyncio.Event()
         self.is_full = False
         self.refusals = 0
 
@@ -188,6 +189,32 @@ class Committer:
     async def until_idle(self) -> None:
         """Waits until everything that was asked for is stored and acknowledged."""
         await self._idle.wait()
+        settling = self._router.settling
+        while settling is not None and settling.is_waiting:
+            self._kept.clear()
+            await self._kept.wait()
+            await self._idle.wait()
+
+    def note_kept(self) -> None:
+        """Nothing that has to be confirmed is owed any more."""
+        self._kept.set()
+
+    def look_for_primary(self) -> None:
+        """The one that answers may not be the primary any more: looks for it anew, soon."""
+        self._lane.drop("another primary may have taken over")
+        self.follow_log()
+
+    def on_another_primary(self) -> None:
+        """The lane may lead to a primary that lacks what another one has answered: then what is not confirmed
+        is routed again, before anything newer. The node's sessions have to be right there by now."""
+        settling = self._router.settling
+        identity = self._lane.identity if settling is not None else None
+        if settling is None or identity is None or settling.knows(identity):
+            return
+        unconfirmed = settling.turn_over(identity)
+        extra = {"count": len(unconfirmed)}
+        logger.warning("another primary: what is not confirmed is routed again", extra=extra)
+        self._router.rewind(unconfirmed)
 
     async def run(self) -> None:
         """Works until cancelled. Raises NodeGone if this node has been declared dead."""
@@ -231,6 +258,7 @@ class Committer:
         return bool(self._writes.changed.sessions or self._router.spent)
 
     async def _cycle(self) -> None:
+        self.on_another_primary()
         self._write_letters()
         self._settle_tokens()
         if self._wants_tail:
@@ -284,6 +312,7 @@ class Committer:
             await self._around.renew(ask)
             await self._around.reassure(ask)
             self._router.strike_lost()
+            self.on_another_primary()
             return pack_again()
 
         exchange = await self._lane.exchange(calls, read_version, revise)
@@ -435,6 +464,10 @@ class Committer:
             overrun, self._writes.overrun = self._writes.overrun, []
             for session in overrun:
                 self._around.on_overrun(session)
+        self.resume_reading()
+
+    def resume_reading(self) -> None:
+        """From clients that have room again."""
         if self._resumable:
             resumable = self._resumable[:]
             self._resumable.clear()

@@ -13,11 +13,13 @@ called with its answer.
 
 from collections.abc import Sequence
 
+from broker.mqtt import PUBREL, encode_ack
 from broker.session.clock import Clock
 from broker.session.delivery import Delivery
 from broker.session.drops import DROPPED_EXPIRED, Drops
 from broker.session.outbound import PUBREC_BEING_STORED, Outbound, packet_id_of
 from broker.session.outbox import Outbox
+from broker.session.promise import PacketPromise, Promise, Promises
 from broker.session.shared import IN_QUEUE, SharedWork
 from broker.session.stored import StoredSession
 
@@ -94,9 +96,15 @@ class QueuedOutbound(Outbound):
 
     def resend_pubrels(self) -> None:
         """On resume, PUBREL goes out for each exchange that had reached that phase, in order
-        [MQTT-4.4.0-1]."""
+        [MQTT-4.4.0-1]. By which level their PUBREC was to be stored nobody knows any more."""
+        promises = self.promises
         for packet_id in self.released:
-            self._send_pubrel(packet_id, 0)
+            data = encode_ack(PUBREL, packet_id, 0, self.version)
+            if promises is None:
+                self.outbox.send(data)
+            else:
+                confirmation = promises.confirmations.at(promises.confirmations.strongest)
+                promises.owe_pubrel(PacketPromise(confirmation, self.outbox, data))
 
     def take(self, delivery: Delivery) -> None:
         """A message handed over in memory, by this node or another. Sent if it is the next entry and has
@@ -215,10 +223,26 @@ class QueuedOutbound(Outbound):
         return completed
 
     def stored_pubrecs(self, releasing: Sequence[int]) -> None:
-        """What `take_releasing` gave is stored: sends each PUBREL."""
+        """What `take_releasing` gave is stored: sends each PUBREL, now or when that is confirmed."""
+        promises = self.promises
         for i in range(1, len(releasing), 2):
             n = releasing[i]
-            self._release(packet_id_of(n), n)
+            if promises is not None:
+                level = promises.end_out(n)
+                if promises.must_hold_pubrel(level):
+                    promises.owe_pubrel(_PubrelPromise(promises, level, self, releasing[i - 1], n))
+                    continue
+            self.release(n)
+
+    def release(self, n: int) -> None:
+        """PUBREC is stored as it had to be: sends PUBREL."""
+        self._release(packet_id_of(n), n)
+
+    def store_pubrec_again(self, gen: int, n: int) -> None:
+        """The store may not have it any more."""
+        self.releasing.append(gen)
+        self.releasing.append(n)
+        self.stored.mark_changed()
 
     def stored_pubcomps(self, completed: Sequence[int]) -> None:
         """What `take_completed` gave is stored: only now may the Packet Identifiers be used again.
@@ -335,3 +359,25 @@ class QueuedOutbound(Outbound):
             self.stored.mark_changed()
         else:
             self.stored.mark_settled()
+
+
+class _PubrelPromise(Promise):
+    """On another primary the message may be in the queue again: its PUBREC is stored once more."""
+
+    __slots__ = ("_gen", "_level", "_n", "_promises", "_queued")
+
+    def __init__(self, promises: Promises, level: int, queued: QueuedOutbound, gen: int, n: int) -> None:
+        super().__init__(promises.confirmation(level))
+        self._promises = promises
+        self._level = level
+        self._queued = queued
+        self._gen = gen
+        self._n = n
+
+    def keep(self) -> None:
+        self._queued.release(self._n)
+
+    def again(self) -> bool:
+        self._promises.keep_out(self._n, self._level)
+        self._queued.store_pubrec_again(self._gen, self._n)
+        return True

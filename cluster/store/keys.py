@@ -246,6 +246,12 @@ def rights(prefix: str, nonce: str) -> str:
     return f"{prefix}{{m}}:rights:{nonce}"
 
 
+def fence(prefix: str, node: str, level: str) -> str:
+    """String: written by a node that wants to know whether replicas, or the disk, have what was written
+    before (`confirm`). It has a TTL."""
+    return f"{prefix}{{m}}:fence:{escape(node)}:{level}"
+
+
 def nodes(prefix: str) -> str:
     """Sorted set: node incarnation -> the last tick at which it was seen."""
     return f"{prefix}{{m}}:nodes"

@@ -31,6 +31,7 @@ from cluster.store.errors import (
     StoreStartError,
     StoreUnavailable,
 )
+from cluster.store.identity import Identity
 
 __all__ = [
     "Ask",
@@ -132,6 +133,16 @@ class Lane:
             return await self._exchange(calls, read_version, revise)
         finally:
             self._is_busy = False
+
+    @property
+    def identity(self) -> Identity | None:
+        """Of the server that has answered last, or is about to."""
+        return self._connection.identity if self._connection is not None else None
+
+    def drop(self, reason: str) -> None:
+        """The next exchange looks for the primary again."""
+        if self._connection is not None:
+            self._connection.abort(reason)
 
     async def aclose(self) -> None:
         """Closes the connection."""

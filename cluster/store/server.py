@@ -14,6 +14,7 @@ from cluster.store.errors import (
     StoreUnavailable,
     UnsupportedRedis,
 )
+from cluster.store.identity import Identity
 from cluster.store.library import revision_of
 from cluster.store.reply import as_list, as_text, in_pairs
 
@@ -48,6 +49,8 @@ class ServerInfo:
     role: str
     is_loading: bool
     replication_id: str
+    identity: Identity
+    """By which it is known again."""
     maxmemory_policy: str
     is_append_only: bool
 
@@ -85,6 +88,9 @@ def parse_info(text: str) -> ServerInfo:
         role=fields.get("role", ""),
         is_loading=fields.get("loading", "0") != "0",
         replication_id=fields.get("master_replid", ""),
+        identity=Identity(
+            fields.get("run_id", ""), fields.get("master_replid", ""), fields.get("master_replid2", "")
+        ),
         maxmemory_policy=fields.get("maxmemory_policy", ""),
         is_append_only=fields.get("aof_enabled", "1") == "1",
     )
@@ -104,6 +110,7 @@ async def check_server(connection: Connection) -> ServerInfo:
         raise StoreUnavailable(f"{address}: loading its data")
     if info.role not in ("", "master"):
         raise StoreUnavailable(f"{address}: is a replica, not a primary")
+    connection.identity = info.identity
     return info
 
 

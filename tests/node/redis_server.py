@@ -19,8 +19,10 @@ START_SECONDS = 40.0
 class RedisServer:
     """On a free port of this machine, with its data in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str, binary: Path | None = None) -> None:
         self.port = free_port()
+        self._options = options
+        self._binary = binary
         self.url = f"redis://127.0.0.1:{self.port}"
         self.directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -28,7 +30,7 @@ class RedisServer:
     def start(self) -> None:
         """Starts it, with what an earlier one has left."""
         self.directory.mkdir(exist_ok=True)
-        binary = anyio.run(find_server_binary)
+        binary = self._binary or anyio.run(find_server_binary)
         self._process = subprocess.Popen(
             [
                 *[
@@ -46,6 +48,7 @@ class RedisServer:
                 # seconds.
                 *["--appendfsync", "no"],
                 *["--repl-diskless-sync-delay", "0"],
+                *self._options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -64,6 +67,15 @@ class RedisServer:
     def client(self) -> redis.Redis:
         """A connection; to be used as a context manager."""
         return redis.Redis(port=self.port)
+
+    def follow(self, primary: "RedisServer") -> None:
+        """Becomes a replica of that one, and has all that it has."""
+        with self.client() as client:
+            client.replicaof("127.0.0.1", primary.port)
+            deadline = time.monotonic() + START_SECONDS
+            while client.info("replication").get("master_link_status") != "up":
+                assert time.monotonic() < deadline, "the replica does not find its primary"
+                time.sleep(0.02)
 
     def freeze(self) -> None:
         """It keeps its connections and answers nothing."""
@@ -111,9 +123,9 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running_redis(directory: Path) -> Iterator[RedisServer]:
+def running_redis(directory: Path, *options: str, binary: Path | None = None) -> Iterator[RedisServer]:
     """A server that is up; ended afterwards."""
-    server = RedisServer(directory)
+    server = RedisServer(directory, *options, binary=binary)
     try:
         server.start()
         yield server
