@@ -134,6 +134,7 @@ def _lost(story: Story, life: Life) -> Iterator[Violation]:
 class _Stream:
     """What a session got of one publisher, topic and QoS."""
 
+    qos: int
     seen: list[int] = field(default_factory=list)  # sorted
     known: dict[int, int] = field(default_factory=dict)  # with the connection of the last time
     previous: int = 0
@@ -145,12 +146,17 @@ class _Stream:
         return self.seen[index] if index < len(self.seen) else NEVER
 
     def note(self, sequence: int, connection: int) -> None:
-        """It has come."""
+        """It has come. What came too late at QoS 2 does not make that come again which came in its place."""
+        if self.qos == 1 or not self.is_late(sequence):
+            self.previous = sequence
         if sequence not in self.known:
             bisect.insort(self.seen, sequence)
         self.known[sequence] = connection
-        self.previous = sequence
         self.connection = connection
+
+    def is_late(self, sequence: int) -> bool:
+        """Whether it is new, but another one was published behind it and has come."""
+        return sequence not in self.known and bool(self.seen) and sequence < self.seen[-1]
 
 
 def _delivered(story: Story, life: Life) -> Iterator[Violation]:
@@ -165,12 +171,12 @@ def _delivered(story: Story, life: Life) -> Iterator[Violation]:
             yield _at(taken, "unsubscribed", f"{_name(message)} came without a subscription for it")
         if fate.is_cancelled:
             yield _at(taken, "will", f"{_name(message)} came, though the client had sent DISCONNECT")
-        stream = streams.setdefault(message[:3], _Stream())
+        stream = streams.setdefault(message[:3], _Stream(message.qos))
         text = _repetition_of_will(stream, taken) if fate.is_will else ""
         if text:
             yield _at(taken, "will", text)
         elif not fate.is_will:
-            yield from _order(stream, taken)
+            yield from _order(story, life, stream, taken)
         stream.note(message.sequence, taken.connection)
 
 
@@ -194,16 +200,16 @@ def _repetition_of_will(stream: _Stream, taken: Taken) -> str:
     return f"{_name(event.message)} came twice"
 
 
-def _order(stream: _Stream, taken: Taken) -> Iterator[Violation]:
+def _order(story: Story, life: Life, stream: _Stream, taken: Taken) -> Iterator[Violation]:
     sequence = taken.event.message.sequence
     name = _name(taken.event.message)
     behind_previous = stream.next_seen(stream.previous)
     if taken.event.qos == 0:
         return
     if sequence not in stream.known:
-        if stream.seen and sequence < stream.seen[-1]:
+        if stream.is_late(sequence) and not _may_be_late(story, life, taken, stream.seen[-1]):
             yield _at(taken, "reordered", f"{name} came for the first time after {stream.seen[-1]}")
-        elif taken.event.qos == 1 and behind_previous != NEVER:
+        elif taken.event.qos == 1 and behind_previous < sequence:
             text = f"{name} came after a repeated {stream.previous}, but {behind_previous} did not come again"
             yield _at(taken, "repeated", text)
     elif taken.event.qos == 2:
@@ -211,6 +217,22 @@ def _order(stream: _Stream, taken: Taken) -> Iterator[Violation]:
     elif taken.connection == stream.connection and behind_previous < sequence:
         text = f"{name} came after a repeated {stream.previous}, but {behind_previous} did not come again"
         yield _at(taken, "repeated", text)
+
+
+def _may_be_late(story: Story, life: Life, taken: Taken, newest: int) -> bool:
+    """Whether this session was not there when the message was sent first, but was when it was sent again, behind
+    the newest one that has come."""
+    message = taken.event.message
+    fate = story.fates[message]
+    newer = story.fates[message._replace(sequence=newest)]
+    spans = [span for span in life.spans if matches(span.filter, message.topic)]
+    if any(span.subscribed < fate.first < span.unsubscribing for span in spans):
+        return False
+    return any(
+        newer.first < again < taken.position
+        and any(span.subscribing < again < span.unsubscribed for span in spans)
+        for again in fate.again
+    )
 
 
 def _at(taken: Taken, kind: str, text: str) -> Violation:

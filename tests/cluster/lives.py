@@ -38,10 +38,12 @@ NEVER: Final = 1 << 62
 
 @dataclass(slots=True)
 class Fate:
-    """What is known of a message. `acknowledged` is where the broker was known to have it: a will is owed
-    from the loss of its connection on. It is cancelled if the client is known to have taken it back."""
+    """What is known of a message. `again`: where it was sent after the first time. `acknowledged` is where the
+    broker was known to have it: a will is owed from the loss of its connection on. It is cancelled if the client
+    is known to have taken it back."""
 
     first: int
+    again: tuple[int, ...] = ()
     acknowledged: int = NEVER
     is_will: bool = False
     is_cancelled: bool = False
@@ -254,7 +256,11 @@ def _span(story: Story, client: str, filter: str) -> Span | None:
 
 def _published(story: Story, position: int, event: Event) -> None:
     assert isinstance(event, Published)
-    story.fates.setdefault(event.message, Fate(position))
+    fate = story.fates.get(event.message)
+    if fate is None:
+        story.fates[event.message] = Fate(position)
+    else:
+        fate.again += (position,)
 
 
 def _acknowledged(story: Story, position: int, event: Event) -> None:

@@ -130,6 +130,25 @@ def test_both_send_again() -> None:
     assert kinds(tale) == []
 
 
+@EACH_QOS
+def test_who_comes_between_two_messages_gets_the_first_one_when_it_is_sent_again(qos: int) -> None:
+    tale = Tale(qos)
+    tale.connect()
+    tale.publish(1, 2)
+    tale.subscribe()
+    tale.publish(3)
+    tale.deliver(3)
+    tale.publish(1, 2, 3, dup=True)
+    tale.deliver(1, 2)
+    if qos == 1:
+        tale.deliver(3, dup=True)
+    tale.publish(4)
+    tale.acknowledge(1, 2, 3, 4)
+    tale.deliver(4)
+    tale.drain()
+    assert kinds(tale) == []
+
+
 def test_an_attempt_without_an_answer_may_have_made_the_session() -> None:
     for present in (False, True):
         tale = Tale()
@@ -210,6 +229,45 @@ def test_reordered(qos: int) -> None:
     tale.deliver(1, 3, 2)
     tale.drain()
     assert kinds(tale) == ["reordered"]
+
+
+@EACH_QOS
+def test_reordered_though_sent_again(qos: int) -> None:
+    """The subscriber was there all the time, so 1 had to come before 2."""
+    tale = subscribed(qos)
+    tale.publish(1, 2)
+    tale.deliver(2)
+    tale.publish(1, 2, dup=True)
+    tale.deliver(1)
+    assert kinds(tale) == ["reordered"]
+
+
+@EACH_QOS
+@pytest.mark.parametrize("is_sent_again", [False, True])
+def test_reordered_for_who_comes_between(qos: int, is_sent_again: bool) -> None:
+    """1 was not sent again at all, or not behind 2."""
+    tale = Tale(qos)
+    tale.connect()
+    tale.publish(1)
+    tale.subscribe()
+    if is_sent_again:
+        tale.publish(1, dup=True)
+    tale.publish(2)
+    tale.deliver(2, 1)
+    assert kinds(tale) == ["reordered"]
+
+
+def test_what_is_behind_a_late_message_does_not_come_again() -> None:
+    tale = Tale()
+    tale.connect()
+    tale.publish(1)
+    tale.subscribe()
+    tale.publish(2)
+    tale.deliver(2)
+    tale.publish(1, 2, dup=True)
+    tale.publish(3)
+    tale.deliver(1, 3)
+    assert kinds(tale) == ["repeated"]
 
 
 def test_a_message_alone_is_repeated_too_late() -> None:
