@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.tools import find_tool, missing
 
-_START_SECONDS: Final = 15.0
+_START_SECONDS: Final = 40.0
 _PLACES: Final = "/usr/lib/postgresql/*/bin"  # where Debian puts what is on nobody's PATH
 _SETTINGS: Final = ("listen_addresses=", "fsync=off", "max_connections=20", "shared_buffers=16MB")
 

@@ -26,7 +26,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 Json = dict[str, Any]
-START_SECONDS = 10.0
+START_SECONDS = 40.0
 POLL_SECONDS = 0.02
 HANG_SECONDS = 60.0
 KINDS = {"pods": ("v1", "Pod"), "leases": ("coordination.k8s.io/v1", "Lease")}

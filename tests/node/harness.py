@@ -19,7 +19,7 @@ import redis
 
 from tests.node.template import Started
 
-START_SECONDS = 15.0
+START_SECONDS = 40.0
 STOP_SECONDS = 12.0
 PROGRAM = (sys.executable, "-m", "broker")
 """This very broker."""

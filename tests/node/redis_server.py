@@ -13,7 +13,7 @@ import redis
 
 from cluster.store.server_binary import find_server_binary
 
-START_SECONDS = 10.0
+START_SECONDS = 40.0
 
 
 class RedisServer:

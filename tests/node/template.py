@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import IO, Final, Protocol
 
 _PARTS: Final = ("uvloop", "broker.cli", "broker.node", "broker.supervisor.parent")
-_SECONDS: Final = 15.0
+_SECONDS: Final = 40.0
 
 
 class Started(Protocol):
