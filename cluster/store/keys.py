@@ -74,6 +74,11 @@ def queue(prefix: str, bucket: int, client_id: str) -> str:
     return f"{prefix}{{{bucket}}}:q:{escape(client_id)}"
 
 
+def aside(prefix: str, bucket: int, client_id: str) -> str:
+    """Stream: entries of a session that is being imported, which become its queue. One hour."""
+    return f"{prefix}{{{bucket}}}:aside:{escape(client_id)}"
+
+
 def released(prefix: str, bucket: int, client_id: str) -> str:
     """Sorted set: numbers of outbound QoS 2 entries in their PUBREL phase."""
     return f"{prefix}{{{bucket}}}:rel:{escape(client_id)}"
