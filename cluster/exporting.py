@@ -151,7 +151,7 @@ class Exporter:
                 for token, members in zip(some, as_list(reply), strict=True):
                     names = [as_bytes(member).decode() for member in as_list(members)]
                     if names:
-                        record = moved.Token(kind="token", bucket=bucket, token=token, members=names)
+                        record = moved.MovedToken(kind="token", bucket=bucket, token=token, members=names)
                         page.add(record, sum(map(len, names)))
 
     async def retained(self, topic_filter: str, place: RetainedPlace) -> tuple[Page, RetainedPlace | None]:

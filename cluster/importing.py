@@ -12,7 +12,7 @@ from typing import Final
 from broker.mqtt import is_exclusive, is_valid_topic_filter, is_valid_topic_name, without_exclusive
 from cluster import moved
 from cluster.browsing import Browser
-from cluster.moved import Entries, Record, RetainedMessage, Session, Token
+from cluster.moved import MovedEntries, MovedRetained, MovedSession, MovedToken, Record
 from cluster.retained import RetainedBook
 from cluster.store import exclusive, moving, retained, subscriptions
 from cluster.store.call import Reply, Request
@@ -86,13 +86,13 @@ class Importer:
         """Imports a batch; the records of a whole export, in their order, over one or several batches."""
         batch = _Batch(self._store, order, await self._store.time_ms())
         for record in records:
-            if isinstance(record, Session):
+            if isinstance(record, MovedSession):
                 await batch.take_session(record)
                 continue
             await batch.flush_sessions()
-            if isinstance(record, Entries):
+            if isinstance(record, MovedEntries):
                 await batch.take_entries(record)
-            elif isinstance(record, Token):
+            elif isinstance(record, MovedToken):
                 await batch.take_token(record)
             else:
                 batch.take_retained(record)
@@ -103,7 +103,7 @@ class Importer:
     async def look(self, records: Sequence[Record], order: Order) -> Summary:
         """What `take` would do, as far as can be told; writes nothing. `entries`: at most so many."""
         summary = Summary()
-        sessions = [each for each in records if isinstance(each, Session)]
+        sessions = [each for each in records if isinstance(each, MovedSession)]
         sessions = [each for each in sessions if _is_fit(each, order.limits, summary)]
         briefs = await self._browser.briefs([each.client_id for each in sessions])
         there = {brief.client_id: brief.owner for brief in briefs}
@@ -114,9 +114,9 @@ class Importer:
                 outcome = Outcome.CONNECTED if owner is not None else Outcome.THERE
                 outcome = Outcome.REPLACED if order.replaces else outcome
             summary.sessions[outcome.name.lower()] += 1
-        summary.entries = sum(len(each.entries) for each in records if isinstance(each, Entries))
+        summary.entries = sum(len(each.entries) for each in records if isinstance(each, MovedEntries))
         for each in records:
-            if isinstance(each, RetainedMessage) and _is_fit_to_retain(each, order.limits, summary):
+            if isinstance(each, MovedRetained) and _is_fit_to_retain(each, order.limits, summary):
                 is_there = not order.replaces and await self._book.facts(each.topic) is not None
                 summary.retained["there" if is_there else "made"] += 1
         return summary
@@ -129,12 +129,12 @@ class _Batch:
         self._store = store
         self._order = order
         self._now_ms = now_ms
-        self._sessions: list[Session] = []
+        self._sessions: list[MovedSession] = []
         self._weight = 0
-        self._retained: list[RetainedMessage] = []
+        self._retained: list[MovedRetained] = []
         self.summary = Summary()
 
-    async def take_entries(self, record: Entries) -> None:
+    async def take_entries(self, record: MovedEntries) -> None:
         """Puts them aside."""
         if not all(is_valid_topic_name(entry.topic) for entry in record.entries):
             self.summary.add_problem(f"client {record.client_id}: a message has no valid topic")
@@ -160,7 +160,7 @@ class _Batch:
             self.summary.dropped += dropped
             is_first = False
 
-    async def take_session(self, session: Session) -> None:
+    async def take_session(self, session: MovedSession) -> None:
         """Now, or with others."""
         if not _is_fit(session, self._order.limits, self.summary):
             return
@@ -199,7 +199,7 @@ class _Batch:
             elif imported.outcome in (Outcome.MADE, Outcome.REPLACED):
                 await self._take_exclusive(session, imported)
 
-    async def _write_rows(self, pairs: Sequence[tuple[Session, Imported]]) -> None:
+    async def _write_rows(self, pairs: Sequence[tuple[MovedSession, Imported]]) -> None:
         adds = [(session.client_id, *row) for session, imported in pairs for row in imported.subscriptions]
         deletes = [(session.client_id, *row) for session, imported in pairs for row in imported.ended_rows]
         for first in range(0, len(deletes), _ROWS_PER_CALL):
@@ -207,7 +207,7 @@ class _Batch:
         for first in range(0, len(adds), _ROWS_PER_CALL):
             await self._ask([subscriptions.rows(adds[first : first + _ROWS_PER_CALL], [])])
 
-    async def _take_exclusive(self, session: Session, imported: Imported) -> None:
+    async def _take_exclusive(self, session: MovedSession, imported: Imported) -> None:
         for each in session.subscriptions:
             if not is_exclusive(each.filter):
                 continue
@@ -220,7 +220,7 @@ class _Batch:
                     f"client {session.client_id}: {holder.client_id} has {each.filter}, too"
                 )
 
-    async def take_token(self, record: Token) -> None:
+    async def take_token(self, record: MovedToken) -> None:
         """Who has a message."""
         members = [member.encode() for member in record.members]
         ttl_ms = self._order.limits.token_ttl_ms
@@ -228,7 +228,7 @@ class _Batch:
             some = members[first : first + _ROWS_PER_CALL]
             await self._ask([moving.import_token(record.bucket, record.token, some, ttl_ms)])
 
-    def take_retained(self, message: RetainedMessage) -> None:
+    def take_retained(self, message: MovedRetained) -> None:
         """With others, last."""
         if _is_fit_to_retain(message, self._order.limits, self.summary):
             self._retained.append(message)
@@ -244,7 +244,7 @@ class _Batch:
             await self._retain(some[:count], rooms)
             some = some[count:]
 
-    async def _retain(self, some: Sequence[RetainedMessage], rooms: Mapping[int, int]) -> None:
+    async def _retain(self, some: Sequence[MovedRetained], rooms: Mapping[int, int]) -> None:
         requests: list[Request] = []
         for each in some:
             record, deadline_ms = moved.retained_record(each, self._now_ms)
@@ -282,8 +282,8 @@ class _Batch:
         return replies
 
 
-def _parts(record: Entries, now_ms: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Entries as they are stored, as many as are in a call."""
+def _parts(record: MovedEntries, now_ms: int) -> Iterator[list[tuple[int, bytes]]]:
+    """MovedEntries as they are stored, as many as are in a call."""
     part: list[tuple[int, bytes]] = []
     size = 0
     for entry in record.entries:
@@ -311,7 +311,7 @@ def _of_size(requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[list
         yield part
 
 
-def _is_fit(session: Session, limits: Limits, summary: Summary) -> bool:
+def _is_fit(session: MovedSession, limits: Limits, summary: Summary) -> bool:
     count = len(session.subscriptions)
     reason = None
     if count > limits.subscriptions:
@@ -325,7 +325,7 @@ def _is_fit(session: Session, limits: Limits, summary: Summary) -> bool:
     return reason is None
 
 
-def _is_fit_to_retain(message: RetainedMessage, limits: Limits, summary: Summary) -> bool:
+def _is_fit_to_retain(message: MovedRetained, limits: Limits, summary: Summary) -> bool:
     size, most = len(message.payload), limits.retained_payload_bytes
     reason = None
     if not is_valid_topic_name(message.topic):

@@ -57,7 +57,7 @@ class MovedEntry(_Moved):
     expires_ms: Milliseconds | None = None
 
 
-class Entries(_Moved):
+class MovedEntries(_Moved):
     """Some of a queue, in order, before its session. `first`: there are none before; `hi`: what may have
     been sent."""
 
@@ -79,14 +79,14 @@ class MovedSubscription(_Moved):
     subscription_identifier: Annotated[int, Field(ge=0, le=268_435_455)] = 0
 
 
-class Replay(_Moved):
+class MovedReplay(_Moved):
     """Retained messages that a subscription is still owed, from the cursor on."""
 
     filter: Name
     cursor: str
 
 
-class Exchange(_Moved):
+class MovedExchange(_Moved):
     """An inbound QoS 2 message whose PUBREL has not come."""
 
     packet_id: PacketId
@@ -95,7 +95,7 @@ class Exchange(_Moved):
     token: Blob
 
 
-class LaterMessage(_Moved):
+class MovedLater(_Moved):
     """A delayed message, or a will that waits; `id` of a delayed one, `delay_seconds` of a will."""
 
     due_ms: Milliseconds
@@ -109,7 +109,7 @@ class LaterMessage(_Moved):
     delay_seconds: Number = 0
 
 
-class Session(_Moved):
+class MovedSession(_Moved):
     """A session; its entries came before. `has_entries`: there were some. `lives_ms` None: its time has
     not begun, or it never ends."""
 
@@ -122,14 +122,14 @@ class Session(_Moved):
     lives_ms: Number | None = None
     has_entries: bool = False
     subscriptions: Sequence[MovedSubscription] = ()
-    replays: Sequence[Replay] = ()
+    replays: Sequence[MovedReplay] = ()
     released: Sequence[Number] = ()
-    receiving: Sequence[Exchange] = ()
-    delayed: Sequence[LaterMessage] = ()
-    will: LaterMessage | None = None
+    receiving: Sequence[MovedExchange] = ()
+    delayed: Sequence[MovedLater] = ()
+    will: MovedLater | None = None
 
 
-class Token(_Moved):
+class MovedToken(_Moved):
     """Who has a message already that its publisher, at QoS 2, may send again."""
 
     kind: Literal["token"]
@@ -138,7 +138,7 @@ class Token(_Moved):
     members: Sequence[str]
 
 
-class RetainedMessage(_Moved):
+class MovedRetained(_Moved):
     """A retained message."""
 
     kind: Literal["retained"]
@@ -149,13 +149,13 @@ class RetainedMessage(_Moved):
     expires_ms: Milliseconds | None = None
 
 
-Record = Annotated[Entries | Session | Token | RetainedMessage, Field(discriminator="kind")]
+Record = Annotated[MovedEntries | MovedSession | MovedToken | MovedRetained, Field(discriminator="kind")]
 
 
-def entries_of(client_id: str, page: ExportPage, now_ms: int, *, is_first: bool) -> Entries:
+def entries_of(client_id: str, page: ExportPage, now_ms: int, *, is_first: bool) -> MovedEntries:
     """Raises ValueError if an entry can't be read."""
     moved = [_entry(n, packed, now_ms) for n, packed in page.entries]
-    return Entries(kind="entries", client_id=client_id, first=is_first, hi=page.hi, entries=moved)
+    return MovedEntries(kind="entries", client_id=client_id, first=is_first, hi=page.hi, entries=moved)
 
 
 def _entry(n: int, packed: bytes, now_ms: int) -> MovedEntry:
@@ -180,9 +180,9 @@ def packed_entry(entry: MovedEntry, now_ms: int) -> bytes:
     return pack_entry(head, entry.topic, entry.payload, entry.properties, deadline_ms)
 
 
-def session_of(client_id: str, state: State, *, has_entries: bool) -> Session:
+def session_of(client_id: str, state: State, *, has_entries: bool) -> MovedSession:
     """Raises ValueError if some of it can't be read."""
-    return Session(
+    return MovedSession(
         kind="session",
         client_id=client_id,
         connected=state.is_connected,
@@ -192,10 +192,12 @@ def session_of(client_id: str, state: State, *, has_entries: bool) -> Session:
         lives_ms=state.lives_ms,
         has_entries=has_entries,
         subscriptions=[_subscription(filter, options) for filter, options in state.subscriptions],
-        replays=[Replay(filter=filter, cursor=cursor) for filter, cursor in state.replays],
+        replays=[MovedReplay(filter=filter, cursor=cursor) for filter, cursor in state.replays],
         released=state.released,
         receiving=[
-            Exchange(packet_id=each.packet_id, is_routed=each.is_routed, age_ms=each.age_ms, token=each.token)
+            MovedExchange(
+                packet_id=each.packet_id, is_routed=each.is_routed, age_ms=each.age_ms, token=each.token
+            )
             for each in state.receiving
         ],
         delayed=[_later(each.record, each.due_ms, id=each.id) for each in state.delayed],
@@ -205,7 +207,7 @@ def session_of(client_id: str, state: State, *, has_entries: bool) -> Session:
     )
 
 
-def state_of(session: Session) -> State:
+def state_of(session: MovedSession) -> State:
     """As the store takes it."""
     will = session.will
     return State(
@@ -223,10 +225,10 @@ def state_of(session: Session) -> State:
     )
 
 
-def retained_of(topic: str, record: bytes, now_ms: int) -> RetainedMessage:
+def retained_of(topic: str, record: bytes, now_ms: int) -> MovedRetained:
     """Raises ValueError if it can't be read."""
     message = records.unpack_retained(record)
-    return RetainedMessage(
+    return MovedRetained(
         kind="retained",
         topic=topic,
         payload=message.payload,
@@ -236,7 +238,7 @@ def retained_of(topic: str, record: bytes, now_ms: int) -> RetainedMessage:
     )
 
 
-def retained_record(message: RetainedMessage, now_ms: int) -> tuple[bytes, int]:
+def retained_record(message: MovedRetained, now_ms: int) -> tuple[bytes, int]:
     """As the store takes it, and its deadline."""
     deadline_ms = _deadline(now_ms, message.expires_ms)
     return records.pack_retained(message.payload, message.qos, message.properties, deadline_ms), deadline_ms
@@ -264,9 +266,9 @@ def _options(given: MovedSubscription) -> bytes:
     )
 
 
-def _later(record: bytes, due_ms: int, *, id: str = "", delay_seconds: int = 0) -> LaterMessage:
+def _later(record: bytes, due_ms: int, *, id: str = "", delay_seconds: int = 0) -> MovedLater:
     stored: StoredWill = records.unpack_will(record)
-    return LaterMessage(
+    return MovedLater(
         due_ms=due_ms,
         topic=stored.topic,
         payload=stored.payload,
@@ -279,7 +281,7 @@ def _later(record: bytes, due_ms: int, *, id: str = "", delay_seconds: int = 0) 
     )
 
 
-def _will_record(session: Session, message: LaterMessage) -> bytes:
+def _will_record(session: MovedSession, message: MovedLater) -> bytes:
     return records.pack_will(
         message.topic,
         message.payload,
