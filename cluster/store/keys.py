@@ -240,6 +240,11 @@ def schema(prefix: str) -> str:
     return f"{prefix}{{m}}:schema"
 
 
+def migration(prefix: str) -> str:
+    """String: how far the step from one version to the next has come, "<version> <cursor>"."""
+    return f"{prefix}{{m}}:migration"
+
+
 def rights(prefix: str, nonce: str) -> str:
     """String: what a node tries its rights at when it starts; also a channel. Lives for that moment."""
     return f"{prefix}{{m}}:rights:{nonce}"
