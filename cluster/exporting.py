@@ -93,14 +93,14 @@ class Exporter:
         (reply,) = await self._ask(
             [session_index.session_ids(place.bucket, beginning, place.after, _IDS_PER_CALL)]
         )
-        ids = session_index.parse_ids(reply)
+        ids = session_index.parse_ids(_checked(reply))
         for first in range(0, len(ids), _SESSIONS_PER_CALL):
             some = ids[first : first + _SESSIONS_PER_CALL]
             replies = await self._ask(
                 [moving.export(each, 0, _BYTES_OF_SESSION, with_queue=with_queues) for each in some]
             )
             for client_id, reply in zip(some, replies, strict=True):
-                found = moving.parse_export(reply)
+                found = _parsed(page, client_id, reply)
                 part = None
                 if found is not None:
                     part = await self._add(page, client_id, found, now_ms, is_first=True)
@@ -113,10 +113,10 @@ class Exporter:
         assert place.after is not None
         gen, n = place.part or (0, 0)
         (reply,) = await self._ask([moving.export(place.after, n, PAGE_BYTES, with_queue=True)])
-        found = moving.parse_export(reply)
+        found = _parsed(page, place.after, reply)
         if found is not None and found.gen != gen:
             (reply,) = await self._ask([moving.export(place.after, 0, PAGE_BYTES, with_queue=True)])
-            found, n = moving.parse_export(reply), 0
+            found, n = _parsed(page, place.after, reply), 0
         part = None
         if found is not None:
             part = await self._add(page, place.after, found, now_ms, is_first=n == 0)
@@ -148,7 +148,7 @@ class Exporter:
             some = tokens[first : first + _TOKENS_PER_CALL]
             for bucket in range(BUCKETS):
                 (reply,) = await self._ask([moving.once_members(bucket, some)])
-                for token, members in zip(some, as_list(reply), strict=True):
+                for token, members in zip(some, as_list(_checked(reply)), strict=True):
                     names = [as_bytes(member).decode() for member in as_list(members)]
                     if names:
                         record = moved.MovedToken(kind="token", bucket=bucket, token=token, members=names)
@@ -165,7 +165,7 @@ class Exporter:
                 buckets[place.bucket], topic_filter, place.cursor, _RETAINED_PER_CALL, _RETAINED_BUDGET
             )
             (reply,) = await self._ask([request])
-            found = retained.parse_page(reply)
+            found = retained.parse_page(_checked(reply))
             for topic, record in found.items:
                 if not topic.startswith(_SYSTEM):
                     _add_retained(page, topic, record, now_ms)
@@ -179,11 +179,23 @@ class Exporter:
 
     async def _ask(self, requests: Sequence[Request]) -> list[Reply]:
         """Also when Redis is full: that may be the reason for a move."""
-        replies = await self._store.call(requests, function="free")
-        for reply in replies:
-            if isinstance(reply, ItemError):
-                raise reply
-        return replies
+        return await self._store.call(requests, function="free")
+
+
+def _parsed(page: Page, client_id: str, reply: Reply) -> ExportPage | None:
+    """What there is of a session."""
+    try:
+        return moving.parse_export(_checked(reply))
+    except (ItemError, TypeError, ValueError) as error:  # somebody has damaged its keys
+        page.problems.append(f"session {client_id} is left out, it can't be read: {error}")
+        return None
+
+
+def _checked(reply: Reply) -> Reply:
+    """Raises ItemError."""
+    if isinstance(reply, ItemError):
+        raise reply
+    return reply
 
 
 def _add_retained(page: Page, topic: str, record: bytes, now_ms: int) -> None:

@@ -5,8 +5,9 @@ replaced. First a session is made, whole in one call; then its subscriptions go 
 node follows. Whoever stops in between imports again: the rows of a session that is there are written, too.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from broker.mqtt import is_exclusive, is_valid_topic_filter, is_valid_topic_name, without_exclusive
@@ -27,7 +28,9 @@ PROBLEMS: Final = 100
 _BYTES_PER_CALL: Final = 64 << 10
 _ENTRIES_PER_CALL: Final = 100
 _WEIGHT_PER_CALL: Final = 200
-_WEIGHT_OF_SESSION: Final = 12  # in subscriptions and exchanges
+"""In entries, subscriptions and exchanges: about a millisecond of Redis."""
+_WEIGHT_OF_SESSION: Final = 12
+_BYTES_OF_WEIGHT: Final = 512
 _ROWS_PER_CALL: Final = 200
 _RETAINED_PER_CALL: Final = 50
 _NAMES_MAXIMUM: Final = 65_535
@@ -88,16 +91,13 @@ class Importer:
         for record in records:
             if isinstance(record, MovedSession):
                 await batch.take_session(record)
-                continue
-            await batch.flush_sessions()
-            if isinstance(record, MovedEntries):
+            elif isinstance(record, MovedEntries):
                 await batch.take_entries(record)
             elif isinstance(record, MovedToken):
                 await batch.take_token(record)
             else:
                 batch.take_retained(record)
-        await batch.flush_sessions()
-        await batch.flush_retained()
+        await batch.finish()
         return batch.summary
 
     async def look(self, records: Sequence[Record], order: Order) -> Summary:
@@ -123,14 +123,15 @@ class Importer:
 
 
 class _Batch:
-    """A batch under way: sessions and retained messages gather until they are a call."""
+    """A batch under way. Requests gather until they are a call; retained messages come last."""
 
     def __init__(self, store: Store, order: Order, now_ms: int) -> None:
         self._store = store
         self._order = order
         self._now_ms = now_ms
-        self._sessions: list[MovedSession] = []
+        self._requests: list[tuple[Request, Callable[[Reply], object]]] = []
         self._weight = 0
+        self._imported: list[tuple[MovedSession, Imported]] = []
         self._retained: list[MovedRetained] = []
         self.summary = Summary()
 
@@ -152,52 +153,78 @@ class _Batch:
                 limit=order.limits.queue,
                 drop_oldest=order.limits.drop_oldest,
             )
-            (reply,) = await self._ask([request])
-            dropped = as_int(reply)
-            if dropped < 0:  # its session says which
-                return
-            self.summary.entries += len(part)
-            self.summary.dropped += dropped
+            weight = len(part) + sum(len(packed) for _, packed in part) // _BYTES_OF_WEIGHT
+            await self._add(request, weight, partial(self._note_entries, len(part)))
             is_first = False
 
+    def _note_entries(self, count: int, reply: Reply) -> None:
+        dropped = as_int(reply)
+        if dropped >= 0:  # else their session says why
+            self.summary.entries += count
+            self.summary.dropped += dropped
+
     async def take_session(self, session: MovedSession) -> None:
-        """Now, or with others."""
+        """Makes it, behind its entries."""
         if not _is_fit(session, self._order.limits, self.summary):
             return
-        weight = len(session.subscriptions) + len(session.released) + len(session.receiving)
-        weight += _WEIGHT_OF_SESSION + len(session.delayed)
-        if self._weight + weight > _WEIGHT_PER_CALL:
-            await self.flush_sessions()
-        self._sessions.append(session)
+        order = self._order
+        state = moved.state_of(session)
+        request = moving.import_session(
+            session.client_id,
+            order.import_id,
+            state,
+            replaces=order.replaces,
+            has_entries=session.has_entries,
+        )
+        weight = len(state.subscriptions) + len(state.released) + len(state.receiving) + len(state.delayed)
+        await self._add(request, weight + _WEIGHT_OF_SESSION, partial(self._note_session, session))
+
+    def _note_session(self, session: MovedSession, reply: Reply) -> None:
+        imported = moving.parse_import(reply)
+        self._imported.append((session, imported))
+        self.summary.sessions[imported.outcome.name.lower()] += 1
+        if imported.outcome == Outcome.LOST:
+            self.summary.add_problem(f"client {session.client_id}: its messages are gone, import it again")
+
+    async def take_token(self, record: MovedToken) -> None:
+        """Who has a message."""
+        members = [member.encode() for member in record.members]
+        ttl_ms = self._order.limits.token_ttl_ms
+        for first in range(0, len(members), _WEIGHT_PER_CALL):
+            some = members[first : first + _WEIGHT_PER_CALL]
+            request = moving.import_token(record.bucket, record.token, some, ttl_ms)
+            await self._add(request, len(some), as_int)
+
+    async def _add(self, request: Request, weight: int, then: Callable[[Reply], object]) -> None:
+        """With others, in order; `then` gets the reply."""
+        if self._requests and self._weight + weight > _WEIGHT_PER_CALL:
+            await self._flush()
+        self._requests.append((request, then))
         self._weight += weight
 
-    async def flush_sessions(self) -> None:
-        """Makes those that have gathered, then their rows."""
-        some, self._sessions, self._weight = self._sessions, [], 0
+    async def _flush(self) -> None:
+        """Makes what has gathered, then the rows of the sessions."""
+        some, self._requests, self._weight = self._requests, [], 0
         if not some:
             return
-        order = self._order
-        requests = [
-            moving.import_session(
-                each.client_id,
-                order.import_id,
-                moved.state_of(each),
-                replaces=order.replaces,
-                has_entries=each.has_entries,
-            )
-            for each in some
-        ]
-        done = [moving.parse_import(reply) for reply in await self._ask(requests)]
-        pairs = list(zip(some, done, strict=True))
+        replies = await self._ask([request for request, _ in some])
+        for (_, then), reply in zip(some, replies, strict=True):
+            then(reply)
+        pairs, self._imported = self._imported, []
         await self._write_rows(pairs)
         for session, imported in pairs:
-            self.summary.sessions[imported.outcome.name.lower()] += 1
-            if imported.outcome == Outcome.LOST:
-                self.summary.add_problem(
-                    f"client {session.client_id}: its messages are gone, import it again"
-                )
-            elif imported.outcome in (Outcome.MADE, Outcome.REPLACED):
+            if imported.outcome in (Outcome.MADE, Outcome.REPLACED):
                 await self._take_exclusive(session, imported)
+
+    async def finish(self) -> None:
+        """All that was taken is there then."""
+        await self._flush()
+        some = self._retained
+        while some:
+            rooms, free = await self._rooms()
+            count = min(free, _RETAINED_PER_CALL) or _RETAINED_PER_CALL  # so that those of a call find room
+            await self._retain(some[:count], rooms)
+            some = some[count:]
 
     async def _write_rows(self, pairs: Sequence[tuple[MovedSession, Imported]]) -> None:
         adds = [(session.client_id, *row) for session, imported in pairs for row in imported.subscriptions]
@@ -220,29 +247,10 @@ class _Batch:
                     f"client {session.client_id}: {holder.client_id} has {each.filter}, too"
                 )
 
-    async def take_token(self, record: MovedToken) -> None:
-        """Who has a message."""
-        members = [member.encode() for member in record.members]
-        ttl_ms = self._order.limits.token_ttl_ms
-        for first in range(0, len(members), _ROWS_PER_CALL):
-            some = members[first : first + _ROWS_PER_CALL]
-            await self._ask([moving.import_token(record.bucket, record.token, some, ttl_ms)])
-
     def take_retained(self, message: MovedRetained) -> None:
         """With others, last."""
         if _is_fit_to_retain(message, self._order.limits, self.summary):
             self._retained.append(message)
-
-    async def flush_retained(self) -> None:
-        """Sets those that have gathered."""
-        some, self._retained = self._retained, []
-        while some:
-            rooms, free = await self._rooms()
-            count = (
-                min(free, _RETAINED_PER_CALL) or _RETAINED_PER_CALL
-            )  # so that those of a call find room together
-            await self._retain(some[:count], rooms)
-            some = some[count:]
 
     async def _retain(self, some: Sequence[MovedRetained], rooms: Mapping[int, int]) -> None:
         requests: list[Request] = []
@@ -283,7 +291,7 @@ class _Batch:
 
 
 def _parts(record: MovedEntries, now_ms: int) -> Iterator[list[tuple[int, bytes]]]:
-    """MovedEntries as they are stored, as many as are in a call."""
+    """Entries as they are stored, as many as are in a call."""
     part: list[tuple[int, bytes]] = []
     size = 0
     for entry in record.entries:
