@@ -80,6 +80,11 @@ def queue(prefix: str, bucket: int, client_id: str) -> str:
     return f"{prefix}{{{bucket}}}:q:{escape(client_id)}"
 
 
+def aside(prefix: str, bucket: int, client_id: str) -> str:
+    """Stream: entries of a session that is being imported, which become its queue. One hour."""
+    return f"{prefix}{{{bucket}}}:aside:{escape(client_id)}"
+
+
 def released(prefix: str, bucket: int, client_id: str) -> str:
     """Sorted set: numbers of outbound QoS 2 entries in their PUBREL phase."""
     return f"{prefix}{{{bucket}}}:rel:{escape(client_id)}"
@@ -239,6 +244,11 @@ def version(prefix: str) -> str:
 def schema(prefix: str) -> str:
     """Integer: version of the key schema; a node refuses a newer one."""
     return f"{prefix}{{m}}:schema"
+
+
+def migration(prefix: str) -> str:
+    """String: how far the step from one version to the next has come, "<version> <cursor>"."""
+    return f"{prefix}{{m}}:migration"
 
 
 def rights(prefix: str, nonce: str) -> str:

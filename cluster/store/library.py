@@ -83,6 +83,8 @@ _FILES: Final = (
     "explain",
     "inbox",
     "bell",
+    "session_export",
+    "session_import",
     "dispatch",
 )
 

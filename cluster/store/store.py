@@ -25,6 +25,7 @@ from cluster.store.library import (
     function_name,
     library_source,
 )
+from cluster.store.migration import STEPS
 from cluster.store.reply import as_bytes, as_list, as_text, in_pairs
 from cluster.store.server import Library, ServerInfo, ensure_library, info_fields
 
@@ -37,7 +38,9 @@ logger = logging.getLogger(__name__)
 def node_library() -> Library:
     """The function library of this release."""
     functions = frozenset(map(function_name, ("write", "free")))
-    return Library(LIBRARY_NAME, library_source(), SCHEMA_VERSION, LIBRARY_REVISION, functions)
+    return Library(
+        LIBRARY_NAME, library_source(), SCHEMA_VERSION, LIBRARY_REVISION, functions, frozenset(STEPS)
+    )
 
 
 @dataclass(frozen=True, slots=True)
