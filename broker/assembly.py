@@ -33,10 +33,12 @@ from broker.client import (
     on_rung,
     on_stale,
     probe,
+    reclaim_all,
     route_wills,
     tell_session_ended,
 )
 from broker.client_settings import capabilities, client_settings, sharing
+from broker.durability import Durability, make_durability
 from broker.forwarding import EventMessages, event_messages, queue_limits
 from broker.limiting import make_admission, make_banning, make_pressure, topic_limits
 from broker.listeners import Admission
@@ -74,6 +76,7 @@ from cluster.pulse import Pulse
 from cluster.questions import Answering
 from cluster.reaper import Reaper
 from cluster.reassurance import Reassurance
+from cluster.renewal import Renewal, Renewed
 from cluster.scrub import Scrub
 from cluster.store.deadlines import EndedSession
 from cluster.store.inbox_records import Command
@@ -125,6 +128,7 @@ class Node:
     pressure: Pressure
     bans: BanFollower
     operations: Operations
+    durability: Durability | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         make_pressure(settings.limits, hub, admission, around.health),
         BanFollower(store, bans, partial(on_bans_added, hub)),
         operations,
+        make_durability(settings, store, hub),
     )
 
 
@@ -281,6 +286,7 @@ def _committer(
         CommitSurroundings(
             incarnation=incarnation,
             pulse=links.pulse,
+            renew=_renewal(around, store, incarnation, links, hub_of),
             reassure=Reassurance(incarnation, links.pulse, links.bells, links.inbox),
             after_inbox=links.inbox.after,
             go_on=lambda: hub_of().go_on(),
@@ -293,6 +299,31 @@ def _committer(
             timing=_timing(around.counters, routing.drops, hub_of),
         ),
     )
+
+
+def _renewal(
+    around: Surroundings, store: Store, incarnation: str, links: _Links, hub_of: Callable[[], Hub]
+) -> Renewal:
+    renewal = Renewal(
+        incarnation,
+        store.primaries,
+        links.inbox,
+        lambda ask, slots: reclaim_all(hub_of(), ask, slots),
+        partial(_count_renewed, around.counters),
+    )
+    renewal.on_another_primary.append(store.renew)
+    return renewal
+
+
+def _count_renewed(counters: Counters, renewed: Renewed) -> None:
+    counters.primary_changes += 1
+    counters.reclaimed.add("kept", renewed.kept)
+    counters.reclaimed.add("made_again", renewed.made_again)
+    counters.reclaimed.add("lost", renewed.lost)
+    counters.reclaimed.add("given_back", renewed.given_back)
+    counters.recovered.add("settled", renewed.settled)
+    counters.recovered.add("exchange", renewed.differing)
+    counters.recovered.add("missing", renewed.missing)
 
 
 def _timing(counters: Counters, drops: Drops, hub_of: Callable[[], Hub]) -> Timing:

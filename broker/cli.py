@@ -55,6 +55,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl_content import add_commands as add_content
     from broker.ctl_explain import explain
     from broker.ctl_forwards import forwards
+    from broker.ctl_moving import add_commands as add_moving
     from broker.ctl_reload import reload
     from broker.ctl_rights import review
     from broker.ctl_trace import events, trace
@@ -79,6 +80,7 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.command()(alarms)
     add_clients(ctl_app)
     add_waiting(ctl_app)
+    add_moving(ctl_app)
     to.add_typer(ctl_app, name="ctl")
     to.command()(passwd)
     to.command()(token)

@@ -29,6 +29,8 @@ def carry_over(counters: Counters, node: Node) -> None:
     counters.subscriptions = hub.index.count
     counters.retained = hub.router.retained_room.total
     counters.shared = dict(islice(hub.members.waiting.items(), _GROUPS_SHOWN))
+    if node.durability is not None:
+        node.durability.count()
     node.operations.sounder.age()
     _count_connections(counters, node)
     _count_messages(counters, hub)

@@ -12,7 +12,8 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPMessage, HTTPResponse
+from http import HTTPStatus
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO, Annotated, Any, Final, NoReturn, TypeVar, cast
 from urllib.parse import quote
@@ -26,6 +27,7 @@ EXIT_REFUSED: Final = 1
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 16 << 20
 _WAIT_STEP_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 60.0
 _TOKEN_BYTES: Final = 256
 
 T = TypeVar("T")
@@ -285,13 +287,40 @@ class _RefusedError(Exception):
     """The node, or whoever answers there, says no."""
 
 
+class _BusyError(_RefusedError):
+    """Not now (503)."""
+
+
 def ask(admin: str, method: str, path: str, body: Answer | None = None) -> tuple[Answer, str]:
     """The answer of the first that gives one, and its URL."""
     return first_of(admin, lambda base: (_request(base, method, path, body), base))
 
 
+def ask_patiently(admin: str, method: str, path: str, body: Answer | None = None) -> Answer:
+    """The answer to what may be asked twice: while nobody gives one, or all say "not now", again and again
+    for _PATIENCE_SECONDS. It may be of any size."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return _first_of(admin, lambda base: _request(base, method, path, body, None))
+        except (_AwayError, _BusyError) as error:
+            if time.monotonic() > deadline:
+                _fail(str(error))
+        except _RefusedError as error:
+            _fail(str(error))
+        time.sleep(_WAIT_STEP_SECONDS)
+
+
 def first_of(admin: str, call: Callable[[str], T]) -> T:
     """What the first says that answers; `call` asks the one with that URL."""
+    try:
+        return _first_of(admin, call)
+    except (_AwayError, _RefusedError) as error:
+        _fail(str(error))
+
+
+def _first_of(admin: str, call: Callable[[str], T]) -> T:
+    """Raises _AwayError, _RefusedError."""
     try:
         bases = discovery.urls(admin)
     except ValueError as error:
@@ -304,17 +333,17 @@ def first_of(admin: str, call: Callable[[str], T]) -> T:
             return call(base)
         except _AwayError as error:
             silent.append(str(error))
-        except _RefusedError as error:
-            _fail(str(error))
-    return _fail("; ".join(silent))
+    raise _AwayError("; ".join(silent))
 
 
-def _request(base: str, method: str, path: str, body: Answer | None = None) -> Answer:
+def _request(
+    base: str, method: str, path: str, body: Answer | None = None, bytes_maximum: int | None = _ANSWER_BYTES
+) -> Answer:
     """Raises _AwayError, _RefusedError."""
     with _open(base, method, path, body, _ANSWER_SECONDS) as response:
         try:
-            return _parsed(response.read(_ANSWER_BYTES), base)
-        except OSError as error:
+            return _parsed(response.read(bytes_maximum), base)
+        except (OSError, HTTPException) as error:
             raise _AwayError(f"no answer from {base}: {error}") from None
 
 
@@ -343,7 +372,8 @@ def _open(base: str, method: str, path: str, body: Answer | None, seconds: float
     except urllib.error.HTTPError as error:
         with error:
             answer = _parsed(error.read(_ANSWER_BYTES), base)
-        raise _RefusedError(f"refused ({error.code}): {answer.get('error', error.reason)}") from None
+        kind = _BusyError if error.code == HTTPStatus.SERVICE_UNAVAILABLE else _RefusedError
+        raise kind(f"refused ({error.code}): {answer.get('error', error.reason)}") from None
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise _AwayError(f"no answer from {base}: {reason}") from None

@@ -35,6 +35,7 @@ from broker.client import (
     withdraw_unused,
 )
 from broker.counting import carry_over
+from broker.durability import listener_level
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
@@ -241,6 +242,7 @@ async def _serve(node: Node) -> None:
     listeners: list[Listener] = []
     try:
         async with anyio.create_task_group() as services:
+            services.start_soon(node.store.watch_primary)
             await _join(node, services)
             services.start_soon(_sweep, node)
             listeners += await _listen(node)
@@ -288,7 +290,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         partial(look_now_and_then, hub),
     ):
         services.start_soon(service)
-    for beside in node.operations.services():
+    for beside in [*node.operations.services(), *(node.durability.services() if node.durability else ())]:
         services.start_soon(beside)
     guarding = node.surroundings.guarding
     for watch in guarding.watches:
@@ -326,6 +328,7 @@ async def _listen(node: Node) -> list[Listener]:
         is_banned=lambda address: node.hub.banning.refuses_address(address, node.hub.clock.now_ms),
         admission=node.admission,
         limits=around.settings.limits,
+        level_of=partial(listener_level, around.settings),
     )
     names = around.settings.listener_names()
     listeners: list[Listener] = []

@@ -58,6 +58,8 @@ def server_files(redis: RedisSettings) -> ServerFiles:
         certificate_file=redis.certificate,
         key_file=redis.key,
         server_name=redis.server_name or "",
+        sentinel_username=redis.sentinel_username or "",
+        sentinel_password_file=redis.sentinel_password_file,
     )
 
 

@@ -21,6 +21,8 @@ from cluster.browsing import Browser
 from cluster.commands import Drain, Order, Shed
 from cluster.drain import Departure
 from cluster.explainer import Explainer
+from cluster.exporting import Exporter
+from cluster.importing import Importer
 from cluster.node_info import NodeInfo
 from cluster.questions import Answerer, Questions
 from cluster.retained import RetainedBook
@@ -138,6 +140,8 @@ class Control:
         self.retained = RetainedBook(store)
         self.taps = TapBook(store, self.questions)
         self.alarms = AlarmBook(store, incarnation)
+        self.exporter = Exporter(store)
+        self.importer = Importer(store, self.browser, self.retained)
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

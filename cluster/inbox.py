@@ -40,6 +40,7 @@ class Inbox:
         self._on_records = on_records
         self._key = keys.inbox(store.prefix, incarnation)
         self._handled_bytes = 0
+        self._connection: Connection | None = None
         self._waiting: list[tuple[tuple[int, int], Callable[[], None]]] = []
         self.last_id = _FIRST
         self.records = 0
@@ -57,6 +58,15 @@ class Inbox:
         except StoreUnavailable as error:
             logger.warning("could not close the inbox", extra={"error": str(error)})
 
+    def renew(self, now_ms: int) -> None:
+        """Another primary has come: what is read from now on is there. It gives ids by its own clock; if that
+        is behind, what is new there has lower ones than what was handled."""
+        if _place(self.last_id)[0] >= now_ms:
+            logger.warning("the clock of the new primary is behind: the inbox is read from its beginning")
+            self.last_id = _FIRST
+        if self._connection is not None:
+            self._connection.abort("another primary has come")
+
     def after(self, tail: str, action: Callable[[], None]) -> None:
         """Runs `action` when everything up to the entry `tail` has been handled: at once, if it has."""
         place = _place(tail)
@@ -69,7 +79,7 @@ class Inbox:
         """Reads until cancelled. Raises NodeGone if this node has been declared dead."""
         while True:
             try:
-                connection = await self._store.connect()
+                connection = self._connection = await self._store.connect()
                 try:
                     await self._read(connection)
                 finally:

@@ -78,6 +78,8 @@ class Sounder:
         soundings.redis_memory_maximum = figures.get("maxmemory")
         soundings.redis_delayed_fsync = figures.get("aof_delayed_fsync")
         soundings.redis_replicas = figures.get("connected_slaves")
+        soundings.redis_primary = self._store.primary
+        soundings.redis_switches = self._store.switches
         (reply,) = await self._store.call([membership.members()], function="free")
         if isinstance(reply, ItemError):
             raise reply

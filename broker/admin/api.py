@@ -29,6 +29,7 @@ from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.explain import explain_routes
 from broker.admin.forwards import forward_routes
+from broker.admin.moving import moving_routes
 from broker.admin.openapi import OpenApi
 from broker.admin.overview import overview_routes
 from broker.admin.publishing import publish_routes
@@ -146,6 +147,7 @@ def api_routes(
         *alarm_routes(desk),
         *client_routes(desk),
         *waiting_routes(desk),
+        *moving_routes(desk, settings),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -33,6 +33,7 @@ from broker.client.origin import Origin
 from broker.client.permitting import Review, disconnect_those, disconnect_users, review_all
 from broker.client.pressure import Pressure
 from broker.client.publishing import EVENTS_PREFIX
+from broker.client.reclaiming import reclaim_all
 from broker.client.renewing import renew_users
 from broker.client.revoking import disconnect_revoked
 from broker.client.rewriting import Rewriting
@@ -113,6 +114,7 @@ __all__ = [
     "on_stale",
     "open_spans",
     "probe",
+    "reclaim_all",
     "renew_users",
     "review_all",
     "revoke",

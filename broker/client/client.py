@@ -28,6 +28,7 @@ from broker.client.telling import tell_taken_over
 from broker.client.tracing import Watcher
 from broker.client.transport import Transport, Visit, peer_name
 from broker.mqtt import (
+    Auth,
     Connection,
     MqttError,
     Packet,
@@ -57,6 +58,7 @@ class Client:
         "address",
         "answer_by",
         "authentication",
+        "awaiting",
         "blocked_bytes",
         "blocked_since",
         "client_id",
@@ -65,6 +67,7 @@ class Client:
         "entrance",
         "epoch",
         "expiry",
+        "expiry_asked_seconds",
         "expiry_seconds",
         "fires_will",
         "has_will",
@@ -89,6 +92,7 @@ class Client:
         "transport",
         "username",
         "visit",
+        "will",
     )
 
     def __init__(self, hub: Hub, entrance: Entrance, origin: Origin | None, visit: Visit) -> None:
@@ -105,6 +109,7 @@ class Client:
         self.subscriber: Subscriber | None = None
         self.intake: Intake | None = None
         self.authentication: Authentication | None = None  # if the CONNECT names a method
+        self.awaiting: Callable[[], None] | None = None  # to be done at its end, if not confirmed by then
         self.rights: Rights | None = None  # if the node asks anything of its clients
         self.expiry: asyncio.TimerHandle | None = None  # of what it was authenticated by
         self._pause: Pause | None = None
@@ -123,9 +128,11 @@ class Client:
         self.blocked_bytes = 0
         self.abort_at = 0.0  # if the socket isn't closed by then, once we close
         self.room: asyncio.Event | None = None  # set when the client may take more, for those who wait for it
+        self.expiry_asked_seconds = 0  # of its session, by CONNECT
         self.expiry_seconds: int | None = None  # as changed by DISCONNECT
         self.fires_will = True
         self.has_will = False
+        self.will: tuple[bytes, int] | None = None  # as it is stored, and its delay in seconds
         self.is_closed = False
         self.is_reading = True
         self.is_held_back = False  # as memory is short
@@ -380,7 +387,8 @@ class Client:
         if data is None:
             self.close(ReasonCode.PACKET_TOO_LARGE, "the answer is larger than the Maximum Packet Size")
             return False
-        self.send(data)
+        send = self.send if self.session is None or isinstance(packet, Auth) else self.session.answer
+        send(data)
         return True
 
     def _count_refused(self, reason_codes: Sequence[int]) -> None:

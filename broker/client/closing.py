@@ -48,7 +48,11 @@ def on_lost(client: Client, reason: str) -> None:
         del hub.clients[client.client_id]
     session = client.session
     if session is None:
+        if client.awaiting is not None:
+            client.awaiting()
         return
+    if session.promises is not None:
+        session.promises.abandon()
     hub.direct_sessions -= session.direct is not None
     _count_abandoned(hub, session)
     hub.counters.disconnects.add(reason.split(":", 1)[0])
@@ -72,6 +76,8 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = 
 
     def detached(reply: Reply) -> None:
         client.close_socket()
+        if hub.detaching.get(client.client_id) is client:
+            del hub.detaching[client.client_id]
         if isinstance(reply, Exception):
             logger.error("detach failed: %s", reply, extra={"client_id": client.client_id})
             return
@@ -88,6 +94,7 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = 
         fire_will=client.fires_will,
         is_plain=is_plain,
     )
+    hub.detaching[client.client_id] = client
     hub.committer.request(request, detached, frees_memory=True)
 
 

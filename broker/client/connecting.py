@@ -19,6 +19,7 @@ from broker.client.admitting import admit, admit_as, note_verdict
 from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
+from broker.client.confirming import promises_of, when_confirmed
 from broker.client.permitting import allowed_topics
 from broker.client.publishing import is_beyond_limits, refusal_of_topic
 from broker.client.replaying import resume_replays
@@ -43,7 +44,14 @@ from broker.mqtt import (
 )
 from broker.observability.audit import record_login
 from broker.observability.logs import get_logger, note
-from broker.session import Intake, QueueState, SendingLimits, Session, WillMessage, will_message
+from broker.session import (
+    Intake,
+    QueueState,
+    SendingLimits,
+    Session,
+    WillMessage,
+    will_message,
+)
 from cluster.store import inbox_records, inboxes, keys, records, sessions, subscriptions
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Reply, Request
@@ -136,6 +144,8 @@ class Handshake:
         claim = sessions.parse_claim(reply)
         client = self.client
         hub = client.hub
+        if claim.unsure:
+            hub.counters.recovered.add("perhaps_again", claim.unsure)
         previous = hub.clients.get(self.client_id)
         if previous is not None:
             previous.taken_over()  # [MQTT-3.1.4-3]
@@ -211,6 +221,15 @@ class Handshake:
         return adds, deletes
 
     def _accept(self, claim: Claim) -> None:
+        if self._is_direct(claim):
+            self._accept_now(claim)
+        else:
+            when_confirmed(self.client, lambda: self._accept_now(claim))
+
+    def _is_direct(self, claim: Claim) -> bool:
+        return not claim.present and self.expiry_seconds == 0
+
+    def _accept_now(self, claim: Claim) -> None:
         client = self.client
         hub = client.hub
         if client.is_closed:  # it has gone, or was taken over, while we asked
@@ -220,6 +239,10 @@ class Handshake:
         session = self._session(claim)
         client.session = session
         client.client_id = self.client_id
+        client.expiry_asked_seconds = self.expiry_seconds
+        if self.packet.will is not None:
+            will = will_message(self.client_id, self.packet.will)
+            client.will = _pack_will(will), will.delay_seconds
         client.connected_at = hub.tick()
         hub.direct_sessions += session.direct is not None
         if session.queued is not None:
@@ -276,7 +299,7 @@ class Handshake:
             hub.resumable,
         )
         client.intake = intake
-        is_direct = not claim.present and self.expiry_seconds == 0
+        is_direct = self._is_direct(claim)
         direct_window = min(client.connection.client_receive_maximum, settings.direct_inflight_limit)
         limits = SendingLimits(
             direct_window if is_direct else self.window,
@@ -309,6 +332,7 @@ class Handshake:
             ttl_seconds * 1000,
             hub.changed,
             allowed_topics(client),
+            promises_of(client),
         )
 
     def connack(self, session_present: bool) -> Connack:

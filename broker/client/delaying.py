@@ -15,10 +15,10 @@ from typing import Final
 
 from broker.client.client import Client
 from broker.client.closing import on_overrun
-from broker.client.publishing import answer, refusal_of_topic, refuse
+from broker.client.publishing import refusal_of_topic, refuse
 from broker.mqtt import MQTT_5, Publish, ReasonCode, forwarded_properties, is_payload_as_said
 from broker.observability.logs import get_logger
-from broker.session import Session
+from broker.session import STORED, ActionPromise, Session
 from cluster.store import deadlines, records
 from cluster.store.errors import RedisFull
 from cluster.store.lane import Reply, Request
@@ -87,8 +87,34 @@ def _stored(client: Client, session: Session, packet: Publish, request: Request,
     elif reply == 0:
         client.taken_over()
     elif packet.qos:
-        answer(session, packet)
+        _answer(client, session, packet, request)
     client.hub.after_input()
+
+
+def _answer(client: Client, session: Session, packet: Publish, request: Request) -> None:
+    """The message is stored: PUBACK or PUBREC, now or when that is confirmed."""
+    promises = session.promises
+    if promises is not None:
+        found = _TOPIC.fullmatch(packet.topic)
+        level = promises.level_of(found[2] if found is not None else packet.topic)
+        if promises.must_wait(level):
+            again = partial(_store_again, client, session, packet, request)
+            keep = partial(_acknowledge, session, packet, level)
+            promises.owe(ActionPromise(promises.confirmation(level), keep, again))
+            return
+    _acknowledge(session, packet, STORED)
+
+
+def _acknowledge(session: Session, packet: Publish, level: int) -> None:
+    if packet.qos == 2 and session.promises is not None:
+        session.promises.begin_in(packet.packet_id, level)
+    session.published(packet.packet_id, packet.qos, ReasonCode.SUCCESS, len(packet.payload))
+
+
+def _store_again(client: Client, session: Session, packet: Publish, request: Request) -> None:
+    """As the same message: it has an id."""
+    session.intake.hold(_OVERHEAD_BYTES)
+    _ask(client, session, packet, request)
 
 
 def _next_id(client: Client) -> str:

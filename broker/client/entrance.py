@@ -15,7 +15,8 @@ UNIX: Final = "unix"
 class Entrance:
     """A listener, as its connections see it: what holds for them only. `kind` is for people, and nothing is
     decided by it. `is_revoked`: whether a certificate (DER) is by now, if there is a list of such.
-    `is_internal`: the client is the node itself, and may do everything."""
+    `is_internal`: the client is the node itself, and may do everything. `level`: of durability, at which what
+    its clients do is acknowledged."""
 
     kind: str = PLAIN_TCP
     name: str = ""
@@ -23,3 +24,4 @@ class Entrance:
     is_revoked: Callable[[bytes], bool] | None = None
     throttling: Throttling | None = None
     is_internal: bool = False
+    level: int = 0

@@ -24,7 +24,7 @@ from broker.observability.events import Events
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences
 from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
-from broker.session import Changes, Clock, Drops, Intake, Outbox, flush_all
+from broker.session import Changes, Clock, Confirmations, Drops, Intake, Outbox, flush_all
 from broker.settings import TopicSettings
 from cluster.pulse import Pulse
 from cluster.store.inbox_records import Command
@@ -72,6 +72,7 @@ class Hub:
     """What all connections of a node share. Built by `broker.node`, which fills the tables of flows.
 
     While the node is in doubt (`pulse`), what comes in is held: the sessions it is for may be another node's.
+    `confirmations`: what replicas and disk have; None if nobody has to wait for that.
     """
 
     settings: ClientSettings
@@ -102,12 +103,17 @@ class Hub:
     redis_offset_ms: int = 0
     clients: "dict[str, Client]" = field(default_factory=dict)
     connections: "set[Client]" = field(default_factory=set)
+    detaching: "dict[str, Client]" = field(default_factory=dict)
+    """Whose sessions are being given back to the store."""
+    primary_changes: int = 0
+    """How often another primary of Redis has come."""
     direct_sessions: int = 0
     rewriting: Rewriting | None = None
     topic_limits: TopicLimits | None = None
     events: Events = field(default_factory=Events)
     guard: Guard | None = None
     tracing: "Tracing | None" = None
+    confirmations: Confirmations | None = None
     is_stopping: bool = False
     flush_scheduled: bool = False
     members: Members = field(default_factory=Members)

@@ -64,8 +64,3 @@ def refuse(client: Client, session: Session, packet: Publish, reason_code: Reaso
     client.hub.drops.add(session.bucket, session.client_id, packet.topic, reason, packet.qos)
     if packet.qos:
         client.hub.ingress.refuse(session, packet, reason_code)
-
-
-def answer(session: Session, packet: Publish) -> None:
-    """The message is stored: PUBACK or PUBREC."""
-    session.published(packet.packet_id, packet.qos, ReasonCode.SUCCESS, len(packet.payload))

@@ -56,6 +56,12 @@ def join_group(client: Client, filter: str, options: Options) -> None:
     _ask_to_join(client.hub, membership)
 
 
+def rejoin_groups(client: Client) -> None:
+    """The groups may have forgotten this member, or what it is done with."""
+    for membership in client.memberships.values():
+        _ask_to_join(client.hub, membership)
+
+
 def leave_unsubscribed(client: Client, filters: Sequence[str], then: Callable[[], None]) -> None:
     """The client has unsubscribed. `then`: it is given nothing more [MQTT-3.10.4-2]. What it was given and
     may not have any more would be lost."""

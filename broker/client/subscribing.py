@@ -9,6 +9,7 @@ subscriber gets the retained or the live message, never neither.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from broker.client.client import Client
 from broker.client.excluding import free_exclusive, take_exclusive
@@ -335,6 +336,7 @@ def _unsubscribe_direct(client: Client, packet: Unsubscribe) -> None:
 
 def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked], suback: Suback) -> None:
     hub = client.hub
+    changes = hub.primary_changes
     filters = [(each.request.filter, each.options, _replay_of(client, each.request)) for each in asked]
 
     def stored(reply: Reply) -> None:
@@ -365,6 +367,10 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
     def complete(replays: list[Replay], heard: set[str]) -> None:
         if client.is_closed:
             return
+        if changes != hub.primary_changes:  # which may have one half of it, or nothing
+            session.outbound.stop_listening(heard)
+            _subscribe_stored(client, session, asked, suback)
+            return
         _bind(client, session)
         for each, field in zip(asked, fields, strict=True):
             want_only(client, each.request.filter, field)
@@ -379,8 +385,11 @@ def _subscribe_stored(client: Client, session: Session, asked: Sequence[_Asked],
     hub.committer.request(subscriptions.subscribe(client.client_id, session.epoch, filters), stored)
 
 
-def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -> None:
+def _unsubscribe_stored(
+    client: Client, session: Session, packet: Unsubscribe, existed_before: Sequence[bool] = ()
+) -> None:
     hub = client.hub
+    changes = hub.primary_changes
 
     def removed(reply: Reply) -> None:
         session.intake.release(_WAITING_BYTES * len(packet.filters))
@@ -392,12 +401,16 @@ def _unsubscribe_stored(client: Client, session: Session, packet: Unsubscribe) -
         if answer is None:
             client.taken_over()
             return
-        reason_codes = [0 if existed else _NO_SUBSCRIPTION_EXISTED for existed in answer.existed]
+        existed = [a or b for a, b in zip_longest(answer.existed, existed_before, fillvalue=False)]
+        reason_codes = [0 if each else _NO_SUBSCRIPTION_EXISTED for each in existed]
         rows = [(client.client_id, filter, answer.stamp) for filter in packet.filters]
         unsuback = Unsuback(packet.packet_id, reason_codes)
-        _write_rows(client, [], rows, lambda: complete(unsuback))
+        _write_rows(client, [], rows, lambda: complete(unsuback, existed))
 
-    def complete(unsuback: Unsuback) -> None:
+    def complete(unsuback: Unsuback, existed: Sequence[bool]) -> None:
+        if changes != hub.primary_changes and not client.is_closed:  # as above
+            _unsubscribe_stored(client, session, packet, existed)
+            return
         for filter in packet.filters:
             want_only(client, filter, None)
         _leave_unsubscribed(client, packet.filters, unsuback)

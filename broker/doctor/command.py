@@ -14,11 +14,13 @@ from typing import Annotated, Final
 import anyio
 import typer
 
+from broker.doctor.durability import check_durability
 from broker.doctor.file import check_files
 from broker.doctor.finding import Finding, Level, fail, ok
 from broker.doctor.machine import check_machine
 from broker.doctor.place import check_addresses, check_directory
 from broker.doctor.pod import check_kubernetes
+from broker.doctor.sentinel import check_sentinels
 from broker.doctor.server import check_redis
 from broker.errors import SettingsError, StartError
 from broker.flags import Sources, with_sources
@@ -66,6 +68,7 @@ async def _examine(settings: Settings, sources: Sources) -> list[Finding]:
         findings.append(fail("redis", str(error), "mend redis.url, or the files beside it"))
     else:
         findings += await _redis(settings, endpoint)
+        findings += await check_durability(settings, endpoint)
     findings += check_machine(settings, endpoint)
     findings += await check_addresses(settings)
     findings += check_files(settings, sources.config, time.time())
@@ -74,6 +77,9 @@ async def _examine(settings: Settings, sources: Sources) -> list[Finding]:
 
 
 async def _redis(settings: Settings, endpoint: Endpoint | None) -> list[Finding]:
+    if endpoint is not None and endpoint.sentinels:
+        told, primary = await check_sentinels(endpoint)
+        return told if primary is None else [*told, *await check_redis(primary, settings.redis.prefix)]
     if endpoint is not None:
         return await check_redis(endpoint, settings.redis.prefix)
     findings = list(check_directory(settings))

@@ -83,7 +83,9 @@ async def _look(connection: Connection, prefix: str) -> list[Finding]:
         findings.append(await _clock(connection))
         info = _fields(as_text(await connection.ask_one("INFO")))
         findings += [*_memory(info), *_disk(info), *_replicas(info)]
-        findings += await _configuration(connection, server.maxmemory_policy, server.is_append_only)
+        findings += await _configuration(
+            connection, server.maxmemory_policy, server.is_append_only, int(info.get("connected_slaves", "0"))
+        )
         await check_rights(connection, prefix)
         findings.append(ok("redis rights", "this user may do all that a node does"))
         findings += await _release(connection, prefix)
@@ -170,7 +172,9 @@ def _replicas(info: Values) -> Iterator[Finding]:
     )
 
 
-async def _configuration(connection: Connection, policy: str, is_append_only: bool) -> list[Finding]:
+async def _configuration(
+    connection: Connection, policy: str, is_append_only: bool, replicas: int
+) -> list[Finding]:
     """Where CONFIG isn't allowed: what INFO says of it."""
     try:
         answer = as_list(await connection.ask_one("CONFIG", "GET", *_ASKED))
@@ -179,7 +183,7 @@ async def _configuration(connection: Connection, policy: str, is_append_only: bo
         return [*_as_wanted(told), ok("redis settings", "it does not tell more (CONFIG is not allowed)")]
     texts = [as_text(each) for each in answer]
     values = dict(zip(texts[::2], texts[1::2], strict=True))
-    return [*_as_wanted(values), *_sizes(values)]
+    return [*_as_wanted(values), *_sizes(values), *_partitioned(values, replicas)]
 
 
 def _as_wanted(values: Values) -> Iterator[Finding]:
@@ -208,10 +212,20 @@ def _sizes(values: Values) -> Iterator[Finding]:
         yield ok(
             "redis settings", f"save {values['save']}: snapshots beside the append-only file, each a fork"
         )
-    replicas = values.get("min-replicas-to-write", "0")
-    if replicas != "0":
+
+
+def _partitioned(values: Values, replicas: int) -> Iterator[Finding]:
+    """Whether a primary that is cut off from the others stops by itself."""
+    wanted = values.get("min-replicas-to-write", "0")
+    if wanted != "0":
         yield ok(
-            "redis settings", f"min-replicas-to-write {replicas}: with fewer replicas nothing is acknowledged"
+            "redis settings", f"min-replicas-to-write {wanted}: with fewer replicas nothing is acknowledged"
+        )
+    elif replicas > 1:
+        yield warn(
+            "redis settings",
+            "min-replicas-to-write 0: cut off from its replicas it takes writes that are lost by a fail-over",
+            "CONFIG SET min-replicas-to-write 1, and min-replicas-max-lag 3",
         )
 
 

@@ -50,6 +50,8 @@ class ListenerSurroundings:
     limits: LimitSettings
     is_banned: Callable[[str], bool]
     """Of an address; asked before anything of a connection is read."""
+    level_of: Callable[[ListenerSettings], int] = lambda _: 0
+    """The durability level of a listener."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,9 @@ def _protocol(
     mount_point = MountPoint(settings.mount_point) if settings.mount_point is not None else None
     is_revoked = files.is_revoked if files is not None and settings.crl is not None else None
     throttling = throttling_of(name, settings, around.limits, around.admission.clock())
-    connect = partial(around.connect, Entrance(kind.value, name, mount_point, is_revoked, throttling))
+    level = around.level_of(settings)
+    entrance = Entrance(kind.value, name, mount_point, is_revoked, throttling, level=level)
+    connect = partial(around.connect, entrance)
     if not kind.is_websocket:
         # A Client is a Protocol by its methods: a compiled class could not inherit from asyncio's.
         return connect  # type: ignore[return-value]  # duck-typed

@@ -150,6 +150,14 @@ RULES: Final = (
         "moorline_redis_away",
     ),
     Rule(
+        "durability", "critical",
+        "A durability level can't be had for {value}: nothing is acknowledged at it.", "seconds",
+        2.0, 0.5, 0.0, 1.0,
+        lambda r: max((level.unavailable_seconds for level in r.counters.durability), default=None),
+        "max without (level) (moorline_durability_unavailable_seconds)",
+        detail=lambda r: r.missing_levels(),
+    ),
+    Rule(
         "redis_memory", "critical", "Redis uses {value} of its memory; when it is full, publishers are held.",
         "share", 0.8, 0.95, 5.0, 5.0,
         lambda r: r.redis_memory(),

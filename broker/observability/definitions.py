@@ -8,7 +8,7 @@ stands in the help text.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from broker.observability import audit, bans, chores, forwards
+from broker.observability import audit, bans, chores, durability, forwards
 from broker.observability.definition import Definition, Kind, Reading
 from broker.observability.metrics import Counters
 from broker.observability.sounding import Soundings
@@ -243,6 +243,18 @@ SOUNDINGS: Final = (
         kind="counter",
     ),
     _sounding("redis_replicas", "Replicas that are connected to Redis.", lambda s: s.redis_replicas),
+    _gauge(
+        "redis_primary_info",
+        "1, by the address of the Redis server in use: with Sentinel, the primary as this node knows it.",
+        lambda c: [(c.soundings.redis_primary, 1)] if c.soundings.redis_primary else [],
+        "address",
+    ),
+    _sounding(
+        "redis_switches",
+        "Times that another Redis server was the primary than before.",
+        lambda s: s.redis_switches,
+        kind="counter",
+    ),
 )
 
 TRAFFIC: Final = (
@@ -417,6 +429,30 @@ CLUSTER: Final = (
         lambda c: c.node_restarts,
     ),
     _counter(
+        "primary_changes",
+        "Times that another primary of Redis has come, which may lack the newest writes.",
+        lambda c: c.primary_changes,
+        note="After each fail-over and each restart of Redis. See"
+        " [When it fails over](redis.md#when-it-fails-over).",
+    ),
+    _counter(
+        "sessions_reclaimed",
+        "Sessions whose state this node has said to another primary, by what became of them.",
+        lambda c: c.reclaimed.items(),
+        "outcome",
+        note="`kept`: it was there; `made_again`: it was missing; `lost`: another node has claimed it since;"
+        " `given_back`: its connection had ended, and that was lost.",
+    ),
+    _counter(
+        "primary_differences",
+        "What another primary had of sessions that was not as this node knows it.",
+        lambda c: c.recovered.items(),
+        "kind",
+        note="`settled`: queue entries that clients had acknowledged already; `exchange`: QoS 2 exchanges in"
+        " another phase; `missing`: entries in flight that were not there; `perhaps_again`: entries sent to"
+        " clients that have come back since, which may have acknowledged them before.",
+    ),
+    _counter(
         "doubts",
         "Times that this process did not run for 250 ms or more; it then asks Redis whether it still lives.",
         lambda c: c.doubts,
@@ -469,7 +505,9 @@ DISTRIBUTIONS: Final = (
     ),
 )
 
-DEFINITIONS: Final = (*GAUGES, *SOUNDINGS, *TRAFFIC, *CONNECTIONS, *CLUSTER, *DISTRIBUTIONS)
+DEFINITIONS: Final = (
+    *GAUGES, *SOUNDINGS, *TRAFFIC, *CONNECTIONS, *CLUSTER, *DISTRIBUTIONS, *durability.DEFINITIONS
+)  # fmt: skip
 """Of what `Counters` has."""
 
 SECTIONS: Final[Mapping[str, Sequence[Definition[Any]]]] = {
@@ -479,6 +517,7 @@ SECTIONS: Final[Mapping[str, Sequence[Definition[Any]]]] = {
     "Connections": CONNECTIONS,
     "Cluster": CLUSTER,
     "Times and sizes": DISTRIBUTIONS,
+    "Durability levels": durability.DEFINITIONS,
     "Bans": bans.DEFINITIONS,
     "Forwards": forwards.DEFINITIONS,
     "Beside serving": (*chores.DEFINITIONS, *audit.DEFINITIONS),

@@ -9,12 +9,16 @@ topics are never labels.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from broker.observability.bans import BanCounters
 from broker.observability.chores import ChoreCounters
 from broker.observability.definition import Buckets
 from broker.observability.forwards import ForwardStatus
 from broker.observability.sounding import Soundings
+
+if TYPE_CHECKING:  # it counts with what is here
+    from broker.observability.durability import LevelStatus
 
 LABEL_LIMIT = 64
 SAMPLES_QUESTION = "metrics"
@@ -50,6 +54,8 @@ DENIED = ("publish", "subscribe", "will", "revoked", "admin")
 RARE_PACKETS = ("connect", "subscribe", "unsubscribe", "pingreq", "disconnect", "auth")
 """Counted one by one; of PUBLISH there are counts by QoS, and the rest are acknowledgements."""
 WAYS = ("direct", "stored")
+RECLAIMED = ("kept", "made_again", "lost", "given_back")
+RECOVERED = ("settled", "exchange", "missing", "perhaps_again")
 EXCHANGES = ("in", "out")
 
 UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")
@@ -147,6 +153,7 @@ class Counters:
         "disconnects",
         "doubts",
         "dropped_at_qos0",
+        "durability",
         "error_packets",
         "events_lost",
         "exchanges_abandoned",
@@ -173,10 +180,13 @@ class Counters:
         "packets",
         "packets_received",
         "passwords_waiting",
+        "primary_changes",
         "reading_paused",
         "received_qos0",
         "received_qos1",
         "received_qos2",
+        "reclaimed",
+        "recovered",
         "redis_away",
         "redis_batch_items",
         "redis_full",
@@ -204,6 +214,7 @@ class Counters:
         self.chores = ChoreCounters()
         self.bans = BanCounters()
         self.forwards: list[ForwardStatus] = []
+        self.durability: list[LevelStatus] = []  # of levels above `stored` that are in use
         self.node_name = node_name
         self.version = version
         self.soundings = Soundings()
@@ -271,6 +282,9 @@ class Counters:
         self.events_lost = 0  # of clients, that are not in their history
         self.redis_full = 0  # batches that Redis refused for lack of memory
         self.redis_reconnects = 0
+        self.primary_changes = 0  # of Redis: after fail-overs and restarts
+        self.reclaimed = Tally(RECLAIMED)  # sessions after such a change, by what became of them
+        self.recovered = Tally(RECOVERED)  # what was found in them that is not as this node knows it
         # Histograms.
         self.redis_round_trip = Histogram(
             REDIS_ROUND_TRIP_BUCKETS

@@ -12,6 +12,8 @@ WINDOW_SECONDS: Final = 10.0
 LONG_WINDOW_SECONDS: Final = 60.0
 CLIENT_CHARACTERS: Final = 200
 """Of a Client Identifier in the text of an alarm."""
+TEXT_CHARACTERS: Final = 600
+"""Of reasons in the text of an alarm."""
 
 
 def _dropped(c: Counters) -> int:
@@ -99,6 +101,11 @@ class Readings:
         if (soundings.queue_fullest or 0.0) < soundings.backlog_fullest or not soundings.queue_fullest_client:
             return ""
         return f"It is that of client {soundings.queue_fullest_client[:CLIENT_CHARACTERS]}."
+
+    def missing_levels(self) -> str:
+        """Which durability levels can't be had, and why."""
+        found = [f"{level.name}: {level.trouble}." for level in self._counters.durability if level.trouble]
+        return " ".join(found)[:TEXT_CHARACTERS]
 
     def flapping(self) -> float:
         """Clients that are fought over, and bans for flapping within the long window."""

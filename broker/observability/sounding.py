@@ -27,7 +27,9 @@ class Soundings:
         "redis_delayed_fsync",
         "redis_memory_maximum",
         "redis_memory_used",
+        "redis_primary",
         "redis_replicas",
+        "redis_switches",
     )
 
     def __init__(self) -> None:
@@ -37,6 +39,8 @@ class Soundings:
         self.redis_memory_maximum: int | None = None  # 0: no limit
         self.redis_delayed_fsync: int | None = None  # counted by Redis since its start
         self.redis_replicas: int | None = None
+        self.redis_primary = ""  # address of the server in use
+        self.redis_switches: int | None = None  # how often it has been another one
         self.queue_entries: int | None = None  # in this node's part of the queues
         self.queue_fullest: float | None = None  # share of session.queue_limit
         self.queue_fullest_client = ""  # for the text of an alarm: never a label

@@ -10,6 +10,7 @@ from broker.routing.interest import Interest
 from broker.routing.publication import Publication
 from broker.routing.router import Router
 from broker.routing.rows import apply_changes, load_index, load_unversioned
+from broker.routing.settling import Settling, TopicLevels
 from broker.routing.subscription import Subscriber, Subscription
 from broker.routing.timing import Timing
 from broker.routing.transit import Transit, take_handover
@@ -24,10 +25,12 @@ __all__ = [
     "Publication",
     "Router",
     "SessionWrites",
+    "Settling",
     "Subscriber",
     "Subscription",
     "SubscriptionIndex",
     "Timing",
+    "TopicLevels",
     "Transit",
     "apply_changes",
     "arrival",

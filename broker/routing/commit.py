@@ -34,7 +34,7 @@ from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
 from cluster.pulse import GAP_SECONDS, Pulse
 from cluster.store import inboxes, letters, receive, subscriptions
-from cluster.store.errors import ItemError
+from cluster.store.errors import ItemError, StoreUnavailable
 from cluster.store.lane import Ask, Call, CallReplies, Exchange, Reply, Request
 from cluster.store.reply import as_text
 from cluster.store.shares import Given
@@ -50,14 +50,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the committer is tied to. Nothing of this may wait, but for `reassure`, which asks the store
+    """What the committer is tied to. Nothing of this may wait, but for `renew`, which finds out whether
+    another primary has come, and says again what this node has; and `reassure`, which asks the store
     whether this node still is what it was. `observe` is told of each exchange how many seconds it took and
     how many requests it carried; `transmit` sends what the router has for other nodes' channels;
-    `after_inbox` runs an action when the inbox has been read up to an entry; `go_on` follows a doubt that has
-    been settled."""
+    `after_inbox` runs an action when the inbox has been read up to an entry; `go_on` follows a doubt that
+    has been settled."""
 
     incarnation: str
     pulse: Pulse
+    renew: Callable[[Ask], Awaitable[None]]
     reassure: Callable[[Ask], Awaitable[None]]
     after_inbox: Callable[[str, Callable[[], None]], None]
     go_on: Callable[[], None]
@@ -102,6 +104,7 @@ class Committer:
         self._after_log: list[Callable[[], None]] = []
         self._must_follow = False
         self._lingering: asyncio.TimerHandle | None = None
+        self._kept = asyncio.Event()
         self.is_full = False
         self.refusals = 0
 
@@ -186,6 +189,32 @@ class Committer:
     async def until_idle(self) -> None:
         """Waits until everything that was asked for is stored and acknowledged."""
         await self._idle.wait()
+        settling = self._router.settling
+        while settling is not None and settling.is_waiting:
+            self._kept.clear()
+            await self._kept.wait()
+            await self._idle.wait()
+
+    def note_kept(self) -> None:
+        """Nothing that has to be confirmed is owed any more."""
+        self._kept.set()
+
+    def look_for_primary(self) -> None:
+        """The one that answers may not be the primary any more: looks for it anew, soon."""
+        self._lane.drop("another primary may have taken over")
+        self.follow_log()
+
+    def on_another_primary(self) -> None:
+        """The lane may lead to a primary that lacks what another one has answered: then what is not confirmed
+        is routed again, before anything newer. The node's sessions have to be right there by now."""
+        settling = self._router.settling
+        identity = self._lane.identity if settling is not None else None
+        if settling is None or identity is None or settling.knows(identity):
+            return
+        unconfirmed = settling.turn_over(identity)
+        extra = {"count": len(unconfirmed)}
+        logger.warning("another primary: what is not confirmed is routed again", extra=extra)
+        self._router.rewind(unconfirmed)
 
     async def run(self) -> None:
         """Works until cancelled. Raises NodeGone if this node has been declared dead."""
@@ -229,6 +258,7 @@ class Committer:
         return bool(self._writes.changed.sessions or self._router.spent)
 
     async def _cycle(self) -> None:
+        self.on_another_primary()
         self._write_letters()
         self._settle_tokens()
         if self._wants_tail:
@@ -279,8 +309,10 @@ class Committer:
         wanted is left out by `pack_again`. Nobody gets the answer before every doubt is settled."""
 
         async def revise(ask: Ask) -> Sequence[Call]:
+            await self._around.renew(ask)
             await self._around.reassure(ask)
             self._router.strike_lost()
+            self.on_another_primary()
             return pack_again()
 
         exchange = await self._lane.exchange(calls, read_version, revise)
@@ -327,13 +359,18 @@ class Committer:
         self._around.after_inbox(tail, lambda: _run_each(actions))
 
     async def _settle_doubt(self) -> None:
+        await self._around.renew(self._ask)
         await self._around.reassure(self._ask)
         self._router.strike_lost()
         self._around.pulse.confirm()
         self._around.go_on()
 
     async def _ask(self, calls: Sequence[Call]) -> list[CallReplies]:
-        return (await self._lane.exchange(calls)).replies
+        async def revise(ask: Ask) -> Sequence[Call]:
+            await self._around.renew(ask)
+            return calls
+
+        return (await self._lane.exchange(calls, revise=revise)).replies
 
     async def _follow_log(self) -> None:
         """Brings the index up to date; and the inbox, which names clients that others have claimed: what
@@ -374,10 +411,17 @@ class Committer:
         log, tail = subscriptions.parse_log(answer[0]), as_text(answer[1])
         if log is None:  # fell behind the capped log, or another term
             logger.warning("the log of subscriptions does not reach back to ours: loading all of them")
-            await load_index(self._index, self._store)
+            await self._load_index()
             return True, tail
         apply_changes(self._index, log.changes, log.version)
         return log.more, tail
+
+    async def _load_index(self) -> None:
+        try:
+            await load_index(self._index, self._store)
+        except StoreUnavailable as error:  # by the time that the lane has it again, there may be another log
+            logger.warning("subscriptions not loaded, once more: %s", error)
+            await anyio.sleep(_FULL_PAUSE_SECONDS)
 
     def _write_letters(self) -> None:
         for drop in self._drops.take_letters():
@@ -420,6 +464,10 @@ class Committer:
             overrun, self._writes.overrun = self._writes.overrun, []
             for session in overrun:
                 self._around.on_overrun(session)
+        self.resume_reading()
+
+    def resume_reading(self) -> None:
+        """From clients that have room again."""
         if self._resumable:
             resumable = self._resumable[:]
             self._resumable.clear()

@@ -282,6 +282,18 @@ class SubscriptionIndex:
         """The filters of a persistent session, with their stamps."""
         return {name.decode(): int(stamp) for name, stamp in self._filters.names(client_id.encode())}
 
+    def told_of(self, client_id: str) -> tuple[int, list[tuple[str, bytes, int]]]:
+        """A persistent session's subscriptions (filter, options, stamp), all that there are at a stamp."""
+        if client_id not in self.subscribers and not self._filters.has(client_id.encode()):
+            return 0, []
+        subscriber = self.subscriber(client_id)
+        told = []
+        for filter, stamp in self.stamps_of(client_id).items():
+            subscription = self.subscription(subscriber, filter)
+            if subscription is not None:
+                told.append((filter, subscription.options, stamp))
+        return subscriber.stamp, told
+
     def replace(self, loaded: Loaded) -> None:
         """From now on these are the rows, and what else was known of persistent sessions is not."""
         self._rows = loaded.rows

@@ -29,6 +29,10 @@ class Interest:
         """Whether the store knows of this field; not while it is being told."""
         return field in self._stored
 
+    def stored(self) -> list[str]:
+        """All that the store knows of, or should."""
+        return list(self._stored)
+
     def confirm(self, field: str) -> None:
         """The store knows of this field."""
         self._stored.add(field)

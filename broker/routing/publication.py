@@ -106,5 +106,15 @@ class Publication:
         from here any more."""
         return self.session is not None and self.session.is_lost
 
+    def afresh(self) -> "Publication":
+        """To be routed once more."""
+        again = Publication(
+            self.message, self.session, self.packet_id, self.size_bytes, self.origin, self.refusal
+        )
+        if self.is_delivered:
+            again.is_delivered = True
+            again.targets = self.targets
+        return again
+
     def __repr__(self) -> str:
         return f"Publication({self.message!r}, packet_id={self.packet_id})"

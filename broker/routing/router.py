@@ -31,10 +31,10 @@ from broker.routing.packing import (
     RetainedRoom,
     RouterStatistics,
     ShareGroup,
-    buckets_of,
 )
 from broker.routing.publication import Publication
 from broker.routing.rows import learn
+from broker.routing.settling import Settling, acknowledge
 from broker.routing.subscription import (
     AT_MOST_ONCE_INTEREST,
     DIRECT_INTEREST,
@@ -45,16 +45,13 @@ from broker.routing.subscription import (
 )
 from broker.routing.transit import NodeMessages, Transit
 from broker.session import Clock, Delivery, Message, Session
-from cluster.store import retained, shares
+from cluster.store import receive, retained, shares
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Call
 from cluster.store.reply import as_int, as_ints, as_list
 from cluster.store.shares import Given, Policy
 
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
-_NO_MATCHING_SUBSCRIBERS: Final = 0x10
-_QUOTA_EXCEEDED: Final = 0x97
-
 _APPENDED: Final = 0
 _REFUSED: Final = 1
 _HAD: Final = 2
@@ -72,6 +69,7 @@ class Router:
         "_current",
         "_generation",
         "_incarnation",
+        "_is_rewound",
         "_packing",
         "_sent",
         "_unkept",
@@ -84,6 +82,7 @@ class Router:
         "lost",
         "nearby",
         "retained_room",
+        "settling",
         "spent",
         "stale_rows",
         "statistics",
@@ -123,6 +122,8 @@ class Router:
         self._unkept: list[tuple[Publication, Share]] = []  # of this batch, for groups that nobody keeps yet
         self._sent: list[Part] = []
         self._again: list[tuple[Publication, str]] = []  # refused; with the subscriber's key
+        self._is_rewound = False  # since the calls were made
+        self.settling: Settling | None = None  # if not all is acknowledged as soon as it is stored
 
     def limit_queues(self, queue_limit: int, drop_oldest: bool) -> None:
         """From the next batch on."""
@@ -149,6 +150,18 @@ class Router:
         publication.is_delivered = True
         self.nearby.publish_at_most_once(publication.message, publisher)
 
+    def tokens_under_way(self) -> dict[str, dict[int, bytes]]:
+        """Of messages at QoS 2 of persistent sessions that are not acknowledged yet: by client, by Packet
+        Identifier."""
+        found: dict[str, dict[int, bytes]] = {}
+        for publications in (self._current, self.incoming):
+            for publication in publications:
+                session = publication.session
+                if session is not None and session.queued is not None and publication.message.token:
+                    tokens = found.setdefault(session.client_id, {})
+                    tokens[publication.packet_id] = publication.message.token
+        return found
+
     def strike_lost(self) -> None:
         """What lost clients have published and is not under way yet is left out: their new node gets it
         again."""
@@ -173,16 +186,23 @@ class Router:
                 return []
             self._begin()
         self.full_inbox = ""
+        self._is_rewound = False
         self._sent = self._collecting.take()
         return self._packing.calls(self._sent)
 
     def pack_again(self) -> list[Call]:
         """The calls of `next_calls` once more, request by request, as their outcome is unknown; but what lost
-        clients have published does nothing."""
-        return self._packing.calls(self._sent)
+        clients have published does nothing, nor does any of it that will be routed again."""
+        calls = self._packing.calls(self._sent)
+        if not self._is_rewound:
+            return calls
+        nothing = receive.settle_tokens(0, [])
+        return [Call(call.function, [nothing] * len(call.requests)) for call in calls]
 
     def take_replies(self, calls: Sequence[Call], replies: Sequence[Sequence[object] | Exception]) -> bool:
         """The answers to `next_calls`, call by call. False if Redis is full: try again, after a pause."""
+        if self._is_rewound:
+            return True
         fenced = self._packing.fenced
         position = 0
         has_room = True
@@ -259,40 +279,22 @@ class Router:
         current = self._current
         self._current = []
         self._unkept = []
+        if self.settling is not None:
+            self.settling.settle(current)
+            return
         for publication in current:
-            session = publication.session
-            if session is not None:
-                message = publication.message
-                reason_code = publication.refusal
-                # At QoS 2 nobody is told: an error would end the exchange, and if it got lost the message
-                # would be sent, and delivered, again.
-                if publication.is_not_retained and message.qos == 1:
-                    reason_code = _QUOTA_EXCEEDED
-                elif not reason_code and not publication.is_matched:
-                    reason_code = _NO_MATCHING_SUBSCRIBERS
-                if message.token:
-                    self._forget_later(publication, session)
-                session.published(publication.packet_id, message.qos, reason_code, publication.size_bytes)
-            elif publication.origin is not None:
-                publication.origin.settled(publication)
-                token = publication.message.token
-                for bucket in buckets_of(publication) if token else ():
-                    self.spent.append((bucket, token))
+            acknowledge(publication, self.spent)
+
+    def rewind(self, unconfirmed: Sequence[Publication]) -> None:
+        """Another primary may lack what was not confirmed: that is routed again, then what was under way, in
+        the order in which it came. The answers to what was under way mean nothing any more."""
+        again = [publication.afresh() for publication in (*unconfirmed, *self._current)]
+        self.incoming = again + self.incoming
+        self._current, self._unkept = [], []
+        self._collecting.take()
+        self._is_rewound = True
 
     # Steps
-
-    def _forget_later(self, publication: Publication, session: Session) -> None:
-        """The store need not remember for long who got this message: a client with a persistent session may
-        send it again until the exchange has ended, any other client never."""
-        token = publication.message.token
-        buckets = buckets_of(publication)
-        if not buckets:
-            return
-        if session.queued is not None:
-            session.inbound.remember(publication.packet_id, token, buckets)
-        else:
-            for bucket in buckets:
-                self.spent.append((bucket, token))
 
     def _begin(self) -> None:
         self.trim()
@@ -319,8 +321,9 @@ class Router:
         message = publication.message
         session = publication.session
         client_id = publication.publisher_id()
-        # A client whose session ends with its connection never sends anything again.
-        may_repeat = message.token != b"" and (session is None or session.queued is not None)
+        # A client whose session ends with its connection sends nothing again; but we may route it again.
+        is_once = session is not None and session.queued is None and self.settling is None
+        may_repeat = message.token != b"" and not is_once
         for target in targets:
             subscriber = target.subscriber
             if subscriber.share is not None:

@@ -7,9 +7,11 @@ from broker.session.delivery import Delivery
 from broker.session.direct import DirectOutbound
 from broker.session.drops import Drop, Drops
 from broker.session.inbound import Inbound, Receipt, Release, TokenSource
+from broker.session.level import STORED, is_fsynced, level_name, make_level, replicas_of, stronger
 from broker.session.message import NO_DEADLINE, Message
 from broker.session.outbound import Outbound, packet_id_of
 from broker.session.outbox import Outbox, Sink, flush_all
+from broker.session.promise import ActionPromise, Confirmation, Confirmations, Promise, Promises
 from broker.session.queued import QueuedOutbound
 from broker.session.reporting import Reports, Taken
 from broker.session.session import Intake, QueueState, SendingLimits, Session
@@ -21,8 +23,12 @@ from broker.session.will import WillMessage, will_message
 __all__ = [
     "IN_QUEUE",
     "NO_DEADLINE",
+    "STORED",
+    "ActionPromise",
     "Changes",
     "Clock",
+    "Confirmation",
+    "Confirmations",
     "Delivery",
     "DirectOutbound",
     "Drop",
@@ -32,6 +38,8 @@ __all__ = [
     "Message",
     "Outbound",
     "Outbox",
+    "Promise",
+    "Promises",
     "QueueState",
     "QueuedOutbound",
     "Receipt",
@@ -48,7 +56,12 @@ __all__ = [
     "TopicAliases",
     "WillMessage",
     "flush_all",
+    "is_fsynced",
+    "level_name",
+    "make_level",
     "packet_id_of",
+    "replicas_of",
+    "stronger",
     "wants_retained",
     "will_message",
 ]

@@ -145,6 +145,20 @@ class Inbound:
         if self.stored is not None:
             self._receivers[packet_id] = (token, buckets)
 
+    def held(self, under_way: dict[int, bytes]) -> list[tuple[int, bytes, bool]]:
+        """What the store should have of them: Packet Identifier, token, whether it was routed; an empty
+        token is not known here. `under_way`: tokens of those that are being routed. Not those that are
+        being stored, and those whose identifiers are about to be deleted."""
+        found: list[tuple[int, bytes, bool]] = []
+        for packet_id, state in self._states.items():
+            if state == _RECEIVED:
+                found.append((packet_id, under_way.get(packet_id, b""), False))
+            elif state == _ROUTED:
+                receivers = self._receivers.get(packet_id)
+                found.append((packet_id, receivers[0] if receivers is not None else b"", True))
+        found += [(packet_id, token, False) for packet_id, token in self._tokens.items()]
+        return found
+
     def has_exchanges(self) -> bool:
         """Whether any is open."""
         return bool(self._states or self._tokens)

@@ -31,6 +31,7 @@ from broker.session.drops import (
 )
 from broker.session.message import Message
 from broker.session.outbox import Outbox
+from broker.session.promise import Promises
 from broker.session.shared import SharedDelivery, SharedWork
 from broker.session.stored import StoredSession
 
@@ -71,6 +72,7 @@ class Outbound(ABC):
         "maximum_packet_size",
         "mount_point",
         "outbox",
+        "promises",
         "quota",
         "released",
         "shared",
@@ -106,6 +108,7 @@ class Outbound(ABC):
         self.released: dict[int, int] = {}
         self.hearing: tuple[set[str], ...] = ()
         self.shared: SharedWork | None = None  # of a member of shared subscriptions
+        self.promises: Promises | None = None  # of a queued one, if its PUBRELs may have to wait
 
     def __repr__(self) -> str:
         return (
@@ -197,6 +200,8 @@ class Outbound(ABC):
         if state & 3 == _AWAITS_PUBREC:
             if reason_code >= _REFUSED:  # [MQTT-4.3.3-4] does not apply: the exchange ends here
                 del self.inflight[packet_id]
+                if self.promises is not None:
+                    self.promises.end_out(state >> 2)
                 self._settle(state >> 2)
             else:
                 self._receive_pubrec(packet_id, state >> 2)
@@ -352,7 +357,12 @@ class Outbound(ABC):
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
             self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE, qos)
             return False
-        self.inflight[packet_id] = n << 2 | (_AWAITS_PUBACK if qos == 1 else _AWAITS_PUBREC)
+        if qos == 1:
+            self.inflight[packet_id] = n << 2 | _AWAITS_PUBACK
+        else:
+            self.inflight[packet_id] = n << 2 | _AWAITS_PUBREC
+            if self.promises is not None:
+                self.promises.begin_out(n, delivery.message.topic)
         self.quota -= 1
         self.drops.sent[qos] += 1
         self.outbox.send(packet)

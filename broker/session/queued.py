@@ -13,11 +13,13 @@ called with its answer.
 
 from collections.abc import Sequence
 
+from broker.mqtt import PUBREL, encode_ack
 from broker.session.clock import Clock
 from broker.session.delivery import Delivery
 from broker.session.drops import DROPPED_EXPIRED, Drops
 from broker.session.outbound import PUBREC_BEING_STORED, Outbound, packet_id_of
 from broker.session.outbox import Outbox
+from broker.session.promise import PacketPromise, Promise, Promises
 from broker.session.shared import IN_QUEUE, SharedWork
 from broker.session.stored import StoredSession
 
@@ -32,6 +34,7 @@ class QueuedOutbound(Outbound):
         "acked",
         "behind",
         "completed",
+        "first_gen",
         "gen",
         "gens",
         "hi",
@@ -71,6 +74,8 @@ class QueuedOutbound(Outbound):
             stored, drops, outbox, clock, version, window, maximum_packet_size, topic_aliases, mount_point
         )
         self.gen = gen
+        # Entries of older generations are of an earlier session with this name.
+        self.first_gen = 0 if has_queue else gen
         self.gens: dict[int, int] = {}  # n -> gen of entries of another generation than `gen`
         self.next_n = 1 if has_queue else n + 1
         self.hi = hi
@@ -91,9 +96,15 @@ class QueuedOutbound(Outbound):
 
     def resend_pubrels(self) -> None:
         """On resume, PUBREL goes out for each exchange that had reached that phase, in order
-        [MQTT-4.4.0-1]."""
+        [MQTT-4.4.0-1]. By which level their PUBREC was to be stored nobody knows any more."""
+        promises = self.promises
         for packet_id in self.released:
-            self._send_pubrel(packet_id, 0)
+            data = encode_ack(PUBREL, packet_id, 0, self.version)
+            if promises is None:
+                self.outbox.send(data)
+            else:
+                confirmation = promises.confirmations.at(promises.confirmations.strongest)
+                promises.owe_pubrel(PacketPromise(confirmation, self.outbox, data))
 
     def take(self, delivery: Delivery) -> None:
         """A message handed over in memory, by this node or another. Sent if it is the next entry and has
@@ -151,6 +162,8 @@ class QueuedOutbound(Outbound):
         self.page_wanted = True
         self.hi = hi
         self.waits_for_packet_id = 0
+        if entries and entries[-1].gen > self.gen:
+            self._change_gen(entries[-1].gen)
         has_expired = False
         for entry in entries:
             if entry.n < self.next_n:
@@ -210,10 +223,26 @@ class QueuedOutbound(Outbound):
         return completed
 
     def stored_pubrecs(self, releasing: Sequence[int]) -> None:
-        """What `take_releasing` gave is stored: sends each PUBREL."""
+        """What `take_releasing` gave is stored: sends each PUBREL, now or when that is confirmed."""
+        promises = self.promises
         for i in range(1, len(releasing), 2):
             n = releasing[i]
-            self._release(packet_id_of(n), n)
+            if promises is not None:
+                level = promises.end_out(n)
+                if promises.must_hold_pubrel(level):
+                    promises.owe_pubrel(_PubrelPromise(promises, level, self, releasing[i - 1], n))
+                    continue
+            self.release(n)
+
+    def release(self, n: int) -> None:
+        """PUBREC is stored as it had to be: sends PUBREL."""
+        self._release(packet_id_of(n), n)
+
+    def store_pubrec_again(self, gen: int, n: int) -> None:
+        """The store may not have it any more."""
+        self.releasing.append(gen)
+        self.releasing.append(n)
+        self.stored.mark_changed()
 
     def stored_pubcomps(self, completed: Sequence[int]) -> None:
         """What `take_completed` gave is stored: only now may the Packet Identifiers be used again.
@@ -238,6 +267,42 @@ class QueuedOutbound(Outbound):
         self._resume_shared()
         if self.behind:
             self.stored.mark_changed()
+
+    # After another primary has come, which may lack the newest writes
+
+    def in_flight(self) -> list[int]:
+        """Entries of the queue that the client has not settled, as gen, n, gen, n, ..."""
+        found: list[int] = []
+        for state in self.inflight.values():
+            n = state >> 2
+            if n > 0:
+                found.append(self.gens.get(n, self.gen))
+                found.append(n)
+        return found
+
+    def numbers_released(self) -> list[int]:
+        """Exchanges in their PUBREL phase, but for those whose end is being stored."""
+        return [abs(n) for n in self.released.values() if n]
+
+    def numbers_releasing(self) -> list[int]:
+        """Exchanges whose PUBREC is being stored."""
+        return [state >> 2 for state in self.inflight.values() if state & 3 == PUBREC_BEING_STORED]
+
+    def reclaimed(self, gen: int, n: int) -> None:
+        """The store knows again what is known here. From now on entries follow `(gen, n)`; what is in the
+        queue before that and was not sent is read."""
+        self._change_gen(gen)
+        self.last_known = max(self.last_known, n)
+        self.behind = True
+        self.stored.mark_changed()
+
+    def _change_gen(self, gen: int) -> None:
+        """Entries in flight stay what they are."""
+        for state in self.inflight.values():
+            n = state >> 2
+            if n > 0 and state & 3 != PUBREC_BEING_STORED and n not in self.gens:
+                self.gens[n] = self.gen
+        self.gen = gen
 
     def _send_entry(self, entry: Delivery, dup: bool) -> None:
         n = entry.n
@@ -294,3 +359,25 @@ class QueuedOutbound(Outbound):
             self.stored.mark_changed()
         else:
             self.stored.mark_settled()
+
+
+class _PubrelPromise(Promise):
+    """On another primary the message may be in the queue again: its PUBREC is stored once more."""
+
+    __slots__ = ("_gen", "_level", "_n", "_promises", "_queued")
+
+    def __init__(self, promises: Promises, level: int, queued: QueuedOutbound, gen: int, n: int) -> None:
+        super().__init__(promises.confirmation(level))
+        self._promises = promises
+        self._level = level
+        self._queued = queued
+        self._gen = gen
+        self._n = n
+
+    def keep(self) -> None:
+        self._queued.release(self._n)
+
+    def again(self) -> bool:
+        self._promises.keep_out(self._n, self._level)
+        self._queued.store_pubrec_again(self._gen, self._n)
+        return True

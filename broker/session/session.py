@@ -12,8 +12,10 @@ from broker.session.clock import Clock
 from broker.session.direct import ANY_BYTES, DirectOutbound
 from broker.session.drops import Drops
 from broker.session.inbound import Inbound, Release
+from broker.session.level import STORED
 from broker.session.outbound import Outbound
 from broker.session.outbox import Outbox
+from broker.session.promise import Promise, Promises
 from broker.session.queued import QueuedOutbound
 from broker.session.reporting import ReportingDirectOutbound, ReportingQueuedOutbound, Reports
 from broker.session.stored import Changes, StoredSession
@@ -190,6 +192,7 @@ class Session(StoredSession):
     how long the store remembers who got a QoS 2 message of this client. `is_lost`: another connection has
     claimed it. `fenced_in` is the router's: the last call in which it asked whether that is so. `allowed` are
     the topics of which it is known that the client may publish there; None: all. Others come to be known.
+    `promises`: what it is owed; None where all is acknowledged as soon as it is stored.
     """
 
     __slots__ = (
@@ -201,6 +204,7 @@ class Session(StoredSession):
         "is_lost",
         "outbound",
         "outbox",
+        "promises",
         "queued",
         "reason_strings",
         "token_ttl_ms",
@@ -222,9 +226,11 @@ class Session(StoredSession):
         token_ttl_ms: int,
         changed: Changes,
         allowed: set[str] | None = None,
+        promises: Promises | None = None,
     ) -> None:
         super().__init__(client_id, bucket, epoch, changed)
         self.allowed = allowed
+        self.promises = promises
         self.version = version
         self.outbox = outbox
         self.intake = intake
@@ -243,6 +249,7 @@ class Session(StoredSession):
         for packet_id, token, is_routed in queue.receiving:
             self.inbound.restore(packet_id, token, is_routed)
         self.outbound = self.queued = self._queued_half(drops, clock, limits, queue)
+        self.outbound.promises = promises
 
     def __repr__(self) -> str:
         return f"Session({self.client_id!r}, epoch={self.epoch}, {self.outbound!r})"
@@ -341,7 +348,7 @@ class Session(StoredSession):
 
     def published_again(self, packet_id: int) -> None:
         """A QoS 2 PUBLISH sent again that was routed before: PUBREC once more [MQTT-4.3.3-10]."""
-        self.outbox.send(encode_ack(PUBREC, packet_id, 0, self.version))
+        self._send_in_turn(encode_ack(PUBREC, packet_id, 0, self.version))
 
     def pubrel(self, packet_id: int) -> None:
         """PUBREL has come: PUBCOMP leaves now, or when the store has answered (`released`)."""
@@ -349,14 +356,38 @@ class Session(StoredSession):
         if release == Release.COMPLETE:
             self.released(packet_id)
         elif release == Release.UNKNOWN:
-            self.outbox.send(encode_ack(PUBCOMP, packet_id, _PACKET_IDENTIFIER_NOT_FOUND, self.version))
+            self._send_in_turn(encode_ack(PUBCOMP, packet_id, _PACKET_IDENTIFIER_NOT_FOUND, self.version))
 
     def released(self, packet_id: int) -> None:
-        """The inbound exchange is over and forgotten: sends PUBCOMP [MQTT-4.3.3-11]."""
+        """The inbound exchange is forgotten by the store: PUBCOMP leaves, now or when that is confirmed."""
+        promises = self.promises
+        if promises is not None:
+            level = promises.end_in(packet_id) if self.queued is not None else STORED
+            if promises.must_wait(level):
+                promises.owe(_PubcompPromise(promises, level, self, packet_id))
+                return
+        self.complete(packet_id)
+
+    def complete(self, packet_id: int) -> None:
+        """The inbound exchange is over: sends PUBCOMP [MQTT-4.3.3-11]."""
         self.outbound.drops.completed_in += 1
         self.inbound.released(packet_id)
         self.intake.close()
         self.outbox.send(encode_ack(PUBCOMP, packet_id, 0, self.version))
+
+    def answer(self, data: bytes) -> None:
+        """Sends SUBACK or UNSUBACK: what it stands for is stored."""
+        if self.promises is None:
+            self.outbox.send(data)
+        else:
+            self.promises.send(self.outbox, data, self.promises.level)
+
+    def _send_in_turn(self, data: bytes) -> None:
+        """An answer for which nothing had to be stored."""
+        if self.promises is None:
+            self.outbox.send(data)
+        else:
+            self.promises.send(self.outbox, data, STORED)
 
     def _send_refusal(self, packet_type: int, packet_id: int, reason_code: int) -> None:
         self.outbound.drops.refuse(packet_type, reason_code)
@@ -366,3 +397,28 @@ class Session(StoredSession):
             return
         maximum = self.outbound.maximum_packet_size
         self.outbox.send(encode_refusal(packet_type, packet_id, reason_code, reason_string, maximum))
+
+
+class _PubcompPromise(Promise):
+    """On another primary the identifier may be there again: it is deleted once more."""
+
+    __slots__ = ("_level", "_packet_id", "_promises", "_session")
+
+    def __init__(self, promises: Promises, level: int, session: Session, packet_id: int) -> None:
+        super().__init__(promises.confirmation(level))
+        self._promises = promises
+        self._session = session
+        self._packet_id = packet_id
+        self._level = level
+
+    def keep(self) -> None:
+        self._session.complete(self._packet_id)
+
+    def again(self) -> bool:
+        session = self._session
+        if session.queued is None:
+            return False
+        self._promises.begin_in(self._packet_id, self._level)
+        session.inbound.releasing.append(self._packet_id)
+        session.mark_changed()
+        return True

@@ -11,6 +11,7 @@ from broker.settings.alarms import AlarmSettings
 from broker.settings.auth import AuthSettings
 from broker.settings.bans import BanSettings
 from broker.settings.certificate import load_certificate
+from broker.settings.durability import DurabilityRule, parse_level
 from broker.settings.forwards import ForwardSettings
 from broker.settings.group import Group
 from broker.settings.history import HistorySettings
@@ -42,6 +43,7 @@ __all__ = [
     "BanSettings",
     "CertificatePair",
     "ClusterSettings",
+    "DurabilityRule",
     "ForwardSettings",
     "Group",
     "HistorySettings",
@@ -67,6 +69,7 @@ __all__ = [
     "load",
     "load_certificate",
     "parse_address",
+    "parse_level",
     "plain_origin",
     "restore",
     "setting_names",

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.address import Place
 from broker.settings.certificate import check_readable, load_certificate
+from broker.settings.durability import DurabilityLevel
 from broker.settings.group import RESTORING
 from broker.settings.limits import (
     AllBytesPerSecond,
@@ -119,6 +120,11 @@ class ListenerSettings(ListenerEdge):
         " taken away from what they are sent: with `tenants/a`, what they call `t` is `tenants/a/t` to all"
         " others. They can neither see nor reach anything outside. See [mount"
         " points](listeners.md#mount-points).",
+    )
+    durability: DurabilityLevel | None = Field(
+        default=None,
+        description="How well what clients of this listener do is kept before it is acknowledged: their"
+        " messages, subscriptions and sessions. None: as `node.durability` says.",
     )
     connections_maximum: ListenerConnections = 0
     connects_per_second: ListenerConnects = 0.0

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from broker.settings.address import Address
+from broker.settings.durability import DurabilityLevel
 from broker.settings.group import DAY_SECONDS, RESTORING, Group
 from broker.settings.redis_access import RedisAccessSettings
 from broker.settings.values import (
@@ -70,6 +71,15 @@ class NodeSettings(Group):
         description="Name of the node in logs and metrics: letters, digits, `.`, `_`, `-`. Default: host"
         " name and first port. Two nodes with one name can't be told apart in the logs; nothing"
         " else depends on it.",
+    )
+    durability: DurabilityLevel = Field(
+        default="stored",
+        description="How well what clients do is kept before it is acknowledged, where their listener does"
+        " not say: `stored` (Redis has answered), `replicated(N)` (N replicas have it), `fsynced` (the disk"
+        " of the primary has it) or `fsynced+replicated(N)`. Messages of some topics may ask for more"
+        " (`topics.durability`). See [durability levels](redis.md#durability-levels). Too weak: a fail-over"
+        " loses what was acknowledged. Too strong: all wait, and nothing is acknowledged while it can't be"
+        " had.",
     )
     workers: Workers = Field(
         default=1,

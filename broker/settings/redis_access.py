@@ -10,7 +10,8 @@ from broker.settings.group import RESTORING, Group
 from broker.settings.values import RedisUrl
 
 _OF_TLS: Final = ("ca_file", "certificate", "key", "server_name")
-_BESIDE: Final = ("username", "password_file", *_OF_TLS)
+_OF_SENTINELS: Final = ("sentinel_username", "sentinel_password_file")
+_BESIDE: Final = ("username", "password_file", *_OF_TLS, *_OF_SENTINELS)
 
 
 class RedisAccessSettings(Group):
@@ -19,8 +20,9 @@ class RedisAccessSettings(Group):
     url: RedisUrl = Field(
         default=None,
         repr=False,
-        description="`redis://`, `rediss://` or `unix://` URL. Default: the node starts a private server"
-        " in `data_dir`. Nodes with the same server and prefix are one broker.",
+        description="`redis://`, `rediss://` or `unix://` URL; or `redis+sentinel://host,host,host/name`"
+        " (TLS: `rediss+sentinel://`), the sentinels and what they call the primary. Default: the node starts"
+        " a private server in `data_dir`. Nodes with the same server and prefix are one broker.",
     )
     url_file: Path | None = Field(
         default=None,
@@ -54,8 +56,18 @@ class RedisAccessSettings(Group):
         description="Name that the certificate of a `rediss://` server has to be for. Default: the host of"
         " the URL. For a server that is reached by an address which is not in its certificate.",
     )
+    sentinel_username: str | None = Field(
+        default=None,
+        description="User of the sentinels (ACL), which have users of their own. Default: that of the URL's"
+        " option `sentinel_username`, or their default user.",
+    )
+    sentinel_password_file: Path | None = Field(
+        default=None,
+        description="File whose first line is the password of the sentinels. Default: the URL's option"
+        " `sentinel_password`, or none. Read again whenever a connection is made.",
+    )
 
-    @field_validator("url_file", "password_file", "ca_file", "certificate", "key")
+    @field_validator("url_file", "password_file", "ca_file", "certificate", "key", "sentinel_password_file")
     @classmethod
     def _is_readable(cls, file: Path | None, info: ValidationInfo) -> Path | None:
         if file is not None and info.context != RESTORING:
@@ -74,8 +86,11 @@ class RedisAccessSettings(Group):
                 f"redis.{beside[0]} is for a Redis of your own: give redis.url or redis.url_file"
             )
         of_tls = [name for name in beside if name in _OF_TLS]
-        if self.url is not None and of_tls and not self.url.startswith("rediss://"):
-            raise ValueError(f"redis.{of_tls[0]} is for TLS, but redis.url does not begin with rediss://")
+        if self.url is not None and of_tls and not self.url.startswith("rediss"):
+            raise ValueError(f"redis.{of_tls[0]} is for TLS, but redis.url does not begin with rediss")
+        of_sentinels = [name for name in beside if name in _OF_SENTINELS]
+        if self.url is not None and of_sentinels and "+sentinel://" not in self.url:
+            raise ValueError(f"redis.{of_sentinels[0]} is for sentinels, but redis.url names none")
         if self.key is not None and self.certificate is None:
             raise ValueError("redis.key needs redis.certificate")
         return self

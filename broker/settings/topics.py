@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from broker.settings.durability import DurabilityRule
 from broker.settings.group import Group
 
 RULES_MAXIMUM = 100
@@ -98,6 +99,15 @@ class TopicSettings(Group):
         " Identifier, %u: user name), `qos`, `no_local`, `retain_as_published` and `retain_handling`. In a"
         " variable it is JSON. A wide filter at QoS 1 or 2: every persistent session gets, and keeps, all of"
         " it.",
+    )
+    durability: tuple[DurabilityRule, ...] = Field(
+        default=(),
+        max_length=RULES_MAXIMUM,
+        description="How well messages are kept before they are acknowledged, by topic: tables with `filter`"
+        " (a Topic Filter) and `level` (`stored`, `replicated(N)`, `fsynced` or `fsynced+replicated(N)`)."
+        " What all filters that match ask for counts, and what the listener does. In a variable it is JSON."
+        " See [durability levels](redis.md#durability-levels). Too weak: a fail-over loses what was"
+        " acknowledged. Too strong: publishers wait, and nothing is acknowledged while it can't be had.",
     )
     exclusive: bool = Field(
         default=False,

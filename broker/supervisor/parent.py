@@ -170,6 +170,7 @@ async def _run_with_store(around: Surroundings, url: str) -> None:
         around.desk.control = Control(store, incarnation)
         health.redis_back()
         health.started()
+        services.start_soon(store.watch_primary)
         services.start_soon(_watch_redis, store, health)
         services.start_soon(_say_where, around, store)
         services.start_soon(_stop, around)

@@ -49,6 +49,11 @@ class SideConnections:
             raise reply
         return reply
 
+    def renew(self) -> None:
+        """Another primary has come: nobody is asked on a connection that leads to the one before."""
+        for connection in (*self._idle, *self._in_use):
+            connection.abort("another primary has come")
+
     async def aclose(self) -> None:
         """Closes all connections; who asks is told."""
         for connection in (*self._idle, *self._in_use):

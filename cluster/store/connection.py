@@ -29,6 +29,7 @@ from cluster.store.errors import (
     StoreUnavailable,
     UnsupportedRedis,
 )
+from cluster.store.identity import Identity
 
 INCOMPLETE: Final = object()
 """What the parser says when a reply isn't complete."""
@@ -83,10 +84,12 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_waiter",
         "address",
+        "identity",
     )
 
     def __init__(self, address: str, timeout_seconds: float) -> None:
         self.address = address
+        self.identity: Identity | None = None  # of the server, once it has been looked at
         self._loop = asyncio.get_running_loop()
         self._timeout_seconds = timeout_seconds
         # hiredis makes the reply of an error by calling this; it is not raised there.

@@ -40,7 +40,7 @@ OPTIONS: Final = {
     "appendfsync": "everysec",
     "save": "",  # the append-only file is the data; snapshots beside it would only cost
     "maxmemory-policy": "noeviction",
-    "stream-node-max-bytes": "512",  # a short queue takes 0.75 KB in place of 4.3
+    "stream-node-max-bytes": "256",  # a short queue takes 0.55 KB in place of 4.4
     "hash-max-listpack-value": "512",  # a session with a filter of over 64 bytes takes half a KB less
 }
 """How the server keeps its data; an external one should have the same (docs/operations.md)."""

@@ -13,11 +13,14 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from cluster.store.errors import InvalidRedisUrl
 
 DEFAULT_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
 _SCHEMES: Final = ("redis", "rediss", "unix")
-_LATER_SCHEMES: Final = ("redis+sentinel", "redis+cluster")
+_LATER_SCHEMES: Final = ("redis+cluster",)
+_SENTINELS_MAXIMUM: Final = 20
 _VERIFICATION: Final = {"required": True, "none": False}
 _SECRET_CHARACTERS: Final = 4096
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
+_SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,18 @@ class ServerFiles:
     certificate_file: Path | None = None
     key_file: Path | None = None
     server_name: str = ""
+    sentinel_username: str = ""
+    sentinel_password_file: Path | None = None
+
+    def of_sentinels(self) -> "ServerFiles":
+        """The same for a sentinel, which has users and passwords of its own."""
+        return replace(self, username=self.sentinel_username, password_file=self.sentinel_password_file)
 
     def complete(self, tls: Tls | None) -> Tls | None:
         """With what is said here. Raises InvalidRedisUrl if there is no TLS for it."""
         if tls is None:
             if self.ca_file or self.certificate_file or self.server_name:
-                raise InvalidRedisUrl("certificates for Redis are given, but its URL is not rediss://")
+                raise InvalidRedisUrl("certificates for Redis are given, but its URL is not rediss")
             return None
         return Tls(
             tls.verify,
@@ -86,18 +95,30 @@ class Endpoint:
     database: int = 0
     tls: Tls | None = None
     files: ServerFiles = ServerFiles()
+    sentinels: tuple["Endpoint", ...] = ()
+    """Who knows where the server is, if the URL doesn't: then it has no `host`, and ..."""
+    master_name: str = ""
+    """... this is what they call it. (A sentinel has the name, too.)"""
+
+    def at(self, host: str, port: int) -> "Endpoint":
+        """The server of this name as its sentinels have found it."""
+        return replace(self, host=host, port=port, sentinels=(), master_name="")
 
     def credentials(self) -> tuple[str, str]:
         """User name and password as they are now. Raises InvalidRedisUrl if a file can't be read."""
         username, password = self.username, self.password
         if self.files.url_file is not None:
             now = parse_url(read_secret(self.files.url_file))
+            if self.master_name and now.sentinels:  # we are one of them
+                now = now.sentinels[0]
             username, password = now.username, now.password
         if self.files.password_file is not None:
             password = read_secret(self.files.password_file)
         return self.files.username or username, password
 
     def __str__(self) -> str:
+        if self.sentinels:
+            return f"{self.master_name!r} of {', '.join(map(str, self.sentinels))}"
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -122,18 +143,69 @@ def parse_url(url: str, files: ServerFiles = ServerFiles()) -> Endpoint:
     """`redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`.
 
     `rediss://` takes the options ssl_ca_certs, ssl_certfile, ssl_keyfile (paths) and ssl_cert_reqs (required,
-    none). Raises InvalidRedisUrl. The text of the error never has the password in it.
+    none). `redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db]` and `rediss+sentinel://`
+    (TLS to both) name sentinels and what they call the primary; user and password are those of the primary,
+    the sentinels' own are options: sentinel_username, sentinel_password. Raises InvalidRedisUrl. The text of
+    the error never has the password in it.
     """
     scheme = url.partition("://")[0]
+    if scheme in ("redis+sentinel", "rediss+sentinel"):
+        return _parse_sentinels(scheme, url, files)
     if scheme in _LATER_SCHEMES:
         raise InvalidRedisUrl(f"{scheme}:// is not supported yet: give the address of one primary (redis://)")
     if scheme not in _SCHEMES or "://" not in url:
-        raise InvalidRedisUrl("the Redis URL does not begin with one of redis://, rediss://, unix://")
+        raise InvalidRedisUrl(
+            "the Redis URL does not begin with one of redis://, rediss://, unix://, redis+sentinel://,"
+            " rediss+sentinel://"
+        )
     try:
         endpoint = _READERS[scheme](*_split(url))
     except ValueError as error:
         raise InvalidRedisUrl(f"the Redis URL is not valid: {error}") from None
     return replace(endpoint, tls=files.complete(endpoint.tls), files=files)
+
+
+def _parse_sentinels(scheme: str, url: str, files: ServerFiles) -> Endpoint:
+    """By the same rules as a URL of one server, but for its hosts and its path."""
+    rest = url.partition("://")[2]
+    end = min((place for mark in "/?#" if (place := rest.find(mark)) >= 0), default=len(rest))
+    user, separator, hosts = rest[:end].rpartition("@")
+    try:
+        parts, options = _split(f"{scheme}://{user}{separator}sentinel{rest[end:]}")
+        addresses = [_address(host) for host in hosts.split(",")]
+        name, _, database = unquote(parts.path).strip("/").partition("/")
+        if not name:
+            raise ValueError("it does not say what the sentinels call the primary (.../mymaster)")
+        if len(addresses) > _SENTINELS_MAXIMUM:
+            raise ValueError(f"it names more than {_SENTINELS_MAXIMUM} sentinels: some of them will do")
+        of_tls = _TLS_OPTIONS if scheme.startswith("rediss") else ()
+        _refuse_unknown(options, ("db", *_SENTINEL_OPTIONS, *of_tls))
+        primary = Endpoint(
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            database=_database(database or options.get("db", "0")),
+            tls=files.complete(_read_tls(options) if of_tls else None),
+            files=files,
+            master_name=name,
+        )
+    except ValueError as error:
+        raise InvalidRedisUrl(f"the Redis URL is not valid: {error}") from None
+    sentinel = replace(
+        primary,
+        username=options.get("sentinel_username", ""),
+        password=options.get("sentinel_password", ""),
+        database=0,
+        files=files.of_sentinels(),
+    )
+    found = dict.fromkeys(addresses)
+    return replace(primary, sentinels=tuple(replace(sentinel, host=host, port=port) for host, port in found))
+
+
+def _address(host_and_port: str) -> tuple[str, int]:
+    parts, _ = _split(f"//{host_and_port}")
+    if not parts.hostname:
+        raise ValueError("it names no host, or an empty one between commas")
+    return unquote(parts.hostname), SENTINEL_PORT if parts.port is None else parts.port
 
 
 def _split(url: str) -> tuple[SplitResult, dict[str, str]]:

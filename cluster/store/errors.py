@@ -13,6 +13,7 @@ MoorlineError
         ├── UnsupportedRedis  too old, or of a kind that is not supported
         ├── AccessDenied      wrong password, or commands that this user may not use
         ├── SchemaTooNew      a newer release has written here
+        ├── SchemaTooOld      what an older one has written has to be migrated
         ├── LibraryTooNew     a newer release runs here, whose functions do not serve this one
         ├── DataDirUnusable   the private server's directory can't be created or written
         ├── DataDirInUse      ... or belongs to another node that runs
@@ -69,6 +70,10 @@ class AccessDenied(StoreStartError):
 
 class SchemaTooNew(StoreStartError):
     """The keys were written by a newer release than this one."""
+
+
+class SchemaTooOld(StoreStartError):
+    """The keys were written by an older release, and this one can't read them as they are."""
 
 
 class LibraryTooNew(StoreStartError):

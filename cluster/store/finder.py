@@ -1,8 +1,12 @@
 """Where the primary is: fixed by the URL, or told by those who decide it."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from cluster.store.endpoint import Endpoint
+
+Leave: TypeAlias = Callable[[Endpoint | None], None]
+"""Ends all connections to any other server than this one, which is the primary; to all of them, if None."""
 
 
 class Finder(Protocol):
@@ -10,6 +14,14 @@ class Finder(Protocol):
 
     async def primary(self) -> Endpoint:
         """The server that takes writes now, as far as is known. Raises StoreUnavailable, StoreStartError."""
+        ...
+
+    async def watch(self, leave: Leave) -> None:
+        """Looks whether it is still the primary, until cancelled; returns at once if nobody would tell."""
+        ...
+
+    def close(self) -> None:
+        """Ends what it has open."""
         ...
 
 
@@ -25,3 +37,9 @@ class Fixed:
     async def primary(self) -> Endpoint:
         """See Finder."""
         return self._endpoint
+
+    async def watch(self, leave: Leave) -> None:
+        """See Finder."""
+
+    def close(self) -> None:
+        """See Finder."""

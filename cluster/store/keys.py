@@ -46,6 +46,12 @@ def counter(prefix: str, bucket: int) -> str:
     return slot(prefix, bucket)
 
 
+def primary(prefix: str, bucket: int | str) -> str:
+    """Hash: `id`, the replication id of the server that this slot was last written on, `term`, how often
+    another one has come, `since`, the first number that the counter gave then (lua/adopt.lua)."""
+    return f"{prefix}{{{bucket}}}:primary"
+
+
 def sessions(prefix: str, bucket: int) -> str:
     """Integer: how many persistent sessions there are, of those that were claimed since this is counted."""
     return f"{prefix}{{{bucket}}}:sessions"
@@ -72,6 +78,11 @@ def session(prefix: str, bucket: int, client_id: str) -> str:
 def queue(prefix: str, bucket: int, client_id: str) -> str:
     """Stream, ids `<gen>-<n>`, one field `p` (`entry.unpack_entry`). Deleted whenever it is empty."""
     return f"{prefix}{{{bucket}}}:q:{escape(client_id)}"
+
+
+def aside(prefix: str, bucket: int, client_id: str) -> str:
+    """Stream: entries of a session that is being imported, which become its queue. One hour."""
+    return f"{prefix}{{{bucket}}}:aside:{escape(client_id)}"
 
 
 def released(prefix: str, bucket: int, client_id: str) -> str:
@@ -235,9 +246,20 @@ def schema(prefix: str) -> str:
     return f"{prefix}{{m}}:schema"
 
 
+def migration(prefix: str) -> str:
+    """String: how far the step from one version to the next has come, "<version> <cursor>"."""
+    return f"{prefix}{{m}}:migration"
+
+
 def rights(prefix: str, nonce: str) -> str:
     """String: what a node tries its rights at when it starts; also a channel. Lives for that moment."""
     return f"{prefix}{{m}}:rights:{nonce}"
+
+
+def fence(prefix: str, node: str, level: str) -> str:
+    """String: written by a node that wants to know whether replicas, or the disk, have what was written
+    before (`confirm`). It has a TTL."""
+    return f"{prefix}{{m}}:fence:{escape(node)}:{level}"
 
 
 def nodes(prefix: str) -> str:

@@ -31,6 +31,7 @@ from cluster.store.errors import (
     StoreStartError,
     StoreUnavailable,
 )
+from cluster.store.identity import Identity
 
 __all__ = [
     "Ask",
@@ -87,7 +88,7 @@ StatusListener: TypeAlias = Callable[[StoreStatus], None]
 
 class Lane:
     """`connect` opens a connection to a server that is ready for calls; `load_library` helps one that has
-    lost its functions. `connection` may be one that is open already."""
+    lost its functions. `connection` may be one that is open already; `pause` waits before the next try."""
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Lane:
         load_library: Callable[[Connection], Awaitable[None]],
         on_status: StatusListener,
         connection: Connection | None = None,
+        pause: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._encoder = encoder
         self._get_version = pack_command("GET", version_key)
@@ -104,6 +106,7 @@ class Lane:
         self._load_library = load_library
         self._on_status = on_status
         self._connection = connection
+        self._pause = pause
         self._is_busy = False
         self._failures = 0
         self._reported = 0.0
@@ -130,6 +133,16 @@ class Lane:
             return await self._exchange(calls, read_version, revise)
         finally:
             self._is_busy = False
+
+    @property
+    def identity(self) -> Identity | None:
+        """Of the server that has answered last, or is about to."""
+        return self._connection.identity if self._connection is not None else None
+
+    def drop(self, reason: str) -> None:
+        """The next exchange looks for the primary again."""
+        if self._connection is not None:
+            self._connection.abort(reason)
 
     async def aclose(self) -> None:
         """Closes the connection."""
@@ -194,7 +207,7 @@ class Lane:
         if self._connection is not None:
             # Also if the server did answer: one that turned replica, say, is found anew by its name.
             self._connection.abort(str(trouble))
-        await anyio.sleep(backoff_seconds(self._failures, random.random()))
+        await self._pause(backoff_seconds(self._failures, random.random()))
         self._failures += 1
 
     def _report(self, trouble: StoreError) -> None:

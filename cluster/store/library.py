@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Final
 
 SCHEMA_VERSION: Final = 1
-LIBRARY_REVISION: Final = 14
+LIBRARY_REVISION: Final = 15
 """To be raised with every change of a text in `lua/`: see `tests/upgrade/revisions`."""
 OLDEST_CALLER: Final = 1
 """Nodes of this revision and later are served; at least that of the release before."""
@@ -37,6 +37,7 @@ _FILES: Final = (
     "subscribe",
     "unsubscribe",
     "change_log",
+    "adopt",
     "rows",
     "interest",
     "log_since",
@@ -73,6 +74,7 @@ _FILES: Final = (
     "members",
     "bury",
     "reap",
+    "reclaim",
     "turn",
     "users",
     "rules",
@@ -81,6 +83,8 @@ _FILES: Final = (
     "explain",
     "inbox",
     "bell",
+    "session_export",
+    "session_import",
     "dispatch",
 )
 

@@ -19,11 +19,11 @@ _BY_NODES: Final = (
 )  # fmt: skip
 _BY_THE_LIBRARY: Final = (
     "DECR", "DECRBY", "DEL", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET",
-    "HSCAN", "HSET", "HSTRLEN", "INCR", "INCRBY", "MEMORY|USAGE", "PERSIST", "PEXPIRE", "PUBLISH", "RENAME",
-    "SADD", "SCARD", "SET", "SISMEMBER", "SMEMBERS", "SPOP", "SREM", "TIME", "UNLINK", "XACK", "XADD",
-    "XCLAIM", "XDEL", "XGROUP|CREATE", "XGROUP|DELCONSUMER", "XGROUP|DESTROY", "XINFO|CONSUMERS", "XLEN",
-    "XPENDING", "XRANGE", "XREADGROUP", "XREVRANGE", "XTRIM", "ZADD", "ZCARD", "ZLEXCOUNT", "ZRANGE",
-    "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZREM", "ZSCORE",
+    "HSCAN", "HSET", "HSTRLEN", "INCR", "INCRBY", "INFO", "MEMORY|USAGE", "PERSIST", "PEXPIRE", "PUBLISH",
+    "RENAME", "SADD", "SCARD", "SET", "SISMEMBER", "SMEMBERS", "SPOP", "SREM", "SSCAN", "TIME", "UNLINK",
+    "XACK", "XADD", "XCLAIM", "XDEL", "XGROUP|CREATE", "XGROUP|DELCONSUMER", "XGROUP|DESTROY",
+    "XINFO|CONSUMERS", "XLEN", "XPENDING", "XRANGE", "XREADGROUP", "XREVRANGE", "XTRIM", "ZADD", "ZCARD",
+    "ZLEXCOUNT", "ZRANGE", "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZREM", "ZSCORE",
 )  # fmt: skip
 _BY_THE_RELEASE_BEFORE: Final = ("HSETNX",)
 """Its nodes may share our user, and do not start without."""
@@ -46,6 +46,7 @@ _ARGUMENTS: Final[dict[str, tuple[str | int, ...]]] = {
     "DECRBY": (0,), "INCRBY": (0,), "HDEL": ("-",), "HEXISTS": ("-",), "HGET": ("-",), "HMGET": ("-",),
     "HSCAN": (0,), "HSET": ("-", "-"), "HSETNX": ("-", "-"), "HSTRLEN": ("-",),
     "PEXPIRE": (_TRY_MILLISECONDS,), "PUBLISH": ("-",), "SADD": ("-",), "SISMEMBER": ("-",), "SREM": ("-",),
+    "SSCAN": (0,),
     "XACK": ("-", "1-1"), "XADD": ("*", "-", "-"), "XCLAIM": ("-", "-", 0, "1-1"), "XDEL": ("1-1",),
     "XGROUP|CREATE": ("-", "$"), "XGROUP|DESTROY": ("-",), "XGROUP|DELCONSUMER": ("-", "-"),
     "XINFO|CONSUMERS": ("-",), "XPENDING": ("-",), "XRANGE": ("-", "+"), "XREVRANGE": ("+", "-"),

@@ -10,10 +10,12 @@ from cluster.store.errors import (
     CallFailed,
     LibraryTooNew,
     SchemaTooNew,
+    SchemaTooOld,
     StoreError,
     StoreUnavailable,
     UnsupportedRedis,
 )
+from cluster.store.identity import Identity
 from cluster.store.library import revision_of
 from cluster.store.reply import as_list, as_text, in_pairs
 
@@ -34,6 +36,8 @@ class Library:
     revision: int
     functions: frozenset[str]
     """What nodes of this release call."""
+    migrated_from: frozenset[int] = frozenset()
+    """Older versions of the schema whose keys have to be migrated first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class ServerInfo:
     role: str
     is_loading: bool
     replication_id: str
+    identity: Identity
+    """By which it is known again."""
     maxmemory_policy: str
     is_append_only: bool
 
@@ -85,6 +91,9 @@ def parse_info(text: str) -> ServerInfo:
         role=fields.get("role", ""),
         is_loading=fields.get("loading", "0") != "0",
         replication_id=fields.get("master_replid", ""),
+        identity=Identity(
+            fields.get("run_id", ""), fields.get("master_replid", ""), fields.get("master_replid2", "")
+        ),
         maxmemory_policy=fields.get("maxmemory_policy", ""),
         is_append_only=fields.get("aof_enabled", "1") == "1",
     )
@@ -104,6 +113,7 @@ async def check_server(connection: Connection) -> ServerInfo:
         raise StoreUnavailable(f"{address}: loading its data")
     if info.role not in ("", "master"):
         raise StoreUnavailable(f"{address}: is a replica, not a primary")
+    connection.identity = info.identity
     return info
 
 
@@ -176,17 +186,30 @@ async def loaded_library(ask: Ask, name: str) -> Loaded | None:
 async def check_schema(connection: Connection, key: str, library: Library) -> None:
     """Notes the version of the keys if there are none yet, or if they are of an older one: from now on no
     older release starts here. Nodes of two versions never run at once, so nobody else changes it. Raises
-    SchemaTooNew."""
-    version = await connection.ask_one("GET", key)
+    SchemaTooNew, SchemaTooOld."""
+    version = await schema_version(connection, key)
     if version is None:
         await connection.ask_one("SET", key, library.schema_version, "NX")
-        version = await connection.ask_one("GET", key)
-    if not isinstance(version, bytes) or not version.isdigit():
-        raise SchemaTooNew(f"{connection.address}: {key} holds no version of a schema")
-    if int(version) > library.schema_version:
+        version = await schema_version(connection, key) or 0
+    if version > library.schema_version:
         raise SchemaTooNew(
-            f"{connection.address}: {key} is {int(version)}, this release knows {library.schema_version}: "
+            f"{connection.address}: {key} is {version}, this release knows {library.schema_version}: "
             "a newer release has been here; start that one, or use another prefix"
         )
-    if int(version) < library.schema_version:
+    if not library.migrated_from.isdisjoint(range(version, library.schema_version)):
+        raise SchemaTooOld(
+            f"{connection.address}: {key} is {version}, this release reads {library.schema_version}: make"
+            " `moorline redis migrate` first"
+        )
+    if version < library.schema_version:
         await connection.ask_one("SET", key, library.schema_version)
+
+
+async def schema_version(connection: Connection, key: str) -> int | None:
+    """Of the keys that there are; None: there are none. Raises SchemaTooNew if that can't be told."""
+    version = await connection.ask_one("GET", key)
+    if version is None:
+        return None
+    if not isinstance(version, bytes) or not version.isdigit():
+        raise SchemaTooNew(f"{connection.address}: {key} holds no version of a schema")
+    return int(version)

@@ -9,7 +9,7 @@ from cluster.store.store import Store
 @dataclass(frozen=True, slots=True)
 class ServerState:
     """`round_trip_ms`: of a PING on an idle connection. A maximum of 0: there is none. `is_written`: whether
-    the last write of the append-only file went well."""
+    the last write of the append-only file went well. `address`: of the server that this node uses."""
 
     server: str
     version: str
@@ -23,6 +23,7 @@ class ServerState:
     connected_clients: int
     uptime_seconds: int
     replicas: int
+    address: str
 
 
 async def server_state(store: Store) -> ServerState:
@@ -50,4 +51,5 @@ async def server_state(store: Store) -> ServerState:
         connected_clients=number("connected_clients"),
         uptime_seconds=number("uptime_in_seconds"),
         replicas=number("connected_slaves"),
+        address=store.primary,
     )

@@ -17,12 +17,13 @@ _WHOLE: Final = 14
 class Claim(NamedTuple):
     """The session as its new owner finds it.
 
-    `present`: it was there before. `gen` and `n` name the last queue entry, `sent` is the last that may have
-    been sent, none beyond `hi` may be sent now. `wills` are to be published before CONNACK; `ended_rows` are
-    rows of a session that was deleted, for the caller to delete. `receiving`: inbound QoS 2 exchanges (packet
-    identifier, token, whether routed); `released`: outbound ones in their PUBREL phase, in order; `replays`:
-    filters whose retained messages have not all been queued, and from where to go on.
-    """
+    `present`: it was there before. `gen` and `n` name the last queue entry, `sent` is the last that may
+    have been sent, none beyond `hi` may be sent now. `wills` are to be published before CONNACK;
+    `ended_rows` are rows of a session that was deleted, for the caller to delete. `receiving`: inbound QoS
+    2 exchanges (packet identifier, token, whether routed); `released`: outbound ones in their PUBREL phase,
+    in order; `replays`: filters whose retained messages have not all been queued, and from where to go on.
+    `unsure`: so many entries are queued of which the client may have acknowledged some, as another primary
+    has come since."""
 
     present: bool
     epoch: int
@@ -38,6 +39,7 @@ class Claim(NamedTuple):
     wills: list[DueWill]
     ended_rows: list[tuple[str, int]]
     replays: list[tuple[str, str]]
+    unsure: int = 0
 
 
 class Detached(NamedTuple):
@@ -105,6 +107,7 @@ def parse_claim(reply: Reply) -> Claim:
         parse_wills(wills),
         parse_rows(rows),
         _parse_replays(replays) if replays else [],
+        as_int(fields[_WHOLE]) if len(fields) > _WHOLE else 0,
     )
 
 

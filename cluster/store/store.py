@@ -15,7 +15,7 @@ from cluster.store.channels import ChannelConnection
 from cluster.store.connection import Connection
 from cluster.store.endpoint import ServerFiles, parse_url
 from cluster.store.errors import CallFailed, LibraryMissing, StoreError
-from cluster.store.finder import Fixed
+from cluster.store.finding import finder_of
 from cluster.store.keys import META_SLOT
 from cluster.store.lane import Lane, StatusListener, version_of
 from cluster.store.library import (
@@ -25,6 +25,7 @@ from cluster.store.library import (
     function_name,
     library_source,
 )
+from cluster.store.migration import STEPS
 from cluster.store.reply import as_bytes, as_list, as_text, in_pairs
 from cluster.store.server import Library, ServerInfo, ensure_library, info_fields
 
@@ -37,7 +38,9 @@ logger = logging.getLogger(__name__)
 def node_library() -> Library:
     """The function library of this release."""
     functions = frozenset(map(function_name, ("write", "free")))
-    return Library(LIBRARY_NAME, library_source(), SCHEMA_VERSION, LIBRARY_REVISION, functions)
+    return Library(
+        LIBRARY_NAME, library_source(), SCHEMA_VERSION, LIBRARY_REVISION, functions, frozenset(STEPS)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Store:
         self.lane = lane
         self.server = server
         """As it was at start."""
+        self.primaries = dict(access.met)
+        """Those that served the slots then."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,6 +81,21 @@ class Store:
         """Closes all connections."""
         await self.lane.aclose()
         await self._aside.aclose()
+        self._access.finder.close()
+
+    async def watch_primary(self) -> None:
+        """Leaves a server that is the primary no longer, until cancelled; a node does so all the time."""
+        await self._access.watch()
+
+    @property
+    def primary(self) -> str:
+        """Address of the server in use."""
+        return self._access.primary
+
+    @property
+    def switches(self) -> int:
+        """How often it has been another one."""
+        return self._access.switches
 
     async def call(
         self,
@@ -98,6 +118,10 @@ class Store:
         if not isinstance(answer, bytes):
             raise CallFailed("a call answered with no string")
         return unpack_replies(answer, len(requests))
+
+    def renew(self) -> None:
+        """Another primary has come: side connections to the one before are not used any more."""
+        self._aside.renew()
 
     async def ping(self) -> None:
         """Raises StoreUnavailable unless the server answers."""
@@ -259,7 +283,7 @@ async def open_store(
     AccessDenied and SchemaTooNew, which do not.
     """
     access = Access(
-        Fixed(parse_url(url, files)),
+        finder_of(parse_url(url, files)),
         f"moorline-{incarnation}",
         node_library(),
         prefix,
@@ -271,7 +295,15 @@ async def open_store(
     for warning in server.warnings():
         logger.warning("%s", warning)
     encoder = CallEncoder(prefix, incarnation, partial(keys.slot, prefix))
-    lane = Lane(encoder, keys.version(prefix), access.connect, access.load_library, on_status, connection)
+    lane = Lane(
+        encoder,
+        keys.version(prefix),
+        access.connect,
+        access.load_library,
+        on_status,
+        connection,
+        access.pause,
+    )
     return Store(access, encoder, prefix, lane, server)
 
 

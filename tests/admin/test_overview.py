@@ -31,6 +31,7 @@ SERVER = ServerState(
     connected_clients=4,
     uptime_seconds=60,
     replicas=0,
+    address="127.0.0.1:6379",
 )
 OURS = Alarm("redis_away", "critical", "a", 0, 1.0, 1.0, "Redis does not answer")
 THEIRS = Alarm("loop_lag", "warning", "b", 0, 0.5, 0.1, "it is late")

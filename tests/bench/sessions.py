@@ -24,8 +24,8 @@ import redis
 from cluster.store import keys, queues
 from loadtest.peers import moorline_version
 from tests.bench.bystander import Felt
-from tests.bench.footprint import client_id, make_sessions
 from tests.bench.scale import LIMIT_MS, Bystanders, keep_sections, wait_for_rewrite
+from tests.bench.storing import client_id, make_sessions
 from tests.cluster.conftest import running_nodes
 from tests.node.redis_server import running_redis
 from tests.node.wire import WireClient, connected

@@ -3,7 +3,8 @@
 from broker.routing.index import SubscriptionIndex
 from broker.routing.loading import Loaded
 from cluster.store import keys
-from tests.bench.footprint import SHAPES, Line, client_id, fill_rows, measure_sessions, page, server_of
+from tests.bench.footprint import SHAPES, fill_rows, page
+from tests.bench.storing import Line, client_id, measure_sessions, server_of
 
 
 def test_a_goal_is_met_or_missed() -> None:

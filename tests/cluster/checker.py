@@ -220,8 +220,8 @@ def _order(story: Story, life: Life, stream: _Stream, taken: Taken) -> Iterator[
 
 
 def _may_be_late(story: Story, life: Life, taken: Taken, newest: int) -> bool:
-    """Whether this session was not there when the message was sent first, but was when it was sent again, behind
-    the newest one that has come."""
+    """Whether this session was not there when the message was sent first, but was when it was sent again,
+    behind the newest one that has come."""
     message = taken.event.message
     fate = story.fates[message]
     newer = story.fates[message._replace(sequence=newest)]

@@ -38,9 +38,9 @@ NEVER: Final = 1 << 62
 
 @dataclass(slots=True)
 class Fate:
-    """What is known of a message. `again`: where it was sent after the first time. `acknowledged` is where the
-    broker was known to have it: a will is owed from the loss of its connection on. It is cancelled if the client
-    is known to have taken it back."""
+    """What is known of a message. `again`: where it was sent after the first time. `acknowledged` is where
+    the broker was known to have it: a will is owed from the loss of its connection on. It is cancelled if the
+    client is known to have taken it back."""
 
     first: int
     again: tuple[int, ...] = ()

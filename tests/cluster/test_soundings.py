@@ -33,6 +33,8 @@ class Site:
         self.members: Reply = [7, b"node-1.a", 7, b"", b"node-2.b", 4, b""]
         self.heartbeat = Heartbeat(cast(Store, self), "node-1.a", self.ask, lambda _: None, lambda: b"")
         self.soundings = Soundings()
+        self.primary = "10.0.0.1:6379"
+        self.switches = 3
         self.sounder = Sounder(
             cast(Store, self), "node-1.a", self.heartbeat, self, lambda: LIMIT, self.soundings
         )
@@ -87,6 +89,7 @@ async def test_the_server_and_the_others() -> None:
     await site.sounder.look()
     found = site.soundings
     assert (found.redis_memory_used, found.redis_memory_maximum, found.redis_replicas) == (11, 22, 1)
+    assert (found.redis_primary, found.redis_switches) == (site.primary, site.switches)
     assert found.redis_delayed_fsync is None  # there is no append-only file
     ages = [found.others_beat_age]
     site.members = [7, b"node-1.a", 7, b""]

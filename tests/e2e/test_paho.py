@@ -237,10 +237,15 @@ def test_queued_messages_outlive_the_node(make: Factory, name: str, node: NodePr
     subscriber.subscribe(name, 2)
     publisher = make("publisher", V5, True).connect()
     publisher.paho.reconnect_delay_set(1, 1)
-    # Two attempts in a row, and paho forgets which PUBRELs it has sent: it sends PUBLISH again, DUP 0, which is
-    # another message if the node has handled that PUBREL [MQTT-4.3.3-6]. So its first attempt has to succeed.
+    # Two attempts in a row, and paho forgets which PUBRELs it has sent: it sends PUBLISH again, DUP 0, which
+    # is another message if the node has handled that PUBREL [MQTT-4.3.3-6]. So its first attempt has to
+    # succeed.
     is_up = threading.Event()
-    publisher.paho.on_pre_connect = lambda _c, _u: is_up.wait(START_SECONDS)
+
+    def wait_for_node(_client: paho.Client, _userdata: object) -> None:
+        is_up.wait(START_SECONDS)
+
+    publisher.paho.on_pre_connect = wait_for_node
     sent = [publisher.paho.publish(name, f"{number}", 2) for number in range(100)]
     node.kill_all()
     sent += [publisher.paho.publish(name, f"{number}", 2) for number in range(100, 200)]

@@ -72,18 +72,22 @@ def test_the_port_of_the_url_is_open() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "port"),
+    ("url", "ports"),
     [
-        ("redis://r", 6379),
-        ("redis://r/1", 6379),
-        ("redis://:p:7@r:6400", 6400),
-        ("rediss://u:p@[fd00::1]:6401/0", 6401),
-        ("redis://[fd00::1]/0", 6379),
+        ("redis://r", [6379]),
+        ("redis://r/1", [6379]),
+        ("redis://:p:7@r:6400", [6400]),
+        ("rediss://u:p@[fd00::1]:6401/0", [6401]),
+        ("redis://[fd00::1]/0", [6379]),
+        ("redis+sentinel://:p@a,b,c/main", [6379, 26379]),
+        ("rediss+sentinel://u:p@a:6400,[fd00::1]:6401,c/main/2", [6379, 6400, 6401, 26379]),
+        ("redis+sentinel://a:6400/main?sentinel_password=x,y:6401", [6379, 6400]),
     ],
 )
-def test_ports_of_urls(url: str, port: int) -> None:
+def test_ports_of_urls(url: str, ports: list[int]) -> None:
     manifests = render_values({"redis": {"url": url, "existingSecret": {"name": ""}}})
-    assert [each for each in (6379, 6400, 6401) if _out(manifests, outside("10.1.2.3"), each)] == [port]
+    known = (6379, 6400, 6401, 26379)
+    assert [each for each in known if _out(manifests, outside("10.1.2.3"), each)] == ports
 
 
 def test_named_peers_only() -> None:

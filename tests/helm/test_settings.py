@@ -14,7 +14,7 @@ from tests.helm.chart import CASES, Manifests, Values, render, render_values
 from tests.tools import make_certificate
 
 POD = {"POD_NAME": "release-moorline-7d9c5b8f6-x2x4z", "VALKEY_PASSWORD": "pass-word"}
-SECRETS = {"MOORLINE_REDIS__URL": "rediss://r:6379/0", "MOORLINE_REDIS__PREFIX": "p:"}
+SECRETS = {"MOORLINE_REDIS__URL": "rediss+sentinel://r,s,t/main/0", "MOORLINE_REDIS__PREFIX": "p:"}
 
 
 MOUNTED = "/etc/moorline-files"
@@ -134,6 +134,12 @@ def test_what_a_broker_on_the_internet_is_told(monkeypatch: pytest.MonkeyPatch, 
     assert settings.redis.password_file == files / "redis-password" / "password"
     assert settings.redis.ca_file == files / "redis-ca" / "ca.crt"
     assert (settings.redis.username, settings.limits.connections_maximum) == ("moorline", 20_000)
+
+
+def test_sentinels_and_their_own_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = _load(render("sentinel"), monkeypatch, tmp_path)
+    assert settings.redis.sentinel_password_file == tmp_path / "files" / "sentinel-password" / "password"
+    assert (settings.redis.sentinel_username, settings.redis.password_file) == ("moorline", None)
 
 
 def test_each_address_to_listen_on_has_its_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

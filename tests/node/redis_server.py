@@ -19,16 +19,18 @@ START_SECONDS = 40.0
 class RedisServer:
     """On a free port of this machine, with its data in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str, binary: Path | None = None) -> None:
         self.port = free_port()
+        self._options = options
+        self._binary = binary
         self.url = f"redis://127.0.0.1:{self.port}"
-        self._directory = directory
+        self.directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it, with what an earlier one has left."""
-        self._directory.mkdir(exist_ok=True)
-        binary = anyio.run(find_server_binary)
+        self.directory.mkdir(exist_ok=True)
+        binary = self._binary or anyio.run(find_server_binary)
         self._process = subprocess.Popen(
             [
                 *[
@@ -38,13 +40,15 @@ class RedisServer:
                     "--bind",
                     "127.0.0.1",
                     "--dir",
-                    str(self._directory),
+                    str(self.directory),
                 ],
                 *["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"],
                 # Every write is with the kernel when it is answered, so a kill loses none. While an fsync
                 # hangs, as on a disk that several tests use, "everysec" holds writes back for up to two
                 # seconds.
                 *["--appendfsync", "no"],
+                *["--repl-diskless-sync-delay", "0"],
+                *self._options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -63,6 +67,15 @@ class RedisServer:
     def client(self) -> redis.Redis:
         """A connection; to be used as a context manager."""
         return redis.Redis(port=self.port)
+
+    def follow(self, primary: "RedisServer") -> None:
+        """Becomes a replica of that one, and has all that it has."""
+        with self.client() as client:
+            client.replicaof("127.0.0.1", primary.port)
+            deadline = time.monotonic() + START_SECONDS
+            while client.info("replication").get("master_link_status") != "up":
+                assert time.monotonic() < deadline, "the replica does not find its primary"
+                time.sleep(0.02)
 
     def freeze(self) -> None:
         """It keeps its connections and answers nothing."""
@@ -88,9 +101,13 @@ class RedisServer:
         with self.client() as client:
             client.config_set("maxmemory", 0)
 
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def close(self) -> None:
         """Ends it, however it is."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             self.kill()
 
     def _send(self, number: signal.Signals) -> None:
@@ -106,9 +123,9 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running_redis(directory: Path) -> Iterator[RedisServer]:
+def running_redis(directory: Path, *options: str, binary: Path | None = None) -> Iterator[RedisServer]:
     """A server that is up; ended afterwards."""
-    server = RedisServer(directory)
+    server = RedisServer(directory, *options, binary=binary)
     try:
         server.start()
         yield server

@@ -88,6 +88,8 @@ def test_each_sounding_reaches_the_page() -> None:
     for name in Soundings.__slots__:
         if name == "queue_fullest_client":  # for alarms only: a label must not name clients
             continue
+        if name == "redis_primary":  # a label: below
+            continue
         counters = Counters()
         before = _samples(counters)
         value = getattr(counters.soundings, name)
@@ -100,7 +102,15 @@ def test_each_sounding_reaches_the_page() -> None:
 
 
 def test_what_is_not_known_is_not_on_the_page() -> None:
-    assert ("moorline_redis_memory_used_bytes", ()) not in _samples(Counters())
+    samples = _samples(Counters())
+    assert ("moorline_redis_memory_used_bytes", ()) not in samples
+    assert not any(name == "moorline_redis_primary_info" for name, _ in samples)
+
+
+def test_primary_is_a_label() -> None:
+    counters = Counters()
+    counters.soundings.redis_primary = "10.0.0.1:6379"
+    assert _samples(counters)["moorline_redis_primary_info", ("10.0.0.1:6379",)] == 1
 
 
 def test_packets_that_are_neither_publish_nor_counted_are_acknowledgements() -> None:

@@ -41,6 +41,8 @@ STAND_INS = {
     "trace_id": "<id>",
     "question_id": "<id>",
     "first": "<first>",
+    "node": "<node>",
+    "level": "<level>",
 }
 """What the page writes for the arguments of a key function."""
 

@@ -16,6 +16,7 @@ from broker.session import (
     Intake,
     Message,
     Outbox,
+    Promises,
     QueueState,
     SendingLimits,
     Session,
@@ -66,6 +67,7 @@ class Room:
         window: int = 8,
         limit_bytes: int = 1 << 20,
         topic_aliases: int = 0,
+        promises: Promises | None = None,
     ) -> Session:
         """A session with a connection; persistent if there is a `queue`."""
         wire = Wire(version)
@@ -83,6 +85,7 @@ class Room:
             queue,
             60_000,
             self.changed,
+            promises=promises,
         )
 
     def subscribe(

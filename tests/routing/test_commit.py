@@ -14,6 +14,7 @@ from cluster.pulse import Pulse
 from cluster.store import records, subscriptions
 from cluster.store.call import Call, Reply, Request
 from cluster.store.errors import CallFailed, ItemError, RedisFull, StoreError
+from cluster.store.identity import Identity
 from cluster.store.keys import bucket_of
 from cluster.store.lane import Ask, CallReplies, Exchange, Revise
 from cluster.store.store import Store
@@ -47,7 +48,10 @@ class TableLane:
         self.failure: StoreError | None = None
         self.began = anyio.Event()
         self.on_asked: Callable[[list[Request]], None] = lambda requests: None
-        self.is_lost = False  # the next exchange is lost, and sent again
+        self.is_lost = False  # the next exchange is lost, and sent again, perhaps to another server
+        self.identity: Identity | None = None
+        self.next_identity: Identity | None = None
+        self.drops = 0
         self.lost: list[list[Request]] = []
         self._go = anyio.Event()
         self._go.set()
@@ -59,6 +63,10 @@ class TableLane:
     def release(self) -> None:
         self._go.set()
 
+    def drop(self, reason: str) -> None:
+        """The next exchange is to find out where the primary is."""
+        self.drops += 1
+
     def operations(self) -> list[list[object]]:
         """Operations by exchange, without the log."""
         return [[request[0] for request in requests] for requests in self.asked]
@@ -69,6 +77,7 @@ class TableLane:
         if self.is_lost and revise is not None:
             self.is_lost = False
             self.lost.append([r for call in calls for r in call.requests if r[0] != "fence"])
+            self.identity = self.next_identity or self.identity
             calls = await revise(self._ask)
         return await self._exchange(calls, read_version)
 
@@ -156,6 +165,7 @@ class Commit:
             CommitSurroundings(
                 incarnation=NODE,
                 pulse=self.pulse,
+                renew=self._renew,
                 reassure=self._reassure,
                 after_inbox=self._after_inbox,
                 go_on=lambda: self.told.append(("node", "goes on")),
@@ -174,6 +184,9 @@ class Commit:
                 ),
             ),
         )
+
+    async def _renew(self, ask: Ask) -> None:
+        """No other primary has come."""
 
     async def _reassure(self, ask: Ask) -> None:
         """Asks something, and learns that others have taken some sessions."""

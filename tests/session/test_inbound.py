@@ -270,3 +270,26 @@ def test_one_delivery_wherever_two_connections_are_cut(first: int, second: int) 
 
 def test_the_pair_has_fewer_steps_than_are_cut() -> None:
     assert _run(_Client(b""), _Store(), TokenSource(b"12345678"), 15)
+
+
+# Another primary, which may lack the newest writes
+
+
+def test_what_the_store_should_have_of_them() -> None:
+    inbound, _ = _queued()
+    inbound.restore(1, b"unrouted", False)
+    inbound.restore(2, b"", True)
+    for packet_id in (3, 4, 5, 6):
+        inbound.begin(packet_id)
+        inbound.store(packet_id, message())
+    inbound.settle(5)
+    inbound.remember(5, b"routed", [7])
+    inbound.settle(6)
+    inbound.release(6)
+    assert sorted(inbound.held({4: b"under way"})) == [
+        (1, b"unrouted", False),
+        (2, b"", True),
+        (3, b"", False),
+        (4, b"under way", False),
+        (5, b"routed", True),
+    ]

@@ -410,3 +410,60 @@ def test_released_exchanges_go_on_after_a_resume() -> None:  # [MQTT-4.4.0-1]
     assert outbound.pubcomp(5)
     assert outbound.quota == 1  # and free none that is held
     assert outbound.take_completed() == [3, 5]
+
+
+# Another primary, which may lack the newest writes
+
+
+def test_what_is_in_flight_keeps_its_name_when_the_store_goes_on_under_another() -> None:
+    link = Link()
+    outbound = link.queued(window=8)
+    for n, qos in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 1)):
+        outbound.take(entry(n, qos=qos))
+    outbound.pubrec(2, 0)
+    outbound.stored_pubrecs(outbound.take_releasing())
+    outbound.pubrec(3, 0)
+    assert outbound.in_flight() == [1, 1, 1, 3, 1, 4, 1, 5]
+    assert outbound.numbers_released() == [2]
+    assert outbound.numbers_releasing() == [3]
+    link.changed.take()
+
+    outbound.reclaimed(9, 1000)
+    assert outbound.wanted_page() > 0
+    assert link.changed.is_urgent
+    assert outbound.in_flight()[:2] == [1, 1]
+    link.take()
+    following = [entry(1001), entry(1002)]
+    for each in following:
+        each.gen = 9
+    outbound.take_page(1010, 1002, following[:1], 1)
+    outbound.take_page(1010, 1002, following[1:], 3)
+    assert payloads(link.take()) == [b"1001", b"1002"]
+    assert outbound.in_flight() == [1, 1, 9, 3, 1, 4, 1, 5, 9, 1001, 9, 1002]
+    outbound.puback(1)
+    outbound.puback(1001)
+    assert outbound.take_acknowledged() == [1, 1, 9, 1001]
+    outbound.pubcomp(2)
+    assert outbound.numbers_released() == []
+
+
+def test_a_page_of_a_newer_generation_is_one_to_go_on_with() -> None:
+    """The store has gone on under another while this node was told nothing."""
+    link = Link()
+    outbound = link.queued(window=8)
+    outbound.take(entry(1))
+    newer = entry(1001)
+    newer.gen = 9
+    outbound.take(newer)
+    outbound.take_page(1010, 1001, [newer], 8)
+    following = entry(1002)
+    following.gen = 9
+    outbound.take(following)
+    assert payloads(link.take()) == [b"1", b"1001", b"1002"]
+    assert not _is_behind(outbound)
+    assert outbound.in_flight() == [1, 1, 9, 1001, 9, 1002]
+
+
+def test_entries_of_a_session_that_was_wiped_are_known_by_their_gen() -> None:
+    assert Link().queued().first_gen == 1
+    assert Link().queued(has_queue=True).first_gen == 0

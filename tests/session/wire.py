@@ -12,6 +12,7 @@ from broker.session import (
     Intake,
     Message,
     Outbox,
+    Promises,
     QueuedOutbound,
     QueueState,
     SendingLimits,
@@ -133,6 +134,7 @@ class Link:
         reason_strings: bool = False,
         topic_aliases: int = 0,
         mount_point: str = "",
+        promises: Promises | None = None,
     ) -> Session:
         intake = Intake(Silent(), self.version, receive_maximum, limit_bytes, self.resumable)
         return Session(
@@ -148,6 +150,7 @@ class Link:
             queue,
             60_000,
             self.changed,
+            promises=promises,
         )
 
     def take(self) -> list[Packet]:

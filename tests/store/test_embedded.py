@@ -93,7 +93,7 @@ async def test_is_configured_for_us(binary: Path, tmp_path: Path) -> None:
             "appendfsync": b"everysec",
             "save": b"",
             "maxmemory-policy": b"noeviction",
-            "stream-node-max-bytes": b"512",
+            "stream-node-max-bytes": b"256",
         }.items():
             assert await connection.ask_one("CONFIG", "GET", name) == [name.encode(), value]
         assert stat.S_IMODE((tmp_path / "redis.sock").stat().st_mode) == 0o700

@@ -211,9 +211,10 @@ async def test_server_that_is_away_is_told_at_once_and_found_again(server: Runni
         with pytest.raises(StoreUnavailable, match=r"r\.sock"):
             await store.call([subscriptions.rows([], [])])
         server.start()
-        assert await store.call([subscriptions.rows([], [])]) == [b"1.0"]
+        (version,) = await store.call([subscriptions.rows([], [])])
+        assert version != b"1.0"  # a server that was started again may have lost something
         exchange = await store.lane.exchange([Call("write", [subscriptions.rows([], [])])])
-        assert exchange.replies == [[b"1.0"]]
+        assert exchange.replies == [[version]]
 
 
 async def test_stopped_server_is_told_after_the_timeout(server: RunningServer) -> None:

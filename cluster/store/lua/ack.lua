@@ -40,10 +40,19 @@ local function delete_each(queue, numbers)
   return call_many("XDEL", queue, ids)
 end
 
+-- Whether the entry is all there is: then the queue itself is deleted, which is a write less in the append-only file.
+local function is_only(queue, gen, number)
+  return call("XRANGE", queue, "-", "+", "COUNT", 1)[1][1] == gen .. "-" .. number
+end
+
 local function delete_entries(queue, numbers)
+  local length = call("XLEN", queue)
+  if length == 1 and #numbers == 2 and is_only(queue, numbers[1], numbers[2]) then
+    return call("DEL", queue)
+  end
   local deleted = #numbers >= 2 * TRIM_FROM and is_run(numbers) and trim_head(queue, numbers)
   deleted = deleted or delete_each(queue, numbers)
-  if call("XLEN", queue) == 0 then
+  if deleted == length then
     call("DEL", queue)
   end
   return deleted

@@ -5,8 +5,9 @@
 -- brief answer.
 -- Answer: present, epoch, gen, n, sent, hi, previous owner or false, previous epoch, subscriptions (filter,
 -- options, stamp), receiving (packet id, token, is routed), released (n), wills (member, token, record), rows
--- of the session that was ended (filter, stamp), replays (filter, cursor). Brief: false, epoch; of a direct
--- session, when there was nothing to find.
+-- of the session that was ended (filter, stamp), replays (filter, cursor), how many entries may be queued that the
+-- client has acknowledged, as another primary has come since. Brief: false, epoch; of a direct session, when there was
+-- nothing to find.
 -- Atomic, as the epoch fences the previous owner from the moment the new one has the session's state; and as
 -- a will is either cancelled or published.
 
@@ -39,12 +40,12 @@ local function released(b, client)
   return numbers
 end
 
-local function claim_answer(b, client, fields, subscriptions, replays, claim, rows)
+local function claim_answer(b, client, fields, subscriptions, replays, claim, rows, unsure)
   local present = claim[2] -- a new session has no exchanges
   return {
     present, tonumber(fields.epoch), tonumber(fields.gen), tonumber(fields.n), claim[3], tonumber(fields.hi),
     claim[4], claim[5], subscriptions, present and received(b, client) or {},
-    present and released(b, client) or {}, lease_wills(b, client), rows, replays,
+    present and released(b, client) or {}, lease_wills(b, client), rows, replays, unsure or 0,
   }
 end
 
@@ -54,6 +55,23 @@ local function change_owner(b, client, previous)
     call("SREM", key(b, "n:", previous), client)
   end
   call("SADD", key(b, "n:", incarnation), client)
+end
+
+-- What the session has had before: gen, n, up to which entry it may have been sent, and whether another primary has
+-- come since.
+local function numbers_of(b, session, old)
+  local n = tonumber(old.n)
+  local sent = math.min(tonumber(old.hi), n)
+  if old.unsure then
+    sent = math.max(sent, tonumber(old.unsure))
+    call("HDEL", session, "unsure")
+  end
+  if tonumber(old.gen) >= first_since(b) then
+    return old.gen, n, sent, old.unsure
+  end
+  local gen, jumped = jump(b, session, n)
+  call("HDEL", session, "unsure")
+  return gen, jumped, n, true
 end
 
 local function write_claim(b, client, fields, claim, present)
@@ -96,12 +114,10 @@ function operations.claim(
   local rows = {}
   local epoch = call("INCR", key(b, "ctr"))
   local fields = { epoch = epoch, gen = epoch, n = 0, hi = window, protocol = protocol, expiry = expiry }
-  local sent = 0
+  local sent, is_unsure = 0, false
   if present then
     settle_will(b, client, old, false)
-    fields.gen = old.gen
-    fields.n = tonumber(old.n)
-    sent = math.min(tonumber(old.hi), fields.n)
+    fields.gen, fields.n, sent, is_unsure = numbers_of(b, key(b, "s:", client), old)
     fields.hi = math.max(sent, first_window(key(b, "q:", client), fields.n, window))
   else
     if old.gen then
@@ -127,5 +143,6 @@ function operations.claim(
   if is_brief and expiry == 0 and not old.gen and call("EXISTS", key(b, "wills:", client)) == 0 then
     return { false, epoch }
   end
-  return claim_answer(b, client, fields, subscriptions, replays, claim, rows)
+  local unsure = is_unsure and call("XLEN", key(b, "q:", client))
+  return claim_answer(b, client, fields, subscriptions, replays, claim, rows, unsure)
 end

@@ -11,6 +11,7 @@ local function begin(keys, arguments)
     bases = {}
   end
   incarnation = arguments[2]
+  calls = calls + 1
   local time = call("TIME")
   now = time[1] * 1000 + math.floor(time[2] / 1000)
   local slot = string.match(string.sub(keys[1], #prefix + 1), "^{([^}]*)}")

@@ -9,7 +9,7 @@
 -- outdated, true stands in place of the statuses, and two more follow: the stamp of the session, and its subscriptions
 -- (filter, options, stamp, ...).
 -- Atomic, as the number of an entry, the entry, its subscription and its token must agree whatever else
--- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full.
+-- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full; one HGET a bucket and call.
 
 local REFUSED, HAD, DROPPED = 1, 2, 3
 
@@ -185,6 +185,9 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known)
   if newer then
     local _, subscriptions = read_session(session)
     return { tonumber(gen), n, owner, true, 0, newer, subscriptions }
+  end
+  if tonumber(gen) < first_since(b) then
+    gen, n = jump(b, session, n)
   end
   if not is_plain then
     local refused

@@ -38,8 +38,12 @@ end
 function operations.trim_inbox(node, last_id, size)
   local ms, sequence = string.match(last_id, "^(%d+)-(%d+)$")
   local following = ms .. "-" .. string.format("%.0f", tonumber(sequence) + 1)
-  if call("XTRIM", key(node, "inbox"), "MINID", "=", following) > 0 then
-    call("DECRBY", key(node, "inbox:bytes"), size)
+  local inbox, bytes = key(node, "inbox"), key(node, "inbox:bytes")
+  if call("XTRIM", inbox, "MINID", "=", following) > 0 then
+    call("DECRBY", bytes, size)
+    if call("XLEN", inbox) == 0 then -- some that were trimmed before may have come back with another primary
+      call("SET", bytes, 0)
+    end
   end
   return 1
 end

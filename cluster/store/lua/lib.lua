@@ -8,6 +8,7 @@ local operations = {} -- name of a request -> its function
 local call -- redis.call
 local prefix, incarnation, now -- of the call under way; `now` in ms of Redis TIME
 local bodies -- message bodies which its requests name by index
+local calls = 0 -- how many there were
 local bases = {} -- bucket -> the first part of its keys
 
 local LEASE_MS = 10000 -- how long whoever got something that is due has for it
@@ -128,6 +129,30 @@ end
 -- Whether `epoch` is (still) the one of the session; a writer of an older one has lost it.
 local function is_fenced(session, epoch)
   return tonumber(call("HGET", session, "epoch")) ~= epoch
+end
+
+-- The first of the numbers that the bucket's counter has given since another primary has come (see `adopt`). A session
+-- with a lower gen was last written before. Read once a call.
+local firsts, firsts_read = {}, {}
+
+local function first_since(b)
+  if firsts_read[b] ~= calls then
+    firsts_read[b] = calls
+    firsts[b] = tonumber(call("HGET", key(b, "primary"), "since") or 0)
+  end
+  return firsts[b]
+end
+
+-- A session of before: entries may have been lost which somebody has seen. So it goes on under a gen that nobody has
+-- had, at an n far beyond any that can be lost, whose Packet Identifiers are not those of a moment ago: 40503 is
+-- 65535 / phi, so repeats don't come back to recent ones, either. `unsure`: all up to there may have been sent.
+-- Answer: gen, n.
+local JUMP = 40503 + 255 * 65535
+
+local function jump(b, session, n)
+  local gen = integer(call("INCR", key(b, "ctr")))
+  call("HSET", session, "gen", gen, "n", integer(n + JUMP), "unsure", integer(n))
+  return gen, n + JUMP
 end
 
 -- Of what pcall has caught: Redis raises tables, Lua strings.

@@ -51,8 +51,11 @@ function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
   if not found[5] then
     return { 0 }
   end
-  local n = tonumber(found[3])
-  local appended = append_page(b, client, found[2], n, n_before, entries)
+  local gen, n = found[2], tonumber(found[3])
+  if tonumber(gen) < first_since(b) then
+    gen, n = jump(b, session, n)
+  end
+  local appended = append_page(b, client, gen, n, n_before, entries)
   if #appended > 0 then
     call("HSET", session, "n", n + #appended)
   end
@@ -61,7 +64,7 @@ function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
   else
     call("HDEL", session, "r:" .. filter)
   end
-  local answer = { 1, tonumber(found[2]), n, appended }
+  local answer = { 1, tonumber(gen), n, appended }
   call("SET", repeats, cmsgpack.pack({ name, answer }), "PX", REPEAT_MS)
   return answer
 end

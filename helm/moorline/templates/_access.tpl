@@ -52,6 +52,9 @@
 {{- with .Values.redis.passwordFile }}{{ if .secretName }}
 {{- $_ := set $files "redis-password" (dict "secret" .secretName "settings" (dict "redis.password_file" .key)) }}
 {{- end }}{{ end -}}
+{{- with .Values.redis.sentinel.passwordFile }}{{ if .secretName }}
+{{- $_ := set $files "sentinel-password" (dict "secret" .secretName "settings" (dict "redis.sentinel_password_file" .key)) }}
+{{- end }}{{ end -}}
 {{- with .Values.redis.tls.ca }}{{ if .secretName }}
 {{- $_ := set $files "redis-ca" (dict "secret" .secretName "settings" (dict "redis.ca_file" .key)) }}
 {{- end }}{{ end -}}

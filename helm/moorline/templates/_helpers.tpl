@@ -86,13 +86,20 @@ annotations:
 {{- if .Values.redis.existingSecret.name }}{{ .Values.redis.existingSecret.key }}{{ else }}url{{ end -}}
 {{- end -}}
 
-{{/* Ports of Redis for the NetworkPolicy, as a JSON list: given, that of the URL, or 6379. */}}
+{{/* Ports of Redis for the NetworkPolicy, as a JSON list: given, those of the URL, or 6379. With Sentinel: those of the
+     sentinels, and 6379, where the servers are. */}}
 {{- define "moorline.redisPorts" -}}
 {{- if .Values.networkPolicy.egress.redisPorts -}}
 {{- .Values.networkPolicy.egress.redisPorts | toJson -}}
 {{- else if and .Values.redis.url (not .Values.valkey.enabled) -}}
-{{- $authority := (split "/" (.Values.redis.url | splitList "://" | last))._0 -}}
-[{{ regexFind ":[0-9]+$" $authority | trimPrefix ":" | default "6379" }}]
+{{- $authority := (split "/" (.Values.redis.url | splitList "://" | last))._0 | splitList "@" | last -}}
+{{- $sentinel := contains "+sentinel://" .Values.redis.url -}}
+{{- $ports := list -}}
+{{- range splitList "," $authority -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default (ternary "26379" "6379" $sentinel)) -}}
+{{- end -}}
+{{- if $sentinel }}{{ $ports = append $ports "6379" }}{{ end -}}
+[{{ $ports | uniq | join "," }}]
 {{- else -}}
 [6379]
 {{- end -}}

@@ -133,10 +133,14 @@ function cards(now, { rates, clients }) {
     card(
       "Redis",
       isThere ? [count(redis.round_trip_ms), h("small", {}, " ms")] : "away",
-      isThere ? `${redis.server} ${redis.version}, up ${duration(redis.uptime_seconds)}` : redis.reason,
+      isThere ? server(redis) : redis.reason,
     ),
     card("Redis memory", isThere ? bytes(redis.memory_used_bytes) : "–", isThere ? memory(redis) : null),
   ];
+}
+
+function server(redis) {
+  return `${redis.server} ${redis.version} at ${redis.address}, up ${duration(redis.uptime_seconds)}`;
 }
 
 function card(label, figure, below = null) {

@@ -1,0 +1,221 @@
+"""How the primary is found and left, with sentinels that say what a test wants; real ones: tests/redis."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import pytest
+
+from cluster.store.access import Access
+from cluster.store.call import pack_command
+from cluster.store.endpoint import parse_url
+from cluster.store.errors import AccessDenied, InvalidRedisUrl, StoreUnavailable
+from cluster.store.sentinel import SentinelFinder
+from cluster.store.store import node_library
+from tests.cluster.nodes import free_port
+from tests.store.servers import RunningServer, running_server
+
+pytestmark = pytest.mark.anyio
+
+NAME = "main"
+NOBODY = b"-ERR No such master with that name\r\n*-1\r\n"
+DENIED = b"-NOAUTH Authentication required.\r\n"
+
+
+def answer(port: int, epoch: int, host: str = "127.0.0.1") -> bytes:
+    """To both questions."""
+    state = pack_command("name", NAME, "ip", "9.9.9.9", "config-epoch", epoch)
+    return state + pack_command(host, port)
+
+
+@dataclass
+class FakeSentinel:
+    """`says` is its answer to where the primary is; None: it says nothing at all."""
+
+    says: bytes | None
+    port: int = 0
+    asked: int = 0
+    listeners: list[asyncio.StreamWriter] = field(default_factory=list)
+    is_heard: anyio.Event = field(default_factory=anyio.Event)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A connection."""
+        try:
+            while data := await reader.read(65_536):
+                if b"SETNAME" in data:
+                    writer.write(b"+OK\r\n")
+                elif b"SUBSCRIBE" in data:
+                    self.listeners.append(writer)
+                    self.is_heard.set()
+                    writer.write(b":1\r\n" * 5)
+                else:
+                    self.asked += 1
+                    if self.says is not None:
+                        writer.write(self.says)
+        finally:
+            writer.close()
+
+    def tell(self, event: str, text: str) -> None:
+        """To whoever listens."""
+        for listener in self.listeners:
+            listener.write(pack_command("message", event, text))
+
+
+@asynccontextmanager
+async def sentinels(
+    *says: bytes | None, user: str = ""
+) -> AsyncIterator[tuple[SentinelFinder, list[FakeSentinel]]]:
+    fakes = [FakeSentinel(each) for each in says]
+    listeners = [await asyncio.start_server(fake.serve, "127.0.0.1", 0) for fake in fakes]
+    for fake, listener in zip(fakes, listeners, strict=True):
+        fake.port = listener.sockets[0].getsockname()[1]
+    hosts = ",".join(f"127.0.0.1:{fake.port}" for fake in fakes)
+    finder = SentinelFinder(parse_url(f"redis+sentinel://{user}{hosts}/{NAME}"))
+    try:
+        yield finder, fakes
+    finally:
+        finder.close()
+        for listener in listeners:
+            listener.close()
+            await listener.wait_closed()
+
+
+async def test_the_primary_is_told_with_all_that_the_url_says() -> None:
+    async with sentinels(*[answer(6380, 3)] * 3, user="moor:secret@") as (finder, _):
+        assert await finder.primary() == parse_url("redis://moor:secret@127.0.0.1:6380")
+
+
+async def test_slow_sentinel_is_not_waited_for() -> None:
+    async with sentinels(answer(1, 3), answer(1, 3), None) as (finder, _):
+        with anyio.fail_after(0.3):
+            assert (await finder.primary()).port == 1
+
+
+async def test_those_who_come_at_once_are_served_by_one_round() -> None:
+    async with sentinels(answer(1, 3)) as (finder, (fake,)), anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(finder.primary)
+    assert fake.asked <= 2
+
+
+async def test_trouble_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with sentinels(answer(1, 3), NOBODY, DENIED * 2) as (finder, fakes):
+        for _ in range(3):
+            assert (await finder.primary()).port == 1
+        assert sorted(f"{fakes[1].port}" in text for text in caplog.messages) == [False, True]
+        assert f"127.0.0.1:{fakes[1].port}: knows no primary with the name 'main'" in caplog.text
+        assert f"127.0.0.1:{fakes[2].port}: NOAUTH" in caplog.text
+        fakes[1].says = answer(1, 3)
+        await finder.primary()
+        assert f"127.0.0.1:{fakes[1].port} tells again" in caplog.text
+
+
+async def test_mistakes_in_the_settings_are_told_as_such() -> None:
+    async with sentinels(*[NOBODY] * 3) as (finder, _):
+        with pytest.raises(InvalidRedisUrl, match="no primary with the name 'main'"):
+            await finder.primary()
+    async with sentinels(*[DENIED * 2] * 2) as (finder, _):
+        with pytest.raises(AccessDenied, match="NOAUTH"):
+            await finder.primary()
+
+
+async def test_no_sentinel_there_may_pass() -> None:
+    finder = SentinelFinder(parse_url(f"redis+sentinel://127.0.0.1:{free_port()}/{NAME}"))
+    with pytest.raises(StoreUnavailable, match="no sentinel tells"):
+        await finder.primary()
+
+
+async def test_last_primary_counts_while_all_sentinels_are_away() -> None:
+    async with sentinels(answer(1, 3)) as (finder, (fake,)):
+        await finder.primary()
+        fake.says = None
+        assert (await finder.primary()).port == 1
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, RunningServer]]:
+    """Two primaries, by their ports."""
+    ports = free_port(), free_port()
+    with (
+        running_server("valkey", Path(tmp_path_factory.mktemp("a")), "--port", str(ports[0])) as first,
+        running_server("valkey", Path(tmp_path_factory.mktemp("b")), "--port", str(ports[1])) as second,
+    ):
+        yield dict(zip(ports, (first, second), strict=True))
+
+
+def access_by(finder: SentinelFinder) -> Access:
+    return Access(finder, "test", node_library(), "t:", 2.0, 5.0)
+
+
+async def test_connections_to_a_primary_that_was_replaced_end(servers: dict[int, RunningServer]) -> None:
+    """Though it answers and nobody has told us: an old primary on the wrong side of a partition."""
+    old, new = servers
+    async with sentinels(*[answer(old, 1)] * 3) as (finder, fakes), anyio.create_task_group() as tasks:
+        access = access_by(finder)
+        tasks.start_soon(access.watch)
+        connection = await access.connect()
+        assert access.primary == f"127.0.0.1:{old}"
+        await anyio.sleep(1.5)
+        assert not connection.is_closed
+        fakes[1].says = answer(new, 2)
+        with anyio.fail_after(2.0):
+            await connection.until_closed()
+        other = await access.connect()
+        assert other.address == access.primary == f"127.0.0.1:{new}"
+        await other.aclose()
+        assert access.switches == 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_connection_under_way_to_an_old_primary_is_given_up(servers: dict[int, RunningServer]) -> None:
+    old, new = servers
+    async with sentinels(answer(old, 1)) as (finder, fakes), anyio.create_task_group() as tasks:
+        access = access_by(finder)
+        servers[old].stop()
+        try:
+            tasks.start_soon(access.watch)
+
+            async def fail() -> None:
+                with pytest.raises(StoreUnavailable, match="the primary no longer"):
+                    await access.connect()
+
+            with anyio.fail_after(3.0):
+                async with anyio.create_task_group() as connecting:
+                    connecting.start_soon(fail)
+                    await anyio.sleep(0.2)
+                    fakes[0].says = answer(new, 2)
+        finally:
+            servers[old].go_on()
+        tasks.cancel_scope.cancel()
+
+
+async def test_primary_is_left_when_its_successor_is_told(servers: dict[int, RunningServer]) -> None:
+    """The sentinels name it a second later; writes of that second would be lost."""
+    old, new = servers
+    async with sentinels(*[answer(old, 1)] * 2) as (finder, fakes), anyio.create_task_group() as tasks:
+        access = access_by(finder)
+        tasks.start_soon(access.watch)
+        connection = await access.connect()
+        await fakes[0].is_heard.wait()
+        event = "+failover-state-send-slaveof-noone"
+        fakes[0].tell(event, f"slave x 127.0.0.1 {new} @ another 127.0.0.1 {old}")
+        await anyio.sleep(0.1)
+        assert not connection.is_closed
+        fakes[0].tell(event, f"slave x 127.0.0.1 {new} @ {NAME} 127.0.0.1 {old}")
+        with anyio.fail_after(0.5):
+            await connection.until_closed()
+        with pytest.raises(StoreUnavailable, match="taking over"):
+            await access.connect()
+        fakes[0].says = answer(new, 2)
+        fakes[0].tell("+switch-master", f"{NAME} 127.0.0.1 {old} 127.0.0.1 {new}")
+        with anyio.fail_after(0.5):
+            await access.pause(10.0)
+        other = await access.connect()
+        assert other.address == f"127.0.0.1:{new}"
+        await other.aclose()
+        tasks.cancel_scope.cancel()
