@@ -1,7 +1,9 @@
 """How the primary is found and left, with sentinels that say what a test wants; real ones: tests/redis."""
 
 import logging
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -11,10 +13,10 @@ from cluster.store.access import Access
 from cluster.store.endpoint import parse_url
 from cluster.store.errors import AccessDenied, InvalidRedisUrl, StoreUnavailable
 from cluster.store.sentinel import SentinelFinder
-from cluster.store.store import node_library
+from cluster.store.store import Store, node_library, open_store
 from tests.cluster.nodes import free_port
 from tests.store.fake_sentinel import DENIED, NAME, NOBODY, answer, sentinels
-from tests.store.servers import RunningServer, running_server
+from tests.store.servers import RunningServer, binary_of, running_server, tls_server
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +156,46 @@ async def test_primary_is_left_when_its_successor_is_told(servers: dict[int, Run
         assert other.address == f"127.0.0.1:{new}"
         await other.aclose()
         tasks.cancel_scope.cancel()
+
+
+@contextmanager
+def sentinel_with_tls(directory: Path, server: int, certificate: Path) -> Iterator[int]:
+    """A real one that watches a TLS server by its name, and tells the name."""
+    port = free_port()
+    directory.mkdir()
+    lines = [
+        "port 0", f"tls-port {port}", f"tls-cert-file {certificate}", f"dir {directory}",
+        f"tls-key-file {certificate.with_name('k.pem')}", f"tls-ca-cert-file {certificate}",
+        "tls-auth-clients no", "tls-replication yes", f"logfile {directory / 'log'}",
+        "sentinel resolve-hostnames yes", "sentinel announce-hostnames yes",
+        f"sentinel monitor {NAME} localhost {server} 1",
+    ]  # fmt: skip
+    (directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
+    with subprocess.Popen([binary_of("redis"), str(directory / "sentinel.conf"), "--sentinel"]) as process:
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+async def test_tls_to_sentinel_and_server_by_their_names(tmp_path: Path) -> None:
+    with (
+        tls_server(tmp_path) as (server, certificate),
+        sentinel_with_tls(tmp_path / "sentinel", server, certificate) as port,
+    ):
+        url = f"rediss+sentinel://localhost:{port}/{NAME}"
+        with anyio.fail_after(10):
+            store = await _as_soon_as_it_is_there(f"{url}?ssl_ca_certs={certificate}")
+        async with store:
+            await store.ping()
+            assert store.primary == f"localhost:{server}"
+        with pytest.raises(StoreUnavailable, match="certificate"):
+            await open_store(url, "t:", "n1")
+
+
+async def _as_soon_as_it_is_there(url: str) -> Store:
+    while True:
+        try:
+            return await open_store(url, "t:", "n1")
+        except StoreUnavailable:
+            await anyio.sleep(0.05)
