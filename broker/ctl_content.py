@@ -134,7 +134,7 @@ def publish(
         Path | None,
         typer.Option("--file", metavar="FILE", help="Take the payload from there; - is standard input."),
     ] = None,
-    qos: Annotated[int, typer.Option("--qos", min=0, max=2)] = 0,
+    qos: Annotated[int, typer.Option("--qos", "-q", min=0, max=2)] = 0,
     retain: Annotated[bool, typer.Option("--retain", help="Keep it for those who subscribe later.")] = False,
     expiry: Annotated[
         int | None, typer.Option("--expiry", min=0, metavar="SECONDS", help="Message Expiry Interval.")

@@ -466,7 +466,7 @@ class Client:
         """The session belongs to another connection now, here or on another node: it is not ours to give
         back."""
         if self.session is not None:
-            self.session.is_lost = True
+            self.hub.router.lose(self.session)
         if self.is_closed:
             return
         self.is_taken_over = True

@@ -68,6 +68,7 @@ class Router:
         "_collecting",
         "_current",
         "_generation",
+        "_has_lost",
         "_incarnation",
         "_is_rewound",
         "_packing",
@@ -118,6 +119,7 @@ class Router:
         self._packing = Packing(queue_limit, drop_oldest, policy, self.retained_room, queue_limits)
         self._collecting = Collecting()
         self._generation = 0
+        self._has_lost = False  # since the last batch began
         self._current: list[Publication] = []
         self._unkept: list[tuple[Publication, Share]] = []  # of this batch, for groups that nobody keeps yet
         self._sent: list[Part] = []
@@ -161,6 +163,12 @@ class Router:
                     tokens = found.setdefault(session.client_id, {})
                     tokens[publication.packet_id] = publication.message.token
         return found
+
+    def lose(self, session: Session) -> None:
+        """Another connection has this client now, and gets again what is not acknowledged. What waits here
+        would come to direct subscribers behind newer messages."""
+        session.is_lost = True
+        self._has_lost = True
 
     def strike_lost(self) -> None:
         """What lost clients have published and is not under way yet is left out: their new node gets it
@@ -248,7 +256,7 @@ class Router:
             return False
         for place in places:
             session = fenced[place]
-            session.is_lost = True
+            self.lose(session)
             self.lost.append(session)
         return True
 
@@ -298,6 +306,9 @@ class Router:
 
     def _begin(self) -> None:
         self.trim()
+        if self._has_lost:
+            self._has_lost = False
+            self.strike_lost()
         self._current = self.incoming[:_PUBLICATIONS_PER_BATCH]
         self.incoming = self.incoming[_PUBLICATIONS_PER_BATCH:]
         self._collecting.begin()

@@ -102,6 +102,10 @@ CASES: dict[str, tuple[list[list[dict[str, str]]], list[list[dict[str, str]]]]] 
         [_mean("moorline_redis_round_trip_seconds", 0.001)],
     ),
     "MoorlineRedisAway": ([_gauge("moorline_redis_away", 1)], [_gauge("moorline_redis_away", 0)]),
+    "MoorlineDurability": (
+        [_gauge("moorline_durability_unavailable_seconds", 3, 'level="fsynced"')],
+        [_gauge("moorline_durability_unavailable_seconds", 0, 'level="fsynced"')],
+    ),
     "MoorlineRedisMemory": (
         [_share("moorline_redis_memory_used_bytes", "moorline_redis_memory_maximum_bytes", 0.81)],
         [

@@ -16,6 +16,8 @@ from typing import IO
 import httpx
 import psutil
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from tests.node.template import Started
 
@@ -24,6 +26,7 @@ STOP_SECONDS = 12.0
 PROGRAM = (sys.executable, "-m", "broker")
 """This very broker."""
 _POLL_SECONDS = 0.02
+_REDIS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class NodeProcess:
         pid = self.redis_pid()
         # While an fsync hangs, on a disk as busy as that of tests, `everysec` answers before anything is
         # written: a gap that docs/architecture.md names. Who asks for "no" has it closed up to here.
-        with contextlib.suppress(redis.RedisError), self.redis() as connection:
+        with self.redis() as connection:
             connection.config_set("appendfsync", "no")
         os.kill(pid, signal.SIGKILL)
 
@@ -188,8 +191,12 @@ class NodeProcess:
         raise AssertionError("the node has no private Redis")
 
     def redis(self) -> redis.Redis:
-        """A connection to its private Redis, to look at keys."""
-        return redis.Redis(unix_socket_path=str(self.data_dir / "redis.sock"), socket_timeout=START_SECONDS)
+        """A connection to its private Redis, to look at keys. It waits while that starts."""
+        return redis.Redis(
+            unix_socket_path=str(self.data_dir / "redis.sock"),
+            socket_timeout=START_SECONDS,
+            retry=Retry(ConstantBackoff(_POLL_SECONDS), int(_REDIS_SECONDS / _POLL_SECONDS)),
+        )
 
     def output(self) -> str:
         """What it has written since its last start."""

@@ -1,11 +1,13 @@
 """Each alarm is raised and cleared by what it looks at, when that has lasted, and by nothing else."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from broker.observability.alarms import RULES, Change, Evaluator, Rule, rules_with
+from broker.observability.durability import LevelStatus
 from broker.observability.metrics import Counters
 from broker.observability.readings import CLIENT_CHARACTERS, Readings
 from broker.settings import AlarmSettings
@@ -40,6 +42,12 @@ def _redis_memory(c: Counters, used: int) -> None:
     c.soundings.redis_memory_used = used
 
 
+def _durability(c: Counters, seconds: float) -> None:
+    trouble = "no replica" if seconds else ""
+    c.durability = [LevelStatus("fsynced"), LevelStatus("replicated(1)", trouble=trouble)]
+    c.durability[1].since = time.monotonic() - seconds
+
+
 def _dropped(c: Counters, count: int) -> None:
     c.messages_dropped.add("queue_full", count)
 
@@ -49,6 +57,7 @@ BAD_AND_WELL: dict[str, tuple[Callable[[Counters], object], Callable[[Counters],
     "loop_lag": (lambda c: c.loop_lag.observe(0.2), lambda c: c.loop_lag.observe(0.001)),
     "redis_latency": (lambda c: c.redis_round_trip.observe(0.2), lambda c: c.redis_round_trip.observe(0.001)),
     "redis_away": (lambda c: setattr(c, "redis_away", 1), lambda c: setattr(c, "redis_away", 0)),
+    "durability": (lambda c: _durability(c, 3.0), lambda c: _durability(c, 0.0)),
     "redis_memory": (lambda c: _redis_memory(c, 81), lambda c: _redis_memory(c, 70)),
     "redis_fsync": (lambda c: _fsync(c, 1), lambda c: _fsync(c, 0)),
     "queue": (
@@ -238,3 +247,10 @@ def test_an_alarm_says_whose_queue_it_is() -> None:
     assert len(raised.text) < CLIENT_CHARACTERS + 100
     site.counters.soundings.backlog_fullest = 1.0  # in this node's memory
     assert site.readings.whose_queue() == ""
+
+
+def test_the_alarm_says_which_level_is_missing_and_why() -> None:
+    site = Site(*(rule for rule in RULES if rule.name == "durability"))
+    (change,) = site.look(each=lambda c: _durability(c, 3.0))
+    assert change.text.startswith("A durability level can't be had for 3 s: nothing is acknowledged at it.")
+    assert change.text.endswith(" replicated(1): no replica.")

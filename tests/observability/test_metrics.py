@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from broker.observability.bans import BanCounters
 from broker.observability.chores import ChoreCounters
+from broker.observability.durability import LevelStatus
 from broker.observability.forwards import ForwardStatus
 from broker.observability.metrics import LABEL_LIMIT, Counters, Histogram, Tally
 from broker.observability.page import MetricsPage
@@ -70,6 +71,8 @@ def test_each_counter_reaches_the_page() -> None:
                 value.delayed += 1  # the others: test_bans
             case ChoreCounters():
                 value.rebalanced += 1  # the others: test_chores
+            case list() if name == "durability":
+                value.append(LevelStatus("fsynced"))
             case list():
                 value.append(ForwardStatus("a forward", "webhook"))
             case Soundings():

@@ -210,6 +210,26 @@ def test_what_waits_is_struck_before_it_is_sent() -> None:
     assert payloads(records(requests_of(node.router.next_calls()))[0]) == [b"kept"]
 
 
+@pytest.mark.parametrize("is_under_way", [False, True])
+def test_direct_subscribers_get_nothing_late_of_a_lost_publisher(is_under_way: bool) -> None:
+    """Its next node has sent on the same, and newer ones, when the batch begins in which it waits here."""
+    node = Node()
+    direct = node.connect("direct")
+    direct.subscribe("#")
+    lost, other = node.connect("lost", queue=new_queue()), node.connect("other")
+    if is_under_way:
+        node.publish(message(b"earlier"), other, 1)
+        node.router.next_calls()
+        assert direct.got() == [(b"earlier", 1)]
+    node.publish(message(b"lost"), lost, 1)
+    node.publish(message(b"kept"), other, 2)
+    node.router.lose(lost.session)
+    if is_under_way:
+        node.router.settle()
+    node.exchange()
+    assert direct.got() == [(b"kept", 1)]
+
+
 def test_a_call_does_nothing_if_a_publisher_is_lost() -> None:
     """Another connection has claimed it a moment ago: what the others published is sent again without it."""
     node = wanting("1:#")

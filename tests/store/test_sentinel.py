@@ -1,87 +1,24 @@
 """How the primary is found and left, with sentinels that say what a test wants; real ones: tests/redis."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
 from cluster.store.access import Access
-from cluster.store.call import pack_command
 from cluster.store.endpoint import parse_url
 from cluster.store.errors import AccessDenied, InvalidRedisUrl, StoreUnavailable
 from cluster.store.sentinel import SentinelFinder
-from cluster.store.store import node_library
+from cluster.store.store import Store, node_library, open_store
 from tests.cluster.nodes import free_port
-from tests.store.servers import RunningServer, running_server
+from tests.store.fake_sentinel import DENIED, NAME, NOBODY, answer, sentinels
+from tests.store.servers import RunningServer, binary_of, running_server, tls_server
 
 pytestmark = pytest.mark.anyio
-
-NAME = "main"
-NOBODY = b"-ERR No such master with that name\r\n*-1\r\n"
-DENIED = b"-NOAUTH Authentication required.\r\n"
-
-
-def answer(port: int, epoch: int, host: str = "127.0.0.1") -> bytes:
-    """To both questions."""
-    state = pack_command("name", NAME, "ip", "9.9.9.9", "config-epoch", epoch)
-    return state + pack_command(host, port)
-
-
-@dataclass
-class FakeSentinel:
-    """`says` is its answer to where the primary is; None: it says nothing at all."""
-
-    says: bytes | None
-    port: int = 0
-    asked: int = 0
-    listeners: list[asyncio.StreamWriter] = field(default_factory=list)
-    is_heard: anyio.Event = field(default_factory=anyio.Event)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection."""
-        try:
-            while data := await reader.read(65_536):
-                if b"SETNAME" in data:
-                    writer.write(b"+OK\r\n")
-                elif b"SUBSCRIBE" in data:
-                    self.listeners.append(writer)
-                    self.is_heard.set()
-                    writer.write(b":1\r\n" * 5)
-                else:
-                    self.asked += 1
-                    if self.says is not None:
-                        writer.write(self.says)
-        finally:
-            writer.close()
-
-    def tell(self, event: str, text: str) -> None:
-        """To whoever listens."""
-        for listener in self.listeners:
-            listener.write(pack_command("message", event, text))
-
-
-@asynccontextmanager
-async def sentinels(
-    *says: bytes | None, user: str = ""
-) -> AsyncIterator[tuple[SentinelFinder, list[FakeSentinel]]]:
-    fakes = [FakeSentinel(each) for each in says]
-    listeners = [await asyncio.start_server(fake.serve, "127.0.0.1", 0) for fake in fakes]
-    for fake, listener in zip(fakes, listeners, strict=True):
-        fake.port = listener.sockets[0].getsockname()[1]
-    hosts = ",".join(f"127.0.0.1:{fake.port}" for fake in fakes)
-    finder = SentinelFinder(parse_url(f"redis+sentinel://{user}{hosts}/{NAME}"))
-    try:
-        yield finder, fakes
-    finally:
-        finder.close()
-        for listener in listeners:
-            listener.close()
-            await listener.wait_closed()
 
 
 async def test_the_primary_is_told_with_all_that_the_url_says() -> None:
@@ -219,3 +156,46 @@ async def test_primary_is_left_when_its_successor_is_told(servers: dict[int, Run
         assert other.address == f"127.0.0.1:{new}"
         await other.aclose()
         tasks.cancel_scope.cancel()
+
+
+@contextmanager
+def sentinel_with_tls(directory: Path, server: int, certificate: Path) -> Iterator[int]:
+    """A real one that watches a TLS server by its name, and tells the name."""
+    port = free_port()
+    directory.mkdir()
+    lines = [
+        "port 0", f"tls-port {port}", f"tls-cert-file {certificate}", f"dir {directory}",
+        f"tls-key-file {certificate.with_name('k.pem')}", f"tls-ca-cert-file {certificate}",
+        "tls-auth-clients no", "tls-replication yes", f"logfile {directory / 'log'}",
+        "sentinel resolve-hostnames yes", "sentinel announce-hostnames yes",
+        f"sentinel monitor {NAME} localhost {server} 1",
+    ]  # fmt: skip
+    (directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
+    with subprocess.Popen([binary_of("redis"), str(directory / "sentinel.conf"), "--sentinel"]) as process:
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+async def test_tls_to_sentinel_and_server_by_their_names(tmp_path: Path) -> None:
+    with (
+        tls_server(tmp_path) as (server, certificate),
+        sentinel_with_tls(tmp_path / "sentinel", server, certificate) as port,
+    ):
+        url = f"rediss+sentinel://localhost:{port}/{NAME}"
+        with anyio.fail_after(10):
+            store = await _as_soon_as_it_is_there(f"{url}?ssl_ca_certs={certificate}")
+        async with store:
+            await store.ping()
+            assert store.primary == f"localhost:{server}"
+        with pytest.raises(StoreUnavailable, match="certificate"):
+            await open_store(url, "t:", "n1")
+
+
+async def _as_soon_as_it_is_there(url: str) -> Store:
+    while True:
+        try:
+            return await open_store(url, "t:", "n1")
+        except StoreUnavailable:
+            await anyio.sleep(0.05)
