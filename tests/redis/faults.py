@@ -4,16 +4,19 @@ All of them block; they are called in a thread while traffic goes on. `hold_seco
 is stopped, cut or full: longer than a fail-over takes, so there is one wherever there may be one.
 """
 
+import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 from tests.redis.network import NODES, Cut
+from tests.redis.server import Server
 from tests.redis.topology import Topology
+from tests.tools import require_tool
 
 HOLD_SECONDS: Final = 5.0
 _DOWN_SECONDS: Final = 1.0
@@ -22,62 +25,53 @@ _ROOM_BYTES: Final = 8_192
 _SHIM: Final = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void wait_while(const char *variable) {
-  const char *path = getenv(variable);
-  while (path && access(path, F_OK) == 0) usleep(5000);
+static void wait_while(const char *hangs) {
+  while (access(hangs, F_OK) == 0) usleep(5000);
 }
 
 int fdatasync(int fd) {
-  wait_while("SLOW_FSYNC");
+  wait_while("fsync-hangs");
   return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
 }
 
 int fsync(int fd) {
-  wait_while("SLOW_FSYNC");
+  wait_while("fsync-hangs");
   return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
 }
 
 ssize_t write(int fd, const void *data, size_t size) {
   struct stat found;
-  if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) wait_while("SLOW_WRITE");
+  if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) wait_while("write-hangs");
   return ((ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write"))(fd, data, size);
 }
 """
 
 
 class SlowDisk:
-    """A disk that hangs when it is told to: fsync alone, or every write to a file, too. It is a library that
-    is loaded before others, so it needs a server that is linked with the C library (Debian's)."""
+    """The disk of each server that is started with `environment` can hang: fsync alone, or every write to a
+    file, too. It is a library that is loaded before others, and looks for files in the server's directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._fsync = directory / "fsync-hangs"
-        self._write = directory / "write-hangs"
         source, library = directory / "slow_disk.c", directory / "slow_disk.so"
         source.write_text(_SHIM)
-        subprocess.run(
-            ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True
-        )
-        self.environment = os.environ | {
-            "LD_PRELOAD": str(library),
-            "SLOW_FSYNC": str(self._fsync),
-            "SLOW_WRITE": str(self._write),
-        }
-        """Of the server."""
+        command = [require_tool("gcc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
+        subprocess.run(command, check=True)
+        self.environment = os.environ | {"LD_PRELOAD": str(library)}
 
-    def hang(self, writes: bool = True) -> None:
-        """From now on."""
-        self._fsync.touch()
-        if writes:
-            self._write.touch()
-
-    def go_on(self) -> None:
-        """It works again."""
-        self._write.unlink(missing_ok=True)
-        self._fsync.unlink(missing_ok=True)
+    @contextlib.contextmanager
+    def hanging(self, server: Server, writes: bool = True) -> Iterator[None]:
+        """For the block, that of this server; others have disks of their own."""
+        files = [server.directory / "fsync-hangs", *([server.directory / "write-hangs"] if writes else [])]
+        for file in files:
+            file.touch()
+        try:
+            yield
+        finally:
+            for file in files:
+                file.unlink()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +135,8 @@ def _cut(scene: Scene, cut: Cut) -> None:
 def stall_disk(scene: Scene) -> None:
     """Neither fsync nor write returns."""
     assert scene.disk is not None
-    scene.disk.hang()
-    time.sleep(scene.hold_seconds)
-    scene.disk.go_on()
+    with scene.disk.hanging(scene.topology.primary(scene.chosen)):
+        time.sleep(scene.hold_seconds)
 
 
 def fill_memory(scene: Scene) -> None:
@@ -162,13 +155,15 @@ def fill_memory(scene: Scene) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`is_lossy`: `stored` does not promise that nothing is lost, where another server may take over."""
+    """`is_lossy`: another server may take over, so `stored` does not promise that nothing is lost.
+    `refuses`: messages may be answered with 0x97 meanwhile, which is no promise either."""
 
     strike: Callable[[Scene], None]
     is_lossy: bool = True
     needs_network: bool = False
     needs_disk: bool = False
     needs_replicas: bool = False
+    refuses: bool = False
 
 
 FAULTS: Final = {
@@ -178,5 +173,5 @@ FAULTS: Final = {
     "cut off from nodes": Fault(cut_from_nodes, is_lossy=False, needs_network=True),
     "cut off from replicas": Fault(cut_from_replicas, needs_network=True, needs_replicas=True),
     "disk stall": Fault(stall_disk, needs_disk=True),
-    "OOM": Fault(fill_memory, is_lossy=False),
+    "OOM": Fault(fill_memory, is_lossy=False, refuses=True),
 }
