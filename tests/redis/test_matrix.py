@@ -12,7 +12,7 @@ from tests.redis.matrix import Cell, cells, run_cell
 pytestmark = pytest.mark.timeout(240)
 CELLS = [
     Cell("sentinel-1", "kill -9 primary", "stored"),
-    Cell("cluster", "kill -9 primary", "replicated(1)"),
+    Cell("cluster", "kill -9 primary", "stored"),
     Cell("standalone", "SIGTERM", "stored"),
     Cell("sentinel-1", "pause", "stored"),
     Cell("standalone", "cut off from nodes", "stored"),
