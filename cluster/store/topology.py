@@ -123,7 +123,7 @@ class Topology:
 
     def _candidates(self, first: Address | None) -> Sequence[Address]:
         """Whom to ask now: some, beginning with another one each time."""
-        known = list(dict.fromkeys((*self._view.nodes, *self._seeds)))
+        known = sorted({*self._view.nodes, *self._seeds})
         start = self._next % len(known)
         self._next += 1
         order = known[start:] + known[:start]
