@@ -29,9 +29,13 @@ def acl(
     of_sentinels: Annotated[
         bool, typer.Option("--sentinel", help="That of the sentinels, which have users of their own.")
     ] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="For nodes on a Redis Cluster.")] = False,
 ) -> None:
     """Print what the user of the nodes must be allowed: ACL SETUSER name on '>password' ..."""
-    typer.echo(sentinel.access_list() if of_sentinels else access_list(prefix, may_load=not without_loading))
+    if of_sentinels:
+        typer.echo(sentinel.access_list())
+    else:
+        typer.echo(access_list(prefix, may_load=not without_loading, in_cluster=cluster))
 
 
 @app.command()
