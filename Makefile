@@ -19,6 +19,7 @@
 #   make footprint      bytes of a session, a queued message, a subscription; a million subscriptions: docs/footprint.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
+#   make matrix         each shape of Redis under each fault, docs/redis.md (make matrix ARGS="--cells 'sentinel-*/pause/*'")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
 #   make fuzz           coverage-guided fuzzing for ten minutes (make fuzz ARGS="--seconds 3600")
 #   make attacks      eleven attacks on one node with 500 honest clients, docs/attacks.md (make attacks ARGS="--only drip")
@@ -48,7 +49,7 @@ BIN := .venv/bin
 # Of the test suite: half of the time a test waits, for silence, a tick or a deadline.
 TESTERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 CHAOS := tests/cluster/test_faults.py tests/cluster/test_drain.py tests/node/test_reaping.py \
-  tests/node/test_handshake_kill.py tests/upgrade/test_roll.py tests/forwarding/test_bridge.py
+  tests/node/test_handshake_kill.py tests/upgrade/test_roll.py tests/forwarding/test_bridge.py tests/redis
 BUILD := build/compiled
 IN_BUILD := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(BUILD)
 COMPILED := $(wildcard broker/mqtt/*.py broker/session/*.py broker/routing/*.py broker/client/*.py cluster/store/*.py)
@@ -60,7 +61,7 @@ IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
 .PHONY: run test chaos-short guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
-  subscribe chaos shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
+  subscribe chaos matrix shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
 	@$(IN_BUILD) exec $(BIN)/moorline serve $(ARGS)
@@ -69,9 +70,10 @@ test: .venv/stamp
 	MOORLINE_PURE=1 $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --ignore tests/containers --ignore tests/attacks \
 	  --ignore tests/browser --ignore tests/guides $(CHAOS:%=--ignore %) $(ARGS)
 
-# Nodes, Redis and connections are killed, stopped and cut off under traffic; `make chaos` is the long form.
+# Nodes, Redis and connections are killed, stopped and cut off under traffic; `make chaos` and `make matrix` are the
+# long forms.
 chaos-short: .venv/stamp
-	MOORLINE_PURE=1 timeout 180 $(BIN)/python -m pytest -p tests.tally --write-tally=build/chaos.tally \
+	MOORLINE_PURE=1 timeout 360 $(BIN)/python -m pytest -p tests.tally --write-tally=build/chaos.tally \
 	  -n $(TESTERS) --dist worksteal $(CHAOS) $(ARGS)
 
 # What docs/guides and docs/guided-failure.md say, done.
@@ -129,6 +131,9 @@ micro-time: build
 
 chaos: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.chaos $(ARGS) --write docs/failover.md
+
+matrix: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.redis.matrix $(ARGS) --write docs/redis.md
 
 reconnect: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.cluster.reconnect $(ARGS)

@@ -20,6 +20,7 @@ STEPS: Final = {
 }
 """Of its handshakes: where `strike` is called."""
 _ERROR: Final = 0x80
+_QUOTA_EXCEEDED: Final = 0x97
 
 
 class Publisher(Client):
@@ -30,6 +31,8 @@ class Publisher(Client):
     ) -> None:
         super().__init__(profile, places, record, seed)
         self.acknowledged = 0
+        self.refused = 0
+        self.may_be_refused = False  # with 0x97: such a message is given up
         self._window = window
         self._unacknowledged: dict[int, Message] = {}  # PUBLISH sent, in this order
         self._released: dict[int, Message] = {}  # PUBREC received, in this order
@@ -79,6 +82,8 @@ class Publisher(Client):
 
     def _take_puback(self, packet: Puback) -> None:
         message = self._unacknowledged.pop(packet.packet_id, None)
+        if self._is_refusal(packet):
+            return
         if message is None or message.qos != 1 or packet.reason_code >= _ERROR:
             self.broken(f"{packet!r} for {message}")
             return
@@ -87,6 +92,8 @@ class Publisher(Client):
 
     def _take_pubrec(self, packet: Pubrec) -> None:
         message = self._unacknowledged.pop(packet.packet_id, None)
+        if self._is_refusal(packet):
+            return
         if message is None and packet.packet_id in self._released:
             return  # it was sent twice, on both sides of a lost Redis connection, say; PUBREL has gone out
         if message is None or message.qos != 2 or packet.reason_code >= _ERROR:
@@ -104,6 +111,13 @@ class Publisher(Client):
             return
         self._acknowledge(message)
         self.struck("PUBCOMP received")
+
+    def _is_refusal(self, packet: Puback | Pubrec) -> bool:
+        if not self.may_be_refused or packet.reason_code != _QUOTA_EXCEEDED:
+            return False
+        self.refused += 1
+        self.changed()
+        return True
 
     def _acknowledge(self, message: Message) -> None:
         self.acknowledged += 1
