@@ -12,6 +12,7 @@ from broker.process import given_url, server_files
 from cluster.store import sentinel
 from cluster.store.connection import open_connection
 from cluster.store.endpoint import Endpoint, parse_url
+from cluster.store.finding import finder_of
 from cluster.store.library import library_source
 from cluster.store.migration import Migration
 from cluster.store.rights import access_list
@@ -29,9 +30,13 @@ def acl(
     of_sentinels: Annotated[
         bool, typer.Option("--sentinel", help="That of the sentinels, which have users of their own.")
     ] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="For nodes on a Redis Cluster.")] = False,
 ) -> None:
     """Print what the user of the nodes must be allowed: ACL SETUSER name on '>password' ..."""
-    typer.echo(sentinel.access_list() if of_sentinels else access_list(prefix, may_load=not without_loading))
+    if of_sentinels:
+        typer.echo(sentinel.access_list())
+    else:
+        typer.echo(access_list(prefix, may_load=not without_loading, in_cluster=cluster))
 
 
 @app.command()
@@ -66,9 +71,13 @@ def migrate(
 
 
 async def _migrate(endpoint: Endpoint, prefix: str, seconds: float, dry_run: bool) -> None:
-    connection = await open_connection(endpoint, "moorline-migrate", seconds, seconds)
+    finder = finder_of(endpoint)
     try:
-        await check_server(connection)
-        await Migration(connection, prefix, typer.echo).run(is_dry=dry_run)
+        connection = await open_connection(await finder.primary(), "moorline-migrate", seconds, seconds)
+        try:
+            await check_server(connection)
+            await Migration(connection, prefix, typer.echo).run(is_dry=dry_run)
+        finally:
+            await connection.aclose()
     finally:
-        await connection.aclose()
+        finder.close()

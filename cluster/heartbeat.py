@@ -19,6 +19,7 @@ from cluster.store.store import Store
 
 INTERVAL_SECONDS: Final = 1.0
 _SLOW_SECONDS: Final = 0.5
+_HELD_SECONDS: Final = 1.5
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,25 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beats until the node leaves. While Redis is away nothing ticks, so a missed beat harms nobody."""
+        async with anyio.create_task_group() as tasks:
+            if self._store.is_cluster:
+                tasks.start_soon(self._run_while_held)
+            await self._run()
+            tasks.cancel_scope.cancel()
+
+    async def _run_while_held(self) -> None:
+        """A primary of a Redis Cluster that is away holds the batches of this node; those of a node that has
+        nothing to do with it go on, and the tick with them, if its own primary is there."""
+        while True:
+            await anyio.sleep(INTERVAL_SECONDS)
+            if time.monotonic() - self.last_beat < _HELD_SECONDS or self._is_leaving:
+                continue
+            try:
+                await self._store.call([membership.beat(self._incarnation)], function="free")
+            except (StoreUnavailable, RedisFull) as error:
+                logger.debug("no life sign: %s", error)
+
+    async def _run(self) -> None:
         while True:
             await anyio.sleep(INTERVAL_SECONDS)
             if self._is_leaving:

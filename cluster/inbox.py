@@ -79,7 +79,7 @@ class Inbox:
         """Reads until cancelled. Raises NodeGone if this node has been declared dead."""
         while True:
             try:
-                connection = self._connection = await self._store.connect()
+                connection = self._connection = await self._store.connect(self._incarnation)
                 try:
                     await self._read(connection)
                 finally:
@@ -97,7 +97,7 @@ class Inbox:
             count = 1
             if self.last_id != trimmed_id:
                 trim = inboxes.trim_inbox(self._incarnation, self.last_id, self._handled_bytes)
-                commands = self._store.pack(Call("free", [trim])) + commands
+                commands = self._store.pack(Call("free", [trim], slot=self._incarnation)) + commands
                 count = 2
             replies = await connection.ask(commands, count)
             for reply in replies:

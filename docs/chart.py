@@ -42,7 +42,7 @@ RULES: Final[Mapping[str, Schema]] = {
     "commonLabels": _TEXTS,
     "commonAnnotations": _TEXTS,
     "replicaCount": {"type": ["integer", "null"], "minimum": 1},
-    "redis.url": {"pattern": "^(rediss?(\\+sentinel)?://.+)?$"},
+    "redis.url": {"pattern": "^(rediss?(\\+(sentinel|cluster))?://.+)?$"},
     "tls.certManager.issuerRef": {
         "properties": {name: {"type": "string"} for name in ("name", "kind", "group")},
         "additionalProperties": False,

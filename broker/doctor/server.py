@@ -11,6 +11,7 @@ from typing import Final
 
 from broker.doctor.finding import Finding, fail, ok, warn
 from cluster.store import keys
+from cluster.store.call import Slot
 from cluster.store.connection import Connection, open_connection
 from cluster.store.endpoint import Endpoint
 from cluster.store.errors import StoreError
@@ -18,6 +19,7 @@ from cluster.store.library import LIBRARY_NAME, LIBRARY_REVISION, SCHEMA_VERSION
 from cluster.store.reply import as_list, as_text
 from cluster.store.rights import check_rights
 from cluster.store.server import check_server, loaded_library
+from cluster.store.topology import Topology
 
 _CONNECT_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 5.0
@@ -65,7 +67,9 @@ _ASKED: Final = (
 async def check_redis(endpoint: Endpoint, prefix: str) -> list[Finding]:
     """All that can be found; where it ends early the last one says why."""
     try:
-        connection = await open_connection(endpoint, "moorline-doctor", _CONNECT_SECONDS, _ANSWER_SECONDS)
+        if endpoint.is_cluster:
+            return await _check_cluster(endpoint, prefix)
+        connection = await _connect(endpoint)
     except StoreError as error:
         return [fail("redis", str(error), "start it, or mend redis.url, user, password or certificates")]
     try:
@@ -74,10 +78,30 @@ async def check_redis(endpoint: Endpoint, prefix: str) -> list[Finding]:
         await connection.aclose()
 
 
-async def _look(connection: Connection, prefix: str) -> list[Finding]:
+async def _connect(endpoint: Endpoint) -> Connection:
+    return await open_connection(endpoint, "moorline-doctor", _CONNECT_SECONDS, _ANSWER_SECONDS)
+
+
+async def _check_cluster(endpoint: Endpoint, prefix: str) -> list[Finding]:
+    """Each primary that has a slot of ours. Raises StoreError."""
+    topology = Topology(endpoint, _connect)
+    await topology.refresh(topology.generation)
+    homes = topology.homes()
+    findings = [ok("redis cluster", f"{len(homes)} primaries have something to do for a broker")]
+    for address, slot in homes.items():
+        connection = await _connect(topology.endpoint_of(address))
+        try:
+            findings += await _look(connection, prefix, slot)
+        finally:
+            await connection.aclose()
+    return findings
+
+
+async def _look(connection: Connection, prefix: str, slot: Slot | None = None) -> list[Finding]:
+    """`slot`: one that this server has in its Cluster."""
     findings: list[Finding] = []
     try:
-        server = await check_server(connection)
+        server = await check_server(connection, in_cluster=slot is not None)
         findings.append(ok("redis", f"{server} at {connection.address}, primary"))
         findings.append(await _latency(connection))
         findings.append(await _clock(connection))
@@ -86,9 +110,10 @@ async def _look(connection: Connection, prefix: str) -> list[Finding]:
         findings += await _configuration(
             connection, server.maxmemory_policy, server.is_append_only, int(info.get("connected_slaves", "0"))
         )
-        await check_rights(connection, prefix)
+        await check_rights(connection, prefix, keys.META_SLOT if slot is None else slot)
         findings.append(ok("redis rights", "this user may do all that a node does"))
-        findings += await _release(connection, prefix)
+        has_schema = slot in (None, keys.META_SLOT)
+        findings += await _release(connection, prefix if has_schema else None)
     except StoreError as error:
         findings.append(fail("redis", str(error), "a node does not start with it: see docs/operations.md"))
     return findings
@@ -237,8 +262,9 @@ def _pubsub_limit(limits: str) -> int | None:
     return int(words[words.index("pubsub") + 1]) or None
 
 
-async def _release(connection: Connection, prefix: str) -> list[Finding]:
-    """Whether nodes of this release may use it, beside those that do."""
+async def _release(connection: Connection, prefix: str | None) -> list[Finding]:
+    """Whether nodes of this release may use it, beside those that do. `prefix` None: the keys that tell it
+    are with another primary."""
     findings = []
     library = await loaded_library(connection.ask_one, LIBRARY_NAME)
     if library is None:
@@ -253,6 +279,8 @@ async def _release(connection: Connection, prefix: str) -> list[Finding]:
                 f"revision {library.revision} of {age} release; this one: {LIBRARY_REVISION}",
             )
         )
+    if prefix is None:
+        return findings
     version = await connection.ask_one("GET", keys.schema(prefix))
     if version is not None and as_text(version) != str(SCHEMA_VERSION):
         found = f"{keys.schema(prefix)} is {as_text(version)}, this release has {SCHEMA_VERSION}"

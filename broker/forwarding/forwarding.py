@@ -19,7 +19,6 @@ from broker.observability.forwards import ELSEWHERE, ForwardStatus
 from broker.observability.logs import get_logger
 from broker.settings import ForwardSettings
 from cluster.control import Control
-from cluster.store import queues
 from cluster.store.connection import Connection
 from cluster.store.errors import StoreError
 from cluster.store.store import Store
@@ -79,7 +78,7 @@ class Forwarding:
         here = [forward.status for forward in self._forwards if forward.status.state != ELSEWHERE]
         if here:
             client_ids = [client_id_of(status.name) for status in here]
-            counts = await queues.lengths(connection, self._store.prefix, client_ids)
+            counts = await self._store.queue_lengths(connection, client_ids)
             for status, count in zip(here, counts, strict=True):
                 status.waiting = count
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import orjson
 
@@ -9,7 +10,7 @@ from broker.forwarding.sink import ForwardedMessage, Retry
 from broker.settings import ForwardSettings
 from cluster.store.connection import Connection
 from cluster.store.endpoint import ServerFiles, parse_url
-from cluster.store.errors import StoreError
+from cluster.store.errors import InvalidRedisUrl, StoreError
 from cluster.store.store import Store
 from cluster.store.stream import Fields, Stream, connector
 
@@ -52,9 +53,12 @@ def _fields(message: ForwardedMessage) -> Fields:
 async def open_redis_stream(settings: ForwardSettings, store: Store) -> AsyncIterator[RedisStream]:
     """In the broker's own Redis, if no other is named."""
     assert settings.stream is not None
-    connect: Callable[[], Awaitable[Connection]] = store.connect
+    connect: Callable[[], Awaitable[Connection]] = partial(store.connect_for, settings.stream)
     if settings.url is not None:
-        connect = connector(parse_url(settings.url, _files(settings)), settings.timeout_seconds)
+        endpoint = parse_url(settings.url, _files(settings))
+        if endpoint.is_cluster:
+            raise InvalidRedisUrl("a forward writes to one server: give the URL of the primary of its stream")
+        connect = connector(endpoint, settings.timeout_seconds)
     stream = Stream(settings.stream, settings.stream_length, connect)
     try:
         yield RedisStream(stream)

@@ -47,7 +47,7 @@ from broker.routing.transit import NodeMessages, Transit
 from broker.session import Clock, Delivery, Message, Session
 from cluster.store import receive, retained, shares
 from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call
+from cluster.store.lane import Call, PartlyRefused
 from cluster.store.reply import as_int, as_ints, as_list
 from cluster.store.shares import Given, Policy
 
@@ -221,6 +221,11 @@ class Router:
                 has_room = False
             elif isinstance(answer, Exception):
                 raise answer
+            elif isinstance(answer, PartlyRefused):
+                has_room = False
+                if not is_held:
+                    position = self._take_partly(position, answer)
+                    continue
             for i in range(1, len(calls[number].requests)):
                 part = self._sent[position]
                 position += 1
@@ -231,6 +236,16 @@ class Router:
                     has_room = False
         self._route_again()
         return has_room
+
+    def _take_partly(self, position: int, answer: Sequence[object]) -> int:
+        """A call whose parts went to several primaries of Redis, of which some are full; where the next one
+        begins."""
+        for i in range(1, len(answer)):
+            part = self._sent[position]
+            position += 1
+            if isinstance(answer[i], RedisFull) or not self._take_reply(part, answer[i]):
+                self._collecting.hold(part)
+        return position
 
     def _take_reply(self, part: Part, reply: object) -> bool:
         """False if there was no room, and nothing was done."""

@@ -157,6 +157,13 @@ class Settling:
         # Of one that is refused nothing is stored.
         level = STORED if publication.refusal else promises.level_of(publication.message.topic)
         if promises.must_wait(level):
+            self._remember(publication)
             promises.owe(PublicationPromise(promises.confirmation(level), publication, level, self))
         else:
             self.acknowledge(publication, level)
+
+    def _remember(self, publication: Publication) -> None:
+        """Its session is asked for the token if another primary comes meanwhile."""
+        session, token = publication.session, publication.message.token
+        if token and session is not None and session.queued is not None:
+            session.inbound.remember(publication.packet_id, token, buckets_of(publication))

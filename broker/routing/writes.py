@@ -14,7 +14,7 @@ from broker.session import IN_QUEUE, Changes, Delivery, Message, QueuedOutbound,
 from cluster.store import queues, receive, shares
 from cluster.store.entry import unpack_entry
 from cluster.store.errors import ItemError, RedisFull
-from cluster.store.lane import Call
+from cluster.store.lane import Call, PartlyRefused
 from cluster.store.reply import as_bytes, as_int
 
 _ACK: Final = 0
@@ -111,10 +111,21 @@ class SessionWrites:
                     self._refuse_received(asked)
             elif isinstance(answers, Exception):
                 raise answers
+            elif isinstance(answers, PartlyRefused):
+                is_full = True
+                self._take_partly(asked_of_call, answers)
             else:
                 for asked, reply in zip(asked_of_call, answers, strict=True):
                     self._take_reply_safely(asked, reply)
         return not is_full
+
+    def _take_partly(self, asked_of_call: list[_Asked], answers: Sequence[object]) -> None:
+        """Of a "write" call that went to several primaries of Redis, of which some are full."""
+        for asked, reply in zip(asked_of_call, answers, strict=True):
+            if isinstance(reply, RedisFull):
+                self._refuse_received(asked)
+            else:
+                self._take_reply_safely(asked, reply)
 
     def _collect_outbound(self, session: Session, freeing: "_Builder") -> None:
         queued = session.queued

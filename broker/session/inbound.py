@@ -151,11 +151,12 @@ class Inbound:
         being stored, and those whose identifiers are about to be deleted."""
         found: list[tuple[int, bytes, bool]] = []
         for packet_id, state in self._states.items():
+            receivers = self._receivers.get(packet_id)
+            token = receivers[0] if receivers is not None else b""
             if state == _RECEIVED:
-                found.append((packet_id, under_way.get(packet_id, b""), False))
+                found.append((packet_id, under_way.get(packet_id, token), False))
             elif state == _ROUTED:
-                receivers = self._receivers.get(packet_id)
-                found.append((packet_id, receivers[0] if receivers is not None else b"", True))
+                found.append((packet_id, token, True))
         found += [(packet_id, token, False) for packet_id, token in self._tokens.items()]
         return found
 

@@ -21,8 +21,9 @@ class RedisAccessSettings(Group):
         default=None,
         repr=False,
         description="`redis://`, `rediss://` or `unix://` URL; or `redis+sentinel://host,host,host/name`"
-        " (TLS: `rediss+sentinel://`), the sentinels and what they call the primary. Default: the node starts"
-        " a private server in `data_dir`. Nodes with the same server and prefix are one broker.",
+        " (TLS: `rediss+sentinel://`), the sentinels and what they call the primary; or"
+        " `redis+cluster://host,host` (TLS: `rediss+cluster://`), some nodes of a Redis Cluster. Default: the"
+        " node starts a private server in `data_dir`. Nodes with the same server and prefix are one broker.",
     )
     url_file: Path | None = Field(
         default=None,

@@ -37,7 +37,7 @@ from broker.settings.topics import TopicSettings
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
 PLAIN_LISTENER = "listen"
-CLUSTER = "redis+cluster://"
+CLUSTER = ("redis+cluster://", "rediss+cluster://")
 
 ListenerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 

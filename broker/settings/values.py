@@ -14,7 +14,9 @@ SERVER_REFERENCE_LENGTH = 1024
 RESPONSE_INFORMATION_LENGTH = 256
 WORKERS_MAXIMUM = 1024
 _MEMORY_MINIMUM_BYTES = 33_554_432  # a node that has nothing to do takes about as much
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster")
+REDIS_SCHEMES = (
+    *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+)
 
 
 def _parse_addresses(value: object) -> tuple[Address, ...]:

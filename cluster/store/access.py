@@ -6,26 +6,28 @@ is the primary, all connections to the old one end, also those that are just bei
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 import anyio
 
 from cluster.store import keys
-from cluster.store.call import Call, CallEncoder, Request, Slot, pack_command, unpack_replies
-from cluster.store.connection import Connection, open_connection_of
+from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, pack_command, unpack_replies
+from cluster.store.connection import Connection, open_connection, open_connection_of
 from cluster.store.endpoint import Endpoint
 from cluster.store.errors import (
     CallFailed,
     ItemError,
     LibraryMissing,
     RedisFull,
+    SlotMoved,
+    SlotMoving,
     StoreError,
     StoreUnavailable,
 )
 from cluster.store.finder import Finder
-from cluster.store.primaries import Primary, adopt, parse_adopt
+from cluster.store.primaries import SLOTS, Primary, adopt, parse_adopt
 from cluster.store.rights import check_rights
 from cluster.store.server import Library, ServerInfo, check_schema, check_server, ensure_library
 
@@ -45,6 +47,8 @@ class Access:
         prefix: str,
         connect_timeout_seconds: float,
         exchange_timeout_seconds: float,
+        in_cluster: bool = False,
+        met: dict[Slot, Primary] | None = None,
     ) -> None:
         self.finder = finder
         self.client_name = client_name
@@ -52,7 +56,9 @@ class Access:
         self.prefix = prefix
         self.connect_timeout_seconds = connect_timeout_seconds
         self.exchange_timeout_seconds = exchange_timeout_seconds
-        self.met: dict[Slot, Primary] = {}
+        self.in_cluster = in_cluster
+        """Whether the server has to be part of a Redis Cluster."""
+        self.met: dict[Slot, Primary] = {} if met is None else met
         """The primaries, as the newest connection has found them."""
         self.primary = ""
         """The address of the server that was used last, for people."""
@@ -65,6 +71,19 @@ class Access:
 
     def __str__(self) -> str:
         return str(self.finder)
+
+    def to(self, finder: Finder) -> "Access":
+        """The same to another server."""
+        return Access(
+            finder,
+            self.client_name,
+            self.library,
+            self.prefix,
+            self.connect_timeout_seconds,
+            self.exchange_timeout_seconds,
+            self.in_cluster,
+            self.met,
+        )
 
     async def connect(self) -> Connection:
         """A connection to a server that may be used now. Raises StoreUnavailable, StoreStartError."""
@@ -85,15 +104,23 @@ class Access:
         connection, _ = await self._connect(make)
         return connection
 
+    async def open(self, endpoint: Endpoint) -> Connection:
+        """To this server, whatever it is."""
+        return await open_connection(
+            endpoint, self.client_name, self.connect_timeout_seconds, self.exchange_timeout_seconds
+        )
+
     async def load_library(self, connection: Connection) -> None:
         """Loads the library on a server that has lost it, or has an older one."""
         await ensure_library(connection.ask_one, connection.address, self.library)
 
-    async def prepare(self, connection: Connection) -> None:
-        """What is done once, at start: library and schema. Raises StoreUnavailable, StoreStartError."""
+    async def prepare(self, connection: Connection, slot: Slot = keys.META_SLOT) -> None:
+        """What is done once, at start: library and schema; on a Cluster at each primary, which has this slot.
+        Raises StoreUnavailable, StoreStartError."""
         try:
-            await self._try_rights()
-            await check_schema(connection, keys.schema(self.prefix), self.library)
+            await self._try_rights(slot)
+            if slot == keys.META_SLOT:
+                await check_schema(connection, keys.schema(self.prefix), self.library)
             await self.load_library(connection)
             await self._adopt(connection)
         except RedisFull as error:
@@ -116,19 +143,30 @@ class Access:
         """What comes before all else on a connection that carries data (`primaries`)."""
         encoder = CallEncoder(self.prefix, self.client_name, partial(keys.slot, self.prefix))
         requests: list[Request] = [*adopt(self.met)]
-        command = pack_command(*encoder.arguments(Call("free", requests)))
-        (answer,) = await connection.ask(command, 1)
+        if self.in_cluster:
+            calls = [Call("free", [each], slot=slot) for each, slot in zip(requests, SLOTS, strict=True)]
+        else:
+            calls = [Call("free", requests)]
+        commands = b"".join(pack_command(*encoder.arguments(call)) for call in calls)
+        answers = await connection.ask(commands, len(calls))
         try:
-            if isinstance(answer, LibraryMissing):
+            if any(isinstance(answer, LibraryMissing) for answer in answers):
                 logger.warning("Redis has lost the function library, or has an older one: loading ours")
                 await self.load_library(connection)
-                (answer,) = await connection.ask(command, 1)
-            if isinstance(answer, StoreError):
-                raise answer
-            replies = unpack_replies(answer if isinstance(answer, bytes) else b"", len(requests))
-            self.met.update(parse_adopt(replies))
+                answers = await connection.ask(commands, len(calls))
+            if self.in_cluster:
+                self._note_adopted(answers)
+            else:
+                self.met.update(parse_adopt(_replies_of(answers[0], len(requests))))
         except (CallFailed, ItemError, RedisFull) as error:
             raise StoreUnavailable(f"{connection.address}: not adopted: {error}") from error
+
+    def _note_adopted(self, answers: Sequence[object]) -> None:
+        """Of a server of a Redis Cluster: it has some of the slots. One that is on its way to it comes with
+        all that it had."""
+        for slot, answer in zip(SLOTS, answers, strict=True):
+            if not isinstance(answer, SlotMoved | SlotMoving):
+                self.met.update(parse_adopt(_replies_of(answer, 1), [slot]))
 
     async def _connect(self, make: Callable[[str, float], C]) -> tuple[C, ServerInfo]:
         endpoint = await self.finder.primary()
@@ -146,7 +184,7 @@ class Access:
             make, endpoint, self.client_name, self.connect_timeout_seconds, self.exchange_timeout_seconds
         )
         try:
-            server = await check_server(connection)
+            server = await check_server(connection, in_cluster=self.in_cluster)
         except BaseException:
             connection.abort("refused")
             raise
@@ -175,10 +213,17 @@ class Access:
             self._switched.set()
             self._switched = anyio.Event()
 
-    async def _try_rights(self) -> None:
+    async def _try_rights(self, slot: Slot) -> None:
         """On a connection of its own: it subscribes, too."""
         connection = await self.connect_as(Connection)
         try:
-            await check_rights(connection, self.prefix)
+            await check_rights(connection, self.prefix, slot)
         finally:
             await connection.aclose()
+
+
+def _replies_of(answer: object, count: int) -> list[Reply]:
+    """Raises StoreError."""
+    if isinstance(answer, StoreError):
+        raise answer
+    return unpack_replies(answer if isinstance(answer, bytes) else b"", count)

@@ -6,7 +6,7 @@ no `bin` type: text and bytes both travel as `raw`, and all that comes back is b
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 
@@ -22,6 +22,7 @@ Reply: TypeAlias = object
 """What the parsers of this package take; an ItemError if this request failed."""
 
 FUNCTIONS: Final = {kind: function_name(kind).encode() for kind in ("write", "free")}
+_HEADS_MAXIMUM: Final = 1024
 ERROR_MARK: Final = b"err"
 """The only key of the map that stands in for the reply of a failed request."""
 
@@ -50,6 +51,15 @@ class Call:
     def __repr__(self) -> str:
         size = f"{len(self.requests)} requests, {len(self.bodies)} bodies"
         return f"Call({self.function!r}, {size}, slot={self.slot!r})"
+
+
+class BodyLayout(NamedTuple):
+    """Where a request names bodies of its call: in the flat list which is its element `entries`, of so many
+    `items` each, of which `body` is the position of one, or negative."""
+
+    entries: int
+    items: int
+    body: int
 
 
 class CallEncoder:
@@ -90,7 +100,10 @@ class CallEncoder:
         parts += (head, b"%d\r\n" % len(blob), blob, b"\r\n")
 
     def _head(self, call: Call) -> bytes:
-        """All before the length of the blob. There are as many as there are slots, times two."""
+        """All before the length of the blob. There are as many as there are slots, times two; and on a
+        cluster, some for each node that ever was."""
+        if len(self._heads) >= _HEADS_MAXIMUM:
+            self._heads.clear()
         head = b"*7\r\n" + b"".join(map(pack_bulk, self.arguments(call)[:-1])) + b"$"
         self._heads[call.function, call.slot] = head
         return head

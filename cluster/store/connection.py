@@ -25,6 +25,8 @@ from cluster.store.errors import (
     LibraryMissing,
     NodeGone,
     RedisFull,
+    SlotMoved,
+    SlotMoving,
     StoreError,
     StoreUnavailable,
     UnsupportedRedis,
@@ -43,6 +45,8 @@ _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
     "NOAUTH": AccessDenied,
     "WRONGPASS": AccessDenied,
     "NOPERM": AccessDenied,
+    "MOVED": SlotMoved,
+    "ASK": SlotMoving,
     # Passing states of a server, or of its role in a fail-over.
     "BUSY": StoreUnavailable,
     "CLUSTERDOWN": StoreUnavailable,
@@ -51,11 +55,14 @@ _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
     "MISCONF": StoreUnavailable,  # the append-only file can't be written, say: the disk is full
     "NOREPLICAS": StoreUnavailable,
     "READONLY": StoreUnavailable,
-    "TRYAGAIN": StoreUnavailable,
+    "TRYAGAIN": SlotMoving,
 }
 _ERRORS_BY_TEXT: Final[tuple[tuple[str, type[StoreError]], ...]] = (
     ("Function not found", LibraryMissing),
     ("max number of clients", StoreUnavailable),
+    # A function that did not find one of its keys in a slot that is on its way; see lua/dispatch.lua.
+    ("Script attempted to access a non local key", SlotMoving),
+    ("Attempted to access a non local key", SlotMoving),  # Valkey 9
     ("unknown command", UnsupportedRedis),  # we send none that 7.0 does not have
 )
 
@@ -117,6 +124,18 @@ class Connection(asyncio.Protocol):
         Raises StoreUnavailable if the connection ends before, or the last reply isn't there in time. A
         cancelled call ends the connection, too.
         """
+        waiter = self.begin(commands, count)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self.abort("the exchange was cancelled")
+            raise
+        finally:
+            self._waiter = None
+
+    def begin(self, commands: bytes, count: int) -> asyncio.Future[list[object]]:
+        """The same for a caller that waits for several connections at once: it awaits what is returned, then
+        calls `end`."""
         transport = self._transport
         if self._failure or transport is None:
             raise StoreUnavailable(f"{self.address}: {self._failure}")
@@ -130,13 +149,13 @@ class Connection(asyncio.Protocol):
         if self._timer is None:
             self._timer = self._loop.call_at(self._deadline, self._check_deadline)
         transport.write(commands)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
+        return waiter
+
+    def end(self) -> None:
+        """Of an exchange that `begin` began: whoever did not get its answer has lost the connection."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
             self.abort("the exchange was cancelled")
-            raise
-        finally:
-            self._waiter = None
 
     async def ask_one(self, *arguments: str | bytes | int) -> object:
         """Sends one command and returns its reply; raises the StoreError that it is. Off the hot path."""

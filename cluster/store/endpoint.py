@@ -15,8 +15,9 @@ from cluster.store.errors import InvalidRedisUrl
 DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 _SCHEMES: Final = ("redis", "rediss", "unix")
-_LATER_SCHEMES: Final = ("redis+cluster",)
 _SENTINELS_MAXIMUM: Final = 20
+_CLUSTER: Final = "+cluster"
+_SEEDS_MAXIMUM: Final = 100
 _VERIFICATION: Final = {"required": True, "none": False}
 _SECRET_CHARACTERS: Final = 4096
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile")
@@ -104,6 +105,15 @@ class Endpoint:
         """The server of this name as its sentinels have found it."""
         return replace(self, host=host, port=port, sentinels=(), master_name="")
 
+    seeds: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of some nodes of a Redis Cluster, if it is one; `host` and `port` are those of the
+    first."""
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it names nodes of a Redis Cluster, and no server that one might use."""
+        return bool(self.seeds)
+
     def credentials(self) -> tuple[str, str]:
         """User name and password as they are now. Raises InvalidRedisUrl if a file can't be read."""
         username, password = self.username, self.password
@@ -145,18 +155,19 @@ def parse_url(url: str, files: ServerFiles = ServerFiles()) -> Endpoint:
     `rediss://` takes the options ssl_ca_certs, ssl_certfile, ssl_keyfile (paths) and ssl_cert_reqs (required,
     none). `redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db]` and `rediss+sentinel://`
     (TLS to both) name sentinels and what they call the primary; user and password are those of the primary,
-    the sentinels' own are options: sentinel_username, sentinel_password. Raises InvalidRedisUrl. The text of
-    the error never has the password in it.
+    the sentinels' own are options: sentinel_username, sentinel_password. `redis+cluster://` and
+    `rediss+cluster://` may name several nodes of a Redis Cluster, with commas between them. Raises
+    InvalidRedisUrl. The text of the error never has the password in it.
     """
     scheme = url.partition("://")[0]
     if scheme in ("redis+sentinel", "rediss+sentinel"):
         return _parse_sentinels(scheme, url, files)
-    if scheme in _LATER_SCHEMES:
-        raise InvalidRedisUrl(f"{scheme}:// is not supported yet: give the address of one primary (redis://)")
+    if scheme.endswith(_CLUSTER) and scheme.removesuffix(_CLUSTER) in ("redis", "rediss"):
+        return _parse_cluster(scheme.removesuffix(_CLUSTER), url, files)
     if scheme not in _SCHEMES or "://" not in url:
         raise InvalidRedisUrl(
             "the Redis URL does not begin with one of redis://, rediss://, unix://, redis+sentinel://,"
-            " rediss+sentinel://"
+            " rediss+sentinel://, redis+cluster://, rediss+cluster://"
         )
     try:
         endpoint = _READERS[scheme](*_split(url))
@@ -206,6 +217,19 @@ def _address(host_and_port: str) -> tuple[str, int]:
     if not parts.hostname:
         raise ValueError("it names no host, or an empty one between commas")
     return unquote(parts.hostname), SENTINEL_PORT if parts.port is None else parts.port
+
+
+def _parse_cluster(scheme: str, url: str, files: ServerFiles) -> Endpoint:
+    """Each of the hosts is one with which the URL would do alone."""
+    rest = url.partition("://")[2]
+    end = min((place for mark in "/?#" if (place := rest.find(mark)) >= 0), default=len(rest))
+    user, separator, hosts = rest[:end].rpartition("@")
+    nodes = [parse_url(f"{scheme}://{user}{separator}{host}{rest[end:]}", files) for host in hosts.split(",")]
+    if any(node.database for node in nodes):
+        raise InvalidRedisUrl("a Redis Cluster has the database 0 only")
+    if len(nodes) > _SEEDS_MAXIMUM:
+        raise InvalidRedisUrl(f"the Redis URL names more than {_SEEDS_MAXIMUM} nodes: some of them will do")
+    return replace(nodes[0], seeds=tuple(dict.fromkeys((node.host, node.port) for node in nodes)))
 
 
 def _split(url: str) -> tuple[SplitResult, dict[str, str]]:

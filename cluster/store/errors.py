@@ -3,7 +3,9 @@
 MoorlineError
 └── StoreError
     ├── StoreUnavailable      no answer now: unreachable, lost, loading, read-only; may be tried again
-    │   └── LibraryMissing    the server has lost our functions; they are loaded again
+    │   ├── LibraryMissing    the server has lost our functions; they are loaded again
+    │   ├── SlotMoved         another primary of the Cluster serves this slot now
+    │   └── SlotMoving        this slot is on its way to another primary; nothing of the call was done
     ├── RedisFull             refused for lack of memory (maxmemory); nothing of the call was done
     ├── CallFailed            a whole call was refused, and would be again
     ├── ItemError             one request of a call failed; its others were carried out
@@ -34,6 +36,15 @@ class StoreUnavailable(StoreError):
 
 class LibraryMissing(StoreUnavailable):
     """The server does not have the function library (any more)."""
+
+
+class SlotMoved(StoreUnavailable):
+    """Another primary of the Redis Cluster serves this slot; the text names it. Nothing was done."""
+
+
+class SlotMoving(StoreUnavailable):
+    """The slot is on its way to another primary of the Redis Cluster: some of its keys are here, some there.
+    Nothing was done."""
 
 
 class RedisFull(StoreError):

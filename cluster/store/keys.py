@@ -251,9 +251,10 @@ def migration(prefix: str) -> str:
     return f"{prefix}{{m}}:migration"
 
 
-def rights(prefix: str, nonce: str) -> str:
-    """String: what a node tries its rights at when it starts; also a channel. Lives for that moment."""
-    return f"{prefix}{{m}}:rights:{nonce}"
+def rights(prefix: str, nonce: str, slot: int | str = META_SLOT) -> str:
+    """String: what a node tries its rights at when it starts; also a channel. Lives for that moment. On a
+    Redis Cluster there is one for each primary."""
+    return f"{prefix}{{{slot}}}:rights:{nonce}"
 
 
 def fence(prefix: str, node: str, level: str) -> str:

@@ -11,10 +11,8 @@ A cancelled exchange leaves the connection closed; the next one opens another.
 """
 
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -32,6 +30,7 @@ from cluster.store.errors import (
     StoreUnavailable,
 )
 from cluster.store.identity import Identity
+from cluster.store.outage import Outage, StatusListener, StoreStatus
 
 __all__ = [
     "Ask",
@@ -39,6 +38,7 @@ __all__ = [
     "CallReplies",
     "Exchange",
     "Lane",
+    "PartlyRefused",
     "Reply",
     "Request",
     "Revise",
@@ -48,14 +48,16 @@ __all__ = [
 
 FIRST_VERSION: Final = "1.0"
 """Of subscriptions that nobody has changed yet; `lua/change_log.lua` counts on from there."""
-_FIRST_BACKOFF_SECONDS: Final = 0.02
-_MAXIMUM_BACKOFF_SECONDS: Final = 1.0
-_REPORT_SECONDS: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
 CallReplies: TypeAlias = list[Reply] | StoreError
 """One reply per request; RedisFull or CallFailed if the whole call was refused."""
+
+
+class PartlyRefused(list[Reply]):
+    """The replies of a call of which some primaries of a Redis Cluster had no room for their part: RedisFull
+    in place of each request that was not carried out."""
 
 
 class Exchange:
@@ -68,22 +70,12 @@ class Exchange:
         self.version = version
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
-    """`away_since` is a point of time.monotonic(), None while Redis answers. `reason` is for people."""
-
-    away_since: float | None
-    reason: str = ""
-
-
 Ask: TypeAlias = Callable[[Sequence[Call]], Awaitable[list[CallReplies]]]
 """Sends calls and returns what they were answered, as `Lane.exchange` does."""
 Revise: TypeAlias = Callable[[Ask], Awaitable[Sequence[Call]]]
 """The calls to send after a reconnect, in place of those that may have been carried out: as many, with as
 many requests each. It may ask before; if that raises StoreUnavailable, it is called again on the next
 connection."""
-StatusListener: TypeAlias = Callable[[StoreStatus], None]
-"""Told when Redis goes away and when it is back. Must not raise and must not wait."""
 
 
 class Lane:
@@ -104,17 +96,18 @@ class Lane:
         self._get_version = pack_command("GET", version_key)
         self._connect = connect
         self._load_library = load_library
-        self._on_status = on_status
+        self._outage = Outage(on_status)
         self._connection = connection
         self._pause = pause
         self._is_busy = False
-        self._failures = 0
-        self._reported = 0.0
-        self.away_since: float | None = None
-        """When Redis was last known to answer, by time.monotonic(); None unless it is away now."""
 
     def __repr__(self) -> str:
         return f"<Lane {self._connection!r}, away since {self.away_since}>"
+
+    @property
+    def away_since(self) -> float | None:
+        """When Redis was last known to answer, by time.monotonic(); None unless it is away now."""
+        return self._outage.since
 
     async def exchange(
         self, calls: Sequence[Call], read_version: bool = False, revise: Revise | None = None
@@ -172,8 +165,8 @@ class Lane:
             except (StoreUnavailable, StoreStartError, RedisFull) as error:  # full: no room for the library
                 await self._wait_out(error, started)
                 continue
-            if self.away_since is not None:
-                self._note_back()
+            if self._outage.since is not None:
+                self._outage.end()
             version = version_of(answers.pop()) if read_version else None
             return Exchange(_replies(calls, answers), version)
 
@@ -197,37 +190,12 @@ class Lane:
         return answers
 
     async def _wait_out(self, trouble: StoreError, started: float) -> None:
-        """Notes that Redis is away, and waits; not the first time: the connection may merely be stale."""
-        if self.away_since is None:
-            self.away_since = started
-            self._report(trouble)
-            self._on_status(StoreStatus(started, str(trouble)))
-        elif time.monotonic() - self._reported >= _REPORT_SECONDS:
-            self._report(trouble)
+        """Notes that Redis is away, and waits."""
+        self._outage.note(trouble, started)
         if self._connection is not None:
             # Also if the server did answer: one that turned replica, say, is found anew by its name.
             self._connection.abort(str(trouble))
-        await self._pause(backoff_seconds(self._failures, random.random()))
-        self._failures += 1
-
-    def _report(self, trouble: StoreError) -> None:
-        self._reported = time.monotonic()
-        logger.warning("Redis is away, everything that must be stored is held: %s", trouble)
-
-    def _note_back(self) -> None:
-        away_seconds = time.monotonic() - (self.away_since or 0.0)
-        self._failures = 0
-        self.away_since = None
-        logger.warning("Redis is back after %.1f s", away_seconds)
-        self._on_status(StoreStatus(None))
-
-
-def backoff_seconds(failures: int, random_share: float) -> float:
-    """The pause before the next attempt: none, then up to a second. `random_share` (0..1) spreads nodes."""
-    if not failures:
-        return 0.0
-    ceiling = min(_MAXIMUM_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
-    return ceiling * (0.5 + 0.5 * random_share)
+        await self._outage.pause(self._pause)
 
 
 def version_of(answer: object) -> str:
@@ -246,10 +214,11 @@ def _trouble_of(answers: Sequence[object]) -> StoreError | None:
 
 
 def _replies(calls: Sequence[Call], answers: Sequence[object]) -> list[CallReplies]:
-    return [_replies_of(call, answer) for call, answer in zip(calls, answers, strict=True)]
+    return [replies_of(call, answer) for call, answer in zip(calls, answers, strict=True)]
 
 
-def _replies_of(call: Call, answer: object) -> CallReplies:
+def replies_of(call: Call, answer: object) -> CallReplies:
+    """The answer to one call."""
     if type(answer) is bytes:
         try:
             return unpack_replies(answer, len(call.requests))

@@ -35,10 +35,10 @@ def adopt(met: Primaries) -> list[list[object]]:
     ]
 
 
-def parse_adopt(replies: Sequence[Reply]) -> dict[Slot, Primary]:
-    """The answers to `adopt`. Raises ItemError."""
+def parse_adopt(replies: Sequence[Reply], slots: Sequence[Slot] = SLOTS) -> dict[Slot, Primary]:
+    """The answers to `adopt`. Raises ItemError. `slots`: those that were asked for, if not all."""
     found: dict[Slot, Primary] = {}
-    for slot, reply in zip(SLOTS, replies, strict=True):
+    for slot, reply in zip(slots, replies, strict=True):
         if isinstance(reply, ItemError):
             raise reply
         replication_id, term = as_list(reply)[:2]

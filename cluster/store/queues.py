@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.store import keys
-from cluster.store.call import Reply, pack_command
-from cluster.store.connection import Connection
-from cluster.store.errors import StoreError
+from cluster.store.call import BodyLayout, Reply
 from cluster.store.keys import META_SLOT, bucket_of
 from cluster.store.reply import as_int, as_list, as_text
 
 WHOLE: Final = -1
 """In place of the index of a body: the head is all of the entry."""
+ENQUEUE_BODIES: Final = BodyLayout(entries=5, items=5, body=2)
 
 _QOS: Final = 0b11
 _RETAIN: Final = 0b100
@@ -103,17 +101,6 @@ def page(bucket: int, client_id: str, epoch: int, after_n: int, window: int) -> 
     as it has about a MiB. Otherwise fewer than `window` entries are all there are.
     """
     return ["page", bucket, client_id, epoch, after_n, window]
-
-
-async def lengths(connection: Connection, prefix: str, client_ids: Sequence[str]) -> list[int]:
-    """How many entries these queues have, of a few sessions. Raises StoreError."""
-    names = [keys.queue(prefix, keys.bucket_of(client_id), client_id) for client_id in client_ids]
-    commands = [pack_command("XLEN", name) for name in names]
-    replies = await connection.ask(b"".join(commands), len(commands))
-    for reply in replies:
-        if isinstance(reply, StoreError):
-            raise reply
-    return [as_int(reply) for reply in replies]
 
 
 def peek(client_id: str, *, from_tail: bool, behind: str | None, limit: int) -> list[object]:

@@ -30,6 +30,8 @@ _BY_THE_RELEASE_BEFORE: Final = ("HSETNX",)
 COMMANDS: Final = tuple(sorted({*_BY_NODES, *_BY_THE_LIBRARY, *_BY_THE_RELEASE_BEFORE}))
 LOADING: Final = "FUNCTION|LOAD"
 """Not for nodes whose library somebody else loads."""
+OF_A_CLUSTER: Final = "CLUSTER|SLOTS"
+"""For nodes on a Redis Cluster only. It is not tried: they ask it first of all."""
 
 _TRY_MILLISECONDS: Final = 60_000
 _FIRST: Final = ("SET", "PERSIST")
@@ -57,16 +59,16 @@ _ARGUMENTS: Final[dict[str, tuple[str | int, ...]]] = {
 whether they are allowed."""
 
 
-def access_list(prefix: str, *, may_load: bool = True) -> str:
+def access_list(prefix: str, *, may_load: bool = True, in_cluster: bool = False) -> str:
     """For `ACL SETUSER name on >password ...`."""
-    commands = sorted([*COMMANDS, LOADING]) if may_load else COMMANDS
+    commands = sorted([*COMMANDS, *([LOADING] if may_load else ()), *([OF_A_CLUSTER] if in_cluster else ())])
     allowed = " ".join(f"+{command.lower()}" for command in commands)
     return f"resetkeys ~{prefix}* resetchannels &{prefix}* -@all {allowed}"
 
 
-async def check_rights(connection: Connection, prefix: str) -> None:
-    """Raises AccessDenied, with all that is missing; StoreUnavailable."""
-    key = keys.rights(prefix, secrets.token_hex(8))
+async def check_rights(connection: Connection, prefix: str, slot: int | str = keys.META_SLOT) -> None:
+    """Raises AccessDenied, with all that is missing; StoreUnavailable. `slot`: one that this server has."""
+    key = keys.rights(prefix, secrets.token_hex(8), slot)
     tries = _tries(key)
     replies = await connection.ask(b"".join(packed for _, packed in tries), len(tries))
     commands = set()

@@ -99,16 +99,21 @@ def parse_info(text: str) -> ServerInfo:
     )
 
 
-async def check_server(connection: Connection) -> ServerInfo:
-    """Raises UnsupportedRedis, or StoreUnavailable while the server loads its data or is a replica."""
+async def check_server(connection: Connection, *, in_cluster: bool = False) -> ServerInfo:
+    """Raises UnsupportedRedis, or StoreUnavailable while the server loads its data or is a replica.
+    `in_cluster`: it has to be part of a Redis Cluster; else it must not be."""
     reply = await connection.ask_one("INFO")
     info = parse_info(reply.decode(errors="replace") if isinstance(reply, bytes) else "")
     address = connection.address
     if info.compatible_version < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
         raise UnsupportedRedis(f"{address} is {info}: Moorline needs Redis {oldest} or newer, or Valkey")
-    if info.mode == "cluster":
-        raise UnsupportedRedis(f"{address} is part of a Redis Cluster, which is not supported yet")
+    if (info.mode == "cluster") != in_cluster:
+        raise UnsupportedRedis(
+            f"{address} is a single server, no part of a Redis Cluster: its URL begins with redis:// or rediss://"
+            if in_cluster
+            else f"{address} is part of a Redis Cluster: its URL begins with redis+cluster:// or rediss+cluster://"
+        )
     if info.is_loading:
         raise StoreUnavailable(f"{address}: loading its data")
     if info.role not in ("", "master"):

@@ -8,13 +8,14 @@ is done with it; if it can't be, others get it.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cluster.store.call import Reply
+from cluster.store.call import BodyLayout, Reply
 from cluster.store.keys import bucket_of
 from cluster.store.reply import as_bytes, as_int, as_list, as_text, in_pairs, in_triples
 
 STRATEGIES = ("balanced", "least_loaded", "sticky", "hash_topic")
 NOTHING_GIVEN = "0-0"
 """In place of an id, where there is none."""
+SHARE_BODIES = BodyLayout(entries=7, items=4, body=1)
 
 _GIVEN_FIELDS = 5
 

@@ -7,13 +7,13 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self, cast
 
-from cluster.store import keys
+from cluster.store import keys, merged_info
 from cluster.store.access import Access
 from cluster.store.aside import SideConnections
 from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, pack_command, unpack_replies
 from cluster.store.channels import ChannelConnection
 from cluster.store.connection import Connection
-from cluster.store.endpoint import ServerFiles, parse_url
+from cluster.store.endpoint import Endpoint, ServerFiles, parse_url
 from cluster.store.errors import CallFailed, LibraryMissing, StoreError
 from cluster.store.finding import finder_of
 from cluster.store.keys import META_SLOT
@@ -28,6 +28,10 @@ from cluster.store.library import (
 from cluster.store.migration import STEPS
 from cluster.store.reply import as_bytes, as_list, as_text, in_pairs
 from cluster.store.server import Library, ServerInfo, ensure_library, info_fields
+from cluster.store.sharded_lane import ShardedLane
+from cluster.store.shards import Shards
+from cluster.store.slots import Address
+from cluster.store.topology import Topology
 
 _ROWS_PER_PAGE: Final = 1000
 _BANS_PER_PAGE: Final = 200  # each takes some 10 us of whoever reads them
@@ -57,12 +61,19 @@ class Store:
     """Made by `open_store`; an async context manager that closes it."""
 
     def __init__(
-        self, access: Access, encoder: CallEncoder, prefix: str, lane: Lane, server: ServerInfo
+        self,
+        access: Access,
+        encoder: CallEncoder,
+        prefix: str,
+        lane: Lane | ShardedLane,
+        server: ServerInfo,
+        shards: Shards | None = None,
     ) -> None:
         self._access = access
         self._encoder = encoder
         self._prefix = prefix
-        self._aside = SideConnections(access)
+        self._shards = shards
+        self._aside = SideConnections(access) if shards is None else shards
         self.lane = lane
         self.server = server
         """As it was at start."""
@@ -109,7 +120,10 @@ class Store:
 
         Raises StoreUnavailable (whether it was carried out is unknown), RedisFull, CallFailed, NodeGone.
         """
-        arguments = self._encoder.arguments(Call(function, list(requests), list(bodies), slot))
+        call = Call(function, list(requests), list(bodies), slot)
+        if self._shards is not None:
+            return await self._shards.call(call)
+        arguments = self._encoder.arguments(call)
         try:
             answer = await self._aside.ask_one(*arguments)
         except LibraryMissing:
@@ -124,12 +138,12 @@ class Store:
         self._aside.renew()
 
     async def ping(self) -> None:
-        """Raises StoreUnavailable unless the server answers."""
-        await self._aside.ask_one("PING")
+        """Raises StoreUnavailable unless the server answers; on a Cluster, each primary."""
+        await self._ask_each("PING")
 
     async def info(self) -> dict[str, str]:
-        """What the server says of itself now. Raises StoreError."""
-        return info_fields(as_bytes(await self._aside.ask_one("INFO")).decode(errors="replace"))
+        """What the server says of itself now; on a Cluster, all primaries together. Raises StoreError."""
+        return merged_info.merged(await self._infos("INFO"))
 
     async def load_subscriptions(self) -> tuple[str, AsyncIterator[dict[bytes, bytes]]]:
         """The version of the change log, and pages of all rows as they are in Redis (`row_of` reads one):
@@ -208,39 +222,62 @@ class Store:
     async def queue_lengths(self, connection: Connection, client_ids: Sequence[str]) -> list[int]:
         """How many entries their queues have, by one round trip on a connection of the caller's own. A key
         that is no queue has none. Raises StoreError."""
-        commands = [
-            pack_command(b"XLEN", keys.queue(self._prefix, keys.bucket_of(client_id), client_id))
-            for client_id in client_ids
-        ]
-        replies = await connection.ask(b"".join(commands), len(commands))
+        names = [keys.queue(self._prefix, keys.bucket_of(client_id), client_id) for client_id in client_ids]
+        commands = [pack_command(b"XLEN", name) for name in names]
+        if self._shards is None:
+            replies = await connection.ask(b"".join(commands), len(commands))
+        else:
+            replies = await self._shards.ask_for(names, commands)
         for reply in replies:
             if isinstance(reply, StoreError) and not isinstance(reply, CallFailed):
                 raise reply
         return [reply if isinstance(reply, int) else 0 for reply in replies]
 
     async def server_figures(self) -> dict[str, int]:
-        """Numbers of INFO: memory, append-only file, replicas."""
-        answer = await self._aside.ask_one("INFO", "memory", "persistence", "replication")
-        fields = info_fields(as_bytes(answer).decode(errors="replace"))
-        return {name: int(value) for name, value in fields.items() if value.lstrip("-").isdecimal()}
+        """Numbers of INFO: memory, append-only file, replicas. On a Cluster see `merged_info`."""
+        return merged_info.figures(await self._infos("INFO", "memory", "persistence", "replication"))
+
+    async def _infos(self, *command: str) -> list[dict[str, str]]:
+        return [
+            info_fields(as_bytes(answer).decode(errors="replace"))
+            for answer in await self._ask_each(*command)
+        ]
+
+    async def _ask_each(self, *command: str) -> list[object]:
+        if self._shards is not None:
+            return await self._shards.ask_each(*command)
+        return [await self._aside.ask_one(*command)]
 
     async def _hash_pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         """A hash of any size; a field that changes meanwhile may be the old one, the new one, or both."""
         cursor = 0
         while True:
+            home = self._home_of(key)
             cursor, page = await self._hash_page(key, cursor, _ROWS_PER_PAGE)
             yield page
-            if cursor == 0:
+            if home != self._home_of(key):
+                cursor = 0  # of another server it would mean something else
+            elif cursor == 0:
                 break
+
+    def _home_of(self, key: str) -> Address | None:
+        return None if self._shards is None else self._shards.home_of(key)
 
     async def _hash_page(self, key: str, cursor: int, count: int) -> tuple[int, dict[bytes, bytes]]:
         following, page = as_list(await self._aside.ask_one("HSCAN", key, cursor, "COUNT", count))
         # Not looked at one by one: all of a hash is bytes.
         return int(as_bytes(following)), cast(dict[bytes, bytes], dict(in_pairs(page)))
 
-    async def connect(self) -> Connection:
-        """A connection of the caller's own, which closes it. Raises StoreUnavailable, StoreStartError."""
-        return await self._access.connect()
+    async def connect(self, slot: Slot = META_SLOT) -> Connection:
+        """A connection of the caller's own, which closes it; to the primary that has this slot. Raises
+        StoreUnavailable, StoreStartError."""
+        access = self._access if self._shards is None else self._shards.access_to(slot)
+        return await access.connect()
+
+    async def connect_for(self, key: str) -> Connection:
+        """The same for a key that is none of the broker's."""
+        access = self._access if self._shards is None else self._shards.access_for(key)
+        return await access.connect()
 
     async def connect_to_channels(
         self, channels: Sequence[str], on_message: Callable[[bytes, bytes], None]
@@ -260,6 +297,11 @@ class Store:
         parts: list[bytes] = []
         self._encoder.append_to(parts, call)
         return b"".join(parts)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether there are several primaries."""
+        return self._shards is not None
 
     @property
     def prefix(self) -> str:
@@ -282,19 +324,23 @@ async def open_store(
     Raises StoreUnavailable, which may pass; and the StoreStartErrors InvalidRedisUrl, UnsupportedRedis,
     AccessDenied and SchemaTooNew, which do not.
     """
+    endpoint = parse_url(url, files)
     access = Access(
-        finder_of(parse_url(url, files)),
+        finder_of(endpoint),
         f"moorline-{incarnation}",
         node_library(),
         prefix,
         connect_timeout_seconds,
         exchange_timeout_seconds,
+        in_cluster=endpoint.is_cluster,
     )
+    encoder = CallEncoder(prefix, incarnation, partial(keys.slot, prefix))
+    if endpoint.is_cluster:
+        return await _open_cluster(access, endpoint, encoder, on_status)
     connection, server = await access.connect_and_tell()
     await access.prepare(connection)
     for warning in server.warnings():
         logger.warning("%s", warning)
-    encoder = CallEncoder(prefix, incarnation, partial(keys.slot, prefix))
     lane = Lane(
         encoder,
         keys.version(prefix),
@@ -305,6 +351,20 @@ async def open_store(
         access.pause,
     )
     return Store(access, encoder, prefix, lane, server)
+
+
+async def _open_cluster(
+    access: Access, endpoint: Endpoint, encoder: CallEncoder, on_status: StatusListener
+) -> Store:
+    topology = Topology(endpoint, access.open)
+    await topology.refresh(topology.generation)
+    shards = Shards(access, topology, encoder)
+    server = await shards.prepare()
+    lane = ShardedLane(
+        encoder, keys.version(access.prefix), topology, shards.connect_ready, access.load_library, on_status
+    )
+    meta = shards.access_to(META_SLOT)
+    return Store(meta, encoder, access.prefix, lane, server, shards)
 
 
 def row_of(field: bytes, value: bytes) -> SubscriptionRow:

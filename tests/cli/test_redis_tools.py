@@ -8,6 +8,7 @@ from tests.cli.program import run
 def test_rights_at_the_server_and_at_sentinels() -> None:
     assert run("redis", "acl", "--prefix", "x:").stdout.strip() == rights.access_list("x:")
     assert "function|load" not in run("redis", "acl", "--without-loading").stdout
+    assert "+cluster|slots" in run("redis", "acl", "--cluster").stdout.split()
     assert run("redis", "acl", "--sentinel").stdout.strip() == sentinel.access_list()
 
 

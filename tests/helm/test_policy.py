@@ -82,6 +82,8 @@ def test_the_port_of_the_url_is_open() -> None:
         ("redis+sentinel://:p@a,b,c/main", [6379, 26379]),
         ("rediss+sentinel://u:p@a:6400,[fd00::1]:6401,c/main/2", [6379, 6400, 6401, 26379]),
         ("redis+sentinel://a:6400/main?sentinel_password=x,y:6401", [6379, 6400]),
+        ("redis+cluster://:p@a:6400,b", [6379, 6400]),
+        ("rediss+cluster://u:p@[fd00::1]:6401,c:6401", [6401]),
     ],
 )
 def test_ports_of_urls(url: str, ports: list[int]) -> None:

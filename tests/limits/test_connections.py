@@ -55,7 +55,7 @@ def test_a_listener_takes_so_many_a_second(listeners: Limited, name: str) -> Non
             client.send(Connect(f"{name}{number}", 5, True, 0, None, None, None, None))
         with listeners.wire() as elsewhere:
             assert elsewhere.connect(f"{name}-elsewhere").reason_code == 0
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 0.9
         for client in clients:
             assert client.next()
     assert time.monotonic() - started >= 0.9  # 20 of them, after 4 at once

@@ -22,7 +22,7 @@ from redis.retry import Retry
 from tests.node.template import Started
 
 START_SECONDS = 40.0
-STOP_SECONDS = 12.0
+STOP_SECONDS = 25.0
 PROGRAM = (sys.executable, "-m", "broker")
 """This very broker."""
 _POLL_SECONDS = 0.02

@@ -37,6 +37,7 @@ STAND_INS = {
     "name": "<group>/<filter>",
     "chore": "chore",
     "nonce": "<nonce>",
+    "slot": "m",
     "tap_id": "<id>",
     "trace_id": "<id>",
     "question_id": "<id>",

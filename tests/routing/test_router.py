@@ -9,6 +9,7 @@ from cluster.store import keys, queues, records, retained
 from cluster.store.call import Call
 from cluster.store.entry import pack_body, pack_head
 from cluster.store.errors import CallFailed, ItemError, RedisFull
+from cluster.store.lane import PartlyRefused
 from tests.routing.nodes import (
     QUEUE_LIMIT,
     TOKEN_TTL_MS,
@@ -350,6 +351,34 @@ def test_redis_full_holds_back_what_was_refused() -> None:
     assert queued.got() == [(b"200", 1)]
     node.settle()
     assert publisher.take() == [Puback(i + 1) for i in range(201)]
+
+
+def test_a_full_primary_of_several_holds_back_its_part() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    peers = [node.connect(name, queue=new_queue()) for name in ("one", "other")]
+    for peer in peers:
+        peer.subscribe("t", 1)
+    node.publish(message(b"x"), publisher, 1)
+    (call,) = calls = node.router.next_calls()
+    assert not node.router.take_replies(calls, [PartlyRefused([[], RedisFull("full"), appended(0)])])
+    assert sorted(len(peer.got()) for peer in peers) == [0, 1]
+    (again,) = node.router.next_calls()
+    assert again.requests[1][:3] == call.requests[1][:3]
+    assert len(again.requests) == 2
+    node.router.take_replies([again], [[[], appended(0)]])
+    node.settle()
+    assert publisher.take() == [Puback(1)]
+
+
+def test_a_lost_publisher_holds_back_a_call_that_was_partly_refused() -> None:
+    node = Node()
+    publisher = node.connect("publisher", queue=new_queue())
+    node.away("away", "t")
+    node.publish(message(b"x"), publisher, 1)
+    calls = node.router.next_calls()
+    assert not node.router.take_replies(calls, [PartlyRefused([[0], RedisFull("full")])])
+    assert node.router.lost == [publisher.session]
 
 
 def test_what_is_held_keeps_its_order() -> None:

@@ -13,6 +13,7 @@ from cluster.store import queues, receive
 from cluster.store.entry import pack_body, pack_head
 from cluster.store.errors import ItemError, NodeGone, RedisFull
 from cluster.store.keys import bucket_of
+from cluster.store.lane import PartlyRefused
 from tests.routing.room import Room, new_queue
 
 EPOCH = 3
@@ -364,6 +365,18 @@ def test_redis_is_full_and_another_message_is_refused() -> None:
 
 
 # Redis full
+
+
+def test_of_several_primaries_a_full_one_refuses_its_part() -> None:
+    room = Room()
+    sessions = [room.connect(name, queue=new_queue(), version=MQTT_5) for name in ("one", "other")]
+    for session in sessions:
+        _publish(room, session, 5)
+    room.writes.next_calls()
+    assert not room.writes.take_replies([PartlyRefused([RedisFull("OOM"), [0]])])
+    assert room.got("one") == [Pubrec(5, 0x97)]
+    room.run_batch()
+    assert room.got("other") == [Pubrec(5, 0x10)]
 
 
 def test_mqtt_5_is_told_that_redis_is_full() -> None:

@@ -279,9 +279,10 @@ def test_what_the_store_should_have_of_them() -> None:
     inbound, _ = _queued()
     inbound.restore(1, b"unrouted", False)
     inbound.restore(2, b"", True)
-    for packet_id in (3, 4, 5, 6):
+    for packet_id in (3, 4, 5, 6, 7):
         inbound.begin(packet_id)
         inbound.store(packet_id, message())
+    inbound.remember(7, b"owed", [7])
     inbound.settle(5)
     inbound.remember(5, b"routed", [7])
     inbound.settle(6)
@@ -292,4 +293,5 @@ def test_what_the_store_should_have_of_them() -> None:
         (3, b"", False),
         (4, b"under way", False),
         (5, b"routed", True),
+        (7, b"owed", False),
     ]

@@ -63,7 +63,11 @@ BAD = [
     ("redis+sentinel://:secret@a/main?ssl_cert_reqs=none", "no option 'ssl_cert_reqs'"),
     ("redis+sentinel://:secret@a/main?sentinel_pass=secret", "no option 'sentinel_pass'"),
     ("redis+sentinel://:secret@" + ",".join(f"h{n}" for n in range(21)) + "/main", "more than 20"),
-    ("redis+cluster://:secret@h", "not supported yet"),
+    ("redis+cluster://:secret@h/1", "the database 0 only"),
+    ("redis+cluster://:secret@h,", "names no host"),
+    ("redis+cluster://:secret@h:x,g", "can't be taken apart"),
+    ("unix+cluster://:secret@h", "does not begin with"),
+    ("redis+cluster://:secret@" + ",".join(f"h{n}" for n in range(101)), "names more than 100 nodes"),
     ("redis://:secret@", "names no host"),
     ("redis://:secret@h:port", "not valid"),
     ("redis://u:secret/part@h", "%2F"),
@@ -136,3 +140,13 @@ def test_credentials_of_the_moment(tmp_path: Path) -> None:
     assert place.sentinels[0].credentials() == ("s", "newest")
     place = parse_url(url.read_text(), ServerFiles(url_file=url, sentinel_username="other"))
     assert place.sentinels[0].credentials() == ("other", "newer")
+
+
+def test_nodes_of_a_cluster() -> None:
+    endpoint = parse_url("rediss+cluster://user:p%40ss@one:7000,two,[::1]:7001,one:7000?ssl_cert_reqs=none")
+    assert endpoint.seeds == (("one", 7000), ("two", 6379), ("::1", 7001))
+    assert endpoint.is_cluster
+    assert (endpoint.host, endpoint.port) == ("one", 7000)
+    assert endpoint.credentials() == ("user", "p@ss")
+    assert endpoint.tls == Tls(verify=False)
+    assert not parse_url("redis://one").is_cluster

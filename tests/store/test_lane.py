@@ -8,7 +8,8 @@ import pytest
 
 from cluster.store.call import Call
 from cluster.store.errors import CallFailed, ItemError, NodeGone, RedisFull
-from cluster.store.lane import Exchange, backoff_seconds
+from cluster.store.lane import Exchange
+from cluster.store.outage import backoff_seconds
 from tests.store.servers import (
     KINDS,
     LOOPS,
