@@ -77,7 +77,7 @@ def page(summary: Summary, seed: str, nodes: int, minutes: float) -> str:
             "Persistent sessions at QoS 1 and 2 in both roles, sessions that end with their connection, and",
             "clients with wills, MQTT 5 and 3.1.1, under traffic all the time. Each client goes to any",
             "living node. What is checked, and by which rules, says `tests/cluster/checker.py`.",
-            "What each shape of Redis does under each fault of its own: [redis.md](redis.md#faults-measured).",
+            "What Redis does under faults of its own, in each shape: [redis.md](redis.md#faults-measured).",
             "",
             *_results(summary),
             "",
