@@ -192,8 +192,9 @@ def test_the_parent_has_a_worker_do_what_only_nodes_can(crew: NodeProcess) -> No
         assert done["node"].rpartition(".")[0] in ("crew-1", "crew-2")
         assert reader.message().payload == b"x"
         assert json.loads(crew.get("/api/v1/retained/content/t").text)["payload"] == "x"
-    found = json.loads(crew.get("/api/v1/metrics?name=moorline_sessions").text)["metrics"]
-    assert [each["node"] for each in found] == ["crew-1", "crew-2"]
+    found = json.loads(crew.get("/api/v1/metrics?name=moorline_connections").text)["metrics"]
+    nodes = [each["node"] for each in found if each["name"] == "moorline_connections"]
+    assert nodes == ["crew-1", "crew-2"]
     settings = json.loads(crew.get("/api/v1/settings").text)
     assert (settings["node"], settings["settings"]["node"]["workers"]["value"]) == ("crew", 2)
 
