@@ -42,7 +42,7 @@ class Access:
     def __init__(
         self,
         finder: Finder,
-        client_name: str,
+        incarnation: str,
         library: Library,
         prefix: str,
         connect_timeout_seconds: float,
@@ -51,7 +51,8 @@ class Access:
         met: dict[Slot, Primary] | None = None,
     ) -> None:
         self.finder = finder
-        self.client_name = client_name
+        self.incarnation = incarnation
+        self.client_name = f"moorline-{incarnation}"
         self.library = library
         self.prefix = prefix
         self.connect_timeout_seconds = connect_timeout_seconds
@@ -76,7 +77,7 @@ class Access:
         """The same to another server."""
         return Access(
             finder,
-            self.client_name,
+            self.incarnation,
             self.library,
             self.prefix,
             self.connect_timeout_seconds,
@@ -141,7 +142,7 @@ class Access:
 
     async def _adopt(self, connection: Connection) -> None:
         """What comes before all else on a connection that carries data (`primaries`)."""
-        encoder = CallEncoder(self.prefix, self.client_name, partial(keys.slot, self.prefix))
+        encoder = CallEncoder(self.prefix, self.incarnation, partial(keys.slot, self.prefix))
         requests: list[Request] = [*adopt(self.met)]
         if self.in_cluster:
             calls = [Call("free", [each], slot=slot) for each, slot in zip(requests, SLOTS, strict=True)]

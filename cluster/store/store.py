@@ -327,7 +327,7 @@ async def open_store(
     endpoint = parse_url(url, files)
     access = Access(
         finder_of(endpoint),
-        f"moorline-{incarnation}",
+        incarnation,
         node_library(),
         prefix,
         connect_timeout_seconds,

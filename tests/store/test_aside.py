@@ -41,7 +41,7 @@ async def aside(server: RunningServer, timeout_seconds: float = 5.0) -> AsyncIte
 async def count_in(server: RunningServer) -> int:
     async with connected(server.url) as connection:
         listed = as_bytes(await connection.ask_one("CLIENT", "LIST"))
-    return listed.count(b" name=aside ")
+    return listed.count(b" name=moorline-aside ")
 
 
 async def test_one_connection_is_kept_for_one_after_the_other(server: RunningServer) -> None:
