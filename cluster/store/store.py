@@ -9,6 +9,7 @@ from typing import Final, Self, cast
 
 from cluster.store import keys, merged_info
 from cluster.store.access import Access
+from cluster.store.accounting import sizes_of, usage
 from cluster.store.aside import SideConnections
 from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, pack_command, unpack_replies
 from cluster.store.channels import ChannelConnection
@@ -232,6 +233,10 @@ class Store:
             if isinstance(reply, StoreError) and not isinstance(reply, CallFailed):
                 raise reply
         return [reply if isinstance(reply, int) else 0 for reply in replies]
+
+    async def key_sizes(self, names: Sequence[str]) -> list[int]:
+        """Bytes of memory that some keys take; 0: it is not there. Raises StoreError."""
+        return sizes_of(await self._aside.ask(usage(names), len(names)))
 
     async def server_figures(self) -> dict[str, int]:
         """Numbers of INFO: memory, append-only file, replicas. On a Cluster see `merged_info`."""
