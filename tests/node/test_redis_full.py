@@ -1,7 +1,6 @@
-"""Redis reaches its `maxmemory` by the traffic itself: what is acknowledged was stored, what is refused was not,
+"""Redis reaches its `maxmemory` by the traffic: what is acknowledged was stored, what is refused was not,
 every PINGREQ is answered, and all goes on by itself when there is room."""
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from broker.mqtt import (
     ReasonCode,
 )
 from tests.node.harness import NodeProcess, running_node
+from tests.node.pinger import Pinger
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
 
@@ -51,33 +51,6 @@ def node(tmp_path_factory: pytest.TempPathFactory, server: RedisServer) -> Itera
 def leave_room(server: RedisServer, room_bytes: int) -> None:
     with server.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] + room_bytes)
-
-
-class Pinger:
-    """Pings all the time; `slowest` is how long an answer took."""
-
-    def __init__(self, node: NodeProcess) -> None:
-        self._node = node
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.slowest = 0.0
-        self.count = 0
-
-    def __enter__(self) -> "Pinger":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with connected(self._node.port, "pinger", MQTT_3_1_1) as client:
-            while not self._stop.wait(0.05):
-                began = time.monotonic()
-                client.ping()
-                self.slowest = max(self.slowest, time.monotonic() - began)
-                self.count += 1
 
 
 @dataclass
