@@ -22,7 +22,7 @@ PUBLISHERS = 6
 MESSAGES = 1000  # of all publishers fewer than session.queue_limit
 PAYLOAD_BYTES = 16 << 10
 GROWTH_BYTES = 80 << 20
-"""Of 94 MiB that are published: 24 MiB held (`limits.inbound_unacknowledged_bytes`), and as it is on its way."""
+"""Of 94 MiB that are published. Held: 24 MiB (`limits.inbound_unacknowledged_bytes`), and what is sent."""
 PING_SECONDS = 1.0
 LATENCY_SECONDS = 0.05
 PATIENCE_SECONDS = 30.0
