@@ -169,7 +169,7 @@ def test_queues_fill_it(server: RedisServer, node: NodeProcess, version: int, qo
             publish_until_stored(client, name, qos)
             assert received.result() == [*flood.stored, LAST]
         assert not set(flood.stored) & set(flood.refused)
-    assert pinger.count > 10
+    assert pinger.count > 3
     assert pinger.slowest < PING_SECONDS
     with resume(node, f"flood-{name}", version):
         pass

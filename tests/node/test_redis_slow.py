@@ -134,7 +134,7 @@ def test_publishers_are_slowed_down(
     assert all(numbers == [*range(1, MESSAGES + 1)] for numbers in received.result().values())
     if trouble is not end_connections:  # what was under way is sent again each time: it holds nobody for long
         assert growth < GROWTH_BYTES
-    assert pinger.count > 10
+    assert pinger.count > 3
     assert pinger.slowest < PING_SECONDS
     node.wait_ready(200)
     with connected(node.port, "after") as client:
