@@ -21,7 +21,9 @@ def redis(admin: AdminOption = LOCAL, as_json: JsonOption = False) -> None:
         print_json(answer)
         return
     counts = ", ".join(f"{number} {name}" for name, number in answer["counts"].items())
-    for server in answer["servers"]:
+    for number, server in enumerate(answer["servers"]):
+        if number:
+            typer.echo()
         print_table([*_facts(server["server"]), ("counted", counts)])
         _print_account(server["account"])
 

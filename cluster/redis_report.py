@@ -18,6 +18,7 @@ from cluster.store.server import info_fields, parse_info
 from cluster.store.store import Store
 
 KEPT_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,14 @@ class RedisReport:
     account: Account
 
 
-async def report_of(connection: Connection, prefix: str) -> RedisReport:
-    """Of the server that `connection` leads to. Raises StoreError."""
+async def report_of(connection: Connection, prefix: str, seconds: float = LOOK_SECONDS) -> RedisReport:
+    """Of the server that `connection` leads to, in about so long. Raises StoreError."""
     began = time.perf_counter()
     await connection.ask_one("PING")
-    seconds = time.perf_counter() - began
+    latency = time.perf_counter() - began
     text = as_bytes(await connection.ask_one("INFO")).decode(errors="replace")
-    facts = _facts(connection.address, text, seconds)
-    return RedisReport(facts, await account_of(connection, prefix))
+    facts = _facts(connection.address, text, latency)
+    return RedisReport(facts, await account_of(connection, prefix, seconds=seconds))
 
 
 class Reporter:
@@ -73,20 +74,27 @@ class Reporter:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = anyio.Lock()
-        self._made: RedisReport | None = None
+        self._made: list[RedisReport] = []
         self._made_at = float("-inf")
 
-    async def report(self) -> RedisReport:
-        """Some moments old at most. Raises StoreError."""
+    async def reports(self) -> list[RedisReport]:
+        """One, or one for each primary of a Cluster; some moments old at most. Raises StoreError."""
         async with self._lock:
-            if self._made is None or time.monotonic() - self._made_at >= KEPT_SECONDS:
-                connection = await self._store.connect()
-                try:
-                    self._made = await report_of(connection, self._store.prefix)
-                finally:
-                    connection.abort("reported")
+            if time.monotonic() - self._made_at >= KEPT_SECONDS:
+                self._made = await self._make()
                 self._made_at = time.monotonic()
             return self._made
+
+    async def _make(self) -> list[RedisReport]:
+        until = time.monotonic() + LOOK_SECONDS
+        made = []
+        async for connection in self._store.connect_to_each():
+            try:
+                left = max(until - time.monotonic(), 0.0)
+                made.append(await report_of(connection, self._store.prefix, left))
+            finally:
+                connection.abort("reported")
+        return made
 
     async def session_bytes(self, client_id: str) -> int:
         """Memory that a session takes in Redis with all that waits for it, but for its part of what sessions

@@ -23,11 +23,11 @@ def redis_routes(desk: Desk) -> Sequence[Route]:
     )
     async def get(_: Request) -> Response:
         control = control_of(desk)
-        report = await control.reporter.report()
+        reports = await control.reporter.reports()
         counts = {
             "sessions": await control.session_count(),
             "retained": await control.retained_count(),
         }
-        return answer({"counts": counts, "servers": [asdict(report)]})
+        return answer({"counts": counts, "servers": [asdict(each) for each in reports]})
 
     return [Route("/redis", get, methods=["GET"])]

@@ -17,7 +17,7 @@ import anyio
 
 from cluster.store.call import pack_command
 from cluster.store.connection import Connection
-from cluster.store.errors import AccessDenied, CallFailed, StoreError
+from cluster.store.errors import AccessDenied, CallFailed, SlotMoved, StoreError
 from cluster.store.key_kinds import KINDS, NOT_OURS, SESSIONS, Named, common_keys, name_of
 
 SAMPLES_MAXIMUM: Final = 1000
@@ -204,8 +204,9 @@ async def _measure(connection: Connection, accountant: _Accountant, until: float
     names = list(common_keys(accountant.prefix))
     for first in range(0, len(names), _PIECE):
         piece = names[first : first + _PIECE]
-        sizes = sizes_of(await connection.ask(usage(piece), len(piece)))
-        for name, size in zip(piece, sizes, strict=True):
+        replies = await connection.ask(usage(piece), len(piece))
+        here = [each for each in zip(piece, replies, strict=True) if not isinstance(each[1], SlotMoved)]
+        for (name, _), size in zip(here, sizes_of([reply for _, reply in here]), strict=True):
             if size:
                 accountant.take_known(name.encode(), size)
         await anyio.sleep(_PAUSE_SECONDS)
