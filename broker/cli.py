@@ -56,6 +56,7 @@ def add_groups(to: typer.Typer) -> None:
     from broker.ctl_explain import explain
     from broker.ctl_forwards import forwards
     from broker.ctl_moving import add_commands as add_moving
+    from broker.ctl_redis import redis
     from broker.ctl_reload import reload
     from broker.ctl_rights import review
     from broker.ctl_trace import events, trace
@@ -78,6 +79,7 @@ def add_groups(to: typer.Typer) -> None:
     ctl_app.command("explain")(explain)
     ctl_app.command()(forwards)
     ctl_app.command()(alarms)
+    ctl_app.command()(redis)
     add_clients(ctl_app)
     add_waiting(ctl_app)
     add_moving(ctl_app)

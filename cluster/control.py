@@ -25,6 +25,7 @@ from cluster.exporting import Exporter
 from cluster.importing import Importer
 from cluster.node_info import NodeInfo
 from cluster.questions import Answerer, Questions
+from cluster.redis_report import Reporter
 from cluster.retained import RetainedBook
 from cluster.store import inbox_records, inboxes, membership, retained, sessions, users
 from cluster.store.call import Reply, Request
@@ -142,6 +143,7 @@ class Control:
         self.alarms = AlarmBook(store, incarnation)
         self.exporter = Exporter(store)
         self.importer = Importer(store, self.browser, self.retained)
+        self.reporter = Reporter(store)
 
     async def nodes(self) -> list[NodeState]:
         """All members, by name. Raises StoreError."""

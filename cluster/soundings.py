@@ -77,6 +77,7 @@ class Sounder:
         soundings.redis_memory_used = figures.get("used_memory")
         soundings.redis_memory_maximum = figures.get("maxmemory")
         soundings.redis_delayed_fsync = figures.get("aof_delayed_fsync")
+        soundings.redis_file_failed = figures.get("aof_failed")
         soundings.redis_replicas = figures.get("connected_slaves")
         soundings.redis_primary = self._store.primary
         soundings.redis_switches = self._store.switches

@@ -33,6 +33,7 @@ from broker.admin.moving import moving_routes
 from broker.admin.openapi import OpenApi
 from broker.admin.overview import overview_routes
 from broker.admin.publishing import publish_routes
+from broker.admin.redis import redis_routes
 from broker.admin.reloading import reload_routes
 from broker.admin.retained import retained_routes
 from broker.admin.reviewing import review_routes
@@ -148,6 +149,7 @@ def api_routes(
         *client_routes(desk),
         *waiting_routes(desk),
         *moving_routes(desk, settings),
+        *redis_routes(desk),
     ]
     return [*routes, OpenApi(routes, counters.version).route]
 

@@ -75,6 +75,13 @@ class ShownSession(BaseModel):
     will: bool
 
 
+class SessionWithMemory(ShownSession):
+    """A session; `memory_bytes`: what it takes in Redis, with its queue, QoS 2 exchanges and delayed
+    messages, without its part of what sessions share."""
+
+    memory_bytes: int
+
+
 class Disconnected(BaseModel):
     """From which node."""
 
@@ -182,13 +189,16 @@ class _Sessions:
         )
         return answer({"sessions": [shown_session(brief) for brief in page.items], "next": page.after})
 
-    @describe("sessions", "A session, persistent or not.", query=_IN_NO_PATH, answer=ShownSession)
+    @describe("sessions", "A session, persistent or not.", query=_IN_NO_PATH, answer=SessionWithMemory)
     async def show(self, request: Request) -> Response:
         client_id = _client_id(request)
-        brief = await control_of(self._desk).browser.brief(client_id)
+        control = control_of(self._desk)
+        brief = await control.browser.brief(client_id)
         if brief is None:
             raise _no_session(client_id)
-        return answer(shown_session(brief))
+        return answer(
+            shown_session(brief) | {"memory_bytes": await control.reporter.session_bytes(client_id)}
+        )
 
     @describe(
         "sessions",

@@ -48,14 +48,18 @@ NEEDS: Final[Sequence[tuple[frozenset[str], re.Pattern[str], Role]]] = (
     (frozenset({"POST"}), re.compile(r"/api/v1/((nodes/[^/]+/)?drain|rebalance|auth/review)"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(retained|metrics|settings|openapi\.json)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/settings/reload"), Role.OPERATE),
-    (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/overview"), Role.READ),
+    (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(overview|redis)"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/log(in|out)"), Role.READ),
     (frozenset({"GET", "HEAD", "POST"}), re.compile(r"/api/v1/bans(/remove)?"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/events"), Role.READ),
     (frozenset({"POST"}), re.compile(r"/api/v1/traces"), Role.OPERATE),
     (frozenset({"GET", "HEAD", "DELETE"}), re.compile(r"/api/v1/traces/[^/]+"), Role.OPERATE),
     (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(clients|sessions)(/.*)?", re.DOTALL), Role.READ),
-    (frozenset({"GET", "HEAD"}), re.compile(r"/api/v1/(subscriptions|shared|letters|queue)"), Role.READ),
+    (
+        frozenset({"GET", "HEAD"}),
+        re.compile(r"/api/v1/(subscriptions|shared|letters|queue)"),
+        Role.READ,
+    ),
     (frozenset({"DELETE"}), re.compile(r"/api/v1/clients/.*", re.DOTALL), Role.OPERATE),
 )
 """Methods, the whole path, and the least role; whatever is not in here needs `admin`."""

@@ -171,6 +171,12 @@ RULES: Final = (
         "rate(moorline_redis_delayed_fsync_total[3m])",
     ),
     Rule(
+        "redis_file", "critical", "Redis can't write its append-only file, or not rewrite it.", "count",
+        1.0, 1.0, 0.0, 2.0,
+        lambda r: r.soundings.redis_file_failed,
+        "moorline_redis_file_failed",
+    ),
+    Rule(
         "queue", "warning", "The fullest queue is {value} full; then messages are dropped.", "share",
         0.8, 0.9, 0.0, 5.0,
         lambda r: r.queue(),

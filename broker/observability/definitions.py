@@ -242,6 +242,11 @@ SOUNDINGS: Final = (
         lambda s: s.redis_delayed_fsync,
         kind="counter",
     ),
+    _sounding(
+        "redis_file_failed",
+        "1 if Redis could not write its append-only file the last time, or not rewrite it.",
+        lambda s: s.redis_file_failed,
+    ),
     _sounding("redis_replicas", "Replicas that are connected to Redis.", lambda s: s.redis_replicas),
     _gauge(
         "redis_primary_info",

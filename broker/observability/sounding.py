@@ -25,6 +25,7 @@ class Soundings:
         "queue_fullest_client",
         "queues_nearly_full",
         "redis_delayed_fsync",
+        "redis_file_failed",
         "redis_memory_maximum",
         "redis_memory_used",
         "redis_primary",
@@ -38,6 +39,7 @@ class Soundings:
         self.redis_memory_used: int | None = None
         self.redis_memory_maximum: int | None = None  # 0: no limit
         self.redis_delayed_fsync: int | None = None  # counted by Redis since its start
+        self.redis_file_failed: int | None = None  # 1: its last write or rewrite of the file did
         self.redis_replicas: int | None = None
         self.redis_primary = ""  # address of the server in use
         self.redis_switches: int | None = None  # how often it has been another one

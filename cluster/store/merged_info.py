@@ -17,7 +17,8 @@ _MERGED: Final[Mapping[str, Callable[[list[int]], int]]] = {
     "aof_enabled": min,
     "aof_delayed_fsync": sum,
 }
-_GOOD: Final = {"maxmemory_policy": "noeviction", "aof_last_write_status": "ok"}
+_FILE: Final = ("aof_last_write_status", "aof_last_bgrewrite_status")
+_GOOD: Final = {"maxmemory_policy": "noeviction", **dict.fromkeys(_FILE, "ok")}
 _MEMORY: Final = ("used_memory", "maxmemory")
 
 
@@ -34,10 +35,12 @@ def merged(infos: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def figures(infos: Sequence[Mapping[str, str]]) -> dict[str, int]:
-    """The numbers, for alarms."""
+    """The numbers, for alarms. `aof_failed`: 1 if the last write of an append-only file, or its last rewrite,
+    did not go well."""
     fullest = max(infos, key=_fullness)
     fields = merged(infos) | {name: fullest[name] for name in _MEMORY if name in fullest}
-    return {name: int(value) for name, value in fields.items() if value.lstrip("-").isdecimal()}
+    numbers = {name: int(value) for name, value in fields.items() if value.lstrip("-").isdecimal()}
+    return numbers | {"aof_failed": int(any(fields.get(name, "ok") != "ok" for name in _FILE))}
 
 
 def _fullness(info: Mapping[str, str]) -> float:

@@ -28,6 +28,8 @@ _BY_THE_LIBRARY: Final = (
 _BY_THE_RELEASE_BEFORE: Final = ("HSETNX",)
 """Its nodes may share our user, and do not start without."""
 COMMANDS: Final = tuple(sorted({*_BY_NODES, *_BY_THE_LIBRARY, *_BY_THE_RELEASE_BEFORE}))
+FOR_OPERATORS: Final = ("DBSIZE", "RANDOMKEY")
+"""For `moorline ctl redis`, which says so if they are missing. Nodes do without."""
 LOADING: Final = "FUNCTION|LOAD"
 """Not for nodes whose library somebody else loads."""
 OF_A_CLUSTER: Final = "CLUSTER|SLOTS"
@@ -61,7 +63,8 @@ whether they are allowed."""
 
 def access_list(prefix: str, *, may_load: bool = True, in_cluster: bool = False) -> str:
     """For `ACL SETUSER name on >password ...`."""
-    commands = sorted([*COMMANDS, *([LOADING] if may_load else ()), *([OF_A_CLUSTER] if in_cluster else ())])
+    more = [*FOR_OPERATORS, *([LOADING] if may_load else ()), *([OF_A_CLUSTER] if in_cluster else ())]
+    commands = sorted([*COMMANDS, *more])
     allowed = " ".join(f"+{command.lower()}" for command in commands)
     return f"resetkeys ~{prefix}* resetchannels &{prefix}* -@all {allowed}"
 

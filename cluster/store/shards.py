@@ -152,8 +152,12 @@ class Shards:
 
     async def ask_each(self, *arguments: str | bytes | int) -> list[object]:
         """Sends one command to each primary. Raises the first StoreError."""
+        return [await self._at(address).ask_one(*arguments) for address in await self.primaries()]
+
+    async def primaries(self) -> Sequence[Address]:
+        """All there are now. Raises StoreUnavailable."""
         await self._topology.look()
-        return [await self._at(address).ask_one(*arguments) for address in self._topology.primaries]
+        return tuple(self._topology.primaries)
 
     async def call(self, call: Call) -> list[Reply]:
         """Requests of any slots, as `Store.call`."""

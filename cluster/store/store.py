@@ -9,6 +9,7 @@ from typing import Final, Self, cast
 
 from cluster.store import keys, merged_info
 from cluster.store.access import Access
+from cluster.store.accounting import sizes_of, usage
 from cluster.store.aside import SideConnections
 from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, pack_command, unpack_replies
 from cluster.store.channels import ChannelConnection
@@ -233,6 +234,12 @@ class Store:
                 raise reply
         return [reply if isinstance(reply, int) else 0 for reply in replies]
 
+    async def key_sizes(self, names: Sequence[str]) -> list[int]:
+        """Bytes of memory that some keys take; 0: it is not there. Raises StoreError."""
+        if self._shards is not None:
+            return sizes_of(await self._shards.ask_for(names, [usage([name]) for name in names]))
+        return sizes_of(await self._aside.ask(usage(names), len(names)))
+
     async def server_figures(self) -> dict[str, int]:
         """Numbers of INFO: memory, append-only file, replicas. On a Cluster see `merged_info`."""
         return merged_info.figures(await self._infos("INFO", "memory", "persistence", "replication"))
@@ -273,6 +280,14 @@ class Store:
         StoreUnavailable, StoreStartError."""
         access = self._access if self._shards is None else self._shards.access_to(slot)
         return await access.connect()
+
+    async def connect_to_each(self) -> AsyncIterator[Connection]:
+        """The same to each primary, one after the other."""
+        if self._shards is None:
+            yield await self._access.connect()
+            return
+        for address in await self._shards.primaries():
+            yield await self._shards.access_at(address).connect()
 
     async def connect_for(self, key: str) -> Connection:
         """The same for a key that is none of the broker's."""

@@ -1,6 +1,7 @@
 """`moorline ctl clients`, `sessions`, `queue` and the like, against a real node."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker.cli import add_groups, app
+from broker.ctl_redis import size
 from broker.mqtt import Disconnect, ReasonCode
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import HOUR, connected
@@ -102,6 +104,7 @@ def test_a_list_that_is_cut_tells_how_to_go_on(run: Run) -> None:
 def test_a_session_and_what_waits_for_it(run: Run) -> None:
     shown = run.json("session", "show", "lamp-1")
     assert (shown["state"], shown["queued"]) == ("away", 3)
+    assert shown["memory_bytes"] > shown["queued_bytes"] > 0
     assert ["queued", "3"] in [line.split() for line in run("session", "show", "lamp-1").stdout.splitlines()]
     assert [line[:2] for line in run.table("queue", "lamp-1")] == [
         [f"{n + 1}", f"lamp/1/{n}"] for n in range(3)
@@ -124,3 +127,32 @@ def test_shared_subscriptions_and_dead_letters(run: Run, node: NodeProcess) -> N
         assert run.table("shared") == [["team", "jobs/+", "0", "0", "1"]]
     assert run.table("letters") == []
     assert run.json("letters", "--client", "worker") == {"letters": [], "next": None, "silent": []}
+
+
+def test_redis_and_where_its_memory_goes(run: Run) -> None:
+    told = run.json("redis")
+    assert told["counts"]["sessions"] >= 1
+    (server,) = told["servers"]
+    assert server["server"]["memory_policy"] == "noeviction"
+    assert {"sessions", "queues", "subscriptions"} <= {part["name"] for part in server["account"]["kinds"]}
+    assert [part["name"] for part in server["account"]["prefixes"]] == ["mq:"]
+    result = run("redis")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^append-only file +.*last write ok, \d+ delayed fsyncs$", result.stdout, re.MULTILINE)
+    assert re.search(r"^queues +\d+ +[\d.]+ (B|KiB) +[\d.]+ (B|KiB)$", result.stdout, re.MULTILINE)
+    assert re.search(r"^a session +[\d.]+ (B|KiB) without its queue$", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (150 << 20, "150 MiB"),
+        (1 << 60, "1048576 TiB"),
+    ],
+)
+def test_sizes_are_shown(given: int | None, shown: str) -> None:
+    assert size(given) == shown

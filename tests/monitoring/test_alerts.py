@@ -120,6 +120,10 @@ CASES: dict[str, tuple[list[list[dict[str, str]]], list[list[dict[str, str]]]]] 
         [[_series("moorline_redis_delayed_fsync_total", _growing(3))]],
         [[_series("moorline_redis_delayed_fsync_total", _flat(7))]],
     ),
+    "MoorlineRedisFile": (
+        [_gauge("moorline_redis_file_failed", 1)],
+        [_gauge("moorline_redis_file_failed", 0)],
+    ),
     "MoorlineQueue": ([_queue(0.9, 0.1), _queue(0.1, 0.9)], [_queue(0.5, 0.6)]),
     "MoorlineDrops": ([_dropped(0, 120)], [_dropped(1000, 6)]),
     "MoorlineFlapping": ([_flapping(1, 0), _flapping(0, 5)], [_flapping(0, 0)]),

@@ -60,6 +60,10 @@ BAD_AND_WELL: dict[str, tuple[Callable[[Counters], object], Callable[[Counters],
     "durability": (lambda c: _durability(c, 3.0), lambda c: _durability(c, 0.0)),
     "redis_memory": (lambda c: _redis_memory(c, 81), lambda c: _redis_memory(c, 70)),
     "redis_fsync": (lambda c: _fsync(c, 1), lambda c: _fsync(c, 0)),
+    "redis_file": (
+        lambda c: setattr(c.soundings, "redis_file_failed", 1),
+        lambda c: setattr(c.soundings, "redis_file_failed", 0),
+    ),
     "queue": (
         lambda c: setattr(c.soundings, "queue_fullest", 0.8),
         lambda c: setattr(c.soundings, "queue_fullest", 0.7),
