@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial, reduce
 
 from broker.client import Hub
-from broker.errors import StartError
 from broker.observability.durability import LevelStatus
 from broker.routing import Settling, TopicLevels
 from broker.session import (
@@ -76,8 +75,6 @@ def make_durability(settings: Settings, store: Store, hub: Hub) -> Durability | 
     hub.counters.durability = []
     if not in_use:
         return None
-    if store.is_cluster:  # the settings have not seen a URL that is in a file
-        raise StartError("with redis+cluster:// all is acknowledged as stored: there is no other level yet")
     by_topic = TopicLevels(_by_filter(settings))
     confirmers: dict[int, Confirmer] = {}
     strongest = reduce(stronger, in_use)
@@ -94,8 +91,9 @@ def make_durability(settings: Settings, store: Store, hub: Hub) -> Durability | 
     for level in in_use:
         confirmers[level] = Confirmer(
             Need(replicas_of(level), is_fsynced(level)),
-            keys.fence(store.prefix, settings.node.name, level_name(level)),
-            store.connect,
+            partial(keys.fence, store.prefix, node=settings.node.name, level=level_name(level)),
+            store.seats,
+            store.look_again,
             partial(confirmations.take, level),
             keep,
             committer.look_for_primary,

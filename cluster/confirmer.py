@@ -1,22 +1,24 @@
 """Asks the primary for confirmations of one durability level, one at a time, on a connection of its own: what
-is to be acknowledged at that level meanwhile shares the next one.
+is to be acknowledged at that level meanwhile shares the next one. On a Redis Cluster all primaries are asked
+at once, and each has to confirm.
 
 If nothing is to be confirmed it asks now and then all the same: so everybody knows that the level can't be
 had before a publisher finds out. While it can't be had, it asks again and again."""
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
 
 from broker.observability.durability import LevelStatus
 from broker.session import Confirmation
-from cluster.store.confirm import Asker, Need
-from cluster.store.connection import Connection
-from cluster.store.errors import StoreError
-from cluster.store.identity import Identity
+from cluster.store.call import Slot
+from cluster.store.confirm import Need
+from cluster.store.errors import SlotMoved, SlotMoving, StoreError
+from cluster.store.identity import Identities, Identity
+from cluster.store.witness import Seat, Witness
 
 LOOK_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.25
@@ -26,14 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 class Confirmer:
-    """`take` gives what is to be confirmed, None for nothing; `keep` is told that it is. `doubt`: the server
-    that has answered is not the primary (any more), as far as can be seen here."""
+    """`seats` are the primaries, `look_again` finds out whether they still are; `key_of` tells which key is
+    written in a slot. `take` gives what is to be confirmed, None for nothing; `keep` is told that it is.
+    `doubt`: a server that has answered is not the primary (any more), as far as can be seen here."""
 
     def __init__(
         self,
         need: Need,
-        key: str,
-        connect: Callable[[], Awaitable[Connection]],
+        key_of: Callable[[Slot], str],
+        seats: Callable[[], Sequence[Seat]],
+        look_again: Callable[[StoreError], Awaitable[None]],
         take: Callable[[], Confirmation | None],
         keep: Callable[[Confirmation], None],
         doubt: Callable[[], None],
@@ -41,8 +45,9 @@ class Confirmer:
         exchange_timeout_seconds: float,
     ) -> None:
         self._need = need
-        self._key = key
-        self._connect = connect
+        self._key_of = key_of
+        self._seats = seats
+        self._look_again = look_again
         self._take = take
         self._keep = keep
         self._doubt = doubt
@@ -50,8 +55,7 @@ class Confirmer:
         # All that is asked at once has to be answered before the connection is given up.
         self._wait_ms = min(_WAIT_MS, int(exchange_timeout_seconds * 1000 / 3))
         self._wanted = anyio.Event()
-        self._asker: Asker | None = None
-        self._has_written = False
+        self._witnesses: dict[str, Witness] = {}
 
     def want(self) -> None:
         """There is something to confirm."""
@@ -66,18 +70,16 @@ class Confirmer:
                 with anyio.move_on_after(LOOK_SECONDS):
                     await self._wanted.wait()
         finally:
-            self._drop("closed")
+            for witness in self._witnesses.values():
+                witness.drop("closed")
 
     async def _confirm(self, confirmation: Confirmation | None) -> None:
         """Until it is confirmed, or void; a look is made once."""
         started = time.monotonic()
-        self._has_written = False
+        for witness in self._witnesses.values():
+            witness.begin()
         while confirmation is None or not confirmation.is_void:
-            try:
-                trouble = await self._ask(confirmation)
-            except StoreError as error:
-                self._drop(str(error))
-                trouble = f"Redis does not answer: {error}"
+            trouble = await self._ask(confirmation)
             if trouble is None:  # asked of the wrong one: once more
                 continue
             if not trouble:
@@ -91,26 +93,60 @@ class Confirmer:
             await anyio.sleep(_PAUSE_SECONDS)
 
     async def _ask(self, confirmation: Confirmation | None) -> str | None:
-        """What stands against it; empty: nothing; None: another server was asked, and that is mended."""
-        asker = self._asker
-        is_new = asker is None or asker.connection.is_closed
-        if asker is None or is_new:
-            asker = self._asker = Asker(await self._connect(), self._key, self._need, self._wait_ms)
-            self._has_written = False
-        # Written once: else what is waited for would move on with each try.
-        outcome = await asker.ask(must_write=not self._has_written)
-        self._has_written = True
+        """What stands against it, anywhere; empty: nothing; None: another server was asked, and that is
+        mended."""
+        try:
+            witnesses = self._summon(self._seats())
+        except StoreError as error:
+            await self._look_again(error)
+            return f"Redis does not answer: {error}"
         primary = confirmation.primary if confirmation is not None else None
+        if len(witnesses) == 1:
+            return await self._ask_one(witnesses[0], primary)
+        troubles: list[str | None] = []
+
+        async def ask(witness: Witness) -> None:
+            troubles.append(await self._ask_one(witness, primary))
+
+        async with anyio.create_task_group() as tasks:
+            for witness in witnesses:
+                tasks.start_soon(ask, witness)
+        if None in troubles:
+            return None
+        return "; ".join(sorted(trouble for trouble in troubles if trouble))
+
+    def _summon(self, seats: Sequence[Seat]) -> list[Witness]:
+        """Those who have to be asked now; the others are left."""
+        before, self._witnesses = self._witnesses, {}
+        for seat in seats:
+            witness = before.get(seat.name)
+            if witness is None or witness.seat != seat:
+                key = self._key_of(seat.slots[0])
+                witness = Witness(seat, key, self._need, self._wait_ms, self._doubt)
+            self._witnesses[seat.name] = witness
+        for name, witness in before.items():
+            if self._witnesses.get(name) is not witness:
+                witness.drop("other slots")
+        return list(self._witnesses.values())
+
+    async def _ask_one(self, witness: Witness, primary: object) -> str | None:
+        known = primary.of(witness.seat.slots) if isinstance(primary, Identities) else []
         if isinstance(primary, Identity):
-            here = asker.connection.identity
-            run_id = here.run_id if here is not None else ""
-            if not primary.is_still(outcome.replication_id, outcome.second_id, run_id=run_id):
-                self._drop("another primary")
-                if not is_new:
-                    return None
-                self._doubt()
-                return "another primary has taken over: what was not confirmed is stored there once more"
-        return outcome.trouble
+            known = [primary]
+        try:
+            trouble = await witness.ask(known)
+        except (SlotMoved, SlotMoving) as error:
+            witness.begin()  # what comes back with a slot is to be covered, too
+            await self._look_again(error)
+            if isinstance(error, SlotMoving):
+                return f"{witness.seat.name}: a slot is on its way to another primary: {error}"
+            await anyio.sleep(_PAUSE_SECONDS)  # not all may know yet
+            return None
+        except StoreError as error:
+            witness.drop(str(error))
+            await self._look_again(error)
+            return f"Redis does not answer: {error}"
+        return f"{witness.seat.name}: {trouble}" if trouble and witness.seat.name else trouble
 
     def _note_confirmed(self, seconds: float | None) -> None:
         if self._status.trouble:
@@ -125,8 +161,3 @@ class Confirmer:
                 extra={"durability": self._status.name},
             )
         self._status.note_trouble(trouble)
-
-    def _drop(self, reason: str) -> None:
-        if self._asker is not None:
-            self._asker.connection.abort(reason)
-            self._asker = None

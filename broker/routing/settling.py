@@ -8,7 +8,7 @@ from broker.routing.filter_tree import FilterTree
 from broker.routing.packing import buckets_of
 from broker.routing.publication import Publication
 from broker.session import STORED, Confirmation, Confirmations, Promise, Promises, Session, stronger
-from cluster.store.identity import Identity
+from cluster.store.identity import Identity, Primary
 
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 _QUOTA_EXCEEDED: Final = 0x97
@@ -108,7 +108,7 @@ class Settling:
 
     def __init__(self, confirmations: Confirmations, spent: list[tuple[int, bytes]]) -> None:
         self._confirmations = confirmations
-        self._seen: Identity | None = None  # of the connection that has answered last
+        self._seen: Primary | None = None  # of the connection that has answered last
         self._spent = spent
         self.unconfirmed: list[Publication] = []
 
@@ -117,19 +117,19 @@ class Settling:
         """Whether anything is owed that has to be confirmed."""
         return self._confirmations.is_waiting()
 
-    def knows(self, primary: Identity) -> bool:
-        """Whether this server has all that has been answered; the first one has."""
+    def knows(self, primary: Primary) -> bool:
+        """Whether this server, or each of these, has all that has been answered; the first one has."""
         if primary is self._seen:
             return True
         known = self._confirmations.primary
         if known is None:
             self._confirmations.primary = primary
-        elif not (isinstance(known, Identity) and known.is_same(primary)):
+        elif not (isinstance(known, Identity) and isinstance(primary, Identity) and known.is_same(primary)):
             return False
         self._seen = primary
         return True
 
-    def turn_over(self, primary: Identity) -> list[Publication]:
+    def turn_over(self, primary: Primary) -> list[Publication]:
         """It is another primary: the messages to be routed again, in order."""
         self._seen = primary
         self._confirmations.turn_over(primary)

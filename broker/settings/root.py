@@ -16,7 +16,6 @@ from broker.settings.admin import AdminSettings
 from broker.settings.alarms import AlarmSettings
 from broker.settings.auth import AuthSettings, asks
 from broker.settings.bans import BanSettings
-from broker.settings.durability import STORED
 from broker.settings.forwards import ForwardSettings, ForwardTables, forwards_fit
 from broker.settings.history import HistorySettings
 from broker.settings.limits import LimitSettings
@@ -37,7 +36,6 @@ from broker.settings.topics import TopicSettings
 
 ENVIRONMENT_PREFIX = "MOORLINE_"
 PLAIN_LISTENER = "listen"
-CLUSTER = ("redis+cluster://", "rediss+cluster://")
 
 ListenerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 
@@ -107,25 +105,6 @@ class Settings(BaseSettings):
             and not (node.allow_anonymous if listener.allow_anonymous is None else listener.allow_anonymous)
             and not (clients_are_asked.get() if listener.authentication is None else listener.authentication)
         )
-        return listeners
-
-    @field_validator("listeners")
-    @classmethod
-    def _levels_can_be_had(
-        cls, listeners: dict[str, ListenerSettings], info: ValidationInfo
-    ) -> dict[str, ListenerSettings]:
-        """Of several primaries a confirmation would say nothing of the others."""
-        redis: RedisSettings | None = info.data.get("redis")
-        node: NodeSettings | None = info.data.get("node")
-        topics: TopicSettings | None = info.data.get("topics")
-        if redis is None or node is None or topics is None or not (redis.url or "").startswith(CLUSTER):
-            return listeners
-        levels = {node.durability, *(listener.durability for listener in listeners.values())}
-        levels |= {rule.level for rule in topics.durability}
-        if levels - {None, STORED}:
-            raise ValueError(
-                "with redis+cluster:// all is acknowledged as stored: there is no other level yet"
-            )
         return listeners
 
     @field_validator("forwards")

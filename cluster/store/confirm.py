@@ -14,7 +14,14 @@ from typing import Final
 
 from cluster.store.call import pack_command
 from cluster.store.connection import Connection
-from cluster.store.errors import AccessDenied, StoreError, StoreUnavailable, UnsupportedRedis
+from cluster.store.errors import (
+    AccessDenied,
+    SlotMoved,
+    SlotMoving,
+    StoreError,
+    StoreUnavailable,
+    UnsupportedRedis,
+)
 
 _TTL_MS: Final = 3_600_000
 _FIELD: Final = re.compile(rb"^(role|connected_slaves|master_replid2?):(\S*)", re.MULTILINE)
@@ -40,32 +47,44 @@ class Outcome:
 
 
 class Asker:
-    """Over one connection to a primary, which it owns."""
+    """Over one connection to a primary, which it owns. `absent` are keys that are not there, one in each slot
+    that this server must still have, all of it, when it has waited."""
 
-    def __init__(self, connection: Connection, key: str, need: Need, wait_ms: int) -> None:
+    def __init__(
+        self, connection: Connection, key: str, need: Need, wait_ms: int, absent: Sequence[str] = ()
+    ) -> None:
         self.connection = connection
         self._key = key
         self._need = need
         self._wait_ms = wait_ms
+        self._looks = [pack_command("EXISTS", each) for each in absent]
         self._has_waitaof = True
 
     async def ask(self, *, must_write: bool) -> Outcome:
-        """Waits for some time. Raises StoreError. `must_write`: else it is what was asked before."""
+        """Waits for some time. `must_write`: else it is what was asked before. Raises StoreError; SlotMoved
+        or SlotMoving if this server has not all of those slots (any more)."""
         replies = await self._ask(must_write)
         if must_write and replies[0] == 0:
             await self.connection.ask_one("SET", self._key, 1, "PX", _TTL_MS)
             replies = await self._ask(must_write)
-        if self._need.is_fsynced and self._has_waitaof and isinstance(replies[-2], UnsupportedRedis):
+        first_look = -1 - len(self._looks)
+        if (
+            self._need.is_fsynced
+            and self._has_waitaof
+            and isinstance(replies[first_look - 1], UnsupportedRedis)
+        ):
             self._has_waitaof = False
             replies = await self._ask(must_write)
         fields = dict(_FIELD.findall(replies[-1] if isinstance(replies[-1], bytes) else b""))
         for reply in replies:
+            if isinstance(reply, SlotMoved | SlotMoving):
+                raise reply
             if isinstance(reply, StoreUnavailable) or str(reply).startswith("UNBLOCKED"):
                 raise StoreUnavailable(f"{self.connection.address}: {reply}")
         if fields.get(b"role") != b"master":
             raise StoreUnavailable(f"{self.connection.address}: is no primary (any more)")
         return Outcome(
-            self._trouble(replies[must_write:-1], int(fields.get(b"connected_slaves", b"0"))),
+            self._trouble(replies[must_write:first_look], int(fields.get(b"connected_slaves", b"0"))),
             fields.get(b"master_replid", b"").decode(),
             fields.get(b"master_replid2", b"").decode(),
         )
@@ -78,6 +97,7 @@ class Asker:
             commands.append(pack_command("WAITAOF", 1, 0, self._wait_ms))
         elif self._need.is_fsynced:
             commands.append(pack_command("CONFIG", "GET", *(name.decode() for name in _ALWAYS)))
+        commands += self._looks
         commands.append(pack_command("INFO", "replication"))
         return await self.connection.ask(b"".join(commands), len(commands))
 

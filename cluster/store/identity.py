@@ -1,6 +1,9 @@
 """How a primary is known again: whether what it had answered once is still all there."""
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+from cluster.store.call import Slot
 
 _NONE: Final = "0"
 
@@ -38,3 +41,38 @@ class Identity:
     def run_id(self) -> str:
         """Of its process."""
         return self._run_id
+
+
+class Identities:
+    """Of the primaries of a Redis Cluster that have answered, slot by slot. It grows as slots are asked for
+    the first time. As soon as a slot is with another primary, after a fail-over or as it has moved, there is
+    another object."""
+
+    __slots__ = ("_by_slot",)
+
+    def __init__(self, by_slot: Mapping[Slot, Identity] | None = None) -> None:
+        self._by_slot: dict[Slot, Identity] = dict(by_slot or {})
+
+    def __repr__(self) -> str:
+        return f"Identities({self.of(list(self._by_slot))})"
+
+    def of(self, slots: Sequence[Slot]) -> list[Identity]:
+        """Who has answered these, each once; nobody, as long as none of them was asked for."""
+        found = [self._by_slot[slot] for slot in slots if slot in self._by_slot]
+        return list(dict.fromkeys(found))
+
+    def joined(self, found: Mapping[Slot, Identity]) -> "Identities":
+        """With those who answer now: this object, or another one if a slot has another primary."""
+        known = {
+            slot: self._by_slot[slot]
+            for slot, identity in found.items()
+            if slot in self._by_slot and self._by_slot[slot].is_same(identity)
+        }
+        if any(slot in self._by_slot and slot not in known for slot in found):
+            return Identities({**self._by_slot, **found, **known})
+        self._by_slot.update({**found, **known})
+        return self
+
+
+Primary: TypeAlias = Identity | Identities
+"""Whoever has answered the lane."""

@@ -257,10 +257,10 @@ def rights(prefix: str, nonce: str, slot: int | str = META_SLOT) -> str:
     return f"{prefix}{{{slot}}}:rights:{nonce}"
 
 
-def fence(prefix: str, node: str, level: str) -> str:
+def fence(prefix: str, bucket: int | str, node: str, level: str) -> str:
     """String: written by a node that wants to know whether replicas, or the disk, have what was written
     before (`confirm`). It has a TTL."""
-    return f"{prefix}{{m}}:fence:{escape(node)}:{level}"
+    return f"{prefix}{{{bucket}}}:fence:{escape(node)}:{level}"
 
 
 def nodes(prefix: str) -> str:

@@ -14,8 +14,9 @@ from cluster.store.connection import Connection
 from cluster.store.errors import AccessDenied
 
 _BY_NODES: Final = (
-    "CLIENT|SETNAME", "DEL", "FCALL", "FUNCTION|LIST", "GET", "HDEL", "HSCAN", "HSET", "INFO", "PEXPIRE",
-    "PING", "PUBLISH", "SET", "SUBSCRIBE", "TIME", "UNSUBSCRIBE", "XADD", "XLEN", "XREAD", "ZRANGE",
+    "CLIENT|SETNAME", "DEL", "EXISTS", "FCALL", "FUNCTION|LIST", "GET", "HDEL", "HSCAN", "HSET", "INFO",
+    "PEXPIRE", "PING", "PUBLISH", "SET", "SUBSCRIBE", "TIME", "UNSUBSCRIBE", "XADD", "XLEN", "XREAD",
+    "ZRANGE",
 )  # fmt: skip
 _BY_THE_LIBRARY: Final = (
     "DECR", "DECRBY", "DEL", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET",

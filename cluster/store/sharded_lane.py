@@ -1,10 +1,10 @@
 """The lane to a Redis Cluster: one connection to each primary, one batch in flight.
 
 Theory of operation. A batch is taken apart (`splitting`), and each of its rounds is one write to each
-primary that has a part in it; all of their answers are awaited together. What was answered is never sent
-again. What was not, as a primary is away or a slot is on its way, is sent again until it is: the batch, and
-all behind it, waits for that. As with one server the batch may be revised first, whenever a connection was
-lost or the lane has waited.
+primary that has a part in it; all of their answers are awaited together. What was answered is not sent
+again, unless another primary has come, which may lack it. What was not, as a primary is away or a slot is on
+its way, is sent again until it is: the batch, and all behind it, waits for that. As with one server the batch
+may be revised first, whenever a connection was lost or the lane has waited.
 
 A slot that has moved is looked for where it is now. One that is being moved is *never* followed by ASK: a
 call touches keys that it does not name, so the new primary would not find what is still with the old one.
@@ -16,10 +16,11 @@ as that takes.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
-from cluster.store.call import Call, CallEncoder, pack_command
+from cluster.store.call import Call, CallEncoder, Slot, pack_command
 from cluster.store.connection import Connection
 from cluster.store.errors import (
     LibraryMissing,
@@ -30,7 +31,7 @@ from cluster.store.errors import (
     StoreStartError,
     StoreUnavailable,
 )
-from cluster.store.identity import Identity
+from cluster.store.identity import Identities, Identity
 from cluster.store.lane import CallReplies, Exchange, Revise, version_of
 from cluster.store.outage import Outage, StatusListener
 from cluster.store.rounds import Batch, batches_of, gravest, take_answers
@@ -69,6 +70,8 @@ class ShardedLane:
         self._is_doubtful = False  # whether something was lost since the last batch was revised
         self._seen = -1  # generation of the topology that may be wrong: to be asked for again
         self._pruned = -1  # generation that the connections are of
+        self._identities = Identities()
+        self._identified = -1  # generation that they are of, while no other connection has been opened
 
     def __repr__(self) -> str:
         return f"<ShardedLane {list(self._connections.values())}, away since {self.away_since}>"
@@ -79,9 +82,23 @@ class ShardedLane:
         return self._outage.since
 
     @property
-    def identity(self) -> Identity | None:
-        """Of several servers there is none: no level of durability is confirmed here (`settings`)."""
-        return None
+    def identity(self) -> Identities:
+        """Of those that have answered last, or are about to; another object if a slot has another one."""
+        topology = self._topology
+        if self._identified != topology.generation:
+            self._identified = topology.generation
+            with suppress(StoreUnavailable):  # nobody has one of the slots, so nobody answers
+                self._identities = self._identities.joined(self._found(topology.served()))
+        return self._identities
+
+    def _found(self, served: Mapping[Address, Sequence[Slot]]) -> dict[Slot, Identity]:
+        """Who is at the other end of the connections, for each slot that can be asked for now."""
+        found: dict[Slot, Identity] = {}
+        for address, slots in served.items():
+            connection = self._connections.get(address)
+            if connection is not None and connection.identity is not None:
+                found.update(dict.fromkeys(slots, connection.identity))
+        return found
 
     def drop(self, reason: str) -> None:
         """The next exchange looks for the primaries again."""
@@ -111,6 +128,7 @@ class ShardedLane:
     async def _exchange(self, calls: Sequence[Call], read_version: bool, revise: Revise | None) -> Exchange:
         """Asks until everything has been answered with something that is no passing trouble."""
         plan = Plan(calls)
+        primaries = self.identity
         began = time.monotonic()
         repeats = 0
         while True:
@@ -118,7 +136,12 @@ class ShardedLane:
             try:
                 await self._look_around()
                 if self._is_doubtful and revise is not None:
-                    plan.revise(await revise(self._ask_once))
+                    calls = await revise(self._ask_once)
+                    if primaries is self.identity:
+                        plan.revise(calls)
+                    else:  # one may lack what another one has answered
+                        primaries = self.identity
+                        plan = Plan(calls)
                     self._is_doubtful = False
                 version = await self._attempt(plan, read_version)
             except (SlotMoved, LibraryMissing) as error:
@@ -161,6 +184,7 @@ class ShardedLane:
                 if address not in primaries or connection.is_closed:
                     connection.abort("no primary any more")
                     del self._connections[address]
+                    self._is_doubtful = True
 
     async def _ask_once(self, calls: Sequence[Call]) -> list[CallReplies]:
         """For who revises a batch: raises what stands between us and the answers."""
@@ -189,6 +213,7 @@ class ShardedLane:
         for batch in batches:
             if batch.address not in self._connections:
                 self._connections[batch.address] = await self._connect(batch.address)
+                self._identified = -1
 
     async def _round(self, plan: Plan, batches: Sequence[Batch]) -> object:
         """One write to each, then all answers; that of the version is returned."""

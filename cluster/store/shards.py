@@ -12,6 +12,7 @@ from typing import Final
 
 import anyio
 
+from cluster.store import keys
 from cluster.store.access import Access
 from cluster.store.aside import SideConnections
 from cluster.store.call import Call, CallEncoder, Reply, Slot, pack_command
@@ -34,6 +35,7 @@ from cluster.store.server import ServerInfo, ensure_library
 from cluster.store.slots import Address, hash_slot
 from cluster.store.splitting import ROUNDS, Plan
 from cluster.store.topology import Topology
+from cluster.store.witness import Seat
 
 _ATTEMPTS: Final = 8
 _CONNECT_LOOK_SECONDS: Final = 1.0
@@ -72,6 +74,8 @@ class Shards:
         self._topology = topology
         self._encoder = encoder
         self._pools: dict[Address, SideConnections] = {}
+        self._seats: Sequence[Seat] = ()
+        self._seated = -1  # generation of the topology that they are of
 
     def access_to(self, slot: Slot) -> Access:
         """To the primary of a slot, as it is when somebody connects."""
@@ -115,6 +119,28 @@ class Shards:
     def access_at(self, address: Address) -> Access:
         """To this primary."""
         return self._access.to(Fixed(self._topology.endpoint_of(address)))
+
+    def seats(self) -> Sequence[Seat]:
+        """All primaries that have any of our slots, as far as is known. Raises StoreUnavailable if nobody has
+        one of them."""
+        if self._seated != self._topology.generation:
+            served = self._topology.served()
+            self._seated = self._topology.generation
+            self._seats = [self._seat(address, slots) for address, slots in served.items()]
+        return self._seats
+
+    def _seat(self, address: Address, slots: Sequence[Slot]) -> Seat:
+        nobody = self._access.client_name  # no incarnation is called so
+        absent = tuple(keys.tombstone(self._access.prefix, slot, nobody) for slot in slots)
+        return Seat(f"{address[0]}:{address[1]}", tuple(slots), absent, self.access_at(address).connect)
+
+    async def look_again(self, trouble: StoreError) -> None:
+        """One of the seats may be taken by somebody else."""
+        with suppress(StoreError):
+            if isinstance(trouble, SlotMoved):
+                await self._topology.refresh(self._topology.generation)
+            elif not isinstance(trouble, SlotMoving):
+                await self._topology.look(_CONNECT_LOOK_SECONDS)
 
     def renew(self) -> None:
         """Another primary has come: nobody is asked on a connection that leads to the one before."""

@@ -33,6 +33,7 @@ from cluster.store.sharded_lane import ShardedLane
 from cluster.store.shards import Shards
 from cluster.store.slots import Address
 from cluster.store.topology import Topology
+from cluster.store.witness import Seat
 
 _ROWS_PER_PAGE: Final = 1000
 _BANS_PER_PAGE: Final = 200  # each takes some 10 us of whoever reads them
@@ -288,6 +289,15 @@ class Store:
             return
         for address in await self._shards.primaries():
             yield await self._shards.access_at(address).connect()
+
+    def seats(self) -> Sequence[Seat]:
+        """The primaries that answer the lane. Raises StoreUnavailable."""
+        return [Seat("", (META_SLOT,), (), self.connect)] if self._shards is None else self._shards.seats()
+
+    async def look_again(self, trouble: StoreError) -> None:
+        """One of them could not be asked: it may be another one by now."""
+        if self._shards is not None:
+            await self._shards.look_again(trouble)
 
     async def connect_for(self, key: str) -> Connection:
         """The same for a key that is none of the broker's."""

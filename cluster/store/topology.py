@@ -58,10 +58,14 @@ class Topology:
     def homes(self) -> dict[Address, Slot]:
         """The primaries that have any of our slots, and one of each: {m} for that which has it. Raises
         StoreUnavailable."""
-        homes: dict[Address, Slot] = {}
+        return {address: slots[0] for address, slots in self.served().items()}
+
+    def served(self) -> dict[Address, list[Slot]]:
+        """The primaries that have any of our slots, and which. Raises StoreUnavailable if one has none."""
+        served: dict[Address, list[Slot]] = {}
         for slot in (META_SLOT, *range(BUCKETS)):
-            homes.setdefault(self.primary_of(slot), slot)
-        return homes
+            served.setdefault(self.primary_of(slot), []).append(slot)
+        return served
 
     def endpoint_of(self, address: Address) -> Endpoint:
         """How that node is reached."""

@@ -11,10 +11,12 @@ from broker.observability.durability import LevelStatus
 from broker.session import Confirmation, Confirmations
 from cluster import confirmer
 from cluster.confirmer import Confirmer
+from cluster.store.call import Slot
 from cluster.store.confirm import Need
 from cluster.store.connection import Connection
-from cluster.store.errors import StoreUnavailable
-from cluster.store.identity import Identity
+from cluster.store.errors import SlotMoved, SlotMoving, StoreError, StoreUnavailable
+from cluster.store.identity import Identities, Identity
+from cluster.store.witness import Seat
 
 pytestmark = pytest.mark.anyio
 ONE = 2
@@ -40,6 +42,7 @@ class Server:
         self.opened = 0
         self.writes = 0
         self.asked = 0
+        self.gone: StoreError | None = None  # said of each slot
         self.on_asked: Callable[[], None] = lambda: None
 
     async def connect(self) -> Connection:
@@ -72,7 +75,8 @@ class Talk:
         info = (
             f"role:master\r\nconnected_slaves:{server.replicas}\r\nmaster_replid:{server.replication_id}\r\n"
         )
-        return [*([1] if b"PEXPIRE" in commands else []), server.replicas, info.encode()]
+        looks = [server.gone or 0] * commands.count(b"EXISTS")
+        return [*([1] if b"PEXPIRE" in commands else []), server.replicas, *looks, info.encode()]
 
     def abort(self, reason: str) -> None:
         self.is_closed = True
@@ -86,12 +90,15 @@ class Asking:
         self.status = LevelStatus("replicated(1)")
         self.kept: list[Confirmation] = []
         self.doubts = 0
+        self.troubles: list[StoreError] = []
+        self.shards: list[tuple[str, tuple[Slot, ...], Server]] = []
         self.confirmations = Confirmations(lambda topic: ONE, ONE, lambda level: self.confirmer.want())
         self.confirmations.primary = self.server.identity
         self.confirmer = Confirmer(
             Need(1, False),
-            "fence",
-            lambda: self.server.connect(),
+            lambda slot: "fence",
+            self.seats,
+            self.look_again,
             lambda: self.confirmations.take(ONE),
             self.keep,
             self.doubt,
@@ -102,6 +109,16 @@ class Asking:
     def keep(self, confirmation: Confirmation) -> None:
         self.confirmations.keep(confirmation)
         self.kept.append(confirmation)
+
+    def seats(self) -> list[Seat]:
+        if not self.shards:
+            return [Seat("", ("m",), (), lambda: self.server.connect())]
+        return [
+            Seat(name, slots, tuple(map(str, slots)), server.connect) for name, slots, server in self.shards
+        ]
+
+    async def look_again(self, trouble: StoreError) -> None:
+        self.troubles.append(trouble)
 
     def doubt(self) -> None:
         self.doubts += 1
@@ -185,3 +202,92 @@ async def test_a_connection_to_the_wrong_server_is_made_anew() -> None:
     del stale
     await asking.run_until(lambda: asking.kept == [wanted])
     assert asking.doubts == 0
+
+
+# On a Redis Cluster
+
+
+def sharded(asking: Asking) -> tuple[Server, Server]:
+    """Two primaries, which have answered."""
+    first, second = Server("a"), Server("b")
+    asking.shards = [("one", ("m", 1), first), ("two", (2,), second)]
+    asking.confirmations.primary = Identities({"m": first.identity, 1: first.identity, 2: second.identity})
+    return first, second
+
+
+async def test_each_primary_has_to_confirm() -> None:
+    asking = Asking()
+    first, second = sharded(asking)
+    second.replicas = 0
+    wanted = asking.confirmations.at(ONE)
+    await asking.run_until(lambda: asking.status.failures > 2)
+    assert asking.status.trouble.startswith("two: 0 replicas are connected, 1 needed")
+    assert not wanted.is_done
+    again = asking.confirmations.at(ONE)
+
+    def come() -> None:
+        second.replicas = 1
+
+    first.on_asked = come
+    await asking.run_until(lambda: asking.kept == [again])
+    assert (asking.doubts, asking.troubles) == (0, [])
+
+
+async def test_one_that_is_away_holds_all_and_is_named() -> None:
+    asking = Asking()
+    first, second = sharded(asking)
+    first.is_away = True
+    asking.confirmations.at(ONE)
+    await asking.run_until(lambda: asking.status.failures > 2)
+    assert asking.status.trouble == "Redis does not answer: away"
+    assert len(asking.troubles) > 2
+    assert second.writes == 1
+    assert asking.kept == []
+
+
+async def test_a_slot_that_is_on_its_way_is_waited_for_and_written_for_again() -> None:
+    asking = Asking()
+    first, second = sharded(asking)
+    first.gone = SlotMoving("ASK 1 h:1")
+    wanted = asking.confirmations.at(ONE)
+
+    def arrive() -> None:
+        if first.asked == 4:
+            first.gone = None
+
+    first.on_asked = arrive
+    await asking.run_until(lambda: asking.kept == [wanted])
+    assert (first.writes, second.writes) == (4, 1)
+    assert asking.status.failures == 3
+
+
+async def test_a_slot_that_has_moved_is_confirmed_by_nobody_until_it_is_stored_again() -> None:
+    asking = Asking()
+    first, second = sharded(asking)
+    first.gone = SlotMoved("MOVED 1 two:1")
+    old = asking.confirmations.at(ONE)
+
+    def find_it() -> None:
+        if first.asked == 3:
+            first.gone = None
+        elif first.asked == 2:
+            asking.shards = [("one", ("m",), first), ("two", (1, 2), second)]
+
+    first.on_asked = find_it
+    await asking.run_until(lambda: asking.doubts > 1)
+    assert "another primary" in asking.status.trouble
+    asking.confirmations.turn_over(Identities({1: second.identity, 2: second.identity}))
+    new = asking.confirmations.at(ONE)
+    await asking.run_until(lambda: asking.kept == [new])
+    assert old.is_void
+
+
+async def test_where_nobody_has_a_slot_nothing_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = Asking()
+
+    def nobody() -> list[Seat]:
+        raise StoreUnavailable("no primary serves slot 7")
+
+    monkeypatch.setattr(asking.confirmer, "_seats", nobody)
+    await asking.run_until(lambda: bool(asking.status.trouble))
+    assert asking.status.trouble == "Redis does not answer: no primary serves slot 7"

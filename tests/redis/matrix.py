@@ -64,8 +64,6 @@ class Cell:
         """Why there is no such cell, if there is none."""
         if self.shape == "standalone" and self.level != "stored":
             return "there is no replica"
-        if self.shape == "cluster" and self.level != "stored":
-            return "a Cluster has `stored` only, so far"
         if self.shape == "standalone" and FAULTS[self.fault].needs_replicas:
             return "there is nobody to be cut off from"
         return ""

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
+from broker.doctor.durability import check_durability
+from broker.doctor.finding import Level
+from broker.mqtt import Puback, Publish, Pubrec
+from broker.settings import Settings
+from broker.settings.model import NodeSettings
 from cluster.store import keys
+from cluster.store.endpoint import parse_url
 from tests.cluster.conftest import running_nodes
 from tests.cluster.test_routing import *  # noqa: F403 - those tests, on these nodes
 from tests.cluster.test_routing import Nodes
@@ -23,6 +30,7 @@ from tests.redis.topology import Topology, cluster
 PREFIX = "mq:"
 MESSAGES = 400
 STEP = 100
+HELD_SECONDS = 0.4
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +50,10 @@ def topology(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Topology]:
 @pytest.fixture(scope="module")
 def nodes(topology: Topology, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """Two of one broker; a test that kills one starts it again."""
-    environment = {"MOORLINE_REDIS__EXCHANGE_TIMEOUT_SECONDS": "2"}
+    environment = {
+        "MOORLINE_REDIS__EXCHANGE_TIMEOUT_SECONDS": "2",
+        "MOORLINE_TOPICS__DURABILITY": '[{"filter":"safe/#","level":"replicated"}]',
+    }
     with running_nodes(tmp_path_factory.mktemp("nodes"), topology.url, 2, environment) as (first, second):
         yield first, second
 
@@ -95,9 +106,39 @@ def traffic(nodes: Nodes, name: str, qos: int) -> Iterator[Traffic]:
             client.lose()
 
 
+def test_a_level_has_to_be_confirmed_by_each_primary(nodes: Nodes, topology: Topology, name: str) -> None:
+    """Wherever the message is: all that was answered before is confirmed together."""
+    primary, (replica,) = topology.primary(1), topology.replicas(1)
+    with connected(nodes[0].port, name, properties=HOUR) as client:
+        client.subscribe(f"safe/{name}", qos=1)
+        assert client.publish("safe/nobody", b"", 1) == 0x10
+        replica.freeze()
+        client.send(Publish("safe/nobody", b"", 1, False, False, 1, None))
+        client.send(Publish("safe/nobody", b"", 2, False, False, 2, None))
+        assert client.poll(HELD_SECONDS) is None
+        nodes[0].wait_for(f"can't be had.*127.0.0.1:{primary.port}: 0 of 1 replicas had it")
+        assert client.ping() == []
+        replica.thaw()
+        client.expect_all(Puback(1, 0x10), Pubrec(2, 0x10))
+
+
+def test_the_doctor_looks_at_each_primary(topology: Topology) -> None:
+    node = NodeSettings.model_validate({"durability": "replicated"})
+    findings = anyio.run(check_durability, Settings(node=node), parse_url(topology.url))
+    assert {each.level for each in findings} == {Level.OK}
+    ports = [topology.primary(shard).port for shard in range(3)]
+    assert sorted(each.found for each in findings) == sorted(
+        f"replicated(1): Redis at 127.0.0.1:{port} can confirm it" for port in ports
+    )
+
+
+@pytest.mark.parametrize("level", ["", "safe/"])
 @pytest.mark.parametrize("qos", [1, 2])
-def test_nobody_notices_that_slots_are_moved(nodes: Nodes, topology: Topology, name: str, qos: int) -> None:
+def test_nobody_notices_that_slots_are_moved(
+    nodes: Nodes, topology: Topology, name: str, qos: int, level: str
+) -> None:
     """Those of the buckets of all clients, while messages are under way, and that of the cluster itself."""
+    name = level + name
     with traffic(nodes, name, qos) as running:
         buckets: list[int | str] = [keys.bucket_of(f"{name}-{number}") for number in range(6)]
         buckets += [keys.bucket_of(f"{name}-p"), keys.META_SLOT]

@@ -12,12 +12,22 @@ import pytest
 
 from cluster.store import bans, deadlines, inboxes, keys, letters, membership, queues, sessions
 from cluster.store.call import Call, Request
-from cluster.store.errors import ItemError, NodeGone, RedisFull, StoreUnavailable, UnsupportedRedis
+from cluster.store.confirm import Need
+from cluster.store.errors import (
+    ItemError,
+    NodeGone,
+    RedisFull,
+    SlotMoved,
+    SlotMoving,
+    StoreUnavailable,
+    UnsupportedRedis,
+)
 from cluster.store.keys import BUCKETS
 from cluster.store.lane import Ask, Exchange, PartlyRefused
 from cluster.store.outage import StoreStatus
 from cluster.store.slots import hash_slot
 from cluster.store.store import Store, open_store
+from cluster.store.witness import Witness
 from tests.redis.slots import SlotMove, keys_in
 from tests.redis.topology import Topology, cluster, standalone
 
@@ -206,6 +216,41 @@ async def test_a_call_to_a_slot_on_its_way_changes_nothing_and_waits(topology: T
         assert keys_in(moving.target, moving.slot) == sorted([*before, keys.letters(node.prefix, 7)])
         assert revised
         assert replies_of(await node.lane.exchange([Call("write", [claim(client_id)])]))[0] == first
+
+
+async def test_another_primary_of_a_slot_is_another_identity(topology: Topology) -> None:
+    async with opened(topology) as node:
+        await node.exchange(*bells())
+        identity = node.lane.identity
+        node.lane.drop("test")
+        await node.exchange(*bells())
+        assert node.lane.identity is identity
+        SlotMove(topology, keys.slot(node.prefix, 5)).all_at_once()
+        await node.exchange(*bells())
+        assert node.lane.identity is not identity
+
+
+async def test_a_slot_that_is_not_there_any_more_is_confirmed_by_nobody(topology: Topology) -> None:
+    """Its replicas may not have what came with it, and those from where it went don't keep it."""
+    moving = SlotMove(topology, keys.slot("", 5))
+    async with opened(topology) as node:
+        seats = node.store.seats()
+        (seat,) = [each for each in seats if each.name.endswith(f":{moving.source.port}")]
+        assert (len(seats), sum(len(each.slots) for each in seats)) == (3, BUCKETS + 1)
+        key = keys.fence(node.prefix, seat.slots[0], "node-1", "none")
+        witness = Witness(seat, key, Need(0, False), 100, lambda: None)
+        assert await witness.ask([]) == ""
+        moving.begin()
+        with pytest.raises(SlotMoving):
+            await witness.ask([])
+        moving.carry()
+        moving.end()
+        with pytest.raises(SlotMoved) as trouble:
+            await witness.ask([])
+        await node.store.look_again(trouble.value)
+        others = [each.name for each in node.store.seats() if 5 in each.slots]
+        assert others == [f"127.0.0.1:{moving.target.port}"]
+        witness.drop("end")
 
 
 async def test_a_primary_that_has_lost_its_functions_gets_them_again(topology: Topology) -> None:

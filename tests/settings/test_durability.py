@@ -59,19 +59,6 @@ def test_a_rule_has_a_filter(filter: str, mistake: str) -> None:
     assert mistake in str(failure.value)
 
 
-@pytest.mark.parametrize("where", ["node", "listeners", "topics"])
-def test_a_cluster_has_no_levels_yet(where: str) -> None:
-    given: dict[str, dict[str, object]] = {
-        "node": {"durability": "fsynced"},
-        "listeners": {"one": {"address": "mqtt://127.0.0.1:1", "durability": "fsynced"}},
-        "topics": {"durability": [{"filter": "t", "level": "fsynced"}]},
-    }
-    Settings.model_validate({where: given[where]})
-    with pytest.raises(ValidationError, match="no other level yet"):
-        Settings.model_validate({where: given[where], "redis": {"url": "redis+cluster://127.0.0.1:7000"}})
-    Settings.model_validate({"redis": {"url": "redis+cluster://127.0.0.1:7000"}})
-
-
 def test_levels_that_may_meet_are_in_use_together() -> None:
     levels = [level_of(text) for text in ("fsynced", "replicated", "stored", "replicated(2)")]
     assert [level_name(level) for level in levels_in_use(levels)] == [

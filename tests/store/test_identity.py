@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.store.identity import Identity
+from cluster.store.identity import Identities, Identity
 
 NONE = "0" * 40
 
@@ -28,3 +28,24 @@ def test_all_ids_of_one_process_are_remembered() -> None:
     assert known.is_still("y", NONE, run_id="run")
     assert known.is_still("y", "whatever")
     assert repr(known) == "Identity(run, ['x', 'y'])"
+
+
+def test_of_several_primaries_those_who_are_new_add_to_what_is_known() -> None:
+    first, second = Identity("run", "x", NONE), Identity("other", "y", NONE)
+    known = Identities()
+    assert known.of([1, 2, "m"]) == []
+    assert known.joined({1: first, 2: first}) is known
+    assert known.joined({1: Identity("run", "x", NONE), "m": second}) is known
+    assert known.of([1, 2, 3]) == [first]
+    assert known.of(["m", 1]) == [second, first]
+
+
+@pytest.mark.parametrize("found", [Identity("new", "z", "x"), Identity("other", "y", NONE)])
+def test_of_several_primaries_another_one_is_told_by_another_object(found: Identity) -> None:
+    """Promoted, or one that has got the slot."""
+    first, second = Identity("run", "x", NONE), Identity("other", "y", NONE)
+    known = Identities({1: first, 2: second, 3: first})
+    after = known.joined({1: found, 2: Identity("other", "y", NONE)})
+    assert after is not known
+    assert known.of([1]) == [first]
+    assert (after.of([1]), after.of([2]), after.of([3])) == ([found], [second], [first])
