@@ -28,13 +28,15 @@ def test_buckets_are_those_of_redis_cluster(redis_client: redis.Redis) -> None:
 @pytest.mark.parametrize("function", WITH_PREFIX, ids=lambda function: function.__name__)
 def test_no_name_can_move_a_key_to_another_slot(function: Callable[..., str | bytes]) -> None:
     parameters = list(inspect.signature(function).parameters)[1:]
-    values: dict[str, object] = {"bucket": 7, "shard": 3, "epoch": 5, "token": b"{9}"}
+    values: dict[str, object] = {"bucket": 7, "shard": 3, "epoch": 5, "slot": 7, "token": b"{9}"}
     key = function("p:", *(values.get(parameter, "{9}") for parameter in parameters))
     text = key.decode() if isinstance(key, bytes) else key
     found = re.match(r"p:\{([^{}]+)\}:", text)
     assert found is not None
     of_a_node = function in (keys.inbox, keys.messages_channel)
-    assert found[1] == (keys.escape("{9}") if of_a_node else "7" if "bucket" in parameters else "m")
+    assert found[1] == (
+        keys.escape("{9}") if of_a_node else "7" if {"bucket", "slot"} & set(parameters) else "m"
+    )
 
 
 def test_escapes_tell_all_names_apart() -> None:
