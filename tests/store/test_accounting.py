@@ -89,7 +89,7 @@ def test_every_key_has_a_kind() -> None:
         "prefix": "p:", "bucket": 7, "client_id": "x{m}:retained", "first": "a",
         "token": b"\xff\n", "name": "g/f",
         "epoch": 5, "incarnation": "n.1", "shard": 3, "question_id": "q", "tap_id": "t", "trace_id": "t",
-        "nonce": "n", "node": "n.1", "level": "fsynced", "chore": "c",
+        "nonce": "n", "node": "n.1", "level": "fsynced", "chore": "c", "slot": "m",
     }  # fmt: skip
     kinds = {}
     for name, function in inspect.getmembers(keys, inspect.isfunction):

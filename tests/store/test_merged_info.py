@@ -22,5 +22,9 @@ def test_alarms_go_by_the_fullest() -> None:
         {"used_memory": "80", "maxmemory": "400", "connected_slaves": "3", "aof_delayed_fsync": "2"},
     ]
     assert figures(infos) == {
-        "used_memory": 70, "maxmemory": 100, "connected_slaves": 0, "aof_delayed_fsync": 3
+        "used_memory": 70, "maxmemory": 100, "connected_slaves": 0, "aof_delayed_fsync": 3,
+        "aof_failed": 0,
     }  # fmt: skip
+    for name in ("aof_last_write_status", "aof_last_bgrewrite_status"):
+        failed = {"aof_last_write_status": "ok", "aof_last_bgrewrite_status": "ok"} | {name: "err"}
+        assert figures([infos[0] | {name: "ok"}, failed])["aof_failed"] == 1
