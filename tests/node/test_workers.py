@@ -499,7 +499,7 @@ def test_mistakes_are_told_once(tmp_path: Path) -> None:
     for flags in (
         ("--workers", "0"),
         ("--workers", "2", "--data-dir", str(tmp_path / "file")),
-        ("--workers", "2", "--redis", "redis+cluster://127.0.0.1:1"),
+        ("--workers", "2", "--redis", "memcached://127.0.0.1:1"),
     ):
         code, output = refused_start(tmp_path, *flags)
         assert code == REFUSED, output

@@ -29,11 +29,12 @@ Expected = dict[str, Any]  # JSON
 MOMENTARY = {
     *("slot", "tombstone", "ended", "messages_channel", "interest_channel", "turn", "sessions"),
     *("bans_channel", "rights", "answers", "events", "session_index", "session_chunk"),
-    *("tap", "trace", "alarms", "primary"),
+    *("tap", "trace", "alarms", "primary", "fence", "aside", "migration"),
 }
 """Keys that no state needs to hold, for a call that is sent again, or a node that is dead; whose turn it is;
 channels; what a node tries at its start; what somebody follows live, or is told of again and again; what is
-counted and listed from the next claims on; which server it is."""
+counted and listed from the next claims on; which server it is; what is confirmed there; an import or a
+migration that is under way."""
 
 
 def _load(name: str) -> Any:
