@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import anyio
+
 from broker.client.client import Client
 from broker.mqtt import without_exclusive
 from broker.observability.logs import get_logger
@@ -21,6 +23,7 @@ from cluster.store.errors import StoreError
 
 _PAGE: Final = 100
 _BUDGET: Final = 250  # index entries looked at per call: about a millisecond of Redis
+_LOOK_SECONDS: Final = 1.0
 
 logger = get_logger(__name__)
 
@@ -113,11 +116,16 @@ async def _until_room(client: Client) -> int:
         assert client.session is not None
         outbound = client.session.outbound
         waiting = len(client.session.direct.backlog) if client.session.direct is not None else 0
+        is_owed = client.session.promises is not None
+        if is_owed and client.session.queued is not None:
+            waiting += client.session.queued.has_unsent()
         if outbound.quota > 0 and not waiting and not client.outbox.blocked:
             return outbound.quota
         room = client.room or asyncio.Event()
         client.room = room
-        await room.wait()
+        # Nobody is woken if the last of a page that had to be confirmed has expired.
+        with anyio.move_on_after(_LOOK_SECONDS if is_owed else None):
+            await room.wait()
         if client.room is room:
             client.room = None
     return 0
@@ -149,6 +157,8 @@ async def _deliver(
             if appended is None:
                 return False
             for delivery in appended:
+                if delivery.qos == 2:
+                    session.queued.hold(delivery.message.topic)
                 session.queued.take(delivery)
     if client.is_closed:
         return False

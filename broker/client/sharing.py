@@ -259,6 +259,7 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
             elif receiver is not None and status == _APPENDED:
                 delivery.gen, delivery.n = as_int(gen), as_int(n_before) + 1
                 receiver.queued_shared(name, delivery.n)
+                receiver.hold(message.topic)
                 receiver.take(delivery)
             elif receiver is not None:  # by a call whose answer got lost, perhaps
                 receiver.look(as_int(n_before))

@@ -211,6 +211,8 @@ class Router:
         """The answers to `next_calls`, call by call. False if Redis is full: try again, after a pause."""
         if self._is_rewound:
             return True
+        if self.settling is not None:
+            self.settling.hold(self._sent)
         fenced = self._packing.fenced
         position = 0
         has_room = True

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from broker.routing.filter_tree import FilterTree
-from broker.routing.packing import buckets_of
+from broker.routing.packing import Group, Part, buckets_of
 from broker.routing.publication import Publication
 from broker.session import STORED, Confirmation, Confirmations, Promise, Promises, Session, stronger
 from cluster.store.identity import Identity, Primary
@@ -135,6 +135,20 @@ class Settling:
         self._confirmations.turn_over(primary)
         unconfirmed, self.unconfirmed = self.unconfirmed, []
         return unconfirmed
+
+    def hold(self, parts: Sequence[Part]) -> None:
+        """They are stored, and about to be handed over: what its subscriber may not get before that is
+        confirmed will be read from its queue."""
+        for part in parts:
+            if not isinstance(part, Group):
+                continue
+            session = part.subscriber.session
+            queued = session.queued if session is not None else None
+            if queued is None:
+                continue
+            for delivery in part.deliveries:
+                if delivery.qos == 2:
+                    queued.hold(delivery.message.topic)
 
     def settle(self, publications: Sequence[Publication]) -> None:
         """They are stored: acknowledges them, now or when that is confirmed."""

@@ -181,6 +181,10 @@ def take_handover(index: SubscriptionIndex, bodies: Sequence[object], sessions: 
         session = subscriber.session if subscriber is not None else None
         if session is None or session.queued is None:
             continue
+        if session.queued.promises is not None:
+            for i in range(0, len(entries), _ENTRY_FIELDS):
+                if entries[i + 1] == 2:
+                    session.queued.hold(_handed_over(bodies[as_int(entries[i + 4])]).topic)
         for i in range(0, len(entries), _ENTRY_FIELDS):
             place = as_int(entries[i + 4])
             message = messages[place]

@@ -269,7 +269,22 @@ class SessionWrites:
         flat: list[object] = reply[3]
         entries = [entry_delivery(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
         is_cut = bool(reply[4])
-        queued.take_page(hi, n, entries, len(entries) if is_cut else asked.size)
+        count = len(entries) if is_cut else asked.size
+        if queued.promises is not None and queued.owe_page(
+            entries, lambda: self._send_page(asked.session, queued, hi, n, entries, count)
+        ):
+            return
+        queued.take_page(hi, n, entries, count)
+
+    def _send_page(
+        self, session: Session, queued: QueuedOutbound, hi: int, n: int, entries: list[Delivery], count: int
+    ) -> None:
+        """It is confirmed. As with a reply, a damaged record harms nobody else."""
+        try:
+            queued.take_page(hi, n, entries, count)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            self.failed.append((session, f"{type(error).__name__}: {error}"))
+            session.mark_changed()
 
     def _take_received(self, asked: _Asked, reply: object) -> None:
         session = asked.session

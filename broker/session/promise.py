@@ -5,7 +5,8 @@ Theory of operation. What is acknowledged at a level above `STORED` is owed by a
 `Confirmation`: one question to the primary, shared by all that was stored at that level while the one before
 it was under way. `Promises` are those of one session, in order. Behind one that waits the others of its
 session wait, too: acknowledgements keep the order of what they acknowledge [MQTT-4.6.0-2], [MQTT-4.6.0-3];
-PUBRELs have an order of their own [MQTT-4.6.0-4].
+PUBRELs have an order of their own [MQTT-4.6.0-4]. Neither holds up the page of a queue that waits, as it has
+messages at QoS 2, nor does that hold up them.
 
 Another primary may come before the answer, and it may lack what was stored. Then nothing is kept that was not
 confirmed: each promise is asked `again` for what it stands for, or waits for a confirmation by that primary.
@@ -23,6 +24,7 @@ from broker.session.outbox import Outbox
 
 _ANSWERS: Final = 0
 _PUBRELS: Final = 1
+_PAGES: Final = 2
 
 
 class Confirmation:
@@ -135,7 +137,7 @@ class Confirmations:
 
 
 class Promise(ABC):
-    """A packet that is owed. Without a confirmation it only waits for those before it."""
+    """A packet that is owed, or a page of them. Without a confirmation it only waits for those before it."""
 
     __slots__ = ("confirmation",)
 
@@ -202,7 +204,7 @@ class Promises:
     def __init__(self, confirmations: Confirmations, level: int) -> None:
         self.confirmations = confirmations
         self.level = level
-        self._queues: list[deque[Promise]] = [deque(), deque()]  # answers, PUBRELs
+        self._queues: list[deque[Promise]] = [deque(), deque(), deque()]  # answers, PUBRELs, a page
         self._levels_in: dict[int, int] = {}  # of QoS 2 messages of the client, by Packet Identifier
         self._levels_out: dict[int, int] = {}  # of those to the client, by number, if their topic has one
 
@@ -210,7 +212,7 @@ class Promises:
         return f"Promises(level={self.level}, {len(self._queues[0])} answers, {len(self._queues[1])} PUBRELs)"
 
     def level_of(self, topic: str) -> int:
-        """Of a message of this client."""
+        """Of a message of this client, or to it."""
         return stronger(self.level, self.confirmations.level_of(topic))
 
     def confirmation(self, level: int) -> Confirmation | None:
@@ -232,6 +234,10 @@ class Promises:
     def owe_pubrel(self, promise: Promise) -> None:
         """A PUBREL, behind those that are owed."""
         self._owe(_PUBRELS, promise)
+
+    def owe_page(self, promise: Promise) -> None:
+        """What was read from the session's queue. One page is read at a time."""
+        self._owe(_PAGES, promise)
 
     def send(self, outbox: Outbox, data: bytes, level: int) -> None:
         """Sends an answer, now or when it is its turn."""

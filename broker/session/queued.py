@@ -6,20 +6,25 @@ memory are only a short cut: `take` uses one if it is exactly the next entry; ot
 *behind* and reads the queue in pages. Nothing beyond `hi` is ever sent, because `hi` is what tells the next
 owner how far DUP goes.
 
+Where not all is `STORED`, a page that holds messages at QoS 2 may have to wait until it is confirmed: what
+another primary lacks is routed again, and a client that has it already would get it twice. `hold` has such
+messages read that would be handed over.
+
 Nothing here performs I/O. What must be stored collects in lists (`acked`, `releasing`, `completed`) which the
 router turns into requests; a packet that may leave only after such a write is sent by the method that is
 called with its answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from broker.mqtt import PUBREL, encode_ack
 from broker.session.clock import Clock
 from broker.session.delivery import Delivery
 from broker.session.drops import DROPPED_EXPIRED, Drops
+from broker.session.level import STORED, stronger
 from broker.session.outbound import PUBREC_BEING_STORED, Outbound, packet_id_of
 from broker.session.outbox import Outbox
-from broker.session.promise import PacketPromise, Promise, Promises
+from broker.session.promise import ActionPromise, PacketPromise, Promise, Promises
 from broker.session.shared import IN_QUEUE, SharedWork
 from broker.session.stored import StoredSession
 
@@ -130,6 +135,18 @@ class QueuedOutbound(Outbound):
         if self.raise_wanted and self.hi - n <= self.window >> 1:
             self.stored.mark_changed()
 
+    def hold(self, topic: str) -> None:
+        """A message at QoS 2 is about to be handed over to a session that has promises: it is read from the
+        queue if it has to be confirmed."""
+        promises = self.promises
+        if promises is not None and not self.behind and promises.level_of(topic) != STORED:
+            self.behind = True
+            self.stored.mark_changed()
+
+    def has_unsent(self) -> bool:
+        """Whether the queue holds entries, as far as is known, that were not sent yet."""
+        return self.last_known >= self.next_n
+
     def look(self, n: int) -> None:
         """The last number given in this queue is `n`, as far as the store knows: reads what was not handed
         over."""
@@ -152,6 +169,20 @@ class QueuedOutbound(Outbound):
             return 0
         self.page_wanted = False
         return self.quota
+
+    def owe_page(self, entries: Sequence[Delivery], send: Callable[[], None]) -> bool:
+        """Whether these, which were read, have to be confirmed before `take_page` gets them; then `send` is
+        called. What another primary may lack is read again."""
+        promises = self.promises
+        level = STORED
+        if promises is not None:
+            for entry in entries:
+                if entry.qos == 2:
+                    level = stronger(level, promises.level_of(entry.message.topic))
+        if promises is None or level == STORED:
+            return False
+        promises.owe_page(ActionPromise(promises.confirmation(level), send, self._want_page_again))
+        return True
 
     def take_page(self, hi: int, n: int, entries: Sequence[Delivery], asked: int) -> None:
         """The answer to `wanted_page`: entries in order; `n` is the last number given in this queue.
@@ -294,6 +325,10 @@ class QueuedOutbound(Outbound):
         self._change_gen(gen)
         self.last_known = max(self.last_known, n)
         self.behind = True
+        self.stored.mark_changed()
+
+    def _want_page_again(self) -> None:
+        self.page_wanted = True
         self.stored.mark_changed()
 
     def _change_gen(self, gen: int) -> None:

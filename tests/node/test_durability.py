@@ -148,6 +148,25 @@ def test_pubrel_to_a_subscriber_waits_until_its_pubrec_is_safe(
 
 
 @ON_ONE
+def test_a_subscriber_at_qos_2_gets_what_is_confirmed(node: NodeProcess, servers: Servers, name: str) -> None:
+    with (
+        connected(node.port, name, properties=HOUR) as publisher,
+        connected(node.port, f"{name}-1", properties=HOUR) as once_or_more,
+        connected(node.port, f"{name}-2", properties=HOUR) as once,
+    ):
+        once_or_more.subscribe(f"safe/{name}", qos=1)
+        once.subscribe(f"safe/{name}", f"t/{name}", qos=2)
+        servers.replica.freeze()
+        publisher.send(Publish(f"safe/{name}", b"", 2, False, False, 1, None))
+        assert once_or_more.message().qos == 1
+        publisher.send(Publish(f"t/{name}", b"stored", 1, False, False, 2, None))  # in its turn
+        _assert_held(once)
+        servers.replica.thaw()
+        assert [once.message().qos, once.message().qos] == [2, 1]
+        publisher.expect_all(Pubrec(1), Puback(2))
+
+
+@ON_ONE
 def test_sessions_and_subscriptions_wait_by_their_listener(
     node: NodeProcess, paused: RedisServer, name: str
 ) -> None:

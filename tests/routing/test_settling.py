@@ -5,10 +5,11 @@ import pytest
 
 from broker.mqtt import Puback, Publish, Pubrec
 from broker.routing import Settling, TopicLevels
-from broker.session import STORED, Confirmations, Promises, Session, make_level
+from broker.session import STORED, Confirmations, Promises, Reports, Session, make_level
 from cluster.store.call import Request
+from cluster.store.entry import pack_entry, pack_head
 from cluster.store.identity import Identity
-from tests.routing.room import appended, new_queue
+from tests.routing.room import NODE, appended, new_queue
 from tests.routing.test_commit import Commit
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +134,63 @@ async def test_idle_is_who_owes_nothing(node: Levels) -> None:
         node.confirm()
         await anyio.wait_all_tasks_blocked()
     assert done
+
+
+def _subscriber(node: Levels) -> None:
+    """A persistent one, in whose queue will be a message to `one/t` at QoS 2."""
+    node.room.index.remove_row("away", "#", 1)
+    node.room.subscribe(node.client("s"), "#", 2)
+    node.lane.replies["enqueue"] = [appended(0, owner=NODE.encode())]
+    packed = pack_entry(pack_head(2, False, ()), "one/t", b"x", b"", 0)
+    node.lane.replies["page"] = [[1, 8, 1, [1, 1, packed], 0]]
+
+
+async def test_a_message_at_qos_2_reaches_its_subscriber_when_it_is_confirmed(node: Levels) -> None:
+    _subscriber(node)
+    publisher = node.client("p")
+    node.room.publish(publisher, "one/t", b"x", 2)
+    await node.cycle()
+    assert [each for each in node.lane.operations() if each] == [["enqueue"], ["page"]]
+    assert node.room.got("s") == []
+    node.confirm()
+    assert node.room.got("s") == [Publish("one/t", b"x", 2, False, False, 1)]
+
+
+async def test_it_is_read_again_from_another_primary(node: Levels) -> None:
+    _subscriber(node)
+    node.room.publish(node.client("p"), "one/t", b"x", 2)
+    await node.cycle()
+    node.lane.identity = B
+    node.lane.asked.clear()
+    await node.cycle()
+    assert ["page", "enqueue"] in node.lane.operations()
+    node.confirm()
+    assert len(node.room.got("s")) == 1
+
+
+async def test_a_page_that_can_not_be_sent_harms_only_its_session(node: Levels) -> None:
+    def fail(client_id: str, topic: str, reason: str) -> None:
+        raise ValueError
+
+    _subscriber(node)
+    subscriber = node.room.index.subscribers["s"].session
+    assert subscriber is not None
+    assert subscriber.queued is not None
+    subscriber.outbound.mount_point = "x/"  # the message is dropped
+    subscriber.outbound.drops = Reports(fail, lambda taken: None)
+    node.room.publish(node.client("p"), "one/t", b"x", 2)
+    await node.cycle()
+    node.confirm()
+    assert [session for session, _ in node.room.writes.failed] == [subscriber]
+    assert node.room.changed.is_urgent
+
+
+@pytest.mark.parametrize(("topic", "qos"), [("one/t", 1), ("t", 2)])
+async def test_other_messages_reach_it_at_once(node: Levels, topic: str, qos: int) -> None:
+    _subscriber(node)
+    node.room.publish(node.client("p"), topic, b"x", qos)
+    await node.cycle()
+    assert len(node.room.got("s")) == 1
 
 
 # Another primary

@@ -7,7 +7,7 @@ import pytest
 
 from broker.routing import Publication, arrival, take_handover
 from broker.routing.channel import messages_of
-from broker.session import Session
+from broker.session import STORED, Confirmations, Promises, Session, make_level
 from cluster.store import inbox_records
 from cluster.store.call import Request
 from cluster.store.inbox_records import Direct, Handover, Runs
@@ -380,6 +380,20 @@ def test_entries_are_handed_over_to_the_owner() -> None:
     for _ in range(2):  # a record that comes twice does nothing
         take_handover(node.index, record.bodies, record.sessions)
     assert client.got() == [(b"0", 1), (b"1", 2), (b"2", 1)]
+
+
+@pytest.mark.parametrize(("level", "got"), [(STORED, 3), (make_level(1, False), 1)])
+def test_what_has_to_be_confirmed_is_left_to_the_queue(level: int, got: int) -> None:
+    node = Node()
+    client = node.connect("c", queue=new_queue())
+    queued = client.session.queued
+    assert queued is not None
+    queued.promises = Promises(Confirmations(lambda topic: STORED, level, lambda level: None), level)
+    record = handed_over(count=1)  # at QoS 1
+    take_handover(node.index, record.bodies, record.sessions)
+    record = handed_over()
+    take_handover(node.index, record.bodies, record.sessions)
+    assert (len(client.got()), queued.behind) == (got, got == 1)
 
 
 def test_a_hand_over_says_what_was_retained() -> None:

@@ -11,12 +11,14 @@ from broker.session import (
     ActionPromise,
     Confirmation,
     Confirmations,
+    Delivery,
     Promises,
+    QueuedOutbound,
     QueueState,
     Session,
     make_level,
 )
-from tests.session.wire import Link, entry
+from tests.session.wire import Link, entry, payloads, published
 
 ONE, TWO, DISK = make_level(1, False), make_level(2, False), make_level(0, True)
 UNSUBACK = encode(Unsuback(1, [0]), MQTT_5)
@@ -231,6 +233,97 @@ def _deliver(node: Promising, n: int, topic: str) -> None:
     queued.take(entry(n, 2, topic=topic))
     assert node.link.take() == [Publish(topic, b"%d" % n, 2, False, False, n)]
     queued.pubrec(n, 0)
+
+
+def _queued(node: Promising) -> QueuedOutbound:
+    queued = node.session.queued
+    assert queued is not None
+    return queued
+
+
+def _read(node: Promising, n: int, *entries: Delivery) -> None:
+    """The session asks for a page, and gets this."""
+    queued = _queued(node)
+    asked = queued.wanted_page()
+    assert asked > 0
+    if not queued.owe_page(entries, lambda: queued.take_page(8, n, entries, asked)):
+        queued.take_page(8, n, entries, asked)
+
+
+def test_a_message_that_has_to_be_confirmed_is_read() -> None:
+    node = Promising()
+    queued = _queued(node)
+    queued.hold("t")
+    assert not queued.behind
+    queued.hold("one/t")
+    assert node.link.take_changed() == 1
+    queued.hold("one/t")
+    assert node.link.take_changed() == 0
+    queued.take(entry(1, 2, topic="one/t"))
+    assert queued.has_unsent()
+    _read(node, 1, entry(1, 2, topic="one/t"))
+    assert (node.link.take(), queued.wanted_page()) == ([], 0)
+    queued.take(entry(2))  # not read yet
+    node.confirm(ONE)
+    assert payloads(node.link.take()) == [b"1"]
+    _read(node, 2, entry(2))
+    assert payloads(node.link.take()) == [b"2"]
+    assert not queued.behind
+    assert not queued.has_unsent()
+
+
+def test_where_nothing_has_to_be_confirmed_nothing_is_read() -> None:
+    queued = Link().session(NEW).queued
+    assert queued is not None
+    queued.hold("one/t")
+    assert not queued.behind
+    assert not queued.owe_page([entry(1, 2, topic="one/t")], _nothing)
+
+
+def test_a_page_waits_for_the_strongest_level_of_its_messages_at_qos_2() -> None:
+    node = Promising(DISK)
+    _queued(node).look(1)
+    _read(node, 3, entry(1, topic="one/t"), entry(2, 2, topic="one/t"), entry(3, 2))
+    node.session.answer(UNSUBACK)  # waits as well, but not for the page, nor that for it
+    assert node.link.take() == []
+    node.confirm(DISK)
+    assert len(node.link.take()) == 1
+    node.confirm(make_level(1, True))
+    assert payloads(node.link.take()) == [b"1", b"2", b"3"]
+
+
+def test_a_page_without_messages_at_qos_2_does_not_wait() -> None:
+    node = Promising(ONE)
+    _queued(node).look(1)
+    _read(node, 1, entry(1, topic="one/t"))
+    assert payloads(node.link.take()) == [b"1"]
+
+
+def test_a_page_is_read_again_on_another_primary() -> None:
+    node = Promising()
+    queued = _queued(node)
+    queued.hold("one/t")
+    _read(node, 2, entry(1, 2, topic="one/t"), entry(2, 2, topic="one/t"))
+    node.link.take_changed()
+    queued.reclaimed(2, 40503)
+    node.confirmations.turn_over("B")
+    assert node.link.take_changed() == 1
+    # The first has reached the new one in time, the second is routed again.
+    _read(node, 40504, entry(1, 2, topic="one/t"), entry(40504, 2, gen=2, topic="one/t"))
+    assert node.link.take() == []
+    node.confirm(ONE)
+    assert published(node.link.take()) == [(1, b"1", False), (40504, b"40504", False)]
+    assert not queued.behind
+
+
+def test_a_page_that_waits_goes_with_the_connection() -> None:
+    node = Promising()
+    _queued(node).hold("one/t")
+    _read(node, 1, entry(1, 2, topic="one/t"))
+    node.promises.abandon()
+    assert not node.confirmations.is_waiting()
+    node.confirm(ONE)
+    assert node.link.take() == []
 
 
 def _store_pubrecs(node: Promising) -> None:

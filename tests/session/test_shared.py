@@ -115,6 +115,7 @@ def test_a_queued_member_that_is_behind_reads_on_when_there_is_room() -> None:
     outbound.deliver_shared(given(b"1"))
     link.take_changed()
     assert outbound.wanted_page() == 0
+    assert outbound.in_flight() == []  # of the queue
     (publish,) = link.take()
     assert isinstance(publish, Publish)
     outbound.puback(publish.packet_id)
