@@ -223,7 +223,10 @@ async def _run_all(chosen: Sequence[Cell], seed: str) -> list[Outcome]:
                     traceback.print_exc()
                     outcome.error = f"{type(error).__name__}: {error}"[:200].replace("\n", " ")
         print(
-            f"{cell}: {'; '.join(outcome.failures) or 'as promised'}", *outcome.rows(), sep="\n", flush=True
+            f"{cell}: {'; '.join(outcome.failures) or cell.impossible or 'as promised'}",
+            *outcome.rows(),
+            sep="\n",
+            flush=True,
         )
         outcomes.append(outcome)
     return outcomes

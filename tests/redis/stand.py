@@ -49,10 +49,6 @@ class Stand(Cluster):
         """All nodes at once."""
         await asyncio.gather(*[node.start() for node in self._stand])
 
-    def processes(self) -> list[NodeProcess]:
-        """Of the nodes."""
-        return [node.process for node in self._stand]
-
     def choose(self, chance: random.Random, avoid: str = "") -> StandNode | None:
         """See `Places`."""
         living = [node for node in self._stand if node.state is State.UP]

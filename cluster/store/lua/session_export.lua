@@ -74,14 +74,6 @@ do -- a chunk may have 200 locals only
     return left and record and { tonumber(fields.will_delay), left, record } or false
   end
 
-  local function numbers_of(b, client)
-    local numbers = call("ZRANGE", key(b, "rel:", client), 0, -1)
-    for i = 1, #numbers do
-      numbers[i] = tonumber(numbers[i])
-    end
-    return numbers
-  end
-
   function operations.session_export(b, client, behind, bytes, with_queue)
     local session = key(b, "s:", client)
     local found = call("HMGET", session, "gen", "direct", "expiry", "deadline", "hi")
@@ -100,7 +92,7 @@ do -- a chunk may have 200 locals only
     return {
       gen, entries, {
         fields.owner ~= nil, tonumber(fields.n), tonumber(fields.hi), tonumber(fields.expiry),
-        fields.deadline and tonumber(fields.deadline) - now or false, subscriptions, replays, numbers_of(b, client),
+        fields.deadline and tonumber(fields.deadline) - now or false, subscriptions, replays, released(b, client),
         receiving_of(b, client), delayed_of(b, client), will_of(b, client, fields),
       },
       tonumber(fields.hi),
