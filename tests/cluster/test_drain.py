@@ -261,7 +261,7 @@ def test_the_pace_is_raised_to_be_done_in_time(tmp_path: Path) -> None:
         started = time.monotonic()
         farewells = _drained(cluster, clients, signal.SIGINT)
         assert cluster.first.wait() == 0
-        assert farewells[-1].at - started < 3.0
+        assert time.monotonic() - started < 3.0
         assert farewells[-1].at - farewells[0].at > 1.2  # of 1.8 s
         assert all(farewell.connack.session_present for farewell in farewells)
         codes = {
