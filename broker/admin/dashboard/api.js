@@ -61,24 +61,28 @@ async function content(response) {
   throw new ApiError(response.status, read.error || `status ${response.status}`);
 }
 
-/** Server-sent events, until `signal`: {event, data}, data as JSON. A fetch and not an EventSource, which
- *  could neither send the header nor tell a refusal. */
-export async function* stream(path, parameters, signal) {
+/** Server-sent events, until `signal`: {event, data}, data as JSON; nothing that happens once this has returned
+ *  is missed. A fetch and not an EventSource, which could neither send the header nor tell a refusal. */
+export async function stream(path, parameters, signal) {
   const response = await fetch(BASE + path + query(parameters), {
     headers: { "X-Moorline-Page": "1", Accept: "text/event-stream" },
     signal,
     cache: "no-store",
   });
   if (!response.ok) await content(response);
+  return records(response);
+}
+
+async function* records(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const records = (rest + value.replaceAll("\r", "")).split("\n\n");
-    rest = records.pop();
+    const texts = (rest + value.replaceAll("\r", "")).split("\n\n");
+    rest = texts.pop();
     if (rest.length > LINE_MAXIMUM) throw new ApiError(0, "an event without an end");
-    yield* records.map(record).filter((each) => each !== null);
+    yield* texts.map(record).filter((each) => each !== null);
   }
 }
 

@@ -48,10 +48,11 @@ export function log(label) {
   return { element, state, write };
 }
 
-/** Follows a stream until `signal`, or its end; it is opened again when it breaks. `open(signal)` gives the
- *  events, `line(event)` what is written of one. */
+/** Follows a stream until `signal`, or its end; it is opened again when it breaks. `open(signal)` resolves to
+ *  the events once they come, `line(event)` what is written of one. */
 export function follow(label, open, line, signal, { goesOn = true } = {}) {
   const { element, state, write } = log(label);
+  signal.addEventListener("abort", () => replace(state));
   run();
   return element;
 
@@ -60,8 +61,9 @@ export function follow(label, open, line, signal, { goesOn = true } = {}) {
     while (!signal.aborted) {
       let seen = 0;
       try {
+        const events = await open(signal);
         replace(state, mark("good", "following"));
-        for await (const event of open(signal)) {
+        for await (const event of events) {
           seen += 1;
           write(() => line(event));
         }

@@ -103,8 +103,9 @@ function can(role) {
 function go(page, query = {}) {
   const filled = Object.entries(query).filter(([, value]) => value !== "");
   const target = `#/${page}${filled.length ? `?${new URLSearchParams(filled)}` : ""}`;
-  if (target === location.hash) show();
-  else location.hash = target;
+  // Not by `location.hash`, which tells of it later: until then the page before would still go on.
+  if (target !== location.hash) history.pushState(null, "", target);
+  show();
 }
 
 function drawMenu() {
