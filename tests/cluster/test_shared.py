@@ -95,11 +95,15 @@ def test_each_message_is_for_one_member(
 
 
 @pytest.mark.parametrize("granted", [0, 1])
-def test_a_member_gets_what_it_was_granted(nodes: Nodes, name: str, granted: int) -> None:
+def test_a_member_gets_what_it_was_granted(
+    nodes: Nodes, name: str, redis_of_cluster: RedisServer, granted: int
+) -> None:
     with (
         members(nodes, name, 2, qos=granted) as group,
         connected(nodes[0].port, f"{name}-publisher") as publisher,
+        redis_of_cluster.client() as client,
     ):
+        wait_for_members(client, f"g/{name}/#", 2)
         for number in range(4):
             publisher.publish(f"{name}/x", str(number).encode(), 2)
         for client in group:
