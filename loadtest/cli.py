@@ -52,7 +52,7 @@ from loadtest.options import (
     WarmUpOption,
     WindowOption,
 )
-from loadtest.output import HtmlOption, JsonOption, SampleOption, put_out
+from loadtest.output import HtmlOption, JsonOption, SampleOption, WatchOption, put_out
 from loadtest.payload import MINIMUM_SIZE
 from loadtest.plan import Account, Plan, PlanError, Shape, check_plan, share_out
 from loadtest.pods import Pods, PodsError
@@ -170,6 +170,7 @@ def messages(
     pids: PidOption = None,
     redis_pids: RedisPidOption = None,
     sample: SampleOption = 1.0,
+    watch_machine: WatchOption = False,
     json_to: JsonOption = None,
     html_to: HtmlOption = None,
 ) -> None:
@@ -200,6 +201,7 @@ def messages(
             drain_seconds=drain,
             processes=processes,
             sample_seconds=sample,
+            watch_machine=watch_machine,
         )
         check_plan(plan)
         _allow_connections(max(share.connections for share in share_out(plan)))
@@ -232,6 +234,7 @@ def run(
     pids: PidOption = None,
     redis_pids: RedisPidOption = None,
     sample: SampleOption = 1.0,
+    watch_machine: WatchOption = False,
     json_to: JsonOption = None,
     html_to: HtmlOption = None,
 ) -> None:
@@ -251,7 +254,7 @@ def run(
             }
         )
         made = make_plan(check_draft(draft), draft, owned=own, run_id=_new_run_id(), password=password)
-        plan = replace(made, sample_seconds=sample)
+        plan = replace(made, sample_seconds=sample, watch_machine=watch_machine)
         _allow_connections(max(share.connections for share in share_out(plan)))
         report = _run(lambda line: run_plan(plan, Pids.of(pids, redis_pids), line.messages))
         _show(draft.source.name, report, json_to, html_to)

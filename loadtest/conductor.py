@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from loadtest.cost import Pids, Usage, measure_usage
 from loadtest.dashboard import ViewReport
 from loadtest.group import add_up_group
+from loadtest.hiccups import Meter, Steadiness, metering
 from loadtest.histogram import Histogram, Latency
 from loadtest.link import (
     Assign,
@@ -70,6 +71,16 @@ class Conductor:
 
     async def run(self) -> MessageReport:
         """Run the plan. Raises LoadFailed, CostError."""
+        if not self._plan.watch_machine:
+            return await self._run()
+        async with metering() as meter:
+            report = await self._run()
+            return replace(report, machine=await self._steadiness(meter))
+
+    async def _steadiness(self, meter: Meter) -> Steadiness:
+        return Steadiness.of(await meter.pace(), self._recorder.measured_steps())
+
+    async def _run(self) -> MessageReport:
         async with _start_workers(share_out(self._plan)) as self._endpoints:
             self._progress = [Progress(0, 0)] * len(self._endpoints)
             if self.interrupted:

@@ -30,6 +30,14 @@ SampleOption = Annotated[
     typer.Option("--sample", callback=_checked_step, help="Seconds of a step of the timeline; 0 for none."),
 ]
 
+WatchOption = Annotated[
+    bool,
+    typer.Option(
+        "--watch-machine",
+        help="Measure how fast the machine itself is, and give the latencies without its slow steps, too.",
+    ),
+]
+
 
 def put_out(result: Result, json_to: str | None, html_to: Path | None) -> None:
     """Print a result, and write what was asked for."""

@@ -101,6 +101,7 @@ class Plan:
     drain_seconds: float = 5.0  # how long to wait, without any news, for what is still on its way
     processes: int = 1
     sample_seconds: float = 1.0  # a step of the timeline; 0: none
+    watch_machine: bool = False  # measure meanwhile how fast the machine itself is
     further_targets: tuple[Target, ...] = ()  # other nodes of the same broker: clients are spread over all
     subscribers_targets: tuple[Target, ...] = ()  # nodes for the subscribers; none: where the publishers are
     habit: Habit | None = None  # what else the subscribers do, in the shapes that have such a thing
@@ -214,6 +215,10 @@ def _value_rules(plan: Plan) -> list[tuple[bool, str]]:
         (
             MINIMUM_SIZE <= plan.payload_bytes <= MAXIMUM_SIZE,
             f"a payload has {MINIMUM_SIZE} to {MAXIMUM_SIZE} bytes",
+        ),
+        (
+            not plan.watch_machine or plan.sample_seconds > 0,
+            "the machine is watched by the steps of the timeline: not with --sample 0",
         ),
         (1 <= plan.window <= WINDOW_LIMIT, f"the window is 1 to {WINDOW_LIMIT} messages"),
         (

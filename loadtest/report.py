@@ -183,6 +183,7 @@ class MessageReport:
     stored_ms: Latency | None = None  # what was sent while its subscriber was away: from its return
     returns: Part | None = None
     views: Part | None = None
+    machine: Part | None = None
 
     @property
     def title(self) -> str:
@@ -236,7 +237,7 @@ class MessageReport:
         return accounts.problems() + [problem for part in self._parts() for problem in part.problems()]
 
     def _parts(self) -> list[Part]:
-        return [part for part in (self.returns, self.views) if part is not None]
+        return [part for part in (self.returns, self.views, self.machine) if part is not None]
 
     def remarks(self) -> list[str]:
         """See Report."""

@@ -201,6 +201,18 @@ class Recorder:
             return None
         return Timeline(self._step_seconds * self._laps_per_step, self._warm_up_seconds, samples)
 
+    def measured_steps(self) -> list[tuple[int, int, Histogram]]:
+        """Begin and end (monotonic, in ns) and latencies of each step after the warm-up."""
+        found = []
+        before = self._begin
+        for step in self._steps:
+            if not step.laps:
+                continue
+            if before.end_ns >= self._begin.end_ns + self._warm_up_seconds * 1e9:
+                found.append((before.end_ns, step.end_ns, step.latency))
+            before = step
+        return found
+
     def _sample(self, before: _Step, after: _Step) -> Sample:
         begin_ns = min(lap.at_ns for lap in self._begin.laps.values())
         seconds = (after.end_ns - before.end_ns) / 1e9

@@ -68,6 +68,7 @@ def test_a_scenario(at: Listening, name: str) -> None:
     assert (report.lost, report.duplicates, report.order_errors) == (0, 0, 0)
     assert report.deliveries > 20
     assert (report.returns is not None) is (name in ("commands", "reconnect-storm"))
+    assert report.machine is None
     assert (report.views is not None) is (name == "retained-dashboard")
 
 
