@@ -1,8 +1,8 @@
 """What it costs when publisher and subscriber are on different nodes: `python -m tests.bench.across`.
 
 Two nodes and their Redis on this machine; the same load, with the subscribers on the publishers' node and on
-the other one, in turn. Costs are of the nodes and Redis together, so one run compares like with like. Latencies
-are also given without the moments in which the machine itself was slow (docs/loadtest.md)."""
+the other one, in turn. Costs are of the nodes and Redis together, so one run compares like with like.
+Latencies are also given without the moments in which the machine itself was slow (docs/loadtest.md)."""
 
 import argparse
 import contextlib
