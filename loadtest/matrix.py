@@ -52,6 +52,7 @@ def _percentile(name: str) -> Figure:
 P50: Final = _percentile("p50")
 P99: Final = _percentile("p99")
 P99_9: Final = _percentile("p99_9")
+STEADY_P99: Final = Figure("latency p99, machine steady", ("machine", "latency_ms", "p99"), "ms", digits=3)
 CONNECT_EFFICIENCY: Final = Figure("connects per CPU-second", ("broker", "per_cpu_second"))
 IDLE_MEMORY: Final = Figure("RSS per connection", ("rss_bytes_per_connection",), "KiB", 1 / 1024, 2)
 STORED: Final = Figure("stored per second", ("stored", "per_second"))
@@ -68,7 +69,8 @@ def _pairs(key: str, title: str, arguments: str) -> Scenario:
 
 
 def _paced(key: str, title: str, arguments: str) -> Scenario:
-    return _messages(key, f"1,000 msg/s, {title}", f"pairs -n 10 --rate 1000 {arguments}", P50, P99, P99_9)
+    load = f"pairs -n 10 --rate 1000 --watch-machine --sample 0.1 {arguments}"
+    return _messages(key, f"1,000 msg/s, {title}", load, P50, P99, STEADY_P99, P99_9)
 
 
 SCENARIOS: Final = (
