@@ -131,6 +131,20 @@ def test_what_a_group_has_no_room_for_is_dropped(client: Clients, hook: Hook, na
     assert {"topic": name, "reason": "queue_full", **TOLD}.items() <= event.items()
 
 
+def test_what_the_queue_of_a_member_has_no_room_for_is_dropped(
+    client: Clients, hook: Hook, name: str
+) -> None:
+    """At QoS 2 a message of a group goes by the queue of its member."""
+    subscriber, publisher = client("s", properties=HOUR), client("p")
+    subscriber.subscribe(name, qos=1)
+    subscriber.subscribe(f"$share/g/{name}/g", qos=2)
+    for _ in range(5):
+        publisher.publish(name, b"", 1)  # not acknowledged
+    publisher.publish(f"{name}/g", b"", 2, properties=EVENT)
+    (event,) = _events(hook, "dropped", client.id_of("s"))
+    assert {"topic": f"{name}/g", "qos": 2, "reason": "queue_full", **TOLD}.items() <= event.items()
+
+
 def test_what_a_client_can_not_take_is_dropped(node: NodeProcess, hook: Hook, name: str) -> None:
     """From its queue, and at QoS 0."""
     small = Properties(maximum_packet_size=100, session_expiry_interval=3600)
