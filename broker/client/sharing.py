@@ -34,7 +34,7 @@ from cluster.store.shares import NOTHING_GIVEN, Given
 
 _LOOK_SECONDS = 1.0
 _LOOKS_AT_ONCE = 16  # groups in one call: about a millisecond of Redis
-_APPENDED, _REFUSED = 0, 1
+_APPENDED, _REFUSED, _DROPPED_NEW = 0, 1, 3
 
 logger = get_logger(__name__)
 
@@ -248,14 +248,19 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
         if isinstance(reply, Exception):
             _log_failure(name, reply)
             return
-        gen, n_before, _, statuses = as_list(reply)[:4]
+        gen, n_before, _, statuses, dropped, *told = as_list(reply)
+        if dropped:
+            hub.router.statistics.drop_oldest(client_id, as_int(dropped), told[0] if told else [])
         status = as_int(as_list(statuses)[0]) if statuses else _APPENDED
         receiver = here.session.queued if here is not None else None
         if status == _REFUSED and gen:  # unsubscribed: it was never sent, so others may have it
             _ask(hub, name, shares.give_back(name, member, [id], hub.settings.sharing))
         else:
             if status == _REFUSED:  # [MQTT-4.8.2-5]
-                hub.drops.add(bucket, client_id, message.topic, "shared_session_ended")
+                reason = "shared_session_ended"
+                hub.drops.add(bucket, client_id, message.topic, reason, 2, message.properties)
+            elif status == _DROPPED_NEW:
+                hub.router.statistics.drop_new(client_id, message, delivery.qos)
             elif receiver is not None and status == _APPENDED:
                 delivery.gen, delivery.n = as_int(gen), as_int(n_before) + 1
                 receiver.queued_shared(name, delivery.n)
@@ -268,7 +273,8 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
         hub.committer.request(receive.settle_tokens(bucket, [token]), _ignore_reply, frees_memory=True)
         hub.after_input()
 
-    request = queues.enqueue(bucket, client_id, hub.settings.queue_limit, hub.settings.drop_oldest, entries)
+    enqueue = queues.enqueue_telling if hub.router.statistics.tells else queues.enqueue
+    request = enqueue(bucket, client_id, hub.settings.queue_limit, hub.settings.drop_oldest, entries)
     hub.committer.request(request, queued)
 
 

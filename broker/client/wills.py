@@ -72,7 +72,7 @@ def _give_up(hub: Hub, wills: Sequence[tuple[DueWill, WillMessage]]) -> None:
     """The client may not publish them any more."""
     for due, will in wills:
         bucket = keys.bucket_of(will.client_id)
-        hub.drops.add(bucket, will.client_id, will.topic, "not_authorized", will.qos)
+        hub.drops.add(bucket, will.client_id, will.topic, "not_authorized", will.qos, will.properties)
         hub.committer.request(deadlines.done(bucket, [due.member]), _log_failure, frees_memory=True)
 
 

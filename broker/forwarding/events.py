@@ -62,28 +62,35 @@ class EventMessages:
         return Reports(self.on_dropped, self.on_taken)
 
     @property
+    def wants_drops(self) -> bool:
+        """Whether `on_overflow` is to be called at all."""
+        return self._is_wanted(DROPPED)
+
+    @property
     def wants_clients(self) -> bool:
         """Whether `on_event` is to be called at all."""
         return any(self._is_wanted(kind) for kind in _OF_CLIENTS)
 
     def on_event(self, event: Event) -> None:
         """From the events of the node."""
-        if self._is_wanted(event.kind) and not event.client_id.startswith(RESERVED_PREFIX):
+        if self._has_room_for(event.kind, event.client_id):
             self._tell(event.kind, event.client_id, event.at_ms, event.fields)
 
-    def on_dropped(self, client_id: str, topic: str, reason: str) -> None:
+    def on_dropped(self, client_id: str, topic: str, reason: str, qos: int, properties: bytes) -> None:
         """From the sessions: a message did not reach the client."""
         kind = EXPIRED if reason == EXPIRED else DROPPED
-        if self._is_wanted(kind) and not client_id.startswith(RESERVED_PREFIX):
-            self._tell(
-                kind, client_id, self._hub().clock.now_ms, {"topic": topic, "reason": reason, "count": 1}
-            )
+        if self._has_room_for(kind, client_id):
+            fields = {"topic": topic, "qos": qos, "reason": reason, "count": 1, **_correlation(properties)}
+            self._tell(kind, client_id, self._hub().clock.now_ms, fields)
 
-    def on_overflow(self, client_id: str, count: int) -> None:
-        """From the router: a queue was full, and so many of its messages had to go."""
-        if self._is_wanted(DROPPED) and not client_id.startswith(RESERVED_PREFIX):
-            fields = {"topic": None, "reason": "queue_full", "count": count}
-            self._tell(DROPPED, client_id, self._hub().clock.now_ms, fields)
+    def on_overflow(self, client_id: str, topic: str | None, qos: int, properties: bytes, count: int) -> None:
+        """From the router, as `Overflow` says: a queue was full."""
+        if not self._has_room_for(DROPPED, client_id):
+            return
+        fields: dict[str, object] = {"topic": topic, "reason": "queue_full", "count": count}
+        if topic is not None:
+            fields |= {"qos": qos, **_correlation(properties)}
+        self._tell(DROPPED, client_id, self._hub().clock.now_ms, fields)
 
     def on_taken(self, taken: Taken) -> None:
         """From the sessions: the client has it."""
@@ -97,10 +104,16 @@ class EventMessages:
         """One of them is stored."""
         self._waiting -= 1
 
-    def _tell(self, kind: str, client_id: str, at_ms: int, fields: Mapping[str, object]) -> None:
+    def _has_room_for(self, kind: str, client_id: str) -> bool:
+        """Whether it is to be told."""
+        if not self._is_wanted(kind) or client_id.startswith(RESERVED_PREFIX):
+            return False
         if self._waiting >= WAITING_MAXIMUM:  # Redis is away, or slow
             self._hub().counters.refused.add("forward_events")
-            return
+            return False
+        return True
+
+    def _tell(self, kind: str, client_id: str, at_ms: int, fields: Mapping[str, object]) -> None:
         self._waiting += 1
         self._publish(kind, client_id, at_ms, fields, self)
 

@@ -11,6 +11,7 @@ from broker.session import Delivery, Message, Session
 from cluster.store import queues, receive, records, retained, shares
 from cluster.store.entry import pack_entry, pack_head
 from cluster.store.lane import Call
+from cluster.store.reply import as_bytes, as_text, in_triples
 
 ENTRIES_PER_CALL: Final = 200
 """About a millisecond of Redis."""
@@ -44,13 +45,15 @@ class ShareGroup:
         self.publications: list[Publication] = []
 
 
+Overflow: TypeAlias = Callable[[str, str | None, int, bytes, int], None]
+"""Hears of messages whose queue had to give up: whose, topic (None if only their number is known), QoS,
+properties, how many."""
 Part: TypeAlias = Group | ShareGroup | Publication | NodeMessages
 """What is one request of a batch; of a Publication it is the retained message."""
 
 
 class RouterStatistics:
-    """Counts since the start of the node. `on_overflow` hears of how many messages whose queue had to give
-    up."""
+    """Counts since the start of the node, and who is told of them."""
 
     __slots__ = (
         "_on_overflow",
@@ -62,7 +65,7 @@ class RouterStatistics:
         "refused",
     )
 
-    def __init__(self, on_overflow: Callable[[str, int], None] | None = None) -> None:
+    def __init__(self, on_overflow: Overflow | None = None) -> None:
         self._on_overflow = on_overflow
         self.batches = 0
         self.appended = 0
@@ -71,17 +74,29 @@ class RouterStatistics:
         self.refused = 0
         self.not_retained = 0  # for want of room
 
-    def drop_oldest(self, client_id: str, count: int) -> None:
-        """They made room for newer ones."""
-        self.dropped_oldest += count
-        if self._on_overflow is not None:
-            self._on_overflow(client_id, count)
+    @property
+    def tells(self) -> bool:
+        """Whether requests have to ask what was dropped."""
+        return self._on_overflow is not None
 
-    def drop_new(self, client_id: str) -> None:
+    def drop_oldest(self, client_id: str, count: int, told: object) -> None:
+        """They made room for newer ones; `told` is what the store says of them. Raises TypeError,
+        ValueError."""
+        self.dropped_oldest += count
+        if self._on_overflow is None:
+            return
+        for topic, flags, properties in in_triples(told):
+            qos = queues.qos_of_flags(flags)
+            self._on_overflow(client_id, as_text(topic), qos, as_bytes(properties), 1)
+            count -= 1
+        if count:
+            self._on_overflow(client_id, None, 0, b"", count)
+
+    def drop_new(self, client_id: str, message: Message, qos: int) -> None:
         """There was no room for it."""
         self.dropped_new += 1
         if self._on_overflow is not None:
-            self._on_overflow(client_id, 1)
+            self._on_overflow(client_id, message.topic, qos, message.properties, 1)
 
 
 class RetainedRoom:
@@ -130,11 +145,13 @@ class Packing:
     __slots__ = (
         "_call_number",
         "_drop_oldest",
+        "_enqueue",
         "_fence",
         "_policy",
         "_queue_limit",
         "_queue_limits",
         "_retained_room",
+        "_tells",
         "fenced",
     )
 
@@ -145,12 +162,15 @@ class Packing:
         policy: shares.Policy,
         retained_room: RetainedRoom,
         queue_limits: dict[str, int] | None,
+        tells: bool,
     ) -> None:
         self._retained_room = retained_room
         self._policy = policy
         self._queue_limit = queue_limit
         self._queue_limits = queue_limits
         self._drop_oldest = drop_oldest
+        self._tells = tells  # of what is dropped
+        self._enqueue = queues.enqueue_telling if tells else queues.enqueue
         self._call_number = 0
         self._fence: list[object] = []
         self.fenced: list[list[Session]] = []
@@ -238,7 +258,7 @@ class Packing:
         limits = self._queue_limits
         if limits is not None:
             limit = limits.get(subscriber.client_id, limit)
-        return queues.enqueue(
+        return self._enqueue(
             subscriber.bucket,
             subscriber.client_id,
             limit,
@@ -258,7 +278,9 @@ class Packing:
             entries.append(publication.body_index)
             entries.append(message.token or False)
             entries.append(message.token_ttl_ms)
-        return shares.share(group.share.name, self._queue_limit, self._drop_oldest, self._policy, entries)
+        return shares.share(
+            group.share.name, self._queue_limit, self._drop_oldest, self._policy, entries, self._tells
+        )
 
     def _retain(self, publication: Publication) -> list[object]:
         message = publication.message

@@ -17,15 +17,17 @@ only when all its earlier ones are settled, which keeps their order. A batch who
 again by the caller.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
+from broker.mqtt import SHARE_PREFIX
 from broker.routing.collecting import Collecting
 from broker.routing.index import SubscriptionIndex
 from broker.routing.nearby import Nearby
 from broker.routing.packing import (
     NO_ROOM,
     Group,
+    Overflow,
     Packing,
     Part,
     RetainedRoom,
@@ -60,8 +62,8 @@ _DROPPED_NEW: Final = 3
 
 class Router:
     """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or
-    the new one is dropped. `queue_limits`: of sessions that have another one. `on_overflow` hears of how many
-    messages a session's queue had to give up. `incarnation` is this node as the store knows it."""
+    the new one is dropped. `queue_limits`: of sessions that have another one. `on_overflow` hears of messages
+    that a queue had to give up. `incarnation` is this node as the store knows it."""
 
     __slots__ = (
         "_again",
@@ -100,7 +102,7 @@ class Router:
         policy: Policy,
         retained_maximum: int = 0,
         queue_limits: dict[str, int] | None = None,
-        on_overflow: Callable[[str, int], None] | None = None,
+        on_overflow: Overflow | None = None,
     ) -> None:
         self.index = index
         self.clock = clock
@@ -116,7 +118,9 @@ class Router:
         self.full_inbox = ""  # the node whose inbox had no room for this batch
         self._incarnation = incarnation.encode()
         self.retained_room = RetainedRoom(retained_maximum)
-        self._packing = Packing(queue_limit, drop_oldest, policy, self.retained_room, queue_limits)
+        self._packing = Packing(
+            queue_limit, drop_oldest, policy, self.retained_room, queue_limits, self.statistics.tells
+        )
         self._collecting = Collecting()
         self._generation = 0
         self._has_lost = False  # since the last batch began
@@ -393,12 +397,16 @@ class Router:
         try:
             if isinstance(reply, ItemError):
                 raise reply
-            statuses, dropped, given = shares.parse_share(reply)
+            statuses, dropped, given, told = shares.parse_share(reply)
+            if dropped:
+                self.statistics.drop_oldest(SHARE_PREFIX + group.share.name, dropped, told)
         except (ItemError, TypeError, ValueError, LookupError) as error:
             self.damaged.append((group.share.name, f"{type(error).__name__}: {error}"))
             return
-        self.statistics.dropped_new += statuses.count(_DROPPED_NEW)
-        self.statistics.dropped_oldest += dropped
+        for publication, status in zip(group.publications, statuses, strict=False):  # empty if there are none
+            if status == _DROPPED_NEW:
+                message = publication.message
+                self.statistics.drop_new(SHARE_PREFIX + group.share.name, message, message.qos)
         self.statistics.appended += statuses.count(_APPENDED) if statuses else len(group.publications)
         self.given += [(group.share.name, each) for each in given]
 
@@ -478,7 +486,7 @@ class Router:
         are_appended = reply[3] is False  # all of them
         dropped = as_int(reply[4])
         if dropped:
-            self.statistics.drop_oldest(subscriber.client_id, dropped)
+            self.statistics.drop_oldest(subscriber.client_id, dropped, reply[5] if len(reply) > 5 else [])
         session = subscriber.session
         queued = session.queued if session is not None and owner == self._incarnation else None
         is_elsewhere = isinstance(owner, bytes) and owner != self._incarnation
@@ -505,7 +513,8 @@ class Router:
                     numbers.append(n)
                     places.append(i)
             elif status == _DROPPED_NEW:
-                self.statistics.drop_new(subscriber.client_id)
+                delivery = group.deliveries[i]
+                self.statistics.drop_new(subscriber.client_id, delivery.message, delivery.qos)
         if numbers and isinstance(owner, bytes):
             self.transit.hand_over(
                 owner.decode(),

@@ -64,15 +64,17 @@ class DirectOutbound(Outbound):
         while len(self.backlog) > self.backlog_limit or self.backlog_bytes > self.backlog_bytes_limit:
             dropped = self.backlog.popleft() if self.drop_oldest else self.backlog.pop()
             self.backlog_bytes -= len(dropped.message.payload)
-            self._drop(dropped.message.topic, DROPPED_QUEUE_FULL, dropped.qos)
+            lost = dropped.message
+            self._drop(lost.topic, DROPPED_QUEUE_FULL, dropped.qos, lost.properties)
 
     def resume_sending(self) -> None:
         self._resume_shared()
         while self.backlog and self.quota > 0 and not self.outbox.blocked:
             delivery = self.backlog.popleft()
             self.backlog_bytes -= len(delivery.message.payload)
-            if delivery.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
-                self._drop(delivery.message.topic, DROPPED_EXPIRED, delivery.qos)
+            message = delivery.message
+            if message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
+                self._drop(message.topic, DROPPED_EXPIRED, delivery.qos, message.properties)
             else:
                 self._transmit_next(delivery)
 

@@ -68,8 +68,10 @@ class Drops:
     def __repr__(self) -> str:
         return f"Drops({self.counts})"
 
-    def add(self, bucket: int, client_id: str, topic: str, reason: str, qos: int = 1) -> None:
-        """A session will not get a message."""
+    def add(
+        self, bucket: int, client_id: str, topic: str, reason: str, qos: int = 1, properties: bytes = b""
+    ) -> None:
+        """A session will not get a message, which had these properties (in wire form)."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if qos == 0:
             self.at_qos0[reason] = self.at_qos0.get(reason, 0) + 1

@@ -140,7 +140,7 @@ class Outbound(ABC):
         large."""
         outbox = self.outbox
         if outbox.blocked and outbox.is_full():
-            self._drop(message.topic, DROPPED_SLOW_CONSUMER, 0)
+            self._drop(message.topic, DROPPED_SLOW_CONSUMER, 0, message.properties)
             return False
         if self.mount_point:
             seen = self._seen(message, 0)
@@ -158,7 +158,7 @@ class Outbound(ABC):
         else:
             packet = message.whole(self.version, retain)
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE, 0)
+            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE, 0, message.properties)
             return False
         self.drops.sent[0] += 1
         outbox.send(packet)
@@ -305,7 +305,7 @@ class Outbound(ABC):
         n = self._shared_number(work)
         work.places[n] = (shared.name, shared.id)
         if message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
-            self._drop(message.topic, DROPPED_EXPIRED, shared.delivery.qos)
+            self._drop(message.topic, DROPPED_EXPIRED, shared.delivery.qos, message.properties)
         elif self._transmit(shared.delivery, n, False):
             return
         work.settle(n)
@@ -315,11 +315,11 @@ class Outbound(ABC):
         """The message as the client sees it; None if it can't, and then that is noted."""
         seen = message.below(self.mount_point)
         if seen is None:
-            self._drop(message.topic, DROPPED_OUTSIDE_MOUNT_POINT, qos)
+            self._drop(message.topic, DROPPED_OUTSIDE_MOUNT_POINT, qos, message.properties)
         return seen
 
-    def _drop(self, topic: str, reason: str, qos: int) -> None:
-        self.drops.add(self.stored.bucket, self.stored.client_id, topic, reason, qos)
+    def _drop(self, topic: str, reason: str, qos: int, properties: bytes) -> None:
+        self.drops.add(self.stored.bucket, self.stored.client_id, topic, reason, qos, properties)
 
     def _is_in_use(self, packet_id: int) -> bool:
         return packet_id in self.inflight or packet_id in self.released  # [MQTT-2.2.1-4]
@@ -355,7 +355,7 @@ class Outbound(ABC):
             head, tail = message.parts(self.version, qos, delivery.retain)
             packet = head + PACKET_ID_BYTES[packet_id] + tail
         if self.maximum_packet_size and len(packet) > self.maximum_packet_size:  # [MQTT-3.1.2-24]
-            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE, qos)
+            self._drop(self.mount_point + message.topic, DROPPED_TOO_LARGE, qos, message.properties)
             return False
         if qos == 1:
             self.inflight[packet_id] = n << 2 | _AWAITS_PUBACK

@@ -200,7 +200,7 @@ class QueuedOutbound(Outbound):
             if entry.n < self.next_n:
                 continue
             if entry.n > self.sent_before and entry.message.is_expired(self.clock.now_ms):  # [MQTT-3.3.2-5]
-                self._drop(entry.message.topic, DROPPED_EXPIRED, entry.qos)
+                self._drop(entry.message.topic, DROPPED_EXPIRED, entry.qos, entry.message.properties)
                 self._acknowledge(entry.gen, entry.n)
                 has_expired = True
                 continue

@@ -53,20 +53,23 @@ class Taken:
 
 
 class Reports(Drops):
-    """Drops that are told, too, with client, topic and reason; and what clients have acknowledged."""
+    """Drops that are told, too, with client, topic, reason, QoS and properties (in wire form); and what
+    clients have acknowledged."""
 
     __slots__ = ("on_dropped", "on_taken")
 
     def __init__(
-        self, on_dropped: Callable[[str, str, str], None], on_taken: Callable[[Taken], None]
+        self, on_dropped: Callable[[str, str, str, int, bytes], None], on_taken: Callable[[Taken], None]
     ) -> None:
         super().__init__()
         self.on_dropped = on_dropped
         self.on_taken = on_taken
 
-    def add(self, bucket: int, client_id: str, topic: str, reason: str, qos: int = 1) -> None:
-        super().add(bucket, client_id, topic, reason, qos)
-        self.on_dropped(client_id, topic, reason)
+    def add(
+        self, bucket: int, client_id: str, topic: str, reason: str, qos: int = 1, properties: bytes = b""
+    ) -> None:
+        super().add(bucket, client_id, topic, reason, qos, properties)
+        self.on_dropped(client_id, topic, reason, qos, properties)
 
 
 class ReportingDirectOutbound(DirectOutbound):

@@ -73,6 +73,29 @@ def enqueue(
     return request
 
 
+def enqueue_telling(
+    bucket: int,
+    client_id: str,
+    limit: int,
+    drop_oldest: bool,
+    entries: Sequence[object],
+    known: int | None = None,
+) -> list[object]:
+    """The same for a caller that tells of what is dropped. If the queue may be full, and what was `known`
+    holds, there is one more in the answer: of the older entries that had to go topic, flags (`qos_of_flags`),
+    properties, ... as far as there is room for them."""
+    request = enqueue(bucket, client_id, limit, drop_oldest, entries, known)
+    if known is None:
+        request.append(False)
+    request.append(True)
+    return request
+
+
+def qos_of_flags(flags: object) -> int:
+    """Of an entry. Raises TypeError."""
+    return as_int(flags) & _QOS
+
+
 def ack(bucket: int, client_id: str, entries: Sequence[int]) -> list[object]:
     """Deletes entries (gen, n, gen, n, ...). Answer: how many were there."""
     return ["ack", bucket, client_id, entries]

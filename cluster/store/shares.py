@@ -80,11 +80,17 @@ def client_of(member: str) -> str:
 
 
 def share(
-    name: str, limit: int, drop_oldest: bool, policy: Policy, entries: Sequence[object]
+    name: str,
+    limit: int,
+    drop_oldest: bool,
+    policy: Policy,
+    entries: Sequence[object],
+    tells: bool = False,
 ) -> list[object]:
     """Puts messages into a group, four items each: head (`entry.pack_head`; False: it was struck), index of
-    the body in the call's bodies, token or False, TTL of the token in ms. Answer: see `parse_share`."""
-    return [
+    the body in the call's bodies, token or False, TTL of the token in ms. `tells`: as
+    `queues.enqueue_telling`. Answer: see `parse_share`."""
+    request: list[object] = [
         "share",
         bucket_of(name),
         name,
@@ -94,16 +100,20 @@ def share(
         policy.ttl_ms,
         entries,
     ]
+    if tells:
+        request.append(True)
+    return request
 
 
-def parse_share(reply: Reply) -> tuple[Sequence[int], int, list[Given]]:
-    """Statuses as of `queues.enqueue` (empty: all were appended), how many older messages had to go, and what
-    members were given."""
-    statuses, dropped, given = as_list(reply)
+def parse_share(reply: Reply) -> tuple[Sequence[int], int, list[Given], list[object]]:
+    """Statuses as of `queues.enqueue` (empty: all were appended), how many older messages had to go, what
+    members were given, and what is told of the older ones."""
+    statuses, dropped, given, *told = as_list(reply)
     return (
         [as_int(status) for status in as_list(statuses)] if statuses else (),
         as_int(dropped),
         _given(given),
+        as_list(told[0]) if told else [],
     )
 
 

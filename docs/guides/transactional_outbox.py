@@ -2,17 +2,23 @@
 
     python docs/guides/transactional_outbox.py 127.0.0.1:1883 shop.db sell 20
     python docs/guides/transactional_outbox.py 127.0.0.1:1883 stock.db book [--crash-after 5]
+    python docs/guides/transactional_outbox.py 127.0.0.1:8090 shop.db mark
 
 The shop writes each order and the message about it in one transaction, and a relay publishes what is not yet
 published. The stock books a message, and notes its identifier, in one transaction, and acknowledges then.
+What becomes of a message is told by a forward of the broker, an HTTP client: `mark` is its server, and marks
+the row.
 """
 
+import contextlib
+import json
 import os
 import sqlite3
 import sys
 import threading
 import time
 import uuid
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -24,7 +30,7 @@ TOPIC = "shop/orders"
 SHOP = """
 CREATE TABLE IF NOT EXISTS orders (number INTEGER PRIMARY KEY, pieces INTEGER);
 CREATE TABLE IF NOT EXISTS outbox (
-    number INTEGER PRIMARY KEY, id TEXT UNIQUE, text TEXT, published INTEGER DEFAULT 0
+    number INTEGER PRIMARY KEY, id TEXT UNIQUE, text TEXT, published INTEGER DEFAULT 0, outcome TEXT
 )
 """
 STOCK = """
@@ -111,9 +117,39 @@ def book(path: str, crash_after: int) -> None:
             pass
 
 
+class Marks(BaseHTTPRequestHandler):
+    """Takes events. One comes again if our answer gets lost; `delivered` also after a kill of the broker."""
+
+    def do_POST(self) -> None:
+        """One event, as the payload of a message."""
+        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        event = json.loads(message["payload"])
+        message_id = dict(event.get("user_properties", [])).get("message-id")  # None: it is not known which
+        with contextlib.closing(opened(sys.argv[2], SHOP)) as database, database:
+            database.execute(
+                "UPDATE outbox SET outcome = ? WHERE id = ? AND outcome IS NOT 'delivered'",
+                [event["kind"], message_id],
+            )
+        print(event["kind"], message_id, flush=True)
+        self.send_response(204)  # committed: now it need not be told again
+        self.end_headers()
+
+    def log_message(self, format: str, *_: object) -> None:
+        """Nothing."""
+
+
+def mark() -> None:
+    """Until somebody ends it."""
+    with HTTPServer((HOST, int(PORT)), Marks) as server:
+        print(f"listening at {server.server_port}", flush=True)
+        server.serve_forever()
+
+
 if __name__ == "__main__":
     what = sys.argv[3]
     if what == "sell":
         sell(sys.argv[2], int(sys.argv[4]))
+    elif what == "mark":
+        mark()
     else:
         book(sys.argv[2], int(sys.argv[5]) if "--crash-after" in sys.argv else 0)

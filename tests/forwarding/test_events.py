@@ -107,10 +107,56 @@ def test_what_a_queue_has_no_room_for_is_dropped(client: Clients, hook: Hook, na
     subscriber, publisher = client("s", properties=HOUR), client("p")
     subscriber.subscribe(name, qos=1)
     subscriber.disconnect()
-    for _ in range(8):
-        publisher.publish(name, b"", 1)
-    hook.wait_until(lambda: sum(e["count"] for e in _events(hook, "dropped", client.id_of("s"))) == 3)
-    assert {event["reason"] for event in _events(hook, "dropped", client.id_of("s"))} == {"queue_full"}
+    for number in range(8):
+        event_id = Properties(user_property=(("event_id", str(number)),), correlation_data=b"row")
+        publisher.publish(name, b"", 1, properties=event_id)
+    events = _events(hook, "dropped", client.id_of("s"), 3)
+    assert [event.pop("user_properties") for event in events] == [[["event_id", str(n)]] for n in range(3)]
+    for event in events:
+        del event["at_ms"]
+        assert event == {
+            "kind": "dropped", "client_id": client.id_of("s"), "topic": name, "qos": 1,
+            "reason": "queue_full", "count": 1, "correlation_data": "row",
+        }  # fmt: skip
+
+
+def test_what_a_group_has_no_room_for_is_dropped(client: Clients, hook: Hook, name: str) -> None:
+    """At its own name, as a dead letter has it."""
+    subscriber, publisher = client("s", properties=HOUR), client("p")
+    subscriber.subscribe(f"$share/g/{name}", qos=1)
+    subscriber.disconnect()
+    for _ in range(6):
+        publisher.publish(name, b"", 1, properties=EVENT)
+    (event,) = _events(hook, "dropped", f"$share/g/{name}")
+    assert {"topic": name, "reason": "queue_full", **TOLD}.items() <= event.items()
+
+
+def test_what_the_queue_of_a_member_has_no_room_for_is_dropped(
+    client: Clients, hook: Hook, name: str
+) -> None:
+    """At QoS 2 a message of a group goes by the queue of its member."""
+    subscriber, publisher = client("s", properties=HOUR), client("p")
+    subscriber.subscribe(name, qos=1)
+    subscriber.subscribe(f"$share/g/{name}/g", qos=2)
+    for _ in range(5):
+        publisher.publish(name, b"", 1)  # not acknowledged
+    publisher.publish(f"{name}/g", b"", 2, properties=EVENT)
+    (event,) = _events(hook, "dropped", client.id_of("s"))
+    assert {"topic": f"{name}/g", "qos": 2, "reason": "queue_full", **TOLD}.items() <= event.items()
+
+
+def test_what_a_client_can_not_take_is_dropped(node: NodeProcess, hook: Hook, name: str) -> None:
+    """From its queue, and at QoS 0."""
+    small = Properties(maximum_packet_size=100, session_expiry_interval=3600)
+    with connected(node.port, name, properties=small) as subscriber:
+        subscriber.subscribe(name, qos=1)
+        with connected(node.port, f"{name}-p") as publisher:
+            for qos in (0, 1):
+                publisher.publish(name, b"x" * 100, qos, properties=EVENT)
+        events = _events(hook, "dropped", name, 2)
+    assert sorted(event["qos"] for event in events) == [0, 1]
+    for event in events:
+        assert {"topic": name, "reason": "packet_too_large", "count": 1, **TOLD}.items() <= event.items()
 
 
 def test_what_has_expired_in_the_queue_is_told(
@@ -119,11 +165,16 @@ def test_what_has_expired_in_the_queue_is_told(
     subscriber, publisher = client("s", properties=HOUR), client("p")
     subscriber.subscribe(name, qos=1)
     subscriber.disconnect()
-    publisher.publish(name, b"", 1, properties=Properties(message_expiry_interval=0))
+    expiring = Properties(
+        message_expiry_interval=0,
+        user_property=EVENT.user_property,
+        correlation_data=EVENT.correlation_data,
+    )
+    publisher.publish(name, b"", 1, properties=expiring)
     with WireClient(node.port) as again:
         again.connect(client.id_of("s"), clean_start=False, properties=HOUR)
         (event,) = _events(hook, "expired", client.id_of("s"))
-    assert (event["topic"], event["reason"]) == (name, "expired")
+    assert {"topic": name, "qos": 1, "reason": "expired", **TOLD}.items() <= event.items()
 
 
 def test_clients_that_come_and_go_are_told(node: NodeProcess, hook: Hook) -> None:

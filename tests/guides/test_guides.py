@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import broker
+from tests.forwarding.conftest import forward, wait_running
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import HOUR, connected
 
@@ -25,13 +26,13 @@ pytestmark = pytest.mark.timeout(60)  # nodes are killed and started again, on a
 class Script:
     """A guide that runs, and its lines as they come."""
 
-    def __init__(self, node: NodeProcess, name: str, *arguments: str) -> None:
+    def __init__(self, address: str, name: str, *arguments: str) -> None:
         command = [
             sys.executable,
             "-W",
             "error",
             str(GUIDES / f"{name}.py"),
-            f"127.0.0.1:{node.port}",
+            address,
             *arguments,
         ]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -71,9 +72,10 @@ class Script:
 
 
 @contextlib.contextmanager
-def script(node: NodeProcess, name: str, *arguments: str) -> Iterator[Script]:
+def script(at: NodeProcess | str, name: str, *arguments: str) -> Iterator[Script]:
     """Ended afterwards, whatever it does."""
-    running = Script(node, name, *arguments)
+    address = at if isinstance(at, str) else f"127.0.0.1:{at.port}"
+    running = Script(address, name, *arguments)
     try:
         yield running
     finally:
@@ -159,6 +161,35 @@ def test_what_comes_twice_is_booked_once(node: NodeProcess, tmp_path: Path) -> N
             lines += consumer.wait_for("booked")
     with contextlib.closing(sqlite3.connect(stock)) as database:
         assert database.execute("SELECT pieces FROM stock").fetchone() == (1000 - 20,)
+
+
+def test_rows_of_an_outbox_are_marked_by_what_became_of_their_messages(tmp_path: Path) -> None:
+    """Of eight that are sold while the consumer is away, its queue has room for five."""
+    shop = str(tmp_path / "shop.db")
+    with script("127.0.0.1:0", "transactional_outbox", shop, "mark") as marker:
+        port = marker.wait_for("listening")[-1].split()[-1]
+        topics = "$events/delivered/+,$events/dropped/+,$events/expired/+"
+        environment = {
+            **forward("outbox", kind="webhook", url=f"http://127.0.0.1:{port}/", topics=topics),
+            **forward("outbox", queue_limit=1000),
+            "MOORLINE_SESSION__QUEUE_LIMIT": "5",
+        }
+        with running_node(tmp_path, environment=environment) as node:
+            wait_running(node, "outbox")
+            with connected(node.port, "stock", properties=HOUR) as consumer:
+                consumer.subscribe("shop/orders", qos=1)
+                consumer.disconnect()
+            with script(node, "transactional_outbox", shop, "sell", "8") as seller:
+                seller.rest()
+            for _ in range(3):
+                marker.wait_for("^dropped")
+            with connected(node.port, "stock", clean_start=False, properties=HOUR) as consumer:
+                consumer.payloads(5)
+                for _ in range(5):
+                    marker.wait_for("^delivered")
+    with contextlib.closing(sqlite3.connect(shop)) as database:
+        outcomes = [outcome for (outcome,) in database.execute("SELECT outcome FROM outbox")]
+    assert (outcomes.count("dropped"), outcomes.count("delivered")) == (3, 5)
 
 
 def test_a_will_tells_how_a_device_went(node: NodeProcess) -> None:

@@ -6,6 +6,7 @@ from typing import cast
 
 from broker.mqtt import MQTT_5, Packet, Publish
 from broker.routing import Publication, Subscriber
+from broker.routing.packing import Overflow
 from broker.session import Message, QueueState, Session
 from cluster.store import queues, records
 from cluster.store.call import Call, Request
@@ -95,8 +96,15 @@ class Peer:
 class Node:
     """A room with peers in it. `exchange` is one round trip of the router."""
 
-    def __init__(self, *, drop_oldest: bool = True, retained_maximum: int = 0) -> None:
-        self.room = Room(queue_limit=QUEUE_LIMIT, drop_oldest=drop_oldest, retained_maximum=retained_maximum)
+    def __init__(
+        self, *, drop_oldest: bool = True, retained_maximum: int = 0, on_overflow: Overflow | None = None
+    ) -> None:
+        self.room = Room(
+            queue_limit=QUEUE_LIMIT,
+            drop_oldest=drop_oldest,
+            retained_maximum=retained_maximum,
+            on_overflow=on_overflow,
+        )
         self.index = self.room.index
         self.router = self.room.router
 
@@ -176,7 +184,7 @@ def message(
     deadline_ms: int = 0,
     publisher: str = "publisher",
     token: bytes = b"",
+    properties: bytes = b"",
 ) -> Message:
-    return Message(
-        topic, payload, qos, retain, b"", deadline_ms, publisher, token, TOKEN_TTL_MS if token else 0
-    )
+    ttl_ms = TOKEN_TTL_MS if token else 0
+    return Message(topic, payload, qos, retain, properties, deadline_ms, publisher, token, ttl_ms)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from broker.mqtt import MQTT_5, Capabilities, Packet
 from broker.routing.index import SubscriptionIndex
 from broker.routing.ingress import Ingress
+from broker.routing.packing import Overflow
 from broker.routing.publication import Publication
 from broker.routing.router import Router
 from broker.routing.subscription import Subscriber
@@ -43,11 +44,21 @@ class Room:
         receive_limit: int = 20,
         retained_maximum: int = 0,
         capabilities: Capabilities = Capabilities(),  # noqa: B008 - it is frozen
+        on_overflow: Overflow | None = None,
     ) -> None:
         self.clock = Clock(1_000_000)
         self.index = SubscriptionIndex()
         self.index.version = "1.0"
-        self.router = Router(self.index, self.clock, NODE, queue_limit, drop_oldest, POLICY, retained_maximum)
+        self.router = Router(
+            self.index,
+            self.clock,
+            NODE,
+            queue_limit,
+            drop_oldest,
+            POLICY,
+            retained_maximum,
+            on_overflow=on_overflow,
+        )
         self.ingress = Ingress(self.router, self.clock, TokenSource(b"12345678"), capabilities)
         self.changed = Changes()
         self.writes = SessionWrites(self.changed, self.ingress, receive_limit, POLICY)

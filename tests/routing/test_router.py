@@ -327,6 +327,26 @@ def test_entries_that_had_to_go_are_counted() -> None:
     assert node.router.statistics.dropped_oldest == 3
 
 
+def test_who_wants_to_know_is_told_what_had_to_go() -> None:
+    told: list[tuple[object, ...]] = []
+    node = Node(on_overflow=lambda *lost: told.append(lost))
+    node.away("away", "t")
+    node.publish(message(b"new", properties=b"\x09\x00\x01c"))
+    (request,) = node.exchange([*mixed(DROPPED_NEW), []])
+    assert request[6:] == [1, True]  # how far the subscriptions are known, and that it tells
+    assert told == [("away", "t", 1, b"\x09\x00\x01c", 1)]
+    node.settle()
+    told.clear()
+    node.publish(message())
+    node.exchange([*appended(7, False, dropped=3), [b"old", 5, b"\x09\x00\x01a", b"old", 2, b""]])
+    assert told == [
+        ("away", "old", 1, b"\x09\x00\x01a", 1),
+        ("away", "old", 2, b"", 1),
+        ("away", None, 0, b"", 1),
+    ]
+    assert (node.router.statistics.dropped_oldest, node.router.statistics.dropped_new) == (3, 1)
+
+
 # Trouble
 
 

@@ -66,6 +66,21 @@ def test_what_a_full_group_drops_is_counted() -> None:
     assert (statistics.appended, statistics.dropped_new, statistics.dropped_oldest) == (1, 1, 4)
 
 
+def test_what_a_full_group_drops_is_told() -> None:
+    told: list[tuple[object, ...]] = []
+    node = Node(on_overflow=lambda *lost: told.append(lost))
+    node.away("a", FILTER)
+    for payload in (b"1", b"2"):
+        node.publish(message(payload, topic="t/1", properties=b"\x09\x00\x01c"))
+    (request,) = node.exchange([[0, 3], 2, [], [b"t/0", 2, b""]])
+    assert request[-1] is True
+    assert told == [
+        (FILTER, "t/0", 2, b"", 1),
+        (FILTER, None, 0, b"", 1),  # of one there is no more than the number
+        (FILTER, "t/1", 1, b"\x09\x00\x01c", 1),
+    ]
+
+
 def test_a_damaged_group_harms_nobody_else() -> None:
     node = Node()
     node.away("a", FILTER)

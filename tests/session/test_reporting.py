@@ -14,7 +14,7 @@ class Told:
     """A node that wants to know; `link.drops` are its reports."""
 
     def __init__(self) -> None:
-        self.dropped: list[tuple[str, str, str]] = []
+        self.dropped: list[tuple[str, str, str, int, bytes]] = []
         self.taken: list[Taken] = []
         self.link = Link()
         self.reports = Reports(lambda *drop: self.dropped.append(drop), self.taken.append)
@@ -48,6 +48,9 @@ class Told:
         session = self.session(None, maximum_packet_size=maximum_packet_size)
         assert session.direct is not None
         return session.direct
+
+
+CORRELATION = b"\x09\x00\x01c"
 
 
 def _message(topic: str = "t", properties: bytes = b"") -> Message:
@@ -134,11 +137,19 @@ def test_what_does_not_fit_is_dropped_and_told(is_queued: bool) -> None:
     told = Told()
     if is_queued:
         queued = told.queued(maximum_packet_size=5)
-        queued.take(Delivery(_message("large"), 1, False, (), 1, 1))
+        queued.take(Delivery(_message("large", CORRELATION), 1, False, (), 1, 1))
         assert queued.take_acknowledged() == [1, 1]
     else:
-        told.direct(maximum_packet_size=5).deliver(_message("large"), 1, False)
-    assert told.dropped == [("client", "large", "packet_too_large")]
+        told.direct(maximum_packet_size=5).deliver(_message("large", CORRELATION), 1, False)
+    assert told.dropped == [("client", "large", "packet_too_large", 1, CORRELATION)]
     assert told.reports.counts == {"packet_too_large": 1}
     assert len(told.reports.take_letters()) == 1
     assert told.taken == []
+
+
+def test_what_a_backlog_loses_is_told_with_its_properties() -> None:
+    told = Told()
+    outbound = told.direct()
+    for number in range(13):  # a window of ten, then a backlog of two
+        outbound.deliver(_message(f"t{number}", b"\x09\x00\x01%d" % (number % 10)), 2, False)
+    assert told.dropped == [("client", "t10", "queue_full", 2, b"\x09\x00\x010")]

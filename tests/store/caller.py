@@ -142,11 +142,13 @@ class Caller:
         head: bytes = HEAD,
         body: bytes = BODY,
         known: int | None = None,
+        tells: bool = False,
     ) -> list[object]:
         """By the filter `f`, or by what is `known`."""
         entries = ["f" if known is None else False, head, 0, token, 60_000] * amount
         bucket = keys.bucket_of(client_id)
-        reply = self.ask(queues.enqueue(bucket, client_id, limit, drop_oldest, entries, known), [body])
+        enqueue = queues.enqueue_telling if tells else queues.enqueue
+        reply = self.ask(enqueue(bucket, client_id, limit, drop_oldest, entries, known), [body])
         assert isinstance(reply, list)
         return reply
 

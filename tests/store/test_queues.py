@@ -360,6 +360,29 @@ def test_drop_oldest_makes_room_beyond_hi(caller: Caller) -> None:
     assert letters(caller) == [(b"c", b"old", b"drop_oldest")] * 3
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_who_tells_of_what_is_dropped_learns_what_it_was(caller: Caller, is_known: bool) -> None:
+    claim = caller.subscribed(window=2)
+    caller.detach(claim, sent=0)
+    known = int(caller.field("stamp") or 0) if is_known else None
+    old = pack_body("old", b"payload", b"\x09\x00\x01c", 0)
+    assert caller.enqueue(5, limit=5, body=old, known=known, tells=True)[5:] == []
+    assert caller.enqueue(2, limit=5, known=known, tells=True)[3:] == [
+        False, 2, [b"old", 1, b"\x09\x00\x01c"] * 2,
+    ]  # fmt: skip
+
+
+def test_of_many_or_large_ones_that_are_dropped_only_the_first_are_told(caller: Caller) -> None:
+    caller.detach(caller.subscribed(), sent=0)
+    large = pack_body("old", b"", b"p" * 30_000, 0)
+    caller.enqueue(3, body=large)
+    caller.enqueue(500, body=pack_body("old", b"", b"", 0))
+    *_, dropped, told = caller.enqueue(1, limit=250, tells=True)
+    assert dropped == 250
+    assert isinstance(told, list)
+    assert [len(properties) for properties in told[2::3]] == [30_000, 30_000, *[0] * 198]
+
+
 def test_drop_oldest_never_touches_what_may_have_been_sent(caller: Caller) -> None:
     caller.subscribed(window=3)  # hi is 3
     caller.enqueue(5, limit=5)

@@ -28,7 +28,7 @@ def share(
     for i in range(len(payloads)):
         entries += [pack_head(qos, False, ()), i, token, 60_000]
     bodies = [pack_body(topic, payload.encode(), b"", 0) for payload in payloads]
-    statuses, dropped, given = shares.parse_share(
+    statuses, dropped, given, _ = shares.parse_share(
         caller.ask(shares.share(NAME, limit, drop_oldest, policy, entries), bodies)
     )
     return list(statuses), dropped, given
@@ -309,6 +309,13 @@ def test_a_full_group_drops_the_new(caller: Caller) -> None:
     assert dropped == 0
     assert payloads(join(caller, "a")[1]) == ["1", "2"]
     assert letters(caller) == [b"drop_new"]
+
+
+def test_who_tells_of_what_is_dropped_learns_what_it_was(caller: Caller) -> None:
+    share(caller, "1", "2", limit=2, topic="old")
+    request = shares.share(NAME, 2, True, BALANCED, [pack_head(1, False, ()), 0, False, 0], tells=True)
+    reply = caller.ask(request, [pack_body("new", b"", b"", 0)])
+    assert shares.parse_share(reply) == ((), 1, [], [b"old", 1, b""])
 
 
 def test_a_full_group_drops_the_oldest_that_nobody_has(caller: Caller) -> None:

@@ -1,13 +1,15 @@
 -- enqueue: appends messages to a session's queue.
 -- Request: bucket, client, limit, drop_oldest, entries (filter or false, head or false, index of its body, -1 if the head
--- is all of it, token or false, TTL of the token in ms, ...), known. Without a head it is none: it was struck from a call
--- that is sent again. What was matched is said in one of two ways. By `known`, how far the caller has followed this
--- session's subscriptions (a stamp): if they have changed since, all is refused. Or, without it, by the filter of each
--- entry: if the session has no such subscription, that entry is refused.
+-- is all of it, token or false, TTL of the token in ms, ...), known, tells. Without a head it is none: it was struck from
+-- a call that is sent again. What was matched is said in one of two ways. By `known`, how far the caller has followed
+-- this session's subscriptions (a stamp): if they have changed since, all is refused. Or, without it, by the filter of
+-- each entry: if the session has no such subscription, that entry is refused. `tells`: the caller tells of what is
+-- dropped.
 -- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped. Status: 0
 -- appended, 1 refused, 2 had it before, 3 dropped. What was appended got n + 1, n + 2, ... If what the caller knew is
 -- outdated, true stands in place of the statuses, and two more follow: the stamp of the session, and its subscriptions
--- (filter, options, stamp, ...).
+-- (filter, options, stamp, ...); else, if it `tells` and the queue may be full, topic, flags, properties, ... of the older
+-- ones.
 -- Atomic, as the number of an entry, the entry, its subscription and its token must agree whatever else
 -- happens. Cost: one HMGET, one XADD each, one HSET; XLEN only if the queue may be full; one HGET a bucket and call.
 
@@ -63,13 +65,28 @@ local function topic_of(entry)
   return cmsgpack.unpack(entry)[4] or ""
 end
 
+-- An older message had to go: dead letter, and for a caller who tells of it (else `told` is nil) topic, flags and
+-- properties. Of many or large ones it learns their number only.
+local TOLD_ITEMS, TOLD_BYTES = 600, 65536
+
+local function drop_stored(b, client, entry, told)
+  local fields = cmsgpack.unpack(entry)
+  local topic, properties = fields[4] or "", fields[6] or ""
+  write_letter(b, client, topic, "drop_oldest")
+  local at = told and #told.items
+  if told and at < TOLD_ITEMS and told.bytes + #topic + #properties <= TOLD_BYTES then
+    told.items[at + 1], told.items[at + 2], told.items[at + 3] = topic, fields[2], properties
+    told.bytes = told.bytes + #topic + #properties
+  end
+end
+
 -- Makes room by dropping the oldest entries, of which none may be one that was perhaps sent; how many.
-local function drop_oldest_entries(b, client, queue, hi, wanted)
+local function drop_oldest_entries(b, client, queue, hi, wanted, told)
   local oldest = entries_beyond(queue, hi, wanted)
   local ids = {}
   for i = 1, #oldest do
     ids[i] = oldest[i][1]
-    write_letter(b, client, topic_of(oldest[i][2][2]), "drop_oldest")
+    drop_stored(b, client, oldest[i][2][2], told)
   end
   if #ids > 0 then
     call_many("XDEL", queue, ids)
@@ -98,14 +115,14 @@ local function drop_entries(b, client, entries, statuses, count, oldest_first)
 end
 
 -- Keeps the queue within its limit; how many older entries, and how many of the new ones were dropped.
-local function make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest)
+local function make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest, told)
   local excess = call("XLEN", queue) + accepted - limit
   if excess <= 0 then
     return 0, 0
   end
   local dropped = 0
   if drop_oldest then
-    dropped = drop_oldest_entries(b, client, queue, numbers.hi, math.min(excess, limit))
+    dropped = drop_oldest_entries(b, client, queue, numbers.hi, math.min(excess, limit), told)
     excess = excess - dropped
   end
   excess = math.min(excess, accepted)
@@ -170,11 +187,12 @@ local function look_up(session, entries)
   return found, places, is_plain
 end
 
-function operations.enqueue(b, client, limit, drop_oldest, entries, known)
+function operations.enqueue(b, client, limit, drop_oldest, entries, known, tells)
   local session = key(b, "s:", client)
   local found, places, is_plain = look_up(session, entries)
   local gen, n, owner = found[1], tonumber(found[2]), found[4]
   local accepted, statuses, dropped = #entries / 5, false, 0
+  local told
   if not gen then
     if not known then
       return { 0, 0, false, all_refused(entries), 0 }
@@ -199,9 +217,10 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known)
     if not statuses then
       statuses = judge_entries(b, client, entries, found, places)
     end
+    told = tells and { items = {}, bytes = 0 } or nil
     local numbers = { n = n, hi = tonumber(found[3]) }
     local kept
-    dropped, kept = make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest)
+    dropped, kept = make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest, told)
     accepted = accepted - kept
   end
   if accepted > 0 then
@@ -213,5 +232,5 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known)
   if accepted * 5 == #entries then
     statuses = false
   end
-  return { tonumber(gen), n, owner, statuses, dropped }
+  return { tonumber(gen), n, owner, statuses, dropped, told and told.items }
 end

@@ -200,12 +200,14 @@ end
 
 -- share: puts messages into a group.
 -- Request: bucket, name, limit, drop_oldest, strategy, TTL of the group in ms, entries (head or false, index of its
--- body, token or false, TTL of the token in ms, ...). Answer: statuses or false (all were appended), how many older
--- ones were dropped, what members were given. Statuses as in enqueue.
-function operations.share(b, name, limit, drop_oldest, strategy, ttl_ms, entries)
+-- body, token or false, TTL of the token in ms, ...), tells. Answer: statuses or false (all were appended), how many
+-- older ones were dropped, what members were given; if the caller `tells`, the older ones. Statuses as in enqueue, and
+-- what is told.
+function operations.share(b, name, limit, drop_oldest, strategy, ttl_ms, entries, tells)
   local group = open_group(b, name)
   ensure_consumers(group)
   local statuses, is_plain, accepted, dropped = {}, true, 0, 0
+  local told = tells and { items = {}, bytes = 0 } or nil
   for i = 1, #entries, 4 do
     local status = 0
     if not entries[i] then
@@ -222,7 +224,7 @@ function operations.share(b, name, limit, drop_oldest, strategy, ttl_ms, entries
     local ids = {}
     for i, entry in ipairs(oldest) do
       ids[i] = entry[1]
-      write_letter(b, "$share/" .. name, topic_of(entry[2][2]), "drop_oldest")
+      drop_stored(b, "$share/" .. name, entry[2][2], told)
     end
     forget(group, ids)
     dropped = #ids
@@ -246,7 +248,7 @@ function operations.share(b, name, limit, drop_oldest, strategy, ttl_ms, entries
   end
   local given = give(group, strategy)
   close_group(group, ttl_ms)
-  return { not is_plain and statuses, dropped, given }
+  return { not is_plain and statuses, dropped, given, told and told.items }
 end
 
 -- share_join: a client that is connected takes its part.
