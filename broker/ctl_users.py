@@ -139,12 +139,12 @@ def import_users(
     from broker.auth.password_file import read_passwords
 
     try:
-        hashes = read_passwords(file)
+        users = read_passwords(file)
     except ValueError as error:
         _refuse(str(error))
-    for name, hashed in hashes.items():
-        ask(admin, "PUT", _path(name), {"hash": hashed})
-    typer.echo(f"{len(hashes)} users")
+    for name, kept in users.items():
+        ask(admin, "PUT", _path(name), {"hash": kept.hashed})
+    typer.echo(f"{len(users)} users")
 
 
 @rules_app.command("show")

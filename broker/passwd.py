@@ -10,9 +10,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from broker.auth.password_file import hash_password, is_user_name, read_passwords
+from broker.auth.password_file import Kept, hash_password, is_user_name, read_passwords
+from broker.auth.scram_keys import format_keys, keys_of_user
 from broker.files import replace_file
 from broker.prompting import ask_password
+from broker.settings.auth_redis import (
+    SCRAM_ITERATIONS,
+    SCRAM_ITERATIONS_LEAST,
+    SCRAM_ITERATIONS_MOST,
+)
 
 
 def passwd(
@@ -25,6 +31,21 @@ def passwd(
     password: Annotated[
         str | None, typer.Option(help="The password. Other users of this machine can see it.", metavar="TEXT")
     ] = None,
+    scram: Annotated[
+        bool,
+        typer.Option(
+            "--scram/--no-scram",
+            help="Keep keys for SCRAM-SHA-256 beside the hash. Whoever steals them can try passwords faster.",
+        ),
+    ] = True,
+    iterations: Annotated[
+        int,
+        typer.Option(
+            min=SCRAM_ITERATIONS_LEAST,
+            max=SCRAM_ITERATIONS_MOST,
+            help="Of the hash in these keys. The same for all users, or they can be told from unknown ones.",
+        ),
+    ] = SCRAM_ITERATIONS,
 ) -> None:
     """Make, change or delete users in a password file. Nodes read it again by themselves."""
     if (user is None) != batch or (delete and batch) or (password is not None and (delete or batch)):
@@ -36,11 +57,21 @@ def passwd(
     else:
         given = _lines() if batch else [(user or "", ask_password(_refuse) if password is None else password)]
         for name, text in given:
-            users[_checked(name)] = hash_password(text)
+            users[_checked(name)] = _kept(name, text, iterations if scram else None)
     _write(file, users)
 
 
-def _read(file: Path) -> dict[str, str]:
+def _kept(name: str, text: str, scram_iterations: int | None) -> Kept:
+    """What the file has in place of the password; without keys if there are no iterations."""
+    if scram_iterations is None:
+        return Kept(hash_password(text))
+    keys = keys_of_user(name, text, scram_iterations)
+    if keys is None:
+        typer.echo(f"{name}: SCRAM does not have that name or password; no keys for it", err=True)
+    return Kept(hash_password(text), format_keys(keys) if keys is not None else None)
+
+
+def _read(file: Path) -> dict[str, Kept]:
     if not file.exists():
         return {}
     try:
@@ -63,9 +94,9 @@ def _lines() -> Iterator[tuple[str, str]]:
         yield name, text
 
 
-def _write(file: Path, users: Mapping[str, str]) -> None:
+def _write(file: Path, users: Mapping[str, Kept]) -> None:
     try:
-        replace_file(file, (f"{name}:{hashed}\n" for name, hashed in users.items()))
+        replace_file(file, (f"{name}:{':'.join(filter(None, kept))}\n" for name, kept in users.items()))
     except OSError as error:
         _refuse(f"{file}: {error.strerror}")
 

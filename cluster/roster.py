@@ -53,10 +53,12 @@ OnRules = Callable[[str | None], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Followers:
-    """Who is told of changes; what nobody is told of is not followed."""
+    """Who is told of changes; what nobody is told of is not followed. `wants_secret`: somebody asks for that,
+    be there users to follow or not."""
 
     on_users: OnUsers | None
     on_rules: OnRules | None
+    wants_secret: bool = False
 
 
 class Roster:
@@ -140,13 +142,15 @@ class Roster:
                 if is_first:
                     is_first = False
                     task_status.started()
+                if followers.on_users is None and followers.on_rules is None:
+                    return
             await anyio.sleep(LOOK_SECONDS)
 
     async def _look(self, store: Store, followers: Followers) -> None:
+        if not self.secret and (followers.wants_secret or followers.on_users is not None):
+            fresh = secrets.token_bytes(_SECRET_BYTES)
+            self.secret = as_bytes(await ask(store, users.users_secret(fresh)))
         if followers.on_users is not None:
-            if not self.secret:
-                fresh = secrets.token_bytes(_SECRET_BYTES)
-                self.secret = as_bytes(await ask(store, users.users_secret(fresh), "write"))
             await self._look_for_users(store, followers.on_users)
         if followers.on_rules is not None:
             version, text = users.parse_rules(await ask(store, users.read_rules(self._rules_version)))

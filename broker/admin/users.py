@@ -5,7 +5,6 @@ the API takes at a time.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated, Final, Literal
 
 import anyio.to_thread
@@ -224,15 +223,11 @@ def _allowed(body: AllowedBody | None) -> Allowed | None:
 
 
 def _derive(name: str, password: str, scram_iterations: int | None) -> tuple[str, ScramKeys | None]:
-    """What is kept of the password. A name or password that SCRAM does not have gets no keys for it."""
+    """What is kept of the password."""
     from broker.auth.hashing import hash_password
-    from broker.auth.saslprep import saslprep
-    from broker.auth.scram import make_keys
+    from broker.auth.scram_keys import keys_of_user
 
-    keys: ScramKeys | None = None
-    if scram_iterations is not None:
-        with suppress(ValueError):
-            keys = make_keys(password, scram_iterations) if saslprep(name) == name else None
+    keys = keys_of_user(name, password, scram_iterations) if scram_iterations is not None else None
     return hash_password(password), keys
 
 

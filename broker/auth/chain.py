@@ -1,7 +1,7 @@
 """Authenticators in order: the first that has an opinion decides. If none has, a client that names itself is
 denied, and one that doesn't is let in only if anonymous clients are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from broker.auth.access import (
     Verdict,
 )
 from broker.auth.cache import VerdictCache
+from broker.auth.enhanced import EnhancedAuthenticator
 from broker.auth.gate import Busy
 from broker.mqtt import ReasonCode
 from broker.observability.logs import get_logger
@@ -41,7 +42,8 @@ class AuthenticatorChain:
     """Authenticators of a node or of one listener. One that fails or takes too long denies, or is skipped.
 
     `methods`: the Authentication Methods that clients may name, None for all that there are. Where some are
-    given, who names none of them is asked, too, be it that nobody knows an answer.
+    given, who names none of them is asked, too, be it that nobody knows an answer. `own_methods` hold here in
+    place of those of the node.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class AuthenticatorChain:
         skips_failures: bool,
         allows_anonymous: bool,
         methods: frozenset[str] | None = None,
+        own_methods: Mapping[str, EnhancedAuthenticator] | None = None,
     ) -> None:
         self._links = links
         self._methods = methods
+        self._own_methods = own_methods or {}
         self._timeout_seconds = timeout_seconds
         self._skips_failures = skips_failures
         self._allows_anonymous = allows_anonymous
@@ -64,9 +68,12 @@ class AuthenticatorChain:
         """Whether there is anybody to ask, or a method to insist on."""
         return bool(self._links or self._methods)
 
-    def takes(self, method: str) -> bool:
-        """Whether clients may name this Authentication Method."""
-        return self._methods is None or method in self._methods
+    def method(self, name: str, known: Mapping[str, EnhancedAuthenticator]) -> EnhancedAuthenticator | None:
+        """The Authentication Method of this name, of those that the node has; None: clients may not name
+        it."""
+        if self._methods is not None and name not in self._methods:
+            return None
+        return self._own_methods.get(name) or known.get(name)
 
     async def authenticate(self, credentials: Credentials) -> Identity | Denied:
         """Who the client is, or why it is not let in."""

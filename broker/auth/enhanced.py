@@ -14,9 +14,11 @@ from broker.mqtt import ReasonCode
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """The client has to send more; `data` is for it."""
+    """The client has to send more; `data` is for it. `username`: who it wants to be, if that is known by now:
+    after many failures of a user its next step has to wait."""
 
     data: bytes | None = None
+    username: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

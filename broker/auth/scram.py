@@ -17,19 +17,17 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from broker.auth.enhanced import Continue, Exchange, Failure, Outcome, Success
 from broker.auth.saslprep import saslprep
+from broker.auth.scram_keys import METHOD, SALT_BYTES
 from broker.auth.user import NAME_LENGTH, ScramKeys, StoredUser, is_user_name
 from broker.errors import MoorlineError
 from broker.mqtt import ReasonCode
 
-METHOD: Final = "SCRAM-SHA-256"
-
-_SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 18
 _MESSAGE_BYTES: Final = 4096
 _NONCE_LENGTH: Final = 256
@@ -54,6 +52,14 @@ class ScramError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A user, and what an identity of it has as its `source`."""
+
+    stored: StoredUser
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientFirst:
     """What the client begins with. `name` is prepared; `gs2_header` and `bare` as they came."""
 
@@ -71,14 +77,6 @@ class ClientFinal:
     channel_binding: bytes
     nonce: str
     proof: bytes
-
-
-def make_keys(password: str, iterations: int, salt: bytes | None = None) -> ScramKeys:
-    """What is kept of a password; takes milliseconds. ValueError if SASLprep does not allow it."""
-    salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
-    salted = hashlib.pbkdf2_hmac("sha256", saslprep(password).encode(), salt, iterations)
-    client_key = _hmac(salted, b"Client Key")
-    return ScramKeys(iterations, salt, hashlib.sha256(client_key).digest(), _hmac(salted, b"Server Key"))
 
 
 def parse_client_first(data: bytes) -> ClientFirst:
@@ -108,12 +106,28 @@ def parse_client_final(data: bytes) -> ClientFinal:
     )
 
 
-class ScramSha256:
-    """The Authentication Method. `secret` makes what is said of users that there aren't, and has the
-    `iterations` that new users get."""
+@dataclass(frozen=True, slots=True)
+class ScramSource:
+    """Some who may come in. `name`: of the authenticator that asks them for their passwords. `iterations`: of
+    the keys that they have, as far as that is known."""
 
-    def __init__(self, find: Find, secret: Callable[[], bytes], iterations: int) -> None:
-        self._find = find
+    name: str
+    find: Find
+    iterations: Callable[[], int | None]
+
+    @property
+    def identity_source(self) -> str:
+        """Of who has come in by these keys."""
+        return f"{METHOD} {self.name}"
+
+
+class ScramSha256:
+    """The Authentication Method. The first of the `sources` that has a user decides, be it that the user has
+    no keys there. `secret` makes what is said of users that there aren't; they have the iterations of the
+    first source that knows them, or these."""
+
+    def __init__(self, sources: Sequence[ScramSource], secret: Callable[[], bytes], iterations: int) -> None:
+        self._sources = sources
         self._secret = secret
         self._iterations = iterations
 
@@ -121,11 +135,20 @@ class ScramSha256:
         """The User Name of the CONNECT says nothing: that in the exchange counts."""
         return ScramExchange(self._find, self._decoy)
 
+    async def _find(self, name: str) -> Found | None:
+        for source in self._sources:
+            user = await source.find(name)
+            if user is not None:
+                return Found(user, source.identity_source)
+        return None
+
     def _decoy(self, name: str) -> ScramKeys:
         def made(purpose: bytes) -> bytes:
             return _hmac(self._secret(), purpose + b"\0" + name.encode())
 
-        return ScramKeys(self._iterations, made(b"salt")[:_SALT_BYTES], made(b"stored"), made(b"server"))
+        known = (source.iterations() for source in self._sources)
+        iterations = next((each for each in known if each is not None), self._iterations)
+        return ScramKeys(iterations, made(b"salt")[:SALT_BYTES], made(b"stored"), made(b"server"))
 
 
 class ScramExchange:
@@ -133,7 +156,7 @@ class ScramExchange:
 
     def __init__(
         self,
-        find: Find,
+        find: Callable[[str], Awaitable[Found | None]],
         decoy: Callable[[str], ScramKeys],
         nonce: Callable[[], str] = lambda: secrets.token_urlsafe(_NONCE_BYTES),
     ) -> None:
@@ -142,13 +165,14 @@ class ScramExchange:
         self._nonce = nonce
         self._first: ClientFirst | None = None
         self._server_first = ""
-        self._asked: StoredUser | None = None
+        self._asked: Found | None = None
+        self._keys: ScramKeys | None = None
 
     async def step(self, client_data: bytes | None) -> Outcome:
         try:
-            if self._first is None:
+            if self._first is None or self._keys is None:
                 return await self._begin(parse_client_first(client_data or b""))
-            return await self._end(self._first, parse_client_final(client_data or b""))
+            return await self._end(self._first, self._keys, parse_client_final(client_data or b""))
         except ScramError as error:
             return self._failure(f"e={error}", ReasonCode.NOT_AUTHORIZED)
         except MoorlineError:  # the log says why, once for all clients
@@ -156,34 +180,28 @@ class ScramExchange:
 
     async def _begin(self, first: ClientFirst) -> Outcome:
         self._first = first
-        self._asked = await self._find(first.name) if is_user_name(first.name) else None
-        keys = self._keys()
+        found = await self._find(first.name) if is_user_name(first.name) else None
+        keys = self._decoy(first.name)  # for everybody, as it takes its time
+        if found is not None and found.stored.user.scram is not None:
+            self._asked, keys = found, found.stored.user.scram
+        self._keys = keys
         salt = base64.b64encode(keys.salt).decode()
         self._server_first = f"r={first.nonce}{self._nonce()},s={salt},i={keys.iterations}"
-        return Continue(self._server_first.encode())
+        return Continue(self._server_first.encode(), first.name)
 
-    async def _end(self, first: ClientFirst, final: ClientFinal) -> Outcome:
+    async def _end(self, first: ClientFirst, keys: ScramKeys, final: ClientFinal) -> Outcome:
         if final.channel_binding != first.gs2_header.encode():
             raise ScramError("channel-bindings-dont-match")
         if final.nonce != self._server_first[2:].partition(",")[0]:
             raise ScramError("other-error")
-        keys = self._keys()
         signed = f"{first.bare},{self._server_first},{final.unsigned}".encode()
         is_right = _proves(final.proof, keys.stored_key, signed)
         now = await self._find(first.name) if is_right else None
         asked = self._asked
-        if asked is None or not asked.user.is_enabled or now is None or now.version != asked.version:
+        if asked is None or not asked.stored.user.is_enabled or now != asked:
             return self._failure("e=invalid-proof", ReasonCode.BAD_USER_NAME_OR_PASSWORD)
         verifier = base64.b64encode(_hmac(keys.server_key, signed))
-        return Success(asked.name, b"v=" + verifier, asked.identity(METHOD))
-
-    def _keys(self) -> ScramKeys:
-        assert self._first is not None
-        known = self._asked.user.scram if self._asked is not None else None
-        if known is None:
-            self._asked = None
-            return self._decoy(self._first.name)
-        return known
+        return Success(asked.stored.name, b"v=" + verifier, asked.stored.identity(asked.source))
 
     def _failure(self, reason: str, reason_code: ReasonCode) -> Failure:
         return Failure(reason, reason_code, self._first.name if self._first is not None else None)

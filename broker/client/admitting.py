@@ -106,7 +106,7 @@ async def _authenticate(
             refuse(verdict.reason_code, "not authorized")
             return
         client.username = verdict.username or ""
-        _end_in_time(client, verdict)
+        end_in_time(client, verdict)
         admit_as(verdict, client, packet, accept, refuse)
 
     _go_on(client, judge)
@@ -147,8 +147,11 @@ def _result(verdict: Identity | Denied) -> str:
     return "anonymous" if verdict.username is None else "accepted"
 
 
-def _end_in_time(client: Client, identity: Identity) -> None:
-    """Nobody stays longer than what let them in is valid."""
+def end_in_time(client: Client, identity: Identity) -> None:
+    """Nobody stays longer than what let them in is valid; by another authentication that is another time."""
+    if client.expiry is not None:
+        client.expiry.cancel()
+        client.expiry = None
     if identity.deadline is not None:
         left_seconds = min(max(0.0, identity.deadline - time.time()), _LONGEST_SECONDS)
         client.expiry = asyncio.get_running_loop().call_later(left_seconds, _expire, client)

@@ -4,15 +4,22 @@ Until the first authentication has succeeded the client has no session, and noth
 later one is under way all goes on as before; if it fails the connection ends.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from broker.auth import Continue, Denied, EnhancedAuthenticator, Failure, Outcome, Success
-from broker.client.admitting import answer, note_verdict
+from broker.client.admitting import answer, end_in_time, note_verdict
 from broker.client.authentication import Authentication
 from broker.client.client import Client
+from broker.client.renewing import renew_identity
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
 from broker.observability.logs import get_logger
+
+_UNKNOWN: Final = Failure(
+    "this Authentication Method is not known here", ReasonCode.BAD_AUTHENTICATION_METHOD
+)
 
 logger = get_logger(__name__)
 
@@ -57,6 +64,9 @@ class _Flow:
         else:  # [MQTT-4.12.1-2]
             logger.info("authenticated again", extra={"client_id": client.client_id, "peer": client.peer})
             self._send(ReasonCode.SUCCESS, outcome.data)
+            if outcome.identity is not None:
+                end_in_time(client, outcome.identity)
+                renew_identity(client, outcome.identity)
 
     def _send(self, reason_code: ReasonCode, data: bytes | None) -> None:
         method = self._client.connection.authentication_method  # [MQTT-4.12.0-5]
@@ -78,12 +88,16 @@ class _Flow:
 def authenticate(
     client: Client,
     connect: Connect,
-    authenticator: EnhancedAuthenticator,
+    method: str,
     accept: Callable[[Success], None],
     refuse: Callable[[Failure], None],
 ) -> None:
-    """Begins the authentication of a CONNECT that names a method."""
+    """Begins the authentication of a CONNECT that names a method, if that is known where it came in."""
     hub = client.hub
+    authenticator = _known(client, method)
+    if authenticator is None:  # [MQTT-4.12.0-1]
+        refuse(_UNKNOWN)
+        return
     flow = _Flow(client, accept, refuse)
     client.authentication = Authentication(
         authenticator,
@@ -92,9 +106,17 @@ def authenticate(
         hub.settings.connection.connect_timeout_seconds,
         hub.spawn,
         flow.settle,
+        lambda username: hub.banning.delay(username, time.monotonic()),
     )
     properties = connect.properties
     client.authentication.begin(properties.authentication_data if properties is not None else None)
+
+
+def _known(client: Client, method: str) -> EnhancedAuthenticator | None:
+    hub = client.hub
+    if hub.guard is None:
+        return hub.authenticators.get(method)
+    return hub.guard.chain_of(client.entrance.name).method(method, hub.authenticators)
 
 
 def on_auth(client: Client, packet: Packet) -> None:

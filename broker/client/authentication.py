@@ -4,7 +4,7 @@ Each step runs in a task of its own, as the method may have to ask others. Until
 the client's turn; nor is it when no exchange is under way, but to begin one.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 import anyio
 
@@ -19,12 +19,15 @@ class Authentication:
     """Of one connection, from its CONNECT to its end: the first authentication, and those that the client
     begins later.
 
-    `settle` is told each outcome; `spawn` runs a task. A step takes at most `timeout_seconds`.
+    `settle` is told each outcome; `spawn` runs a task. A step takes at most `timeout_seconds`. Before one
+    that may prove that the client is some user, `delay` waits, if too many have failed to prove it.
     """
 
     __slots__ = (
         "_authenticator",
+        "_claimed",
         "_client_id",
+        "_delay",
         "_exchange",
         "_settle",
         "_spawn",
@@ -41,6 +44,7 @@ class Authentication:
         timeout_seconds: float,
         spawn: Callable[[Coroutine[object, object, None]], None],
         settle: Callable[[Outcome], None],
+        delay: Callable[[str | None], Awaitable[None]],
     ) -> None:
         self._authenticator = authenticator
         self._client_id = client_id
@@ -48,6 +52,8 @@ class Authentication:
         self._timeout_seconds = timeout_seconds
         self._spawn = spawn
         self._settle = settle
+        self._delay = delay
+        self._claimed: str | None = None  # who it wants to be
         self._exchange: Exchange | None = None
         self.is_clients_turn = False
 
@@ -72,6 +78,7 @@ class Authentication:
     async def _step(self, exchange: Exchange, data: bytes | None) -> None:
         outcome: Outcome
         try:
+            await self._delay(self._claimed)
             with anyio.fail_after(self._timeout_seconds):
                 outcome = await exchange.step(data)
         except TimeoutError:
@@ -81,6 +88,7 @@ class Authentication:
             logger.exception("an Authentication Method failed", extra=self._who())
             outcome = Failure("authentication failed", ReasonCode.UNSPECIFIED_ERROR)
         self.is_clients_turn = isinstance(outcome, Continue)
+        self._claimed = outcome.username if isinstance(outcome, Continue) else None
         if not self.is_clients_turn:
             self._exchange = None
         self._settle(outcome)

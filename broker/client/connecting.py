@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from broker.auth import Denied, Failure, Identity, Success
-from broker.client.admitting import admit, admit_as, note_verdict
+from broker.client.admitting import admit, admit_as, end_in_time, note_verdict
 from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
@@ -400,23 +400,18 @@ def on_connect(client: Client, packet: Packet) -> None:
     if method is None:
         admit(client, packet, partial(_accept, client, packet, None), partial(refuse, client))
         return
-    authenticator = hub.authenticators.get(method)
-    guard = hub.guard
-    is_taken = guard is None or guard.chain_of(client.entrance.name).takes(method)
-    if authenticator is None or not is_taken:  # [MQTT-4.12.0-1]
-        refuse(client, ReasonCode.BAD_AUTHENTICATION_METHOD, "this Authentication Method is not known here")
-        return
     authenticate(
         client,
         packet,
-        authenticator,
+        method,
         partial(_authenticated, client, packet, method),
         partial(_refuse_unauthenticated, client, packet),
     )
 
 
 def _refuse_unauthenticated(client: Client, packet: Connect, failure: Failure) -> None:
-    note_verdict(client, failure.username or packet.username, Denied(failure.reason_code))
+    is_guess = client.authentication is not None  # else nothing was tried
+    note_verdict(client, failure.username or packet.username, Denied(failure.reason_code), is_guess=is_guess)
     refuse(client, failure.reason_code, failure.reason)
 
 
@@ -424,6 +419,7 @@ def _authenticated(client: Client, packet: Connect, method: str, success: Succes
     client.username = success.username or ""
     identity = success.identity or Identity(success.username, source=method)
     note_verdict(client, success.username, identity)
+    end_in_time(client, identity)
     admit_as(identity, client, packet, partial(_accept, client, packet, success), partial(refuse, client))
 
 

@@ -183,18 +183,22 @@ def _revoke(
         client.close(ReasonCode.NOT_AUTHORIZED, "a subscription is not allowed any more")
 
 
-def disconnect_users(hub: Hub, usernames: Collection[str], source: str) -> None:
+def disconnect_users(hub: Hub, usernames: Collection[str], sources: Collection[str]) -> None:
     """Those that got in by something that does not hold any more."""
-    disconnect_those(hub, lambda who: who.source == source and who.username in usernames)
+    disconnect_those(hub, lambda who: who.source in sources and who.username in usernames)
 
 
 def disconnect_those(hub: Hub, are_out: Callable[[Identity], bool]) -> None:
-    """The same, by who they are."""
-    for client in list(hub.connections):
-        if client.rights is not None and are_out(client.rights.identity):
-            note_sent_away(client, "credentials")
-            client.close(ReasonCode.NOT_AUTHORIZED, "what the client came in by is not valid any more")
-    hub.after_input()
+    """The same, by who they are. While the node is in doubt behind those that were found out before, and are
+    held."""
+
+    def disconnect() -> None:
+        for client in list(hub.connections):
+            if client.rights is not None and are_out(client.rights.identity):
+                note_sent_away(client, "credentials")
+                client.close(ReasonCode.NOT_AUTHORIZED, "what the client came in by is not valid any more")
+
+    hub.when_sure(disconnect)
 
 
 def _matched(filter: str) -> str | None:

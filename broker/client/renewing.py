@@ -11,7 +11,7 @@ from typing import Final
 
 import anyio.lowlevel
 
-from broker.auth import StoredUser
+from broker.auth import Identity, StoredUser
 from broker.client.client import Client
 from broker.client.hub import Hub
 from broker.client.noting import note_sent_away
@@ -78,10 +78,17 @@ def _judge(client: Client, stored: StoredUser | None) -> None:
     if stored is None or not stored.user.is_enabled or stored.credentials_version > before.version:
         _send_away(client, "the user name or password is not valid any more")
         return
-    if stored.version <= before.version:
+    if stored.version > before.version:
+        renew_identity(client, stored.identity(before.source))
+
+
+def renew_identity(client: Client, identity: Identity) -> None:
+    """More, or other things, are known of who the client is: it is held to them."""
+    rights = client.rights
+    if rights is None or rights.identity == identity:
         return
     was_governed = rights.governs_publishing
-    rights.replace_identity(stored.identity(before.source))
+    rights.replace_identity(identity)
     if rights.governs_publishing != was_governed:  # its session was made for the one or the other
         _send_away(client, "other rules hold for the user now")
         return

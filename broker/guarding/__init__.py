@@ -29,7 +29,7 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
     there are mistakes in the files, or a plug-in is not there."""
     auth = settings.auth
     parts = Parts(settings, counters, [])
-    roster = Roster(auth.cache_entries) if auth.redis_users or auth.redis_rules else None
+    roster = Roster(auth.cache_entries) if auth.redis_users or auth.redis_rules or auth.scram else None
     links = _links(parts, roster)
     rules: Rules | None = None
     rules_file: WatchedFile[Rules] | None = None
@@ -37,8 +37,13 @@ def make_guarding(settings: Settings, counters: Counters, methods: Collection[st
         rules_file = WatchedFile("rules_file", auth.rules_file, read_rules, counters.auth_reloads)
         rules = load_now(rules_file)
     authorizers = _authorizers(parts)
-    own_methods = _methods(parts, roster)
-    default_chain, chains = make_chains(settings, links, {*methods, *own_methods})
+    own_methods = _methods(parts, roster, None)
+
+    def methods_for(asked: Collection[str]) -> Mapping[str, EnhancedAuthenticator]:
+        found = _methods(parts, roster, asked)
+        return {name: method for name, method in found.items() if name not in methods}
+
+    default_chain, chains = make_chains(settings, links, {*methods, *own_methods}, methods_for)
     if not links and rules is None and not authorizers and not chains and roster is None:
         return Guarding(None, (), None)
     authorization = Authorization(
@@ -116,13 +121,15 @@ def _authorizers(parts: Parts) -> list[tuple[str, Authorizer]]:
     return [*authorizers, *load_authorizers(auth.authorizers)]
 
 
-def _methods(parts: Parts, roster: Roster | None) -> Mapping[str, EnhancedAuthenticator]:
-    """Authentication Methods by name."""
-    if roster is None:
+def _methods(
+    parts: Parts, roster: Roster | None, asked: Collection[str] | None
+) -> Mapping[str, EnhancedAuthenticator]:
+    """Our Authentication Methods by name, for those who are asked by these authenticators; None: by all."""
+    if not parts.settings.auth.scram or roster is None:
         return {}
-    from broker.guarding.stored import make_methods
+    from broker.guarding.scram import scram_methods
 
-    return make_methods(parts, roster)
+    return scram_methods(parts, roster, asked)
 
 
 async def _follow_rules(file: WatchedFile[Rules], sources: RuleSources, hub: Hub) -> None:

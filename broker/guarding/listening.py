@@ -1,15 +1,18 @@
 """Who is asked on which listener: all that are set up, or those that the listener names."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from broker.auth import AuthenticatorChain, Link
+from broker.auth import AuthenticatorChain, EnhancedAuthenticator, Link
 from broker.errors import StartError
 from broker.settings import Settings
 
+MethodsFor = Callable[[Collection[str]], Mapping[str, EnhancedAuthenticator]]
+"""Authentication Methods where just these authenticators are asked."""
+
 
 def make_chains(
-    settings: Settings, links: Sequence[Link], methods: Collection[str]
+    settings: Settings, links: Sequence[Link], methods: Collection[str], methods_for: MethodsFor
 ) -> tuple[AuthenticatorChain, Mapping[str, AuthenticatorChain]]:
     """For listeners that say nothing, and for the others by name. `methods`: the Authentication Methods that
     there are. StartError has a line for each mistake."""
@@ -36,6 +39,7 @@ def make_chains(
             [link for link in links if link.name in named],
             allows_anonymous=settings.node.allow_anonymous if allows is None else allows,
             methods=frozenset(named.intersection(methods)),
+            own_methods={} if listener.authentication is None else methods_for(named),
         )
     if mistakes:
         raise StartError("\n".join(mistakes))

@@ -19,6 +19,7 @@ from cluster.store.store import Store
 
 if TYPE_CHECKING:
     from broker.auth.hashing import Hashing
+    from broker.auth.scram import ScramSource
 
 _CLOSE_SECONDS: Final = 1.0
 
@@ -49,12 +50,14 @@ class Guarding:
 
 @dataclass(slots=True)
 class Parts:
-    """What a mechanism is made with. Whatever has to run with the node goes to `watches`."""
+    """What a mechanism is made with. Whatever has to run with the node goes to `watches`; `scram_sources`:
+    those that have keys for SCRAM, in the order in which they are asked."""
 
     settings: Settings
     counters: Counters
     watches: list[Watch]
     forgets: list[Callable[[], None]] = field(default_factory=list)
+    scram_sources: "list[ScramSource]" = field(default_factory=list)
     _hashing: "Hashing | None" = None
 
     @property

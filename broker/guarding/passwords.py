@@ -3,6 +3,7 @@
 from broker.auth import Link
 from broker.auth.hashing import Hashing
 from broker.auth.password_file import SOURCE, PasswordFile, Passwords, load_passwords
+from broker.auth.scram import ScramSource
 from broker.auth.sql import SOURCE as SQL
 from broker.auth.stored_users import SOURCE as REDIS
 from broker.auth.watched import WatchedFile
@@ -19,9 +20,12 @@ def password_link(parts: Parts, hashing: Hashing) -> Link:
     is_last = parts.is_last(SOURCE, later)
     authenticator = PasswordFile(load_now(file), hashing, parts.cache(), hides_unknown=is_last)
 
+    scram = ScramSource(SOURCE, authenticator.find, lambda: authenticator.scram_iterations)
+    parts.scram_sources.append(scram)
+
     async def follow(hub: Hub) -> None:
         def apply(passwords: Passwords) -> None:
-            disconnect_users(hub, authenticator.replace(passwords), SOURCE)
+            disconnect_users(hub, authenticator.replace(passwords), {SOURCE, scram.identity_source})
 
         await file.run(apply)
 

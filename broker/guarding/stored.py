@@ -1,14 +1,14 @@
-"""Users and rules in Redis, and SCRAM, which asks those users."""
+"""Users and rules in Redis."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 
 import anyio.to_thread
 from anyio.abc import TaskStatus
 
-from broker.auth import EnhancedAuthenticator, Link
+from broker.auth import Link
 from broker.auth.rules import Rule, Rules, parse_rules
-from broker.auth.scram import METHOD, ScramSha256
+from broker.auth.scram import ScramSource
 from broker.auth.sql import SOURCE as SQL
 from broker.auth.stored_users import SOURCE, StoredUsers
 from broker.client import Hub, renew_users
@@ -25,30 +25,30 @@ logger = get_logger(__name__)
 
 def users_link(parts: Parts, roster: Roster) -> Link:
     """Users by their passwords."""
+    parts.scram_sources.append(_scram_source(parts, roster))
     is_last = parts.is_last(SOURCE, {SQL: parts.settings.auth.sql_user_query is not None})
     return Link(SOURCE, StoredUsers(roster.find, parts.hashing(), parts.cache(), hides_unknown=is_last))
 
 
-def make_methods(parts: Parts, roster: Roster) -> Mapping[str, EnhancedAuthenticator]:
-    """Authentication Methods for users in Redis."""
-    auth = parts.settings.auth
-    if not auth.scram:
-        return {}
-    return {METHOD: ScramSha256(roster.find, lambda: roster.secret, auth.scram_iterations)}
+def _scram_source(parts: Parts, roster: Roster) -> ScramSource:
+    return ScramSource(SOURCE, roster.find, lambda: parts.settings.auth.scram_iterations)
 
 
-def follow_stored(parts: Parts, roster: Roster, sources: RuleSources) -> Follow:
-    """Holds clients to what is in Redis now."""
+def follow_stored(parts: Parts, roster: Roster, rule_sources: RuleSources) -> Follow:
+    """Holds clients to what is in Redis now; `started` when SCRAM has its secret, too."""
     auth = parts.settings.auth
+    sources = (SOURCE, _scram_source(parts, roster).identity_source)
 
     async def follow(hub: Hub, store: Store, *, task_status: TaskStatus[None]) -> None:
         async def on_users(names: Collection[str] | None) -> None:
-            await renew_users(hub, (SOURCE, METHOD), names, roster.find_all)
+            await renew_users(hub, sources, names, roster.find_all)
 
         async def on_rules(text: str | None) -> None:
-            await _take_rules(text, parts, sources, hub)
+            await _take_rules(text, parts, rule_sources, hub)
 
-        followers = Followers(on_users if auth.redis_users else None, on_rules if auth.redis_rules else None)
+        followers = Followers(
+            on_users if auth.redis_users else None, on_rules if auth.redis_rules else None, auth.scram
+        )
         await roster.run(store, followers, task_status=task_status)
 
     return follow

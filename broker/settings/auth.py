@@ -1,10 +1,10 @@
 """The group of settings for who may come in, and what clients may do."""
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from broker.settings.auth_audit import AuditSettings
 from broker.settings.auth_certificate import CertificateAuthSettings
@@ -174,6 +174,12 @@ class AuthSettings(AuditSettings, SqlSettings, HttpHookSettings, CertificateAuth
         if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
             raise ValueError("begins neither with https:// nor with http:// and the name of this machine")
         return url or None
+
+    @model_validator(mode="after")
+    def _has_users_for_scram(self) -> Self:
+        if self.scram and not self.redis_users and self.password_file is None:
+            raise ValueError("scram: it needs auth.password_file or auth.redis_users")
+        return self
 
     @property
     def asks(self) -> bool:

@@ -1,10 +1,12 @@
-"""The settings for users and rules that are kept in Redis."""
+"""The settings for users and rules that are kept in Redis, and for SCRAM."""
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from broker.settings.group import Group
 
+SCRAM_ITERATIONS = 15_000
 SCRAM_ITERATIONS_LEAST = 4096  # [RFC 7677: 4]
+SCRAM_ITERATIONS_MOST = 1_000_000
 
 
 class RedisAuthSettings(Group):
@@ -23,26 +25,21 @@ class RedisAuthSettings(Group):
     )
     scram: bool = Field(
         default=False,
-        description="Let users of Redis come in by the Authentication Method `SCRAM-SHA-256` of MQTT 5, too,"
-        " for which their password does not travel. Keys for it are kept from the next password on: whoever"
-        " steals them can try passwords faster than with the argon2id hash.",
+        description="Let users of the password file and of Redis come in by the Authentication Method"
+        " `SCRAM-SHA-256` of MQTT 5, too, for which their password does not travel. Redis has keys for it"
+        " from the next password on: whoever steals them can try passwords faster than with the argon2id"
+        " hash.",
     )
     scram_iterations: int = Field(
-        default=15_000,
+        default=SCRAM_ITERATIONS,
         ge=SCRAM_ITERATIONS_LEAST,
-        le=1_000_000,
-        description="Iterations of the hash in new keys for SCRAM. Each client does them when it connects."
+        le=SCRAM_ITERATIONS_MOST,
+        description="Iterations of the hash in new keys for SCRAM in Redis. Each client does them when it"
+        " connects. The password file has its own (`moorline passwd --iterations`), best the same."
         " Too small: stolen keys are easier to guess from. Too large: small devices take long.",
     )
 
-    @field_validator("scram")
-    @classmethod
-    def _has_users(cls, scram: bool, info: ValidationInfo) -> bool:
-        if scram and info.data.get("redis_users") is False:
-            raise ValueError("there are only users of Redis for it: it needs auth.redis_users")
-        return scram
-
     @property
     def scram_keys(self) -> int | None:
-        """Iterations of the keys that users get with a password; None: they get none."""
+        """Iterations of the keys that users in Redis get with a password; None: they get none."""
         return self.scram_iterations if self.scram else None

@@ -27,6 +27,7 @@ from broker.auth import (
 from broker.auth.cache import VerdictCache
 from broker.auth.gate import Busy
 from broker.auth.rules import Rule, Rules, allow_rules
+from broker.auth.scram import ScramSha256
 from broker.mqtt import ReasonCode
 
 ANN, BOB = Identity("ann"), Identity("bob")
@@ -144,6 +145,7 @@ def test_a_certificate_is_one_of_the_facts_that_are_remembered() -> None:
 
 def test_methods_of_a_listener() -> None:
     """With some of them, who names none is asked, too; with none, there is nobody to ask."""
+    method, own = ScramSha256([], bytes, 4096), ScramSha256([], bytes, 4096)
     for methods, is_asked, takes in ((None, False, True), ({"A"}, True, True), (set(), False, False)):
         chain = AuthenticatorChain(
             [],
@@ -153,8 +155,13 @@ def test_methods_of_a_listener() -> None:
             methods=None if methods is None else frozenset(methods),
         )
         assert chain.is_asked == is_asked
-        assert chain.takes("A") == takes
+        assert (chain.method("A", {"A": method}) is method) == takes
+        assert chain.method("B", {}) is None
         assert isinstance(asyncio.run(chain.authenticate(NAMELESS)), Denied)
+    chain = AuthenticatorChain(
+        [], timeout_seconds=1, skips_failures=False, allows_anonymous=False, own_methods={"A": own}
+    )
+    assert chain.method("A", {"A": method}) is own
 
 
 def test_a_password_is_in_no_representation() -> None:

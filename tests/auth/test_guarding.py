@@ -1,17 +1,24 @@
 """What a node asks of its clients, as the settings want it."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from broker.auth import Credentials, Denied
+from broker.auth import Continue, Credentials, Denied, EnhancedAuthenticator, Outcome, Success
 from broker.auth.hashing import Hashing
+from broker.auth.scram import ScramSha256
+from broker.auth.scram_keys import format_keys, make_keys
+from broker.auth.user import StoredUser, User
 from broker.errors import StartError
 from broker.guarding import Guarding, make_guarding
 from broker.observability.metrics import Counters
 from broker.settings import load
 from cluster.roster import Roster
+from tests.scram_peer import ScramPeer
+
+CHEAP = "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA"
 
 
 def _make(**auth: object) -> Guarding:
@@ -68,8 +75,10 @@ def test_what_holds_on_one_listener_only(tmp_path: Path) -> None:
     guard = made.guard
     assert guard is not None
     assert guard.chain_of("as-ever") is guard.chain_of("listen") is guard.chain
+    method = ScramSha256([], bytes, 4096)
     told = {
-        name: (chain.is_asked, chain.takes("M"), chain.takes("N")) for name, chain in guard.chains.items()
+        name: (chain.is_asked, *(chain.method(each, {each: method}) is method for each in ("M", "N")))
+        for name, chain in guard.chains.items()
     }
     assert told == {
         "open": (False, False, False),
@@ -118,6 +127,78 @@ def test_users_and_rules_in_redis() -> None:
     assert made.gate is not None
     assert not made.authenticators
     assert list(_make(redis_users=True, scram=True).authenticators) == ["SCRAM-SHA-256"]
+
+
+KEYED = ("ann", "bob")
+"""In the file, and in Redis."""
+
+
+def _scram_listener(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str] | None, given: tuple[str, ...] = ()
+) -> tuple[Guarding, Mapping[str, EnhancedAuthenticator]]:
+    """What a listener has by the name of SCRAM, if the node is asked for some `given` ones, too."""
+
+    keys = make_keys("x", 4096)
+
+    async def find(self: Roster, name: str) -> StoredUser | None:
+        return StoredUser(name, User("", scram=keys), 1, 1, 0, 0) if name == KEYED[1] else None
+
+    monkeypatch.setattr(Roster, "find", find)
+    (tmp_path / "passwords").write_text(f"{KEYED[0]}:{CHEAP}:{format_keys(keys)}\n")
+    listeners: dict[str, dict[str, object]] = {"x": {"authentication": asked} if asked else {}}
+    auth: dict[str, object] = {"password_file": str(tmp_path / "passwords"), "redis_users": True}
+    made = _listening(listeners, given, scram=True, **auth)
+    return made, made.authenticators
+
+
+@pytest.mark.parametrize(
+    ("asked", "let_in"),
+    [
+        (None, KEYED),
+        (["SCRAM-SHA-256"], KEYED),
+        (["password_file", "SCRAM-SHA-256"], ("ann",)),
+        (["redis_users", "SCRAM-SHA-256"], ("bob",)),
+        (["password_file", "redis_users", "SCRAM-SHA-256"], KEYED),
+    ],
+)
+def test_scram_asks_whom_the_listener_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str] | None, let_in: tuple[str, ...]
+) -> None:
+    made, known = _scram_listener(tmp_path, monkeypatch, asked)
+    assert made.guard is not None
+    method = made.guard.chain_of("x").method("SCRAM-SHA-256", known)
+    assert method is not None
+    found = tuple(name for name in KEYED if isinstance(asyncio.run(_talk(method, name)), Success))
+    assert found == let_in
+
+
+async def _talk(method: EnhancedAuthenticator, name: str) -> Outcome:
+    peer = ScramPeer(name, "x")
+    exchange = method.begin("c", None)
+    challenge = await exchange.step(peer.first())
+    assert isinstance(challenge, Continue)
+    assert challenge.data is not None
+    return await exchange.step(peer.final(challenge.data))
+
+
+def test_a_listener_without_scram_and_one_with_that_of_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, known = _scram_listener(tmp_path, monkeypatch, ["password_file"])
+    assert made.guard is not None
+    assert made.guard.chain_of("x").method("SCRAM-SHA-256", known) is None
+    made, _ = _scram_listener(tmp_path, monkeypatch, ["SCRAM-SHA-256"], ("SCRAM-SHA-256",))
+    assert made.guard is not None
+    other = ScramSha256([], bytes, 4096)
+    assert made.guard.chain_of("x").method("SCRAM-SHA-256", {"SCRAM-SHA-256": other}) is other
+
+
+def test_scram_for_the_password_file_alone_needs_a_secret_that_all_nodes_have(tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_text("")
+    made = _make(password_file=str(tmp_path / "passwords"), scram=True)
+    assert list(made.authenticators) == ["SCRAM-SHA-256"]
+    assert made.follow is not None
+    assert _make(password_file=str(tmp_path / "passwords")).follow is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from broker.auth.password_file import (
     load_passwords,
     read_passwords,
 )
+from broker.auth.scram_keys import format_keys, make_keys
 from broker.mqtt import ReasonCode
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -118,12 +119,52 @@ def test_another_file_counts_at_once(tmp_path: Path) -> None:
         asked = _authenticator(_file(tmp_path, ann="x", bob="y", carol="z"))
         assert await asked.authenticate(_credentials("ann", b"x")) == ANN
         before = read_passwords(tmp_path / "passwords")
-        (tmp_path / "passwords").write_text(f"carol:{before['carol']}\nbob:{CHEAP.hash('new')}\n")
+        (tmp_path / "passwords").write_text(f"carol:{before['carol'].hashed}\nbob:{CHEAP.hash('new')}\n")
         assert asked.replace(load_passwords(tmp_path / "passwords")) == {"ann", "bob"}
         assert await asked.authenticate(_credentials("ann", b"x")) is None
         assert await asked.authenticate(_credentials("bob", b"y")) == Denied()
 
     asyncio.run(run())
+
+
+def test_keys_for_scram(tmp_path: Path) -> None:
+    keys = [make_keys("x", iterations) for iterations in (5000, 6000)]
+    hashed = CHEAP.hash("x")
+    file = tmp_path / "passwords"
+    text = f"ann:{hashed}\n" + "".join(
+        f"{name}:{hashed}:{format_keys(each)}\n" for name, each in zip(("bob", "carol"), keys, strict=True)
+    )
+
+    async def run() -> None:
+        file.write_text(text)
+        asked = _authenticator(file)
+        for name, kept in {"ann": None, "bob": keys[0], "carol": keys[1]}.items():
+            assert await asked.authenticate(_credentials(name, b"x")) == Identity(name, source=SOURCE)
+            found = await asked.find(name)
+            assert found is not None
+            assert (found.name, found.user.scram) == (name, kept)
+        assert await asked.find("nobody") is None
+        assert asked.scram_iterations == 5000
+        before = await asked.find("carol")
+        file.write_text(text.replace(format_keys(keys[0]), format_keys(keys[1])))
+        assert asked.replace(load_passwords(file)) == {"bob"}  # by the keys before it may have come in
+        assert await asked.find("carol") == before
+        assert asked.scram_iterations == 6000
+        file.write_text(f"carol:{hashed}\n")
+        assert asked.replace(load_passwords(file)) == {"ann", "bob", "carol"}
+        assert await asked.find("carol") != before
+        assert asked.scram_iterations is None
+
+    asyncio.run(run())
+
+
+def test_nothing_of_it_shows(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    keys = format_keys(make_keys("x", 4096))
+    file.write_text(f"ann:{CHEAP.hash('x')}:{keys}\n")
+    shown = repr(load_passwords(file).users)
+    assert keys[-40:] not in shown
+    assert "argon2id" not in shown
 
 
 def test_the_place_is_given_back_by_who_gives_up(tmp_path: Path) -> None:
@@ -146,6 +187,8 @@ def test_the_place_is_given_back_by_who_gives_up(tmp_path: Path) -> None:
         ("ann:$argon2i$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA", "line 2: the hash is not by argon2id"),
         ("ann:$argon2id$v=19$m=9999999,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA", "line 2: over 1048576 KiB"),
         ("bob:$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA", "line 2: this user was there before"),
+        ("ann:$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA:", "line 2: no keys for SCRAM-SHA-256"),
+        ("ann:$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAA:open sesame", "line 2: no keys for SCRAM"),
     ],
 )
 def test_mistakes(tmp_path: Path, line: str, reason: str) -> None:

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from broker.auth.enhanced import Continue, Failure, Outcome, Success
 from broker.auth.scram import (
-    METHOD,
+    Find,
+    Found,
     ScramError,
     ScramExchange,
     ScramSha256,
-    make_keys,
+    ScramSource,
     parse_client_final,
     parse_client_first,
 )
+from broker.auth.scram_keys import make_keys
 from broker.auth.user import ScramKeys, StoredUser, User
 from broker.errors import MoorlineError
 from broker.mqtt import ReasonCode
@@ -46,10 +48,20 @@ class Store:
         self.user: StoredUser | None = USER
         self.is_away = False
 
-    async def find(self, name: str) -> StoredUser | None:
+    async def find(self, name: str) -> Found | None:
         if self.is_away:
             raise MoorlineError("away")
-        return self.user if name == "user" else None
+        return Found(self.user, "store") if self.user is not None and name == "user" else None
+
+
+def _method(*finds: Find, secret: bytes = SECRET, iterations: tuple[int | None, ...] = ()) -> ScramSha256:
+    """With sources of these names: 0, 1, ..."""
+    known = [*iterations, *(None for _ in finds)]
+    sources = [
+        ScramSource(str(number), find, lambda number=number: known[number])  # type: ignore[misc]  # bound
+        for number, find in enumerate(finds)
+    ]
+    return ScramSha256(sources, lambda: secret, 4096)
 
 
 def _exchange(store: Store) -> ScramExchange:
@@ -67,10 +79,10 @@ def _steps(*messages: bytes | None, store: Store | None = None) -> list[Outcome]
 
 def test_the_vectors_of_the_specification() -> None:
     assert _steps(CLIENT_FIRST, CLIENT_FINAL) == [
-        Continue(SERVER_FIRST),
-        Success("user", SERVER_FINAL, USER.identity(METHOD)),
+        Continue(SERVER_FIRST, "user"),
+        Success("user", SERVER_FINAL, USER.identity("store")),
     ]
-    assert USER.identity(METHOD).groups == {"g"}
+    assert USER.identity("store").groups == {"g"}
 
 
 def _talk(method: ScramSha256, name: str, password: str) -> Outcome:
@@ -101,7 +113,7 @@ def test_another_implementation(name: str, password: str) -> None:
     async def find(wanted: str) -> StoredUser | None:
         return user if wanted == prepared else None
 
-    method = ScramSha256(find, lambda: SECRET, 4096)
+    method = _method(find)
     outcome = _talk(method, name, password)
     assert isinstance(outcome, Success)
     assert outcome.username == prepared
@@ -117,7 +129,7 @@ def test_all_that_does_not_come_in_looks_the_same() -> None:
         }
         return StoredUser(name, users[name], 1, 1, 0, 0) if name in users else None
 
-    method = ScramSha256(find, lambda: SECRET, 4096)
+    method = _method(find)
     outcomes = {_talk(method, name, "x") for name in ("wrong", "off", "hashed", "nobody")}
     assert {(o.reason, o.reason_code) for o in outcomes if isinstance(o, Failure)} == {
         ("e=invalid-proof", ReasonCode.BAD_USER_NAME_OR_PASSWORD)
@@ -131,11 +143,8 @@ def test_the_salt_of_nobody_stays_and_is_its_own() -> None:
 
     def first(secret: bytes, name: str) -> bytes:
         async def run() -> bytes:
-            outcome = (
-                await ScramSha256(find, lambda: secret, 4096)
-                .begin("c", None)
-                .step(f"n,,n={name},r=x".encode())
-            )
+            exchange = _method(find, secret=secret).begin("c", None)
+            outcome = await exchange.step(f"n,,n={name},r=x".encode())
             assert isinstance(outcome, Continue)
             assert outcome.data is not None
             return outcome.data.partition(b",")[2]
@@ -144,6 +153,74 @@ def test_the_salt_of_nobody_stays_and_is_its_own() -> None:
 
     assert first(SECRET, "a") == first(SECRET, "a")
     assert len({first(SECRET, "a"), first(SECRET, "b"), first(b"other", "a")}) == 3
+
+
+def _knows(**users: str | None) -> Find:
+    """Who has these passwords there; None: no keys."""
+
+    async def find(name: str) -> StoredUser | None:
+        if name not in users:
+            return None
+        password = users[name]
+        keys = make_keys(password, 4096, SALT) if password is not None else None
+        return StoredUser(name, User("", scram=keys), 0, 0, 0, 0)
+
+    return find
+
+
+def test_the_first_source_that_knows_a_user_decides() -> None:
+    method = _method(_knows(ann="1", bob="1", keyless=None), _knows(ann="2", carol="2", keyless="2"))
+    sources: dict[tuple[str, str], str | None] = {}
+    for name in ("ann", "bob", "carol", "keyless", "nobody"):
+        for password in ("1", "2"):
+            outcome = _talk(method, name, password)
+            identity = outcome.identity if isinstance(outcome, Success) else None
+            sources[name, password] = identity.source if identity is not None else None
+    assert {asked: source for asked, source in sources.items() if source is not None} == {
+        ("ann", "1"): "SCRAM-SHA-256 0",
+        ("bob", "1"): "SCRAM-SHA-256 0",
+        ("carol", "2"): "SCRAM-SHA-256 1",
+    }
+
+
+def test_a_user_who_comes_into_an_earlier_source_meanwhile() -> None:
+    """Though the keys are the same: it is another user."""
+
+    async def run() -> Outcome:
+        early: dict[str, str | None] = {}
+
+        async def find(name: str) -> StoredUser | None:
+            return await _knows(**early)(name)
+
+        exchange = _method(find, _knows(user="pencil")).begin("c", None)
+        peer = ScramPeer("user", "pencil")
+        outcome = await exchange.step(peer.first())
+        assert isinstance(outcome, Continue)
+        assert outcome.data is not None
+        early["user"] = "pencil"
+        return await exchange.step(peer.final(outcome.data))
+
+    assert isinstance(asyncio.run(run()), Failure)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"), [((), 4096), ((None, 5000), 5000), ((6000, 5000), 6000), ((6000, None), 6000)]
+)
+def test_who_is_not_there_has_as_many_iterations_as_who_is(
+    known: tuple[int | None, ...], expected: int
+) -> None:
+    """And so has who has no keys."""
+
+    async def run(name: str) -> Outcome:
+        method = _method(_knows(keyless=None), _knows(), iterations=known)
+        return await method.begin("c", None).step(f"n,,n={name},r=x".encode())
+
+    for name in ("nobody", "keyless", "#no-user-name"):
+        outcome = asyncio.run(run(name))
+        assert isinstance(outcome, Continue)
+        assert outcome.username == name  # so the next attempts of it have to wait, as anybody's
+        assert outcome.data is not None
+        assert outcome.data.rpartition(b",i=")[2] == b"%d" % expected
 
 
 def _changed(store: Store) -> None:

@@ -8,6 +8,7 @@ from argon2 import PasswordHasher
 from typer.testing import CliRunner, Result
 
 from broker.auth.password_file import read_passwords
+from broker.auth.scram_keys import make_keys, parse_keys
 from broker.passwd import passwd
 
 app = typer.Typer()
@@ -19,7 +20,13 @@ def _run(*arguments: object, given: str = "") -> Result:
 
 
 def _is(file: Path, user: str, password: str) -> bool:
-    return PasswordHasher().verify(read_passwords(file)[user], password)
+    return PasswordHasher().verify(read_passwords(file)[user].hashed, password)
+
+
+def _iterations(file: Path) -> dict[str, int | None]:
+    """Of who has keys for SCRAM."""
+    kept = read_passwords(file)
+    return {name: parse_keys(each.keys).iterations if each.keys else None for name, each in kept.items()}
 
 
 def test_made_changed_deleted(tmp_path: Path) -> None:
@@ -50,9 +57,36 @@ def test_a_batch(tmp_path: Path) -> None:
     assert file.read_text() == before
 
 
+def test_keys_for_scram(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    old = f"old:{PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash('x')}\n"
+    file.write_text(old)
+    assert _run(file, "ann", given="first\n").exit_code == 0
+    assert _run(file, "bob", "--no-scram", given="x\n").exit_code == 0
+    assert _run(file, "--batch", "--iterations", "4096", given="carol:first\ndave:x\n").exit_code == 0
+    assert _iterations(file) == {"old": None, "ann": 15_000, "bob": None, "carol": 4096, "dave": 4096}
+    assert file.read_text().startswith(old)
+    keys = parse_keys(read_passwords(file)["ann"].keys or "")
+    assert keys == make_keys("first", 15_000, keys.salt)
+    assert "first" not in file.read_text()
+    assert _run(file, "ann", "--no-scram", given="second\n").exit_code == 0
+    assert _is(file, "ann", "second")
+    assert _iterations(file)["ann"] is None  # or the password before would still do
+
+
+def test_a_name_that_scram_does_not_have_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    result = _run(file, "an\u00adn", given="x\n")
+    assert result.exit_code == 0
+    assert "no keys for it" in result.stderr
+    assert _iterations(file) == {"an\u00adn": None}
+    assert _is(file, "an\u00adn", "x")
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "reason"),
     [
+        (["ann", "--iterations", "4095"], "x\n", "greater than or equal to"),
         ([], "", "give a USER, or --batch"),
         (["ann", "--batch"], "", "give a USER, or --batch"),
         (["ann", "--delete", "--password", "x"], "", "give a USER"),

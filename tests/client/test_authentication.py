@@ -13,6 +13,7 @@ from broker.client.client import Client
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
 
 METHOD = Properties(authentication_method="m", authentication_data=b"data")
+CONTINUE = ReasonCode.CONTINUE_AUTHENTICATION
 CONNECT = Connect("c", 5, True, 0, "name", None, None, METHOD)
 
 
@@ -42,6 +43,7 @@ class Room:
         self.sent: list[Packet] = []
         self.accepted: list[Success] = []
         self.given_up = 0
+        self.delayed: list[str | None] = []
         self.pulse = SimpleNamespace(in_doubt=False)
         hub = SimpleNamespace(
             pulse=self.pulse,
@@ -50,6 +52,9 @@ class Room:
             after_input=lambda: None,
             spawn=self.tasks.append,
             settings=SimpleNamespace(connection=SimpleNamespace(connect_timeout_seconds=5.0)),
+            guard=None,
+            authenticators={},
+            banning=SimpleNamespace(delay=self._delay),
         )
         self.client = SimpleNamespace(
             hub=hub,
@@ -62,11 +67,16 @@ class Room:
             close_for_bug=self._give_up,
         )
 
+    async def _delay(self, username: str | None, now: float) -> None:
+        self.delayed.append(username)
+
     def _give_up(self) -> None:
         self.given_up += 1
 
-    def connect(self, script: Script) -> None:
-        authenticate(cast(Client, self.client), CONNECT, script, self.accepted.append, lambda failure: None)
+    def connect(self, script: Script, accept: Callable[[Success], None] | None = None) -> None:
+        self.client.hub.authenticators["m"] = script
+        accept = accept or self.accepted.append
+        authenticate(cast(Client, self.client), CONNECT, "m", accept, lambda failure: None)
 
     def auth(self, reason_code: ReasonCode) -> None:
         on_auth(cast(Client, self.client), Auth(reason_code, METHOD))
@@ -135,10 +145,22 @@ def test_an_error_behind_it_ends_the_connection_and_is_told_once(
         raise OverflowError
 
     room.pulse.in_doubt = True
-    authenticate(cast(Client, room.client), CONNECT, Script(Success("name")), fail, lambda failure: None)
+    room.connect(Script(Success("name")), fail)
     room.run()
     room.pulse.in_doubt = False
     for action in room.held:
         action()
     assert room.given_up == 1
     assert [record.message for record in caplog.records] == ["client not answered"]
+
+
+def test_a_step_that_may_prove_something_waits_for_those_who_guess() -> None:
+    """At CONNECT, and as often as the client begins again."""
+    room = Room()
+    room.connect(Script(Continue(b"1", "ann"), Continue(b"2"), Success("ann"), Continue(b"3", "ann")))
+    for reason_code in (None, CONTINUE, CONTINUE, ReasonCode.REAUTHENTICATE):
+        if reason_code is not None:
+            room.auth(reason_code)
+        room.run()
+    assert room.delayed == [None, "ann", None, None]
+    assert room.accepted == [Success("ann")]

@@ -298,6 +298,21 @@ async def test_only_what_somebody_follows_is_asked_for() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_the_secret_alone() -> None:
+    on = Following()
+    on.redis.failure = StoreUnavailable("x")
+
+    async def answer() -> None:
+        await anyio.lowlevel.checkpoint()
+        on.redis.failure = None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer)
+        await tasks.start(on.roster.run, cast(Store, on.redis), Followers(None, None, wants_secret=True))
+        assert len(on.roster.secret) == 32
+        tasks.cancel_scope.cancel()
+
+
 def test_a_user_says_who_it_is() -> None:
     user = StoredUser("ann", User("secret"), 3, 1, 0, 0)
     assert "secret" not in repr(user)

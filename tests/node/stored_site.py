@@ -1,5 +1,6 @@
 """Two nodes of one broker whose users and rules are in Redis, and clients of it."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,8 @@ from urllib.parse import quote
 import httpx
 from argon2 import PasswordHasher
 
+from broker.auth.scram_keys import format_keys, make_keys
+from broker.files import replace_file
 from broker.mqtt import MQTT_5, Auth, Connack, Connect, Disconnect, Properties, ReasonCode, Will
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, running_redis
@@ -20,6 +23,15 @@ from tests.scram_peer import METHOD, ScramPeer
 PASSWORD: Final = "corréct horse"
 cheap_hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 CHEAP: Final = cheap_hasher.hash(PASSWORD)
+
+
+def filed(name: str, password: str | None = PASSWORD) -> str:
+    """A line of the password file; without a password for SCRAM there are no keys."""
+    keys = "" if password is None else f":{format_keys(make_keys(password, 4096))}"
+    return f"{name}:{CHEAP}{keys}\n"
+
+
+FILE: Final = filed("filed", None) + filed("keyed")
 RULES = """
 [groups]
 listed = ["listed"]
@@ -42,6 +54,23 @@ class Site:
 
     nodes: tuple[NodeProcess, NodeProcess]
     server: RedisServer
+    passwords: Path
+    """The password file of both."""
+
+    def port_of_files(self, node: int = 0) -> int:
+        """Of the listener that asks the password file only, below `shared/`."""
+        found = re.search(
+            r"^  mqtt +\S+:(\d+), mount point shared/$", self.nodes[node].output(), re.MULTILINE
+        )
+        assert found is not None
+        return int(found[1])
+
+    def replace_passwords(self, text: str) -> None:
+        """Returns when both nodes have read them."""
+        before = [len(node.events("read again")) for node in self.nodes]
+        replace_file(self.passwords, [text])
+        for node, count in zip(self.nodes, before, strict=True):
+            wait(lambda node=node, count=count: len(node.events("read again")) > count)  # type: ignore[misc]  # bound
 
     def ask(self, method: str, path: str, body: object = None, node: int = 0) -> httpx.Response:
         url = f"http://127.0.0.1:{self.nodes[node].admin_port}/api/v1{path}"
@@ -71,9 +100,9 @@ def wait(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 @contextmanager
 def running_site(directory: Path) -> Iterator[Site]:
-    """With users that have keys for SCRAM, one of a file, and rules."""
+    """With users that have keys for SCRAM, two of a file, and rules."""
     passwords = directory / "passwords"
-    passwords.write_text(f"filed:{CHEAP}\n")
+    passwords.write_text(FILE)
     environment = {
         "MOORLINE_BANS__GUESS_LIMIT": "0",  # bad passwords have to wait then, and there are many here
         "MOORLINE_AUTH__PASSWORD_FILE": str(passwords),
@@ -82,6 +111,9 @@ def running_site(directory: Path) -> Iterator[Site]:
         "MOORLINE_AUTH__SCRAM": "true",
         "MOORLINE_AUTH__SCRAM_ITERATIONS": "4096",
         "MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0",
+        "MOORLINE_LISTENERS__FILES__ADDRESS": "mqtt://127.0.0.1:0",
+        "MOORLINE_LISTENERS__FILES__AUTHENTICATION": '["password_file", "SCRAM-SHA-256"]',
+        "MOORLINE_LISTENERS__FILES__MOUNT_POINT": "shared/",
     }
     with ExitStack() as stack:
         server = stack.enter_context(running_redis(directory / "redis"))
@@ -90,7 +122,7 @@ def running_site(directory: Path) -> Iterator[Site]:
             (directory / name).mkdir()
             node = running_node(directory / name, "--redis", server.url, environment=environment)
             nodes.append(stack.enter_context(node))
-        site = Site((nodes[0], nodes[1]), server)
+        site = Site((nodes[0], nodes[1]), server, passwords)
         for name in ("ann", "bob"):
             site.put(name, password=PASSWORD, expect="new")
         site.put("olga", password=PASSWORD, groups=["operators"])
@@ -105,8 +137,8 @@ class Opened:
         self._site = site
         self._clients: list[WireClient] = []
 
-    def raw(self, version: int = MQTT_5, node: int = 0) -> WireClient:
-        client = WireClient(self._site.nodes[node].port, version)
+    def raw(self, version: int = MQTT_5, node: int = 0, port: int | None = None) -> WireClient:
+        client = WireClient(port or self._site.nodes[node].port, version)
         self._clients.append(client)
         return client
 
@@ -123,10 +155,15 @@ class Opened:
         return client
 
     def scram(
-        self, user: str, password: str = PASSWORD, node: int = 0, will: Will | None = None
+        self,
+        user: str,
+        password: str = PASSWORD,
+        node: int = 0,
+        will: Will | None = None,
+        port: int | None = None,
     ) -> tuple[WireClient, Connack | Disconnect]:
         """By SCRAM, as an implementation of others does it; the answer."""
-        client = self.raw(node=node)
+        client = self.raw(node=node, port=port)
         peer = ScramPeer(user, password)
         first = data(peer.first())
         client.send(Connect(f"{user}-{len(self._clients)}", MQTT_5, True, 0, None, None, will, first))

@@ -17,11 +17,13 @@ from broker.mqtt import (
 )
 from tests.node.stored_site import (
     CHEAP,
+    FILE,
     PASSWORD,
     Opened,
     Site,
     data,
     data_of,
+    filed,
     finish,
     running_site,
 )
@@ -62,6 +64,7 @@ def test_scram_and_the_wrong_ones(site: Site, opened: Opened) -> None:
     answers = []
     for user, password in [
         ("ann", "wrong"), ("nobody", PASSWORD), ("imported", PASSWORD), ("sleeper", PASSWORD),
+        ("keyed", "wrong"), ("filed", PASSWORD),
     ]:  # fmt: skip
         _, answer = opened.scram(user, password)
         answers.append(answer)
@@ -69,7 +72,9 @@ def test_scram_and_the_wrong_ones(site: Site, opened: Opened) -> None:
         Connack(False, ReasonCode.BAD_USER_NAME_OR_PASSWORD, Properties(reason_string="e=invalid-proof"))
     ] * len(answers)
     denied = [event for event in site.nodes[0].events("denied") if event["event"] == "connect"]
-    assert [event["username"] for event in denied[-4:]] == ["ann", "nobody", "imported", "sleeper"]
+    assert [event["username"] for event in denied[-6:]] == [
+        "ann", "nobody", "imported", "sleeper", "keyed", "filed",
+    ]  # fmt: skip
     assert opened.code("imported", PASSWORD) == 0
     text = site.nodes[0].get("/metrics").text
     assert 'moorline_authentications_total{result="bad_user_name_or_password"} ' in text
@@ -77,15 +82,19 @@ def test_scram_and_the_wrong_ones(site: Site, opened: Opened) -> None:
 
 def test_unknown_users_have_a_salt_of_their_own_that_stays(site: Site, opened: Opened) -> None:
     salts = []
-    for user, node in [("phantom", 0), ("phantom", 1), ("spectre", 0), ("ann", 0), ("ann", 1)]:
+    for user, node in [
+        ("phantom", 0), ("phantom", 1), ("spectre", 0), ("ann", 0), ("ann", 1),
+        ("keyed", 0), ("keyed", 1), ("filed", 0), ("filed", 1),
+    ]:  # fmt: skip
         client = opened.raw(node=node)
         client.send(Connect("s", MQTT_5, True, 0, None, None, None, data(f"n,,n={user},r=abc".encode())))
         found = re.fullmatch(r"r=abc[^,]+,s=([^,]+),i=4096", data_of(client.expect(Auth)).decode())
         assert found is not None
         salts.append(found[1])
     assert salts[0] == salts[1]
-    assert salts[3] == salts[4]
-    assert len(set(salts)) == 3
+    for first in (3, 5, 7):
+        assert salts[first] == salts[first + 1]
+    assert len(set(salts)) == 5
     assert {len(salt) for salt in salts} == {24}
 
 
@@ -125,6 +134,97 @@ def test_scram_again_on_an_open_connection(site: Site, opened: Opened) -> None:
         assert answer.reason_code == DENIED
     events = [event for event in site.nodes[0].events("denied") if event["event"] == "authenticate"]
     assert [event["username"] for event in events] == ["ann", "ann"]
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_users_of_the_password_file(site: Site, opened: Opened, node: int) -> None:
+    client, answer = opened.scram("keyed", node=node)
+    assert answer.reason_code == 0
+    assert client.subscribe("home/keyed/#", "any/#").reason_codes == [0, DENIED]
+    peer = ScramPeer("keyed", PASSWORD)
+    client.send(Auth(AGAIN, data(peer.first())))
+    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, data(peer.final(data_of(client.expect(Auth))))))
+    done = client.expect(Auth)
+    assert done.reason_code == ReasonCode.SUCCESS
+    peer.check(data_of(done))
+    assert opened.code("keyed", PASSWORD, node=node) == 0
+    assert opened.code("filed", PASSWORD, node=node) == 0
+
+
+def test_who_is_in_the_file_is_judged_by_the_file(site: Site, opened: Opened) -> None:
+    """By keys as by passwords; without keys there, those in Redis don't count."""
+    try:
+        site.put("filed", password="in Redis")
+        site.put("keyed", password="in Redis")
+        for user in ("filed", "keyed"):
+            assert opened.scram(user, "in Redis")[1].reason_code == 0x86
+            assert opened.code(user, "in Redis") == 0x86
+        assert opened.scram("keyed")[1].reason_code == 0
+    finally:
+        for user in ("filed", "keyed"):
+            site.delete(user)
+
+
+def test_another_password_in_the_file_sends_away_who_came_by_the_keys(site: Site, opened: Opened) -> None:
+    lines = {name: filed(name) for name in ("changed", "deleted", "stays")}
+    site.replace_passwords(FILE + "".join(lines.values()))
+    try:
+        clients = {name: [opened.scram(name, node=node) for node in (0, 1)] for name in lines}
+        clients["mute"] = [opened.scram("ann", node=node) for node in (0, 1)]
+        assert {answer.reason_code for each in clients.values() for _, answer in each} == {0}
+        begun = opened.raw()
+        peer = ScramPeer("changed", PASSWORD)
+        begun.send(Connect("begun", MQTT_5, True, 0, None, None, None, data(peer.first())))
+        final = peer.final(data_of(begun.expect(Auth)))
+        site.replace_passwords(FILE + filed("changed", "another") + lines["stays"])
+        for name in ("changed", "deleted"):
+            for client, _ in clients[name]:
+                assert client.wait_refused() == DENIED
+        for name in ("stays", "mute"):
+            assert [client.ping() for client, _ in clients[name]] == [[], []]
+        begun.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, data(final)))
+        assert begun.expect(Connack).reason_code == 0x86
+        for name, password, code in [
+            ("changed", PASSWORD, 0x86), ("changed", "another", 0), ("deleted", PASSWORD, 0x86),
+        ]:  # fmt: skip
+            assert opened.scram(name, password, node=1)[1].reason_code == code
+    finally:
+        site.replace_passwords(FILE)
+
+
+def test_a_listener_that_asks_the_file_has_a_mount_point_for_them(site: Site, opened: Opened) -> None:
+    port = site.port_of_files()
+    assert opened.scram("ann", port=port)[1].reason_code == 0x86  # as by her password
+    assert opened.scram("filed", port=port)[1].reason_code == 0x86
+    watcher = opened("ann", node=1)
+    watcher.subscribe("shared/#")
+    client, answer = opened.scram("keyed", port=port, will=Will("last", b"will", 0, False))
+    assert answer.reason_code == 0
+    assert client.subscribe("#", "$SYS/#").reason_codes == [0, ReasonCode.TOPIC_FILTER_INVALID]
+    peer = ScramPeer("keyed", PASSWORD)
+    client.send(Auth(AGAIN, data(peer.first())))
+    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, data(peer.final(data_of(client.expect(Auth))))))
+    assert client.expect(Auth).reason_code == ReasonCode.SUCCESS
+    client.publish("t", b"1", qos=0)
+    assert client.message().topic == "t"
+    assert watcher.message().topic == "shared/t"
+    client.close()
+    assert watcher.message().topic == "shared/last"
+    with_sys = Will("$SYS/x", b"", 0, False)
+    assert opened.scram("keyed", port=port, will=with_sys)[1].reason_code == ReasonCode.TOPIC_NAME_INVALID
+
+
+def test_an_unknown_method_is_recorded(site: Site, opened: Opened) -> None:
+    """And is no guess; AUTH before anything else is no beginning."""
+    client = opened.raw()
+    other = Properties(authentication_method="SCRAM-SHA-1", authentication_data=b"n,,n=ann,r=x")
+    client.send(Connect("s", MQTT_5, True, 0, "ann", None, None, other))
+    assert client.expect(Connack).reason_code == ReasonCode.BAD_AUTHENTICATION_METHOD
+    denied = [event for event in site.nodes[0].events("denied") if event["event"] == "connect"]
+    assert denied[-1]["reason_code"] == "bad_authentication_method"
+    client = opened.raw()
+    client.send(Auth(AGAIN, data(b"n,,n=ann,r=x")))
+    assert client.wait_closed() == []
 
 
 def test_a_server_that_knows_nothing_is_found_out(opened: Opened) -> None:

@@ -26,8 +26,9 @@ def test_rules_alone_ask_nobody() -> None:
 
 
 def test_scram_needs_users() -> None:
-    with pytest.raises(SettingsError, match=r"it needs auth\.redis_users"):
+    with pytest.raises(SettingsError, match=r"auth\.password_file or auth\.redis_users"):
         load({"auth": {"scram": True}})
+    assert load({"auth": {"scram": True, "password_file": __file__}}).auth.scram
     assert load({"auth": {"scram": True, "redis_users": True}}).auth.scram_keys == 15_000
     with pytest.raises(SettingsError, match="scram_iterations"):
         load({"auth": {"scram_iterations": 4095}})
