@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 
 from broker.admin import make_door
 from broker.doctor.finding import Finding, fail, ok, warn
+from broker.doctor.scram import check_scram
 from broker.errors import StartError
 from broker.guarding import make_guarding
 from broker.observability.metrics import Counters
@@ -34,6 +35,7 @@ def check_files(settings: Settings, config: Path | None, now: float) -> Iterator
     for name, file in _secrets(settings, config):
         yield from _secret(name, file)
     yield from _contents(settings)
+    yield from check_scram(settings)
 
 
 def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -7,7 +7,8 @@ from typing import cast
 import anyio
 import pytest
 
-from broker.auth import Continue, Exchange, Outcome, Success
+from broker.auth import Continue, Exchange, Identity, Outcome, Success
+from broker.client import Hub, disconnect_users
 from broker.client.authenticating import authenticate, on_auth
 from broker.client.client import Client
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
@@ -164,3 +165,40 @@ def test_a_step_that_may_prove_something_waits_for_those_who_guess() -> None:
         room.run()
     assert room.delayed == [None, "ann", None, None]
     assert room.accepted == [Success("ann")]
+
+
+def test_another_authentication_counts_from_then_on() -> None:
+    """Until when, and who the client is."""
+    room = Room()
+    ends: list[str] = []
+    renewed: list[Identity] = []
+    rights = SimpleNamespace(
+        identity=Identity("ann"), governs_publishing=True, replace_identity=renewed.append
+    )
+    room.client.expiry = SimpleNamespace(cancel=lambda: ends.append("cancelled"))
+    room.client.rights, room.client.subscriber = rights, None
+    second = Identity("ann", frozenset({"g"}))
+    room.connect(Script(Success("ann"), Success("ann", None, Identity("ann")), Success("ann", None, second)))
+    room.run()
+    room.auth(ReasonCode.REAUTHENTICATE)
+    room.run()
+    assert (ends, renewed, room.client.expiry) == (["cancelled"], [], None)
+    room.auth(ReasonCode.REAUTHENTICATE)
+    room.run()
+    assert renewed == [second]
+    assert room.given_up == 0
+
+
+def test_who_was_found_out_by_what_does_not_hold_any_more_goes_when_the_doubt_is_over() -> None:
+    """It is held itself until then, and let in before."""
+    held: list[Callable[[], None]] = []
+    closed: list[ReasonCode] = []
+    client = SimpleNamespace(rights=None, client_id="c", username="ann", address="", is_closed=False)
+    client.close = lambda reason_code, _: closed.append(reason_code)
+    hub = SimpleNamespace(connections=[client], when_sure=held.append)
+    disconnect_users(cast(Hub, hub), {"ann"}, {"s"})
+    client.rights = SimpleNamespace(identity=Identity("ann", source="s"))
+    assert closed == []
+    for action in held:
+        action()
+    assert closed == [ReasonCode.NOT_AUTHORIZED]

@@ -171,6 +171,10 @@ def test_who_does_not_answer_is_sent_away(client: Clients) -> None:
     assert 1.0 <= time.monotonic() - started < 4.0
 
 
+def test_nobody_stays_longer_than_the_method_says(client: Clients) -> None:
+    assert _authenticated(client, "c", b"brief").wait_refused() == ReasonCode.MAXIMUM_CONNECT_TIME
+
+
 def test_an_auth_that_the_client_would_not_accept(client: Clients) -> None:
     """[MQTT-3.1.2-24]: AUTH can't be made smaller."""
     raw = client.raw()

@@ -1,5 +1,6 @@
 """No secret is in any output: a node with one of each kind, at the chattiest log level, and with failures."""
 
+import base64
 import json
 import secrets
 import time
@@ -11,10 +12,13 @@ import pytest
 import redis
 
 from broker.auth.password_file import hash_password
-from broker.mqtt import MQTT_5, Connack, Connect, Properties, Publish, Will
+from broker.auth.scram_keys import format_keys, make_keys
+from broker.mqtt import MQTT_5, Auth, Connack, Connect, Properties, Publish, ReasonCode, Will
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import running_redis
+from tests.node.stored_site import data, data_of
 from tests.node.wire import HOUR, WireClient
+from tests.scram_peer import ScramPeer
 
 
 def _secret(kind: str) -> str:
@@ -30,9 +34,14 @@ STORED = _secret("stored")
 WILL = _secret("will")
 CORRELATION = _secret("correlation")
 AUTHENTICATION = _secret("authentication")
+SCRAM = make_keys(PASSWORD, 4096)
 TOKEN = jwt.encode({"sub": "tom", "exp": time.time() + 3600}, KEY, "HS256", headers={"kid": "k"})
 BAD_TOKEN = jwt.encode({"sub": "tom", "exp": 1}, KEY, "HS256", headers={"kid": "k"})
-ANYWHERE = (REDIS_PASSWORD, PASSWORD, WRONG, KEY, AUTHENTICATION, *TOKEN.split("."), BAD_TOKEN)
+ANYWHERE = (
+    *(REDIS_PASSWORD, PASSWORD, WRONG, KEY, AUTHENTICATION, *TOKEN.split("."), BAD_TOKEN),
+    *(base64.b64encode(key).decode() for key in (SCRAM.stored_key, SCRAM.server_key)),
+    *(repr(key)[2:-1] for key in (SCRAM.stored_key, SCRAM.server_key)),
+)
 """May be nowhere at all."""
 STORED_ON_PURPOSE = (STORED, WILL)
 """Messages that wait are in Redis, and nowhere else."""
@@ -52,7 +61,7 @@ filters = ["#"]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProcess, str]]:
     """A node, and the URL of its Redis."""
     directory = tmp_path_factory.mktemp("secrets")
-    (directory / "passwords").write_text(f"olga:{hash_password(PASSWORD)}\n")
+    (directory / "passwords").write_text(f"olga:{hash_password(PASSWORD)}:{format_keys(SCRAM)}\n")
     (directory / "rules.toml").write_text(RULES)
     (directory / "key").write_text(KEY)
     (directory / "keys.toml").write_text('[[keys]]\nkid = "k"\nalgorithm = "HS256"\nsecret_file = "key"\n')
@@ -63,6 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProcess
         environment = {
             "MOORLINE_REDIS__URL": url,
             "MOORLINE_AUTH__PASSWORD_FILE": str(directory / "passwords"),
+            "MOORLINE_AUTH__SCRAM": "true",
             "MOORLINE_AUTH__RULES_FILE": str(directory / "rules.toml"),
             "MOORLINE_AUTH__JWT_KEYS": str(directory / "keys.toml"),
             "MOORLINE_AUTH__AUDIT_FILE": str(directory / "audit.log"),
@@ -97,6 +107,14 @@ def _use_every_secret(node: NodeProcess) -> None:
     client, code = _connect(node, "method", PASSWORD, method="SCRAM-X")
     assert code >= 0x80
     client.close()
+    for password, expected in ((PASSWORD, 0), (WRONG, 0x86)):
+        client = WireClient(node.port)
+        peer = ScramPeer("olga", password)
+        client.send(Connect("scram", MQTT_5, True, 0, None, None, None, data(peer.first())))
+        final = data(peer.final(data_of(client.expect(Auth))))
+        client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, final))
+        assert client.expect(Connack).reason_code == expected
+        client.close()
     reader, code = _connect(node, "away", PASSWORD)
     assert code == 0
     reader.subscribe("stored/#", "wills/#", qos=1)
