@@ -63,9 +63,10 @@ class _Flow:
             self._fail(Failure("authenticated as somebody else"))
         else:  # [MQTT-4.12.1-2]
             logger.info("authenticated again", extra={"client_id": client.client_id, "peer": client.peer})
-            self._send(ReasonCode.SUCCESS, outcome.data)
             if outcome.identity is not None:
                 end_in_time(client, outcome.identity)
+            self._send(ReasonCode.SUCCESS, outcome.data)
+            if outcome.identity is not None and not client.is_closed:
                 renew_identity(client, outcome.identity)
 
     def _send(self, reason_code: ReasonCode, data: bytes | None) -> None:
