@@ -273,6 +273,41 @@ def test_an_exchange_with_a_publisher_goes_on(
         client.assert_silence(0.1)
 
 
+@pytest.mark.parametrize("behind", ["routing", "release"])
+def test_another_message_under_an_identifier_that_it_takes_for_used(
+    pair: Pair, node: NodeProcess, behind: str
+) -> None:
+    """The client comes back over a new connection. The new message has DUP 0, what is sent again has not."""
+    with subscriber(node, 2) as client:
+        with connected(node.port, "p", properties=HOUR) as publisher:
+            for packet_id in (7, 8, 9):
+                publisher.send(Publish("t", b"%d" % packet_id, 2, False, False, packet_id, None))
+                assert publisher.expect(Pubrec).packet_id == packet_id
+            assert client.payloads(3) == [b"7", b"8", b"9"]
+            publisher.ping()
+            pair.fall_behind()
+            for packet_id in (7, 8):
+                publisher.send(Pubrel(packet_id))
+                assert publisher.expect(Pubcomp).packet_id == packet_id
+            publisher.disconnect()
+        fail_over(pair, node)
+        if behind == "routing":
+            with pair.primary.client() as redis:  # as if PUBREC had left, and the mark not been stored
+                name = keys.receiving("mq:", keys.bucket_of("p"), "p")
+                for packet_id, value in redis.hgetall(name).items():  # type: ignore[union-attr]  # never awaited
+                    redis.hset(name, packet_id, b"0" + value[1:])
+        for number in range(2):
+            with back(node, "p") as publisher:  # the doubt does not end with a connection
+                publisher.send(Publish("t", b"new%d" % number, 2, False, False, 7 + number, None))
+                assert publisher.expect(Pubrec).packet_id == 7 + number
+                publisher.send(Pubrel(7 + number))
+                publisher.expect(Pubcomp)
+                publisher.send(Publish("t", b"9", 2, False, True, 9, None))
+                assert publisher.expect(Pubrec).packet_id == 9
+            assert client.message().payload == b"new%d" % number
+        client.assert_silence(0.1)
+
+
 # What the other one lacks
 
 

@@ -99,11 +99,17 @@ do
     local receiving = held[RECEIVING]
     for i = 1, #receiving, 3 do
       local id, token, is_routed = integer(receiving[i]), receiving[i + 1], receiving[i + 2]
-      local flag, stamped = string.match(here[id] or "", "^(%d)(%d*:.*)$")
-      local wanted = is_routed and "1" or "0"
-      if flag ~= wanted and (is_routed or token ~= "") then
+      local was_routed, time, old = nil, now, nil
+      if here[id] then
+        was_routed, time, old = split_received(here[id])
+      end
+      if token == "" then
+        token = old or token
+      end
+      -- Another token is that of an earlier message under this identifier. One in doubt stays so.
+      if (was_routed ~= is_routed or token ~= old) and (is_routed or token ~= "") then
         values[#values + 1] = id
-        values[#values + 1] = wanted .. (stamped or now .. ":" .. token)
+        values[#values + 1] = (is_routed and "1" or "0") .. (token == old and time or now) .. ":" .. token
         differing = differing + 1
       end
       here[id] = nil
