@@ -388,6 +388,24 @@ def test_identifiers_of_who_comes_back_are_in_doubt_until_they_are_used(caller: 
     assert caller.ask(release, function="free") == [b"2"]
 
 
+def test_replays_are_those_that_its_node_knows(caller: Caller) -> None:
+    """But for those of a SUBSCRIBE that it does not know of yet."""
+    claim = caller.claim()
+    stamp = caller.subscribe(claim, "over", "lost", "on", replay=2)
+    newer = caller.subscribe(claim, "newer", replay=2)
+    session = keys.session(caller.prefix, BUCKET, "c")
+    caller.redis.hset(session, "r:on", "7:old")
+    caller.redis.hdel(session, "f:lost", "r:lost")
+    filters = [(each, OPTIONS, stamp) for each in ("over", "lost", "on")]
+    replays = [("lost", ""), ("on", "7:topic"), ("newer", "8:"), ("unsubscribed", "")]
+    state = held(caller, claim, stamp=stamp, subscriptions=filters, replays=replays)
+    for _ in range(2):
+        reclaim(caller, state)
+        assert sorted(caller.claim(nonce=b"same").replays) == [("lost", ""), ("newer", ""), ("on", "7:topic")]
+        state = replace(state, epoch=caller.claim(nonce=b"same").epoch)
+    assert newer > stamp
+
+
 def test_orphans_are_found_and_given_back(caller: Caller) -> None:
     claim = caller.claim(will=b"will", will_delay=0)
     caller.subscribe(claim, "f")

@@ -3,8 +3,8 @@
 -- Request: bucket, client, what is held: epoch, gen, the gen from which on entries are this session's, the last number
 -- known, the first that was not sent yet, hi, protocol, expiry, whether it is direct, will or false, its delay, up to
 -- which stamp its subscriptions are known, subscriptions (filter, options, stamp, ...), in flight (gen, n, ...),
--- released (n, ...), numbers that are about to be, receiving (packet id, token, whether routed, ...); then false, or
--- where the answer before says to go on. Of `receiving`, one without a token that is not routed is left as it is.
+-- released (n, ...), numbers that are about to be, receiving (packet id, token, whether routed, ...), replays that are
+-- under way (filter, cursor, ...; nil: what is here stays); then false, or where the answer before says to go on. Of `receiving`, one without a token that is not routed is left as it is.
 -- Answer: 0 lost: another node has claimed it since, 1 it was here, 2 it was made again; gen, n; how many entries were
 -- here that the client has settled; how many of its QoS 2 exchanges were in another state; how many in flight are not
 -- here any more; where to go on, or false.
@@ -20,10 +20,10 @@ do
   -- Where what is held stands in the request.
   local EPOCH, GEN, FIRST_GEN, N, NEXT_N, HI, PROTOCOL, EXPIRY, DIRECT = 1, 2, 3, 4, 5, 6, 7, 8, 9
   local WILL, WILL_DELAY, STAMP = 10, 11, 12
-  local FILTERS, IN_FLIGHT, RELEASED, RELEASING, RECEIVING = 13, 14, 15, 16, 17
+  local FILTERS, IN_FLIGHT, RELEASED, RELEASING, RECEIVING, REPLAYS = 13, 14, 15, 16, 17, 18
 
   -- What is here of an older life of the session: it has ended in what is lost. Its will was decided there, too.
-  local function forget_older(b, client, old, subscriptions, held)
+  local function forget_older(b, client, old, subscriptions, replays, held)
     if old.will_delay and tonumber(old.epoch) ~= held[EPOCH] then
       forget_will(b, client, old.epoch)
       old.will_delay = nil
@@ -31,9 +31,9 @@ do
     local is_other = (old.direct ~= nil) ~= held[DIRECT]
     if old.gen and (is_other or tonumber(old.gen) < held[FIRST_GEN]) then
       end_session(b, client, old, subscriptions)
-      return {}, {}
+      return {}, {}, {}
     end
-    return old, subscriptions
+    return old, subscriptions, replays
   end
 
   local function restore_filters(session, subscriptions, held)
@@ -58,6 +58,31 @@ do
     if #values > 0 then
       call_many("HSET", session, values)
     end
+  end
+
+  -- A replay goes on where its node is: else it would end, or come again with the next connection. Those of a SUBSCRIBE
+  -- that is under way stay.
+  local function restore_replays(session, subscriptions, replays, held)
+    local is_newer, cursors, values = {}, {}, {}
+    for i = 1, #subscriptions, 3 do
+      is_newer[subscriptions[i]] = subscriptions[i + 2] > held[STAMP]
+    end
+    for i = 1, #held[REPLAYS], 2 do
+      cursors[held[REPLAYS][i]] = held[REPLAYS][i + 1]
+    end
+    for i = 1, #replays, 2 do
+      if not cursors[replays[i]] and not is_newer[replays[i]] then
+        call("HDEL", session, "r:" .. replays[i])
+      end
+    end
+    for i = 1, #held[FILTERS], 3 do
+      local filter = held[FILTERS][i]
+      if cursors[filter] and not is_newer[filter] then
+        values[#values + 1] = "r:" .. filter
+        values[#values + 1] = cursors[filter]
+      end
+    end
+    call_many("HSET", session, values)
   end
 
   -- How many numbers were in another state.
@@ -208,12 +233,12 @@ do
 
   function operations.reclaim(b, client, held, from)
     local session = key(b, "s:", client)
-    local old, subscriptions = read_session(session)
+    local old, subscriptions, replays = read_session(session)
     if old.epoch and tonumber(old.epoch) > held[EPOCH] then
       return { 0, 0, 0, 0, 0, 0, false }
     end
     local owner, epoch = old.owner, old.epoch
-    old, subscriptions = forget_older(b, client, old, subscriptions, held)
+    old, subscriptions, replays = forget_older(b, client, old, subscriptions, replays, held)
     local gen, n = restore_session(b, client, session, old, held)
     restore_will(b, client, session, old, held)
     change_owner(b, client, owner)
@@ -228,6 +253,9 @@ do
       enter_index(b, client, nil)
     end
     restore_filters(session, subscriptions, held)
+    if held[REPLAYS] then
+      restore_replays(session, subscriptions, replays, held)
+    end
     local differing = restore_released(b, client, held) + restore_receiving(b, client, held)
     local settled, kept, next = delete_settled(key(b, "q:", client), held, from)
     return { status, tonumber(gen), n, settled, differing, kept, next }
