@@ -298,7 +298,7 @@ def test_another_message_under_an_identifier_that_it_takes_for_used(
         if behind == "routing":
             with pair.primary.client() as redis:  # as if PUBREC had left, and the mark not been stored
                 name = keys.receiving("mq:", keys.bucket_of("p"), "p")
-                for packet_id, value in redis.hgetall(name).items():  # type: ignore[union-attr]  # never awaited
+                for packet_id, value in redis.hgetall(name).items():
                     redis.hset(name, packet_id, b"0" + value[1:])
         for number in range(2):
             with back(node, "p") as publisher:  # the doubt does not end with a connection
