@@ -4,7 +4,8 @@
 -- known, the first that was not sent yet, hi, protocol, expiry, whether it is direct, will or false, its delay, up to
 -- which stamp its subscriptions are known, subscriptions (filter, options, stamp, ...), in flight (gen, n, ...),
 -- released (n, ...), numbers that are about to be, receiving (packet id, token, whether routed, ...), replays that are
--- under way (filter, cursor, ...; nil: what is here stays); then false, or where the answer before says to go on. Of `receiving`, one without a token that is not routed is left as it is.
+-- under way (filter, cursor, ...; nil: what is here stays); then false, or where the answer before says to go on. Of
+-- `receiving`, one without a token that is not routed is left as it is.
 -- Answer: 0 lost: another node has claimed it since, 1 it was here, 2 it was made again; gen, n; how many entries were
 -- here that the client has settled; how many of its QoS 2 exchanges were in another state; how many in flight are not
 -- here any more; where to go on, or false.
@@ -194,27 +195,27 @@ do
     end
   end
 
-  -- Gen and number of the last entry from now on. The stamp is a new one, too: who has a message for it is told its
-  -- subscriptions, and so finds rows that are not as they were.
-  local function restore_numbers(b, session, old, held)
+  -- Gen and number of the last entry from now on, and the fields that change. As a `jump`, but for `unsure`: its node
+  -- knows what was sent. The stamp is a new one, too: who has a message for it is told its subscriptions, and so finds
+  -- rows that are not as they were.
+  local function restored_numbers(b, old, held)
     local n = math.max(tonumber(old.n or 0), held[N])
-    local gen = old.gen
+    local gen, fields = old.gen, { "hi", integer(math.max(tonumber(old.hi or 0), held[HI])) }
     if not gen or tonumber(gen) < first_since(b) or n > tonumber(old.n) then
-      gen, n = jump(b, session, n)
-      call("HSET", session, "stamp", integer(call("INCR", key(b, "ctr"))))
+      gen, n = integer(call("INCR", key(b, "ctr"))), n + JUMP
+      fields = { "gen", gen, "n", integer(n), "stamp", gen, fields[1], fields[2] }
     end
-    call("HDEL", session, "unsure") -- its node knows what was sent
-    call("HSET", session, "hi", integer(math.max(tonumber(old.hi or 0), held[HI])))
-    return gen, n
+    return gen, n, fields
   end
 
   local function restore_session(b, client, session, old, held)
-    local gen, n = "0", 0
-    if held[DIRECT] then
-      gen = integer(held[EPOCH])
-      call("HSET", session, "direct", "1", "gen", gen, "n", 0, "hi", 0)
-    else
-      gen, n = restore_numbers(b, session, old, held)
+    local gen, n = integer(held[EPOCH]), 0
+    local fields = { "direct", "1", "gen", gen, "n", 0, "hi", 0 }
+    if not held[DIRECT] then
+      gen, n, fields = restored_numbers(b, old, held)
+      if old.unsure then
+        call("HDEL", session, "unsure")
+      end
     end
     local claim = { "", not held[DIRECT], 0, false, 0, true }
     if tonumber(old.epoch) == held[EPOCH] and old.claim then
@@ -222,7 +223,7 @@ do
     end
     call(
       "HSET", session, "epoch", integer(held[EPOCH]), "owner", incarnation, "protocol", integer(held[PROTOCOL]),
-      "expiry", integer(held[EXPIRY]), "claim", cmsgpack.pack(claim)
+      "expiry", integer(held[EXPIRY]), "claim", cmsgpack.pack(claim), unpack(fields)
     )
     if old.deadline then
       call("HDEL", session, "deadline")
