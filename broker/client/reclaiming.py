@@ -87,30 +87,28 @@ class _Reclaiming:
         tokens = self._hub.router.tokens_under_way()
         waiting: list[tuple[Client, Session, Held, str | None]] = []
         rows: list[tuple[str, str, bytes, int]] = []
+        exclusives: list[tuple[Client, Session, str]] = []
         for client in clients:
             session = client.session
             if session is None or client.is_taken_over:
                 continue
             held = held_of(client, session, tokens.get(client.client_id, {}))
             rows += [(client.client_id, *row) for row in held.subscriptions]
+            exclusives += [
+                (client, session, filter) for filter in _filters_of(client, held) if is_exclusive(filter)
+            ]
             if session.bucket in self._buckets:
                 waiting.append((client, session, held, None))
         while waiting:
             waiting = await self._reclaim_some(waiting)
         if self._has_rows:
             await self._ask([[subscriptions.rows(some, [])] for some in _batches(rows, _ROWS_PER_CALL)])
-        await self._retake_exclusive(clients)
+        await self._retake_exclusive(exclusives)
 
-    async def _retake_exclusive(self, clients: Sequence[Client]) -> None:
+    async def _retake_exclusive(self, held: Sequence[tuple[Client, Session, str]]) -> None:
         """Before anybody asks for it: what is exclusive is theirs. Where the store says that somebody else
         has it, it is asked again when that one has been reclaimed, too."""
-        wanted = [
-            (client, client.session, filter)
-            for client in clients
-            if client.session is not None and not client.is_taken_over
-            for filter in _filters_of(client)
-            if is_exclusive(filter)
-        ]
+        wanted = [each for each in held if not each[0].is_taken_over]
         for some in _batches(wanted, _SESSIONS_PER_CALL):
             takes = [
                 exclusive.take(without_exclusive(filter), session.client_id, session.epoch, None)
@@ -232,9 +230,9 @@ def held_of(client: Client, session: Session, under_way: dict[int, bytes]) -> He
     )
 
 
-def _filters_of(client: Client) -> list[str]:
-    if client.session is not None and client.session.queued is not None:
-        return [filter for filter, _, _ in client.hub.index.told_of(client.client_id)[1]]
+def _filters_of(client: Client, held: Held) -> list[str]:
+    if not held.is_direct:
+        return [filter for filter, _, _ in held.subscriptions]
     return list(client.subscriber.filters) if client.subscriber is not None else []
 
 
