@@ -128,6 +128,9 @@ def test_a_restored_exchange_that_was_routed() -> None:
 def test_a_restored_exchange_that_was_not_routed_keeps_its_token() -> None:
     inbound, _ = _queued()
     inbound.restore(5, b"token", False)
+    assert inbound.has_exchange(5, 0)
+    assert not inbound.has_exchange(5, 1)
+    assert not inbound.has_exchange(6, 0)
     assert inbound.begin(5) is Receipt.UNROUTED
     assert inbound.take_token(5) == b"token"
     assert inbound.begin(5) is Receipt.PENDING
