@@ -60,6 +60,7 @@ def _count_messages(counters: Counters, hub: Hub) -> None:
     counters.refused.raise_to("retained_messages", hub.router.statistics.not_retained)
     counters.refused.raise_to("payload_format_check", hub.ingress.refused_payload_format)
     counters.refused.raise_to("retained_payload_bytes", hub.ingress.refused_retained)
+    counters.recovered.raise_to("taken_anew", hub.ingress.taken_anew)
     for (packet_type, code), count in drops.refused.items():
         packet = "puback" if packet_type == PUBACK else "pubrec"
         counters.error_packets.raise_to(f"{packet} {ReasonCode(code).name.lower()}", count)

@@ -316,7 +316,14 @@ class Handshake:
         if not is_direct:
             ttl_seconds = max(ttl_seconds, min(self.expiry_seconds, settings.qos2_retry_limit_seconds))
             queue = QueueState(
-                claim.gen, claim.n, claim.sent, claim.hi, claim.released, claim.receiving, not claim.present
+                claim.gen,
+                claim.n,
+                claim.sent,
+                claim.hi,
+                claim.released,
+                claim.receiving,
+                not claim.present,
+                claim.doubted,
             )
         return Session(
             self.client_id,

@@ -63,6 +63,19 @@ def free_exclusive(
         hub.committer.request(request, freed, frees_memory=True)
 
 
+def retake_exclusive(client: Client, filter: str) -> None:
+    """Takes a filter that the client has already, and the store says that another one has it: one that it had
+    been taken from, or one that has taken it since that was lost."""
+
+    def taken(refused: set[str]) -> None:
+        if refused:
+            extra = {"client_id": client.client_id, "filter": filter}
+            logger.warning("two clients have an exclusive subscription, as writes were lost", extra=extra)
+
+    if client.session is not None and not client.is_closed:
+        take_exclusive(client, [filter], taken)
+
+
 def _take(
     hub: Hub, session: Session, filter: str, beaten: Holder | None, then: Callable[[str, bool], None]
 ) -> None:

@@ -71,7 +71,7 @@ def _begin(client: Client, session: Session, packet: Publish) -> bool:
     """Of a PUBLISH that does not go to the router; False if nothing is left to do."""
     client.hub.ingress.received[packet.qos] += 1
     client.hub.settings.capabilities.check_publish(packet.qos, packet.retain)
-    return not packet.qos or begin(session, packet)
+    return not packet.qos or begin(client, session, packet)
 
 
 Handler = Callable[[Client, Packet], None]

@@ -32,6 +32,7 @@ from cluster.store.shares import Policy
 
 if TYPE_CHECKING:  # they need each other
     from broker.client.client import Client
+    from broker.client.replaying import Replay
     from broker.client.tracing import Tracing
 
 _PAGES_AT_A_TIME: Final = 2
@@ -105,6 +106,8 @@ class Hub:
     connections: "set[Client]" = field(default_factory=set)
     detaching: "dict[str, Client]" = field(default_factory=dict)
     """Whose sessions are being given back to the store."""
+    replays: "dict[Client, list[Replay]]" = field(default_factory=dict)
+    """Those that put retained messages into queues, of clients connected here."""
     primary_changes: int = 0
     """How often another primary of Redis has come."""
     direct_sessions: int = 0

@@ -8,9 +8,10 @@ from cluster.store.shares import Given
 
 class Membership:
     """One client in one group. `last` is the newest message it is known to have been given, empty before the
-    group has answered; what comes earlier than that waits in `early`."""
+    group has answered; what comes earlier than that waits in `early`. `before`: what it was when the member
+    joined again, until a newer one comes. `queueing`: messages on their way into the session's queue."""
 
-    __slots__ = ("early", "last", "member", "name", "options", "refused", "session")
+    __slots__ = ("before", "early", "last", "member", "name", "options", "queueing", "refused", "session")
 
     def __init__(self, session: Session, name: str, options: Options) -> None:
         self.session = session
@@ -18,6 +19,8 @@ class Membership:
         self.options = options
         self.member = member_of(session)
         self.last = ""
+        self.before = ""
+        self.queueing: set[str] = set()
         self.early: list[Given] = []
         self.refused: list[tuple[str, Delivery]] = []
 

@@ -40,15 +40,15 @@ def refusal_of_topic(topic: str, mount_point: MountPoint | None) -> ReasonCode |
     return None
 
 
-def begin(session: Session, packet: Publish) -> bool:
+def begin(client: Client, session: Session, packet: Publish) -> bool:
     """Opens the exchange of a PUBLISH at QoS 1 or 2; False if it is a repeat for which nothing is left to do.
     Raises ProtocolError if the client exceeds the Receive Maximum."""
     if packet.qos == 2:
         receipt = session.inbound.begin(packet.packet_id)
+        if receipt != Receipt.NEW:
+            receipt = client.hub.ingress.begin_again(session, packet, receipt)
         if receipt == Receipt.UNROUTED:  # of another message, as its topic was an ordinary one
             session.inbound.take_token(packet.packet_id)
-        if receipt == Receipt.ROUTED:
-            session.published_again(packet.packet_id)
         if receipt in (Receipt.ROUTED, Receipt.PENDING):
             return False
     if not session.intake.open(len(packet.payload)):

@@ -13,14 +13,16 @@ from typing import Final, TypeVar
 
 from broker.client.client import Client
 from broker.client.closing import drop_rows, on_failed, on_stale
+from broker.client.excluding import retake_exclusive
 from broker.client.hub import Hub
+from broker.client.replaying import running_replays
 from broker.client.sharing import rejoin_groups
 from broker.client.wills import route_wills
-from broker.mqtt import ReasonCode
+from broker.mqtt import ReasonCode, is_exclusive, without_exclusive
 from broker.observability.logs import get_logger
 from broker.session import Session
 from cluster.renewal import Renewed
-from cluster.store import keys, membership, reclaims, subscriptions
+from cluster.store import exclusive, keys, membership, reclaims, subscriptions
 from cluster.store.call import Call, Request, Slot
 from cluster.store.errors import ItemError, StoreError
 from cluster.store.lane import Ask
@@ -52,6 +54,7 @@ class _Reclaiming:
         self._buckets = {slot for slot in slots if isinstance(slot, int)}
         self._has_rows = keys.META_SLOT in slots
         self._renewed = Renewed()
+        self._contested: list[tuple[Client, str]] = []
 
     async def run(self) -> Renewed:
         hub = self._hub
@@ -68,6 +71,8 @@ class _Reclaiming:
             await self._give_back_orphans(bucket)
         for client in list(hub.clients.values()):
             rejoin_groups(client)
+        for client, filter in self._contested:
+            retake_exclusive(client, filter)
         if self._has_rows:
             hub.index.version = _UNKNOWN_VERSION
         hub.committer.follow_log()
@@ -82,18 +87,36 @@ class _Reclaiming:
         tokens = self._hub.router.tokens_under_way()
         waiting: list[tuple[Client, Session, Held, str | None]] = []
         rows: list[tuple[str, str, bytes, int]] = []
+        exclusives: list[tuple[Client, Session, str]] = []
         for client in clients:
             session = client.session
             if session is None or client.is_taken_over:
                 continue
             held = held_of(client, session, tokens.get(client.client_id, {}))
             rows += [(client.client_id, *row) for row in held.subscriptions]
+            exclusives += [
+                (client, session, filter) for filter in _filters_of(client, held) if is_exclusive(filter)
+            ]
             if session.bucket in self._buckets:
                 waiting.append((client, session, held, None))
         while waiting:
             waiting = await self._reclaim_some(waiting)
         if self._has_rows:
             await self._ask([[subscriptions.rows(some, [])] for some in _batches(rows, _ROWS_PER_CALL)])
+        await self._retake_exclusive(exclusives)
+
+    async def _retake_exclusive(self, held: Sequence[tuple[Client, Session, str]]) -> None:
+        """Before anybody asks for it: what is exclusive is theirs. Where the store says that somebody else
+        has it, it is asked again when that one has been reclaimed, too."""
+        wanted = [each for each in held if not each[0].is_taken_over]
+        for some in _batches(wanted, _SESSIONS_PER_CALL):
+            takes = [
+                exclusive.take(without_exclusive(filter), session.client_id, session.epoch, None)
+                for _, session, filter in some
+            ]
+            for (client, _, filter), reply in zip(some, await self._ask([takes]), strict=True):
+                if isinstance(reply, ItemError) or exclusive.parse_take(reply) is not None:
+                    self._contested.append((client, filter))
 
     async def _reclaim_some(
         self, waiting: Sequence[tuple[Client, Session, Held, str | None]]
@@ -203,7 +226,14 @@ def held_of(client: Client, session: Session, under_way: dict[int, bytes]) -> He
         queued.numbers_released(),
         queued.numbers_releasing(),
         session.inbound.held(under_way),
+        running_replays(client),
     )
+
+
+def _filters_of(client: Client, held: Held) -> list[str]:
+    if not held.is_direct:
+        return [filter for filter, _, _ in held.subscriptions]
+    return list(client.subscriber.filters) if client.subscriber is not None else []
 
 
 def _batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

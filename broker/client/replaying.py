@@ -28,7 +28,7 @@ _LOOK_SECONDS: Final = 1.0
 logger = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Replay:
     """A subscription whose retained messages are to be sent, and how far that has come (`cursor`)."""
 
@@ -44,6 +44,8 @@ def start_replays(client: Client, replays: Sequence[Replay], heard: set[str] | N
     if replays and client.session is not None:
         if heard is None:
             heard = client.session.outbound.listen()
+        if client.session.queued is not None:
+            client.hub.replays.setdefault(client, []).extend(replays)
         client.hub.spawn(_run(client, client.session.outbound, replays, heard))
 
 
@@ -69,6 +71,21 @@ async def _run(client: Client, outbound: Outbound, replays: Sequence[Replay], he
         logger.error("retained messages not sent: %s", error, extra={"client_id": client.client_id})
     finally:
         outbound.stop_listening(heard)
+        for replay in replays:
+            _end(client, replay)
+
+
+def _end(client: Client, replay: Replay) -> None:
+    running = client.hub.replays.get(client, [])
+    if replay in running:
+        running.remove(replay)
+        if not running:
+            del client.hub.replays[client]
+
+
+def running_replays(client: Client) -> list[tuple[str, str]]:
+    """Filters of a persistent session whose retained messages are being queued, and from where it goes on."""
+    return [(replay.filter, replay.cursor) for replay in client.hub.replays.get(client, ())]
 
 
 async def _replay(client: Client, replay: Replay, heard: set[str]) -> None:
@@ -193,6 +210,10 @@ async def _append(
     answer = retained.parse_replay(reply)
     if answer is None:  # unsubscribed meanwhile, or another owner
         return None
+    if following is None:
+        _end(client, replay)
+    else:
+        replay.cursor = following
     appended = []
     for n, index in enumerate(answer.appended, answer.n + 1):
         delivery = deliveries[index]

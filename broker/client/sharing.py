@@ -113,9 +113,13 @@ def _ask_to_join(hub: Hub, membership: Membership) -> None:
             hub.members.remove(membership)
             return
         had, last, given = answer
+        before = membership.last or known  # it may have asked twice
         membership.last = last
+        membership.before = before
+        if before:
+            _tell_settled(hub, membership, had)
         for id, entry in had:
-            if _place(id) > _place(known):
+            if _place(id) > _place(before):
                 _deliver(hub, membership, id, entry)
         early, membership.early = membership.early, []
         on_given(hub, [(name, each) for each in (*given, *early)])
@@ -131,6 +135,38 @@ def _ask_to_join(hub: Hub, membership: Membership) -> None:
         hub.settings.sharing,
     )
     hub.committer.request(request, joined, frees_memory=True)
+
+
+def _tell_settled(hub: Hub, membership: Membership, had: Sequence[tuple[str, bytes]]) -> None:
+    """What the member had been given before it joined again, and is done with: that this was said is lost, as
+    another primary has come. Else it would keep its places, and go to others when the member leaves."""
+    name = membership.name
+    held = _held_by(membership)
+    settled = [
+        id
+        for id, entry in had
+        if _place(id) <= _place(membership.before) and id not in held and _read(name, entry) is not None
+    ]
+    work = membership.session.outbound.shared
+    queued = work.queued(name) if work is not None else 0
+    if settled or queued:  # the group counts what it has given; what is in the queue takes places, too
+        _ask(hub, name, shares.done(name, membership.member, settled, False, -queued, hub.settings.sharing))
+
+
+def _held_by(membership: Membership) -> set[str]:
+    work = membership.session.outbound.shared
+    held = work.held(membership.name) if work is not None else set()
+    return held | membership.queueing
+
+
+def _is_held(membership: Membership, id: str) -> bool:
+    """Whether the member has this message already: that it was given is lost, so it was given again."""
+    if not membership.before:
+        return False
+    if _place(id) > _place(membership.before):
+        membership.before = ""
+        return False
+    return id in _held_by(membership)
 
 
 def _leave(hub: Hub, membership: Membership, has_ended: bool, then: ReplyHandler) -> None:
@@ -202,7 +238,7 @@ def _read(name: str, entry: bytes) -> Delivery | None:
 
 def _deliver(hub: Hub, membership: Membership, id: str, entry: bytes) -> None:
     delivery = _read(membership.name, entry)
-    if delivery is None:
+    if delivery is None or _is_held(membership, id):
         return
     options = membership.options
     delivery.qos = min(delivery.qos, options.qos)
@@ -240,11 +276,15 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
     token = f"share:{name}:{id}".encode()
     ttl_ms = hub.settings.qos2_retry_limit_seconds * 1000
     entries = [SHARE_PREFIX + name, entry, queues.WHOLE, token, ttl_ms]
+    if here is not None:
+        here.queueing.add(id)
 
     def queued(reply: Reply) -> None:
         if isinstance(reply, RedisFull) and here is not None:
             here.refused.append((id, delivery))  # tried again with the next look; that names what is owed
             return
+        if here is not None:
+            here.queueing.discard(id)
         if isinstance(reply, Exception):
             _log_failure(name, reply)
             return

@@ -455,7 +455,8 @@ CLUSTER: Final = (
         "kind",
         note="`settled`: queue entries that clients had acknowledged already; `exchange`: QoS 2 exchanges in"
         " another phase; `missing`: entries in flight that were not there; `perhaps_again`: entries sent to"
-        " clients that have come back since, which may have acknowledged them before.",
+        " clients that have come back since, which may have acknowledged them before; `taken_anew`: messages"
+        " at QoS 2 without DUP under an identifier that was in use there, which the client had released.",
     ),
     _counter(
         "doubts",

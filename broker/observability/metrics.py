@@ -55,7 +55,7 @@ RARE_PACKETS = ("connect", "subscribe", "unsubscribe", "pingreq", "disconnect", 
 """Counted one by one; of PUBLISH there are counts by QoS, and the rest are acknowledgements."""
 WAYS = ("direct", "stored")
 RECLAIMED = ("kept", "made_again", "lost", "given_back")
-RECOVERED = ("settled", "exchange", "missing", "perhaps_again")
+RECOVERED = ("settled", "exchange", "missing", "perhaps_again", "taken_anew")
 EXCHANGES = ("in", "out")
 
 UNKNOWN_RECORDS = ("inbox", "channel", "interest", "command", "change_log")

@@ -44,6 +44,7 @@ class Ingress:
         "received",
         "refused_payload_format",
         "refused_retained",
+        "taken_anew",
     )
 
     def __init__(
@@ -63,6 +64,7 @@ class Ingress:
         self.received: list[int] = [0, 0, 0]  # PUBLISH packets by QoS
         self.refused_payload_format = 0  # messages, as not UTF-8 though they say so
         self.refused_retained = 0  # messages, as too large to be retained
+        self.taken_anew = 0  # messages at QoS 2 under an identifier that may have been in use
 
     def receive(self, session: Session, packets: Sequence[Packet], start: int) -> int:
         """Handles packets from `start` on; returns the position of the first that it leaves to the caller.
@@ -121,7 +123,7 @@ class Ingress:
                 self._nearby.publish_at_most_once(message, session)
             return
         if qos == 2:
-            self._publish_exactly_once(session, packet.packet_id, message, refusal)
+            self._publish_exactly_once(session, packet, message, refusal)
             return
         size_bytes = len(packet.payload)
         if not session.intake.open(size_bytes):  # [MQTT-3.3.4-7]
@@ -147,13 +149,25 @@ class Ingress:
     def _route(self, session: Session, packet_id: int, message: Message, refusal: int) -> None:
         self._router.publish(Publication(message, session, packet_id, len(message.payload), refusal=refusal))
 
-    def _publish_exactly_once(self, session: Session, packet_id: int, message: Message, refusal: int) -> None:
+    def begin_again(self, session: Session, packet: Publish, receipt: Receipt) -> Receipt:
+        """What to do with a PUBLISH at QoS 2 whose identifier is held. Nothing is left to do if it is PENDING
+        or ROUTED."""
+        receipt = session.inbound.judge(packet.packet_id, receipt, packet.dup)
+        if receipt == Receipt.NEW:
+            self.taken_anew += 1
+        elif receipt == Receipt.ROUTED:
+            session.published_again(packet.packet_id)
+        return receipt
+
+    def _publish_exactly_once(
+        self, session: Session, packet: Publish, message: Message, refusal: int
+    ) -> None:
+        packet_id = packet.packet_id
         receipt = session.inbound.begin(packet_id)
-        if receipt == Receipt.PENDING:
-            return
-        if receipt == Receipt.ROUTED:
-            session.published_again(packet_id)
-            return
+        if receipt != Receipt.NEW:
+            receipt = self.begin_again(session, packet, receipt)
+            if receipt == Receipt.PENDING or receipt == Receipt.ROUTED:
+                return
         size_bytes = len(message.payload)
         if not session.intake.open(size_bytes):
             raise ProtocolError(

@@ -17,6 +17,10 @@ from broker.session.stored import StoredSession
 _RECEIVED: Final = 0  # being stored or routed: PUBREC is still owed
 _ROUTED: Final = 1  # PUBREC has been sent
 _RELEASING: Final = 2  # PUBREL has come: PUBCOMP is owed
+# In doubt: that the client has released it may be lost (`doubt`).
+_PERHAPS_ROUTED: Final = 3
+_PERHAPS_RECEIVED: Final = 4
+_PHASES: Final = (_RECEIVED, _ROUTED, _RELEASING, _ROUTED, _RECEIVED)
 
 
 class Receipt(IntEnum):
@@ -95,8 +99,14 @@ class Inbound:
         else:
             self._tokens[packet_id] = token
 
+    def doubt(self, packet_id: int) -> None:
+        """Another primary of the store has come since a restored exchange was stored: that the client has
+        released its identifier may be lost. Then what comes under it is another message."""
+        self._states[packet_id] = _PERHAPS_RECEIVED if packet_id in self._tokens else _PERHAPS_ROUTED
+
     def begin(self, packet_id: int) -> Receipt:
-        """A QoS 2 PUBLISH has come [MQTT-4.3.3-10]."""
+        """A QoS 2 PUBLISH has come [MQTT-4.3.3-10]. Of a receipt that is not NEW, `judge` has the last
+        word."""
         state = self._states.get(packet_id, -1)
         if state == _RECEIVED:
             return Receipt.PENDING
@@ -104,6 +114,22 @@ class Inbound:
             return Receipt.ROUTED
         self._states[packet_id] = _RECEIVED
         return Receipt.UNROUTED if packet_id in self._tokens else Receipt.NEW
+
+    def judge(self, packet_id: int, receipt: Receipt, is_dup: bool) -> Receipt:
+        """What to do with a PUBLISH under an identifier that is held.
+
+        If it is in doubt, the DUP flag tells. 0 means that this is the first attempt to send it [3.3.1.1]:
+        another message, as what is held had been sent over an earlier connection, and a client has to set DUP
+        if it sends that again [MQTT-3.3.1-1]. With 1 it is taken for what is held, the doubt is over."""
+        state = self._states[packet_id]
+        if state < _PERHAPS_ROUTED:
+            return receipt
+        if not is_dup:
+            self._tokens.pop(packet_id, None)
+            self._states[packet_id] = _RECEIVED
+            return Receipt.NEW
+        self._states[packet_id] = _PHASES[state]
+        return Receipt.ROUTED if state == _PERHAPS_ROUTED else Receipt.UNROUTED
 
     def take_token(self, packet_id: int) -> bytes:
         """The token under which an UNROUTED message was stored."""
@@ -155,7 +181,7 @@ class Inbound:
             token = receivers[0] if receivers is not None else b""
             if state == _RECEIVED:
                 found.append((packet_id, under_way.get(packet_id, token), False))
-            elif state == _ROUTED:
+            elif state in (_ROUTED, _PERHAPS_ROUTED):
                 found.append((packet_id, token, True))
         found += [(packet_id, token, False) for packet_id, token in self._tokens.items()]
         return found
@@ -167,14 +193,16 @@ class Inbound:
     def exchanges(self) -> list[tuple[int, int]]:
         """Those that are open: phase (as in PHASES of `broker.observability.sounding`), Packet Identifier.
         The oldest comes first, but for those that an earlier connection began: these come last."""
-        found = [(state, packet_id) for packet_id, state in self._states.items()]
+        found = [(_PHASES[state], packet_id) for packet_id, state in self._states.items()]
         found += [(_RECEIVED, packet_id) for packet_id in self._tokens if packet_id not in self._states]
         return found
 
     def has_exchange(self, packet_id: int, phase: int) -> bool:
         """Whether there is one with this identifier, and in this phase."""
         state = self._states.get(packet_id, -1)
-        return state == phase or (state < 0 and phase == _RECEIVED and packet_id in self._tokens)
+        if state < 0:
+            return phase == _RECEIVED and packet_id in self._tokens
+        return _PHASES[state] == phase
 
     def refuse(self, packet_id: int) -> None:
         """The message was not taken (PUBREC with an error): the identifier is free again [MQTT-4.3.3-9]."""

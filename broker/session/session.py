@@ -160,11 +160,11 @@ class QueueState:
 
     `gen` and `n` name the last queue entry, `sent` is the last that may have been sent before, `hi` the last
     that may be sent now. `released` are the numbers of outbound QoS 2 exchanges in their PUBREL phase,
-    `receiving` the inbound ones: Packet Identifier, token, whether it was routed. `is_new` is False if older
-    entries may be in the queue.
+    `receiving` the inbound ones: Packet Identifier, token, whether it was routed; `doubted` are those of them
+    which the client may have released. `is_new` is False if older entries may be in the queue.
     """
 
-    __slots__ = ("gen", "hi", "is_new", "n", "receiving", "released", "sent")
+    __slots__ = ("doubted", "gen", "hi", "is_new", "n", "receiving", "released", "sent")
 
     def __init__(
         self,
@@ -175,6 +175,7 @@ class QueueState:
         released: Sequence[int],
         receiving: Sequence[tuple[int, bytes, bool]],
         is_new: bool,
+        doubted: Sequence[int] = (),
     ) -> None:
         self.gen = gen
         self.n = n
@@ -183,6 +184,7 @@ class QueueState:
         self.released = released
         self.receiving = receiving
         self.is_new = is_new
+        self.doubted = doubted
 
 
 class Session(StoredSession):
@@ -248,6 +250,8 @@ class Session(StoredSession):
         self.inbound = Inbound(self)
         for packet_id, token, is_routed in queue.receiving:
             self.inbound.restore(packet_id, token, is_routed)
+        for packet_id in queue.doubted:
+            self.inbound.doubt(packet_id)
         self.outbound = self.queued = self._queued_half(drops, clock, limits, queue)
         self.outbound.promises = promises
 

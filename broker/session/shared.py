@@ -45,6 +45,15 @@ class SharedWork:
         self.settled.append(place)
         return True
 
+    def held(self, name: str) -> set[str]:
+        """Messages of a group that its member is not done with."""
+        found = {id for group, id in self.places.values() if group == name and id != IN_QUEUE}
+        return found | {each.id for each in self.waiting if each.name == name}
+
+    def queued(self, name: str) -> int:
+        """How many of a group take a place and are in the session's queue."""
+        return sum(place == (name, IN_QUEUE) for place in self.places.values())
+
     def take_settled(self) -> list[tuple[str, str]]:
         """Group and id of each message that a group may forget, or that frees a place (IN_QUEUE)."""
         settled = self.settled

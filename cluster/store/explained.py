@@ -239,7 +239,8 @@ def _parse_receiving(flat: object) -> list[Receiving]:
     found = []
     for packet_id, value in in_pairs(flat):
         state, _, token = as_bytes(value).partition(b":")
-        found.append(Receiving(int(as_bytes(packet_id)), state[:1] == b"1", int(state[1:] or 0), token))
+        is_routed = state[:1] in (b"1", b"3")
+        found.append(Receiving(int(as_bytes(packet_id)), is_routed, int(state[1:] or 0), token))
     return sorted(found, key=lambda each: each.since_ms)
 
 

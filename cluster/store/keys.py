@@ -91,7 +91,7 @@ def released(prefix: str, bucket: int, client_id: str) -> str:
 
 
 def receiving(prefix: str, bucket: int, client_id: str) -> str:
-    """Hash: packet id of an inbound QoS 2 exchange -> "<routed 0|1><time ms>:<token>"."""
+    """Hash: packet id of an inbound QoS 2 exchange -> "<routed 0|1, in doubt 2|3><time ms>:<token>"."""
     return f"{prefix}{{{bucket}}}:rx:{escape(client_id)}"
 
 

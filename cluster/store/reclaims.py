@@ -21,7 +21,8 @@ class Held:
     first that was not sent yet. `stamp`: up to which its subscriptions are known, `subscriptions` all that
     there are then. `in_flight`: gen, n, ...; `released`: numbers in the PUBREL phase, `releasing` those about
     to be. `receiving`: packet identifier, token, whether it was routed; without a token and not routed: what
-    the store has of it stays.
+    the store has of it stays. `replays`: filters whose retained messages are being queued, and from where it
+    goes on.
     """
 
     client_id: str
@@ -42,6 +43,7 @@ class Held:
     released: Sequence[int] = ()
     releasing: Sequence[int] = ()
     receiving: Sequence[tuple[int, bytes, bool]] = ()
+    replays: Sequence[tuple[str, str]] = ()
 
     @property
     def size(self) -> int:
@@ -91,6 +93,7 @@ def reclaim(held: Held, cursor: str | None = None) -> list[object]:
         held.released,
         held.releasing,
         receiving,
+        [item for replay in held.replays for item in replay],
     ]
     where = False if cursor is None else cursor
     return ["reclaim", bucket_of(held.client_id), held.client_id, state, where]

@@ -1,5 +1,6 @@
 """Claiming a session for a connection, and giving it back."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from cluster.store.call import Reply
@@ -12,6 +13,7 @@ NEVER: int = 0xFFFFFFFF
 
 _WHOLE: Final = 14
 """So many fields has an answer that is not brief, at least."""
+_DOUBTED: Final = 15
 
 
 class Claim(NamedTuple):
@@ -23,7 +25,8 @@ class Claim(NamedTuple):
     2 exchanges (packet identifier, token, whether routed); `released`: outbound ones in their PUBREL phase,
     in order; `replays`: filters whose retained messages have not all been queued, and from where to go on.
     `unsure`: so many entries are queued of which the client may have acknowledged some, as another primary
-    has come since."""
+    has come since; `doubted`: Packet Identifiers of `receiving` which it may have released, for the same
+    reason."""
 
     present: bool
     epoch: int
@@ -40,6 +43,7 @@ class Claim(NamedTuple):
     ended_rows: list[tuple[str, int]]
     replays: list[tuple[str, str]]
     unsure: int = 0
+    doubted: Sequence[int] = ()
 
 
 class Detached(NamedTuple):
@@ -108,6 +112,7 @@ def parse_claim(reply: Reply) -> Claim:
         parse_rows(rows),
         _parse_replays(replays) if replays else [],
         as_int(fields[_WHOLE]) if len(fields) > _WHOLE else 0,
+        as_ints(fields[_DOUBTED]) if len(fields) > _DOUBTED and fields[_DOUBTED] else (),
     )
 
 

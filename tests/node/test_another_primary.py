@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from broker.mqtt import Puback, Pubcomp, Publish, Pubrec, Pubrel, ReasonCode, Will
+from broker.mqtt import Properties, Puback, Pubcomp, Publish, Pubrec, Pubrel, ReasonCode, Will
 from cluster.store import keys
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer
 from tests.node.wire import HOUR, WireClient, connected
 
-QUICK = {"MOORLINE_REDIS__EXCHANGE_TIMEOUT_SECONDS": "1", "MOORLINE_NODE__LOG_FORMAT": "json"}
+QUICK = {
+    "MOORLINE_REDIS__EXCHANGE_TIMEOUT_SECONDS": "1",
+    "MOORLINE_NODE__LOG_FORMAT": "json",
+    "MOORLINE_TOPICS__EXCLUSIVE": "true",
+}
 SECONDS = 10.0
 RENEWED = "this node has renewed itself on another primary"
 TO_SUBSCRIBER = ["PUBLISH", "PUBREC", "PUBREL", "PUBCOMP", "end"]
@@ -273,6 +277,41 @@ def test_an_exchange_with_a_publisher_goes_on(
         client.assert_silence(0.1)
 
 
+@pytest.mark.parametrize("behind", ["routing", "release"])
+def test_another_message_under_an_identifier_that_it_takes_for_used(
+    pair: Pair, node: NodeProcess, behind: str
+) -> None:
+    """The client comes back over a new connection. The new message has DUP 0, what is sent again has not."""
+    with subscriber(node, 2) as client:
+        with connected(node.port, "p", properties=HOUR) as publisher:
+            for packet_id in (7, 8, 9):
+                publisher.send(Publish("t", b"%d" % packet_id, 2, False, False, packet_id, None))
+                assert publisher.expect(Pubrec).packet_id == packet_id
+            assert client.payloads(3) == [b"7", b"8", b"9"]
+            publisher.ping()
+            pair.fall_behind()
+            for packet_id in (7, 8):
+                publisher.send(Pubrel(packet_id))
+                assert publisher.expect(Pubcomp).packet_id == packet_id
+            publisher.disconnect()
+        fail_over(pair, node)
+        if behind == "routing":
+            with pair.primary.client() as redis:  # as if PUBREC had left, and the mark not been stored
+                name = keys.receiving("mq:", keys.bucket_of("p"), "p")
+                for packet_id, value in redis.hgetall(name).items():
+                    redis.hset(name, packet_id, b"0" + value[1:])
+        for number in range(2):
+            with back(node, "p") as publisher:  # the doubt does not end with a connection
+                publisher.send(Publish("t", b"new%d" % number, 2, False, False, 7 + number, None))
+                assert publisher.expect(Pubrec).packet_id == 7 + number
+                publisher.send(Pubrel(7 + number))
+                publisher.expect(Pubcomp)
+                publisher.send(Publish("t", b"9", 2, False, True, 9, None))
+                assert publisher.expect(Pubrec).packet_id == 9
+            assert client.message().payload == b"new%d" % number
+        client.assert_silence(0.1)
+
+
 # What the other one lacks
 
 
@@ -303,6 +342,84 @@ def test_sessions_and_subscriptions_are_there_again(pair: Pair, node: NodeProces
             fields = redis.hkeys(keys.session("mq:", keys.bucket_of(client_id), client_id))
             assert isinstance(fields, list)
             assert {field for field in fields if field.startswith(b"f:")} == filters
+
+
+def test_a_replay_that_it_lacks_goes_on_and_one_that_is_over_does_not_come_again(
+    pair: Pair, node: NodeProcess
+) -> None:
+    one_at_a_time = Properties(session_expiry_interval=3600, receive_maximum=1)
+    topics = ["r/1", "r/2", "r/3"]
+    with (
+        connected(node.port, "p") as publisher,
+        connected(node.port, "over", properties=one_at_a_time) as over,
+        connected(node.port, "lost", properties=one_at_a_time) as lost,
+    ):
+        for topic in topics:
+            publisher.publish(topic, topic.encode(), 1, retain=True)
+        over.subscribe("r/#", qos=2)
+        first = over.expect(Publish)
+        pair.fall_behind()
+        settle(over, first)
+        assert sorted([first.payload, *over.payloads(2)]) == [topic.encode() for topic in topics]
+        lost.subscribe("r/#", qos=2)
+        first = lost.expect(Publish)
+        fail_over(pair, node)
+        settle(lost, first)
+        assert sorted([first.payload, *lost.payloads(2)]) == [topic.encode() for topic in topics]
+    with back(node, "over") as over, back(node, "lost") as lost:
+        over.assert_silence(0.1)
+        lost.assert_silence(0)
+
+
+def test_a_member_of_a_group_keeps_what_it_has_and_not_what_it_has_settled(
+    pair: Pair, node: NodeProcess
+) -> None:
+    group = keys.share("mq:", keys.bucket_of("g/shared"), "g/shared")
+    with connected(node.port, "m", properties=HOUR) as member:
+        member.subscribe("$share/g/shared", qos=1)
+        with connected(node.port, "p") as publisher:
+            publisher.publish("shared", b"settled", 1)
+            settled = member.expect(Publish)
+            member.disconnect()
+            with back(node, "m") as again:
+                settled = again.expect(Publish)
+                again.ping()
+                pair.fall_behind()
+                settle(again, settled)
+                fail_over(pair, node)
+                wait_for_length(pair, group, 0)
+                again.disconnect()
+            publisher.publish("shared", b"given", 1)
+            pair.start()
+            pair.fall_behind()
+            with back(node, "m") as again:
+                given = again.expect(Publish)
+                assert given.payload == b"given"
+                again.ping()
+                fail_over(pair, node)
+                again.assert_silence(0.2)
+                settle(again, given)
+                wait_for_length(pair, group, 0)
+
+
+def wait_for_length(pair: Pair, stream: str, length: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    with pair.primary.client() as redis:
+        while redis.xlen(stream) != length:
+            assert time.monotonic() < deadline, redis.xlen(stream)
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("properties", [None, HOUR], ids=["direct", "stored"])
+def test_what_is_exclusive_stays_so(pair: Pair, node: NodeProcess, properties: Properties | None) -> None:
+    with (
+        connected(node.port, "x", properties=properties) as holder,
+        connected(node.port, "y", properties=properties) as other,
+    ):
+        pair.fall_behind()
+        assert holder.subscribe("$exclusive/e", qos=1).reason_codes == [1]
+        fail_over(pair, node)
+        assert other.subscribe("$exclusive/e", qos=1).reason_codes == [ReasonCode.QUOTA_EXCEEDED]
 
 
 def test_a_will_that_it_lacks_is_published(pair: Pair, node: NodeProcess) -> None:

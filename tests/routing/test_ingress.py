@@ -270,6 +270,16 @@ def test_what_an_earlier_connection_stored_keeps_its_token() -> None:
     assert publisher.inbound.storing == []
 
 
+def test_another_message_under_an_identifier_in_doubt_is_stored_anew() -> None:
+    room = Room()
+    exchanges = [(5, b"stored", False), (6, b"routed", True)]
+    publisher = room.connect("publisher", queue=QueueState(1, 0, 0, 8, (), exchanges, False, [5, 6]))
+    _receive(room, publisher, _publish(2, 5), _publish(2, 6))
+    assert (publisher.inbound.storing, room.router.has_work()) == ([5, 6], False)
+    assert b"stored" not in [message.token for message in publisher.inbound.storing_messages]
+    assert room.ingress.taken_anew == 2
+
+
 SMALL = Capabilities(retained_payload_bytes_maximum=3)
 
 

@@ -128,6 +128,9 @@ def test_a_restored_exchange_that_was_routed() -> None:
 def test_a_restored_exchange_that_was_not_routed_keeps_its_token() -> None:
     inbound, _ = _queued()
     inbound.restore(5, b"token", False)
+    assert inbound.has_exchange(5, 0)
+    assert not inbound.has_exchange(5, 1)
+    assert not inbound.has_exchange(6, 0)
     assert inbound.begin(5) is Receipt.UNROUTED
     assert inbound.take_token(5) == b"token"
     assert inbound.begin(5) is Receipt.PENDING
@@ -273,6 +276,67 @@ def test_the_pair_has_fewer_steps_than_are_cut() -> None:
 
 
 # Another primary, which may lack the newest writes
+
+
+def _doubted(is_routed: bool) -> Inbound:
+    inbound, _ = _queued()
+    inbound.restore(5, b"token", is_routed)
+    inbound.doubt(5)
+    return inbound
+
+
+def _publish(inbound: Inbound, *, dup: bool, packet_id: int = 5) -> Receipt:
+    receipt = inbound.begin(packet_id)
+    assert receipt is not Receipt.NEW
+    return inbound.judge(packet_id, receipt, dup)
+
+
+@pytest.mark.parametrize("is_routed", [False, True])
+def test_the_first_attempt_under_an_identifier_in_doubt_is_another_message(is_routed: bool) -> None:
+    inbound = _doubted(is_routed)
+    assert _publish(inbound, dup=False) is Receipt.NEW
+    inbound.store(5, message())
+    for dup in (False, True):
+        assert _publish(inbound, dup=dup) is Receipt.PENDING
+    assert inbound.settle(5)
+    assert _publish(inbound, dup=False) is Receipt.ROUTED
+    assert inbound.release(5) is Release.STORE
+
+
+@pytest.mark.parametrize("is_routed", [False, True])
+def test_what_is_sent_again_under_an_identifier_in_doubt_is_what_is_held(is_routed: bool) -> None:
+    inbound = _doubted(is_routed)
+    assert _publish(inbound, dup=True) is (Receipt.ROUTED if is_routed else Receipt.UNROUTED)
+    if not is_routed:
+        assert inbound.take_token(5) == b"token"
+        assert inbound.settle(5)
+    assert _publish(inbound, dup=False) is Receipt.ROUTED
+
+
+@pytest.mark.parametrize("is_routed", [False, True])
+def test_an_identifier_in_doubt_that_is_released_is_free(is_routed: bool) -> None:
+    inbound = _doubted(is_routed)
+    assert inbound.release(5) is Release.STORE
+    inbound.released(5)
+    assert inbound.begin(5) is Receipt.NEW
+    inbound.settle(5)
+    assert _publish(inbound, dup=False) is Receipt.ROUTED
+
+
+def test_without_a_doubt_dup_makes_no_difference() -> None:
+    for is_routed, receipt in ((True, Receipt.ROUTED), (False, Receipt.UNROUTED)):
+        inbound, _ = _queued()
+        inbound.restore(5, b"token", is_routed)
+        assert _publish(inbound, dup=False) is receipt
+
+
+@pytest.mark.parametrize("is_routed", [False, True])
+def test_an_exchange_in_doubt_is_open_and_held(is_routed: bool) -> None:
+    inbound = _doubted(is_routed)
+    assert inbound.exchanges() == [(int(is_routed), 5)]
+    assert inbound.has_exchanges()
+    assert (inbound.has_exchange(5, 0), inbound.has_exchange(5, 1)) == (not is_routed, is_routed)
+    assert inbound.held({}) == [(5, b"" if is_routed else b"token", is_routed)]
 
 
 def test_what_the_store_should_have_of_them() -> None:

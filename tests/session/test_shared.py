@@ -138,6 +138,21 @@ def test_a_message_in_the_queue_frees_its_place_with_pubcomp() -> None:
     assert outbound.take_acknowledged() == [outbound.gen, 2]
 
 
+def test_what_a_member_is_not_done_with() -> None:
+    link = Link()
+    outbound = link.queued(window=3, has_queue=False)
+    outbound.queued_shared("g/t", 1)
+    outbound.queued_shared("g/other", 2)
+    outbound.take(entry(1, qos=2))
+    for payload in (b"1", b"2", b"3", b"4"):
+        outbound.deliver_shared(given(payload))
+    outbound.puback(packet_id_of(-1))
+    assert outbound.shared is not None
+    assert outbound.shared.held("g/t") == {"2-0", "3-0", "4-0"}
+    assert outbound.shared.held("g/other") == set()
+    assert outbound.shared.queued("g/t") == 1
+
+
 @pytest.mark.parametrize("kind", ["direct", "queued"])
 def test_who_does_not_read_gets_it_later(kind: str) -> None:
     link = Link()

@@ -352,6 +352,60 @@ def test_exchanges_are_those_that_its_node_knows(caller: Caller) -> None:
 # What this node owns there and has no connection of
 
 
+def test_another_message_under_an_identifier_has_its_own_token_again(caller: Caller) -> None:
+    """That the earlier one was released is lost."""
+    claim = caller.subscribed()
+    caller.ask(receive.receive(BUCKET, "c", claim.epoch, [1, b"old", 2, b"old"], 10))
+    caller.ask(receive.routed(BUCKET, "c", claim.epoch, [1, 2]))
+    another(caller)
+    state = held(caller, claim, receiving=[(1, b"new", True), (2, b"new", False)])
+    assert reclaim(caller, state).differing == 2
+    assert reclaim(caller, state).differing == 0
+    again = caller.claim()
+    assert (sorted(again.receiving), list(again.doubted)) == ([(1, b"new", True), (2, b"new", False)], [])
+
+
+def test_identifiers_of_who_comes_back_are_in_doubt_until_they_are_used(caller: Caller) -> None:
+    claim = caller.subscribed()
+    caller.ask(receive.receive(BUCKET, "c", claim.epoch, [1, b"1", 2, b"2", 3, b"3"], 3))
+    caller.ask(receive.routed(BUCKET, "c", claim.epoch, [2]))
+    another(caller)
+    exchanges = [(1, b"1", False), (2, b"2", True), (3, b"3", False)]
+    for nonce in (b"nonce", b"nonce", b"another"):  # answered again, and the next connection
+        claim = caller.claim(nonce=nonce)
+        assert (sorted(claim.receiving), sorted(claim.doubted)) == (exchanges, [1, 2, 3])
+    replaced = receive.receive(BUCKET, "c", claim.epoch, [1, b"new", 4, b"4"], 3)
+    assert caller.ask(replaced) == [0, -1]
+    assert caller.ask(replaced) == [[b"new", False], -1]
+    caller.ask(receive.routed(BUCKET, "c", claim.epoch, [3]))  # it was sent again
+    again = caller.claim()
+    assert sorted(again.receiving) == [(1, b"new", False), (2, b"2", True), (3, b"3", True)]
+    assert again.doubted == [2]
+    another(caller)
+    assert reclaim(caller, held(caller, again, receiving=[(2, b"", True)])).differing == 2
+    assert caller.claim().doubted == [2]
+    release = receive.release_received(BUCKET, "c", caller.claim().epoch, [2])
+    assert caller.ask(release, function="free") == [b"2"]
+
+
+def test_replays_are_those_that_its_node_knows(caller: Caller) -> None:
+    """But for those of a SUBSCRIBE that it does not know of yet."""
+    claim = caller.claim()
+    stamp = caller.subscribe(claim, "over", "lost", "on", replay=2)
+    newer = caller.subscribe(claim, "newer", replay=2)
+    session = keys.session(caller.prefix, BUCKET, "c")
+    caller.redis.hset(session, "r:on", "7:old")
+    caller.redis.hdel(session, "f:lost", "r:lost")
+    filters = [(each, OPTIONS, stamp) for each in ("over", "lost", "on")]
+    replays = [("lost", ""), ("on", "7:topic"), ("newer", "8:"), ("unsubscribed", "")]
+    state = held(caller, claim, stamp=stamp, subscriptions=filters, replays=replays)
+    for _ in range(2):
+        reclaim(caller, state)
+        assert sorted(caller.claim(nonce=b"same").replays) == [("lost", ""), ("newer", ""), ("on", "7:topic")]
+        state = replace(state, epoch=caller.claim(nonce=b"same").epoch)
+    assert newer > stamp
+
+
 def test_orphans_are_found_and_given_back(caller: Caller) -> None:
     claim = caller.claim(will=b"will", will_delay=0)
     caller.subscribe(claim, "f")

@@ -6,8 +6,8 @@
 -- Answer: present, epoch, gen, n, sent, hi, previous owner or false, previous epoch, subscriptions (filter,
 -- options, stamp), receiving (packet id, token, is routed), released (n), wills (member, token, record), rows
 -- of the session that was ended (filter, stamp), replays (filter, cursor), how many entries may be queued that the
--- client has acknowledged, as another primary has come since. Brief: false, epoch; of a direct session, when there was
--- nothing to find.
+-- client has acknowledged, as another primary has come since, packet ids of `receiving` that are in doubt. Brief: false,
+-- epoch; of a direct session, when there was nothing to find.
 -- Atomic, as the epoch fences the previous owner from the moment the new one has the session's state; and as
 -- a will is either cancelled or published.
 
@@ -22,14 +22,31 @@ end
 
 local function received(b, client)
   local raw = call("HGETALL", key(b, "rx:", client))
-  local receiving = {}
+  local receiving, in_doubt = {}, {}
   for i = 1, #raw, 2 do
-    local flag, token = string.match(raw[i + 1], "^(%d)%d*:(.*)$")
+    local is_routed, _, token = split_received(raw[i + 1])
     receiving[#receiving + 1] = tonumber(raw[i])
     receiving[#receiving + 1] = token
-    receiving[#receiving + 1] = flag == "1"
+    receiving[#receiving + 1] = is_routed
+    if is_in_doubt(raw[i + 1]) then
+      in_doubt[#in_doubt + 1] = tonumber(raw[i])
+    end
   end
-  return receiving
+  return receiving, in_doubt
+end
+
+-- Another primary has come since they were written. That their identifiers were released may be lost, so the next
+-- message under one of them may be another: which it is says its DUP flag. The doubt is kept until then.
+local function doubt_received(b, client)
+  local name, values = key(b, "rx:", client), {}
+  local raw = call("HGETALL", name)
+  for i = 1, #raw, 2 do
+    if not is_in_doubt(raw[i + 1]) then
+      values[#values + 1] = raw[i]
+      values[#values + 1] = string.char(string.byte(raw[i + 1]) + 2) .. string.sub(raw[i + 1], 2)
+    end
+  end
+  call_many("HSET", name, values)
 end
 
 local function released(b, client)
@@ -42,10 +59,14 @@ end
 
 local function claim_answer(b, client, fields, subscriptions, replays, claim, rows, unsure)
   local present = claim[2] -- a new session has no exchanges
+  local receiving, in_doubt = {}, {}
+  if present then
+    receiving, in_doubt = received(b, client)
+  end
   return {
     present, tonumber(fields.epoch), tonumber(fields.gen), tonumber(fields.n), claim[3], tonumber(fields.hi),
-    claim[4], claim[5], subscriptions, present and received(b, client) or {},
-    present and released(b, client) or {}, lease_wills(b, client), rows, replays, unsure or 0,
+    claim[4], claim[5], subscriptions, receiving, present and released(b, client) or {}, lease_wills(b, client), rows,
+    replays, unsure or 0, in_doubt,
   }
 end
 
@@ -119,6 +140,9 @@ function operations.claim(
     settle_will(b, client, old, false)
     fields.gen, fields.n, sent, is_unsure = numbers_of(b, key(b, "s:", client), old)
     fields.hi = math.max(sent, first_window(key(b, "q:", client), fields.n, window))
+    if is_unsure then
+      doubt_received(b, client)
+    end
   else
     if old.gen then
       rows = end_session(b, client, old, subscriptions)

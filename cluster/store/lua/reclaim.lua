@@ -3,8 +3,9 @@
 -- Request: bucket, client, what is held: epoch, gen, the gen from which on entries are this session's, the last number
 -- known, the first that was not sent yet, hi, protocol, expiry, whether it is direct, will or false, its delay, up to
 -- which stamp its subscriptions are known, subscriptions (filter, options, stamp, ...), in flight (gen, n, ...),
--- released (n, ...), numbers that are about to be, receiving (packet id, token, whether routed, ...); then false, or
--- where the answer before says to go on. Of `receiving`, one without a token that is not routed is left as it is.
+-- released (n, ...), numbers that are about to be, receiving (packet id, token, whether routed, ...), replays that are
+-- under way (filter, cursor, ...; nil: what is here stays); then false, or where the answer before says to go on. Of
+-- `receiving`, one without a token that is not routed is left as it is.
 -- Answer: 0 lost: another node has claimed it since, 1 it was here, 2 it was made again; gen, n; how many entries were
 -- here that the client has settled; how many of its QoS 2 exchanges were in another state; how many in flight are not
 -- here any more; where to go on, or false.
@@ -20,10 +21,10 @@ do
   -- Where what is held stands in the request.
   local EPOCH, GEN, FIRST_GEN, N, NEXT_N, HI, PROTOCOL, EXPIRY, DIRECT = 1, 2, 3, 4, 5, 6, 7, 8, 9
   local WILL, WILL_DELAY, STAMP = 10, 11, 12
-  local FILTERS, IN_FLIGHT, RELEASED, RELEASING, RECEIVING = 13, 14, 15, 16, 17
+  local FILTERS, IN_FLIGHT, RELEASED, RELEASING, RECEIVING, REPLAYS = 13, 14, 15, 16, 17, 18
 
   -- What is here of an older life of the session: it has ended in what is lost. Its will was decided there, too.
-  local function forget_older(b, client, old, subscriptions, held)
+  local function forget_older(b, client, old, subscriptions, replays, held)
     if old.will_delay and tonumber(old.epoch) ~= held[EPOCH] then
       forget_will(b, client, old.epoch)
       old.will_delay = nil
@@ -31,9 +32,9 @@ do
     local is_other = (old.direct ~= nil) ~= held[DIRECT]
     if old.gen and (is_other or tonumber(old.gen) < held[FIRST_GEN]) then
       end_session(b, client, old, subscriptions)
-      return {}, {}
+      return {}, {}, {}
     end
-    return old, subscriptions
+    return old, subscriptions, replays
   end
 
   local function restore_filters(session, subscriptions, held)
@@ -58,6 +59,31 @@ do
     if #values > 0 then
       call_many("HSET", session, values)
     end
+  end
+
+  -- A replay goes on where its node is: else it would end, or come again with the next connection. Those of a SUBSCRIBE
+  -- that is under way stay.
+  local function restore_replays(session, subscriptions, replays, held)
+    local is_newer, cursors, values = {}, {}, {}
+    for i = 1, #subscriptions, 3 do
+      is_newer[subscriptions[i]] = subscriptions[i + 2] > held[STAMP]
+    end
+    for i = 1, #held[REPLAYS], 2 do
+      cursors[held[REPLAYS][i]] = held[REPLAYS][i + 1]
+    end
+    for i = 1, #replays, 2 do
+      if not cursors[replays[i]] and not is_newer[replays[i]] then
+        call("HDEL", session, "r:" .. replays[i])
+      end
+    end
+    for i = 1, #held[FILTERS], 3 do
+      local filter = held[FILTERS][i]
+      if cursors[filter] and not is_newer[filter] then
+        values[#values + 1] = "r:" .. filter
+        values[#values + 1] = cursors[filter]
+      end
+    end
+    call_many("HSET", session, values)
   end
 
   -- How many numbers were in another state.
@@ -99,11 +125,17 @@ do
     local receiving = held[RECEIVING]
     for i = 1, #receiving, 3 do
       local id, token, is_routed = integer(receiving[i]), receiving[i + 1], receiving[i + 2]
-      local flag, stamped = string.match(here[id] or "", "^(%d)(%d*:.*)$")
-      local wanted = is_routed and "1" or "0"
-      if flag ~= wanted and (is_routed or token ~= "") then
+      local was_routed, time, old = nil, now, nil
+      if here[id] then
+        was_routed, time, old = split_received(here[id])
+      end
+      if token == "" then
+        token = old or token
+      end
+      -- Another token is that of an earlier message under this identifier. One in doubt stays so.
+      if (was_routed ~= is_routed or token ~= old) and (is_routed or token ~= "") then
         values[#values + 1] = id
-        values[#values + 1] = wanted .. (stamped or now .. ":" .. token)
+        values[#values + 1] = (is_routed and "1" or "0") .. (token == old and time or now) .. ":" .. token
         differing = differing + 1
       end
       here[id] = nil
@@ -163,27 +195,27 @@ do
     end
   end
 
-  -- Gen and number of the last entry from now on. The stamp is a new one, too: who has a message for it is told its
-  -- subscriptions, and so finds rows that are not as they were.
-  local function restore_numbers(b, session, old, held)
+  -- Gen and number of the last entry from now on, and the fields that change. As a `jump`, but for `unsure`: its node
+  -- knows what was sent. The stamp is a new one, too: who has a message for it is told its subscriptions, and so finds
+  -- rows that are not as they were.
+  local function restored_numbers(b, old, held)
     local n = math.max(tonumber(old.n or 0), held[N])
-    local gen = old.gen
+    local gen, fields = old.gen, { "hi", integer(math.max(tonumber(old.hi or 0), held[HI])) }
     if not gen or tonumber(gen) < first_since(b) or n > tonumber(old.n) then
-      gen, n = jump(b, session, n)
-      call("HSET", session, "stamp", integer(call("INCR", key(b, "ctr"))))
+      gen, n = integer(call("INCR", key(b, "ctr"))), n + JUMP
+      fields = { "gen", gen, "n", integer(n), "stamp", gen, fields[1], fields[2] }
     end
-    call("HDEL", session, "unsure") -- its node knows what was sent
-    call("HSET", session, "hi", integer(math.max(tonumber(old.hi or 0), held[HI])))
-    return gen, n
+    return gen, n, fields
   end
 
   local function restore_session(b, client, session, old, held)
-    local gen, n = "0", 0
-    if held[DIRECT] then
-      gen = integer(held[EPOCH])
-      call("HSET", session, "direct", "1", "gen", gen, "n", 0, "hi", 0)
-    else
-      gen, n = restore_numbers(b, session, old, held)
+    local gen, n = integer(held[EPOCH]), 0
+    local fields = { "direct", "1", "gen", gen, "n", 0, "hi", 0 }
+    if not held[DIRECT] then
+      gen, n, fields = restored_numbers(b, old, held)
+      if old.unsure then
+        call("HDEL", session, "unsure")
+      end
     end
     local claim = { "", not held[DIRECT], 0, false, 0, true }
     if tonumber(old.epoch) == held[EPOCH] and old.claim then
@@ -191,7 +223,7 @@ do
     end
     call(
       "HSET", session, "epoch", integer(held[EPOCH]), "owner", incarnation, "protocol", integer(held[PROTOCOL]),
-      "expiry", integer(held[EXPIRY]), "claim", cmsgpack.pack(claim)
+      "expiry", integer(held[EXPIRY]), "claim", cmsgpack.pack(claim), unpack(fields)
     )
     if old.deadline then
       call("HDEL", session, "deadline")
@@ -202,12 +234,12 @@ do
 
   function operations.reclaim(b, client, held, from)
     local session = key(b, "s:", client)
-    local old, subscriptions = read_session(session)
+    local old, subscriptions, replays = read_session(session)
     if old.epoch and tonumber(old.epoch) > held[EPOCH] then
       return { 0, 0, 0, 0, 0, 0, false }
     end
     local owner, epoch = old.owner, old.epoch
-    old, subscriptions = forget_older(b, client, old, subscriptions, held)
+    old, subscriptions, replays = forget_older(b, client, old, subscriptions, replays, held)
     local gen, n = restore_session(b, client, session, old, held)
     restore_will(b, client, session, old, held)
     change_owner(b, client, owner)
@@ -222,6 +254,9 @@ do
       enter_index(b, client, nil)
     end
     restore_filters(session, subscriptions, held)
+    if held[REPLAYS] then
+      restore_replays(session, subscriptions, replays, held)
+    end
     local differing = restore_released(b, client, held) + restore_receiving(b, client, held)
     local settled, kept, next = delete_settled(key(b, "q:", client), held, from)
     return { status, tonumber(gen), n, settled, differing, kept, next }

@@ -46,6 +46,11 @@ function operations.replay(b, client, epoch, filter, n_before, cursor, entries)
   local record = call("GET", repeats)
   local done = record and cmsgpack.unpack(record)
   if done and done[1] == name then
+    if cursor then -- it may have been set back meanwhile: see reclaim
+      call("HSET", session, "r:" .. filter, cursor)
+    else
+      call("HDEL", session, "r:" .. filter)
+    end
     return done[2]
   end
   if not found[5] then

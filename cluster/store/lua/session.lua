@@ -95,6 +95,17 @@ local function free_session(b, client, fields, hi, expiry)
   call("SREM", key(b, "n:", fields.owner), client)
 end
 
+-- A value of `rx` begins with 1 if the message was routed, else with 0; with 2 more if it is in doubt: see `claim`.
+local function is_in_doubt(received)
+  return string.byte(received) >= 50 -- "2"
+end
+
+-- Such a value taken apart: whether the message was routed, time (ms) and token as text.
+local function split_received(received)
+  local state, time, token = string.match(received, "^(%d)(%d*):(.*)$")
+  return tonumber(state) % 2 == 1, time, token
+end
+
 -- The session's connection is over: its will is decided, and the session waits for another one or ends; then
 -- the answer is its rows (filter, stamp, ...). None beyond `hi` was sent. `fields` are from read_ownership.
 local function give_back(b, client, fields, hi, expiry, fire_will)

@@ -38,9 +38,9 @@ do -- a chunk may have 200 locals only
   local function receiving_of(b, client)
     local raw, flat = call("HGETALL", key(b, "rx:", client)), {}
     for i = 1, #raw, 2 do
-      local flag, since, token = string.match(raw[i + 1], "^(%d)(%d*):(.*)$")
+      local is_routed, since, token = split_received(raw[i + 1])
       local at = #flat
-      flat[at + 1], flat[at + 2] = tonumber(raw[i]), flag == "1"
+      flat[at + 1], flat[at + 2] = tonumber(raw[i]), is_routed
       flat[at + 3], flat[at + 4] = now - (tonumber(since) or now), token
     end
     return flat
