@@ -32,12 +32,13 @@ def passwd(
         str | None, typer.Option(help="The password. Other users of this machine can see it.", metavar="TEXT")
     ] = None,
     scram: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--scram/--no-scram",
-            help="Keep keys for SCRAM-SHA-256 beside the hash. Whoever steals them can try passwords faster.",
+            help="Keep keys for SCRAM-SHA-256 beside the hash; not given: for those who have some. Whoever"
+            " steals them can try passwords faster.",
         ),
-    ] = True,
+    ] = None,
     iterations: Annotated[
         int,
         typer.Option(
@@ -57,7 +58,9 @@ def passwd(
     else:
         given = _lines() if batch else [(user or "", ask_password(_refuse) if password is None else password)]
         for name, text in given:
-            users[_checked(name)] = _kept(name, text, iterations if scram else None)
+            kept = users.get(_checked(name))
+            with_keys = kept is not None and kept.keys is not None if scram is None else scram
+            users[name] = _kept(name, text, iterations if with_keys else None)
     _write(file, users)
 
 

@@ -61,14 +61,18 @@ def test_keys_for_scram(tmp_path: Path) -> None:
     file = tmp_path / "passwords"
     old = f"old:{PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash('x')}\n"
     file.write_text(old)
-    assert _run(file, "ann", given="first\n").exit_code == 0
-    assert _run(file, "bob", "--no-scram", given="x\n").exit_code == 0
-    assert _run(file, "--batch", "--iterations", "4096", given="carol:first\ndave:x\n").exit_code == 0
+    assert _run(file, "ann", "--scram", given="first\n").exit_code == 0
+    assert _run(file, "bob", given="x\n").exit_code == 0
+    many = "carol:first\ndave:x\n"
+    assert _run(file, "--batch", "--scram", "--iterations", "4096", given=many).exit_code == 0
     assert _iterations(file) == {"old": None, "ann": 15_000, "bob": None, "carol": 4096, "dave": 4096}
     assert file.read_text().startswith(old)
     keys = parse_keys(read_passwords(file)["ann"].keys or "")
     assert keys == make_keys("first", 15_000, keys.salt)
     assert "first" not in file.read_text()
+    assert _run(file, "ann", given="third\n").exit_code == 0
+    renewed = parse_keys(read_passwords(file)["ann"].keys or "")
+    assert renewed == make_keys("third", 15_000, renewed.salt)  # who has keys gets new ones
     assert _run(file, "ann", "--no-scram", given="second\n").exit_code == 0
     assert _is(file, "ann", "second")
     assert _iterations(file)["ann"] is None  # or the password before would still do
@@ -76,7 +80,7 @@ def test_keys_for_scram(tmp_path: Path) -> None:
 
 def test_a_name_that_scram_does_not_have_is_told(tmp_path: Path) -> None:
     file = tmp_path / "passwords"
-    result = _run(file, "an\u00adn", given="x\n")
+    result = _run(file, "an\u00adn", "--scram", given="x\n")
     assert result.exit_code == 0
     assert "no keys for it" in result.stderr
     assert _iterations(file) == {"an\u00adn": None}
