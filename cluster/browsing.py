@@ -2,8 +2,8 @@
 dead letters. A page that chooses among many ends after so many, though it is not full.
 
 How pages of all buckets are merged: `cluster.merging`. What a call asks for at most: `_BUCKETS_PER_CALL`,
-`_SESSIONS_PER_CALL`; what one round trip does: a call to each bucket, or `_SESSIONS_AT_ONCE`. That is about a
-millisecond of Redis.
+`_SESSIONS_PER_CALL`; what one round trip does, as Redis may do all of it in one go: `_BUCKETS_AT_ONCE`,
+`_SESSIONS_AT_ONCE`. That is about a millisecond.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,8 @@ LETTERS_AT_A_TIME: Final = 500
 LETTERS_LOOKED_AT: Final = 4000
 _BUCKETS_PER_CALL: Final = 10
 _SESSIONS_PER_CALL: Final = 16
-_SESSIONS_AT_ONCE: Final = 128
+_BUCKETS_AT_ONCE: Final = 32
+_SESSIONS_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Browser:
             ]
             return [*map(session_index.parse_ids, await self._ask(requests, _BUCKETS_PER_CALL))]
 
-        return await merged(range(BUCKETS), fetch, lambda client_id: client_id, limit, BUCKETS)
+        return await merged(range(BUCKETS), fetch, lambda client_id: client_id, limit, _BUCKETS_AT_ONCE)
 
     async def _connected(self, limit: int, beginning: str, after: str | None) -> list[tuple[str, bool]]:
         async def fetch(parts: Sequence[Part[tuple[str, bool]]]) -> list[list[tuple[str, bool]]]:
@@ -108,7 +109,7 @@ class Browser:
             ]
             return [*map(session_index.parse_connected, await self._ask(requests, _BUCKETS_PER_CALL))]
 
-        return await merged(range(BUCKETS), fetch, lambda item: item[0], limit, BUCKETS)
+        return await merged(range(BUCKETS), fetch, lambda item: item[0], limit, _BUCKETS_AT_ONCE)
 
     async def briefs(self, client_ids: Sequence[str]) -> list[Brief]:
         """Those that there are of these sessions, persistent or not. Raises StoreError."""
@@ -179,7 +180,7 @@ class Browser:
             ]
 
         buckets = range(BUCKETS) if client_id is None else [letters.bucket_of_letters(client_id)]
-        return await merged(buckets, fetch, _letter_order, count, BUCKETS)
+        return await merged(buckets, fetch, _letter_order, count, _BUCKETS_AT_ONCE)
 
     async def _ask(self, requests: Sequence[Request], per_call: int) -> list[Reply]:
         """Also when Redis is full: an operator may want to look just then."""
