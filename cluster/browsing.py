@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 SESSIONS_AT_A_TIME: Final = 500
 SESSIONS_LOOKED_AT: Final = 1000
-"""By a page that chooses; then it ends."""
+"""By a page; then it ends, though it is not full."""
 LETTERS_AT_A_TIME: Final = 500
 LETTERS_LOOKED_AT: Final = 4000
 _BUCKETS_PER_CALL: Final = 10
@@ -61,13 +61,17 @@ class Browser:
         if is_connected is not None:
             return await self._chosen(limit, beginning, after, is_connected)
         found: list[Brief] = []
+        looked_at = 0
         while True:
             count = limit - len(found)
             ids = await self._session_ids(count, beginning, after)
             found += await self.briefs(ids)  # a session may have ended meanwhile
-            if len(ids) < count or len(found) == limit:
-                return Page(found, None if len(ids) < count else ids[-1])
+            if len(ids) < count:
+                return Page(found, None)
             after = ids[-1]
+            looked_at += len(ids)
+            if len(found) == limit or looked_at >= SESSIONS_LOOKED_AT:
+                return Page(found, after)
 
     async def _chosen(self, limit: int, beginning: str, after: str | None, is_connected: bool) -> Page[Brief]:
         """Asks who is connected first: that is a tenth of what there is to know."""
