@@ -4,7 +4,7 @@ Each node answers with a page in order; what lies beyond the end of one that has
 page. Whoever has a session is in Redis: one client is asked for at one node."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -131,13 +131,11 @@ class Clients:
     async def subscriptions(self, which: WhichSubscriptions) -> Listed:
         """Whose filters begin so, or match a topic."""
         nodes = await self._living()
-        told = self._one_of(nodes)
-        own = await self._ask(SUBSCRIPTIONS, which, told)
-        others = [node for node in nodes if node not in told]
-        which = WhichSubscriptions(which.beginning, which.topic, which.after, which.limit, persistent=False)
-        answers = await self._ask(SUBSCRIPTIONS, which, others) if others else Answers()
-        both = Answers({**own.said, **answers.said}, {**own.silent, **answers.silent})
-        listed = _merged(both, "subscriptions", lambda item: str(item["place"]), which.limit)
+        all_of_them = self._one_of(nodes)
+        direct = replace(which, persistent=False)
+        arguments = {node.incarnation: which if node in all_of_them else direct for node in nodes}
+        answers = await self._control.questions.ask_each(SUBSCRIPTIONS, arguments)
+        listed = _merged(answers, "subscriptions", lambda item: str(item["place"]), which.limit)
         for item in listed.items:
             del item["place"]
         return listed

@@ -37,7 +37,7 @@ async def merged(
     fetch: Callable[[Sequence[Part[T]]], Awaitable[list[list[T]]]],
     order: Callable[[T], SortKey],
     limit: int,
-    buckets_per_call: int,
+    buckets_at_once: int,
 ) -> list[T]:
     """The first `limit` items of all buckets together, if each gives its own in order: `fetch` asks some of
     them for `count` items each, behind `last`."""
@@ -49,8 +49,8 @@ async def merged(
     found: list[T] = []
     while len(found) < limit:
         empty = [part for part in parts if not part.items and not part.is_over]
-        for first in range(0, len(empty), buckets_per_call):
-            some = empty[first : first + buckets_per_call]
+        for first in range(0, len(empty), buckets_at_once):
+            some = empty[first : first + buckets_at_once]
             for part, items in zip(some, await fetch(some), strict=True):
                 part.items.extend(items)
                 part.is_over = len(items) < part.count

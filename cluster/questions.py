@@ -70,15 +70,32 @@ class Questions:
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Answers:
         """Asks these incarnations, or all nodes that are alive, at the same time. Raises StoreError."""
-        asked = list(dict.fromkeys(await self._alive() if nodes is None else nodes))
+        asked = await self._alive() if nodes is None else nodes
+        return await self.ask_each(name, dict.fromkeys(asked, argument), timeout_seconds)
+
+    async def ask_each(
+        self, name: str, arguments: Mapping[str, object], timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Answers:
+        """The same with an argument for each incarnation."""
         answers = Answers()
-        question = Question(secrets.token_hex(12), name, orjson.dumps(argument).decode(), timeout_seconds)
-        others = [node for node in asked if node != self._incarnation or not self._answerers]
+        question_id = secrets.token_hex(12)
+        others = {
+            node: Question(question_id, name, orjson.dumps(argument).decode(), timeout_seconds)
+            for node, argument in arguments.items()
+        }
+        own = others.pop(self._incarnation, None) if self._answerers else None
+        trouble: StoreError | None = None
         async with anyio.create_task_group() as asking:
-            if len(others) < len(asked):
-                asking.start_soon(self._ask_here, question, answers)
+            if own is not None:
+                asking.start_soon(self._ask_here, own, answers)
             if others:
-                await self._ask_others(question, others, answers)
+                try:
+                    await self._ask_others(others, answers)
+                except StoreError as error:  # by itself, not in the group's
+                    trouble = error
+                    asking.cancel_scope.cancel()
+        if trouble is not None:
+            raise trouble
         return answers
 
     async def _alive(self) -> list[str]:
@@ -93,19 +110,22 @@ class Questions:
         if scope.cancelled_caught:
             answers.silent[self._incarnation] = _no_answer(question)
 
-    async def _ask_others(self, question: Question, nodes: list[str], answers: Answers) -> None:
-        command = commands.pack(question)
-        record = inbox_records.pack_command(command.name, command.argument)
+    async def _ask_others(self, questions: Mapping[str, Question], answers: Answers) -> None:
+        """All of one id."""
+        question = next(iter(questions.values()))
         deadline = time.monotonic() + question.timeout_seconds
-        connection = await self._store.connect()
+        requests = [inboxes.send(node, _record_of(each)) for node, each in questions.items()]
+        replies = await self._store.call(requests, function="free")
+        waiting = set()
+        for node, reply in zip(questions, replies, strict=True):
+            if reason := _why_not_sent(reply):
+                answers.silent[node] = reason
+            else:
+                waiting.add(node)
+        if not waiting:
+            return
+        connection = await self._store.connect()  # they think about it meanwhile
         try:
-            replies = await self._store.call([inboxes.send(node, record) for node in nodes], function="free")
-            waiting = set()
-            for node, reply in zip(nodes, replies, strict=True):
-                if reason := _why_not_sent(reply):
-                    answers.silent[node] = reason
-                else:
-                    waiting.add(node)
             await self._collect(connection, question, waiting, deadline, answers)
         finally:
             await connection.aclose()
@@ -187,6 +207,11 @@ async def answer_text(answerers: Mapping[str, Answerer], question: Question) -> 
     if len(text) > ANSWER_BYTES:
         return _refusal(f"the answer has {len(text)} bytes, of at most {ANSWER_BYTES}")
     return text
+
+
+def _record_of(question: Question) -> bytes:
+    command = commands.pack(question)
+    return inbox_records.pack_command(command.name, command.argument)
 
 
 def _refusal(reason: str) -> bytes:

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from broker.admin.api import api_routes
 from broker.admin.describe import JSON, Operation
+from broker.admin.login import outline
 from broker.admin.openapi import Entry, entries
 from broker.observability.health import Health
 from broker.observability.metrics import Counters
@@ -35,7 +36,7 @@ null after the last one. Names in paths are percent-encoded, with their slashes.
 
 def routes() -> Sequence[BaseRoute]:
     """All below `/api/v1`, of nobody's."""
-    return api_routes(Health(), Counters(), Desk(Departure(), []))
+    return [*api_routes(Health(), Counters(), Desk(Departure(), [])), *outline()]
 
 
 def api_page() -> str:
@@ -66,9 +67,8 @@ def _row(entry: Entry, said: Operation) -> str:
         facts.append(f"Answer: `{said.answer.__name__}`.")
     if said.media_type != JSON:
         facts.append(f"Answers with `{said.media_type}`.")
-    return (
-        f"| `{entry.method} {entry.path}` | {entry.role} | {' '.join(facts).replace('|', chr(92) + '|')} |\n"
-    )
+    role = "none" if said.is_open else entry.role
+    return f"| `{entry.method} {entry.path}` | {role} | {' '.join(facts).replace('|', chr(92) + '|')} |\n"
 
 
 def _model(model: type[BaseModel]) -> str:

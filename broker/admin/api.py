@@ -29,6 +29,7 @@ from broker.admin.describe import describe
 from broker.admin.exchange import Body, answer, error_answer, read_body, time_text
 from broker.admin.explain import explain_routes
 from broker.admin.forwards import forward_routes
+from broker.admin.login import outline
 from broker.admin.moving import moving_routes
 from broker.admin.openapi import OpenApi
 from broker.admin.overview import overview_routes
@@ -151,7 +152,7 @@ def api_routes(
         *moving_routes(desk, settings),
         *redis_routes(desk),
     ]
-    return [*routes, OpenApi(routes, counters.version).route]
+    return [*routes, OpenApi([*routes, *outline()], counters.version).route]
 
 
 class _Guard:

@@ -185,7 +185,7 @@ class _Sessions:
             limit_of(request),
             beginning=query.get("prefix", ""),
             after=query.get("after"),
-            is_wanted=None if state is None else lambda brief: _state(brief) == state,
+            is_connected=None if state is None else state == "connected",
         )
         return answer({"sessions": [shown_session(brief) for brief in page.items], "next": page.after})
 

@@ -37,7 +37,8 @@ AFTER: Final = Query("Where to begin: what `next` of the page before says.")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of a path. `answer` None: an object in JSON, of which `summary` tells enough."""
+    """A method of a path. `answer` None: an object in JSON, of which `summary` tells enough. `is_open`: it
+    needs no token. `headers`: of the answer, by name, what they are for."""
 
     tag: str
     summary: str
@@ -46,6 +47,8 @@ class Operation:
     answer: type[BaseModel] | None
     status: int
     media_type: str
+    is_open: bool
+    headers: Mapping[str, str]
 
 
 _OPERATIONS: Final[dict[object, Operation]] = {}
@@ -60,10 +63,12 @@ def describe(
     answer: type[BaseModel] | None = None,
     status: int = 200,
     media_type: str = JSON,
+    is_open: bool = False,
+    headers: Mapping[str, str] = {},
 ) -> Callable[[E], E]:
     """Marks an endpoint. `query`: by name, what a parameter is for. `media_type`: of the answer; a stream of
     events has another one than JSON."""
-    operation = Operation(tag, summary, body, query, answer, status, media_type)
+    operation = Operation(tag, summary, body, query, answer, status, media_type, is_open, headers)
 
     def mark(endpoint: E) -> E:
         _OPERATIONS[endpoint] = operation

@@ -20,6 +20,15 @@ BASE: Final = "/api/v1"
 _SCHEMAS: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 _OBJECT: Final = {"type": "object"}
+_SCHEMES: Final = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "moorline",
+        "description": "Made by `POST /login`; over TLS its name is `__Host-moorline`.",
+    },
+}
 
 
 class Error(BaseModel):
@@ -59,11 +68,11 @@ def document(routes: Sequence[BaseRoute], version: str) -> dict[str, object]:
             "description": "Looks at a cluster and steers it; any node answers for all of them.",
         },
         "servers": [{"url": BASE}],
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"session": []}],
         "paths": paths,
         "components": {
             "schemas": _schemas([operation for _, operation in described]),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": _SCHEMES,
         },
     }
 
@@ -109,23 +118,32 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, object]:
 
 
 def _operation(entry: Entry, operation: Operation) -> dict[str, object]:
+    needed = f"Needs a token of the role `{entry.role}`, where tokens are asked for."
+    done: dict[str, object] = {
+        "description": "Done.",
+        "content": {operation.media_type: {"schema": _schema_of(operation)}},
+    }
+    if operation.headers:
+        done["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in operation.headers.items()
+        }
     parameters = [_path_parameter(name) for name in entry.parameters]
     parameters += [_query_parameter(name, said) for name, said in operation.query.items()]
     described: dict[str, object] = {
         "operationId": _identifier(entry),
         "tags": [operation.tag],
         "summary": operation.summary,
-        "description": f"Needs a token of the role `{entry.role}`, where tokens are asked for.",
-        "x-role": str(entry.role),
+        "description": "Open to all." if operation.is_open else needed,
+        "x-role": None if operation.is_open else str(entry.role),
         "parameters": parameters,
         "responses": {
-            str(operation.status): {
-                "description": "Done.",
-                "content": {operation.media_type: {"schema": _schema_of(operation)}},
-            },
+            str(operation.status): done,
             "default": {"description": "Refused.", "content": {JSON: {"schema": _reference(Error)}}},
         },
     }
+    if operation.is_open:
+        described["security"] = []
     if operation.body is not None:
         described["requestBody"] = {
             "required": any(each.is_required() for each in operation.body.model_fields.values()),

@@ -8,7 +8,7 @@ from typing import Final
 from cluster.store.call import Reply
 from cluster.store.deadlines import parse_rows
 from cluster.store.keys import bucket_of
-from cluster.store.reply import as_int, as_list, as_text
+from cluster.store.reply import as_int, as_list, as_text, in_pairs
 
 _BRIEF: Final = 15
 
@@ -52,9 +52,19 @@ def session_ids(bucket: int, beginning: str, after: str | None, limit: int) -> l
     return ["session_ids", bucket, bound, beginning, limit]
 
 
+def sessions_connected(bucket: int, beginning: str, after: str | None, limit: int) -> list[object]:
+    """The same; and whether somebody has their connections."""
+    return ["sessions_connected", *session_ids(bucket, beginning, after, limit)[1:]]
+
+
 def parse_ids(reply: Reply) -> list[str]:
     """The answer to `session_ids`."""
     return [as_text(each) for each in as_list(reply)]
+
+
+def parse_connected(reply: Reply) -> list[tuple[str, bool]]:
+    """The answer to `sessions_connected`: ids, each with whether it is connected."""
+    return [(as_text(each), bool(is_connected)) for each, is_connected in in_pairs(reply)]
 
 
 def session_brief(client_id: str) -> list[object]:

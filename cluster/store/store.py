@@ -125,15 +125,34 @@ class Store:
         call = Call(function, list(requests), list(bodies), slot)
         if self._shards is not None:
             return await self._shards.call(call)
-        arguments = self._encoder.arguments(call)
-        try:
-            answer = await self._aside.ask_one(*arguments)
-        except LibraryMissing:
+        return await self._ask_aside([call])
+
+    async def call_in_parts(self, requests: Sequence[Request], size: int) -> list[Reply]:
+        """Requests of any slots that are taken even when Redis is full, as calls of at most `size` of them,
+        by one round trip. Redis serves nobody else between calls that it has read together: so all of them
+        together may be no more than it may be kept for. Raises as `call` does."""
+        if not requests:
+            return []
+        if self._shards is not None:  # which makes a call for each slot
+            return await self._shards.call(Call("free", list(requests)))
+        parts = [requests[first : first + size] for first in range(0, len(requests), size)]
+        return await self._ask_aside([Call("free", list(part)) for part in parts])
+
+    async def _ask_aside(self, calls: Sequence[Call]) -> list[Reply]:
+        """To the one primary, all at once; the replies of all of them."""
+        commands = b"".join(map(self.pack, calls))
+        answers = await self._aside.ask(commands, len(calls))
+        if any(isinstance(answer, LibraryMissing) for answer in answers):
             await ensure_library(self._aside.ask_one, str(self._access), self._access.library)
-            answer = await self._aside.ask_one(*arguments)
-        if not isinstance(answer, bytes):
-            raise CallFailed("a call answered with no string")
-        return unpack_replies(answer, len(requests))
+            answers = await self._aside.ask(commands, len(calls))
+        replies: list[Reply] = []
+        for call, answer in zip(calls, answers, strict=True):
+            if isinstance(answer, StoreError):
+                raise answer
+            if not isinstance(answer, bytes):
+                raise CallFailed("a call answered with no string")
+            replies += unpack_replies(answer, len(call.requests))
+        return replies
 
     def renew(self) -> None:
         """Another primary has come: side connections to the one before are not used any more."""

@@ -5,19 +5,33 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # its types are elsewhere
 from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from broker.admin.api import api_routes
 from broker.admin.describe import describe
-from broker.admin.openapi import document, entries
+from broker.admin.door import Door
+from broker.admin.login import login_routes, outline
+from broker.admin.openapi import BASE, document, entries
+from broker.observability.health import Health
+from broker.observability.metrics import Counters, Tally
+from cluster.control import Desk
+from cluster.drain import Departure
 from docs.api_page import routes
 
 META_SCHEMA = Path(__file__).with_name("openapi-3.1.json")
 """https://spec.openapis.org/oas/3.1/schema/2022-10-07, by the OpenAPI Initiative (Apache-2.0)."""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +70,31 @@ def test_it_is_an_openapi_document(found: Any) -> None:
         for each in methods.values():
             named = [parameter["name"] for parameter in each["parameters"] if parameter["in"] == "path"]
             assert named == re.findall(r"\{(\w+)\}", path)
+
+
+def test_the_way_in_is_described(found: Any) -> None:
+    """Though its routes are not among those of the API."""
+    paths = found["paths"]
+    tell, log_in, log_out = paths["/login"]["get"], paths["/login"]["post"], paths["/logout"]["post"]
+    assert (tell["security"], tell["x-role"], tell["description"]) == ([], None, "Open to all.")
+    assert (log_in["x-role"], log_out["x-role"]) == ("read", "read")
+    assert "security" not in log_in
+    assert [*log_in["responses"]["200"]["headers"]] == ["Set-Cookie"]
+    assert found["security"] == [{"token": []}, {"session": []}]
+    assert found["components"]["securitySchemes"]["session"]["name"] == "moorline"
+
+
+def test_the_paths_of_the_way_in_are_those_that_are_served() -> None:
+    served = [(route.path, route.methods) for route in login_routes(Door(None, Tally()))]
+    assert served == [(BASE + route.path, route.methods) for route in outline()]
+
+
+@pytest.mark.anyio
+async def test_what_is_served_is_all_of_it(found: Any) -> None:
+    app = Starlette(routes=api_routes(Health(), Counters(), Desk(Departure(), [])))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/openapi.json")).json()["paths"] == found["paths"]
 
 
 def test_roles_bodies_and_parameters(found: Any) -> None:

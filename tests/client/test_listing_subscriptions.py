@@ -2,6 +2,8 @@
 
 from typing import Any, cast
 
+import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +106,45 @@ async def test_many_clients_with_one_filter_and_many_filters() -> None:
     assert await walk(index, 99) == everything
     assert await walk(index, 500, topic="news") == everything[:700]
     assert await walk(index, 500, beginning="own/00") == everything[700:800]
+
+
+async def test_an_exclusive_subscription_beside_very_many() -> None:
+    index = SubscriptionIndex("this")
+    for number in range(200):
+        index.add_row(f"k{number:03}", "news", OPTIONS, 1)
+    index.add_row("k100", "$exclusive/news", OPTIONS, 1)
+    index.add_row("a", "new", OPTIONS, 1)
+    index.add_row("a", "news/x", OPTIONS, 1)
+    expected = [
+        ("new", "a"),
+        *(("news", f"k{n:03}") for n in range(101)),
+        ("$exclusive/news", "k100"),
+        *(("news", f"k{n:03}") for n in range(101, 200)),
+        ("news/x", "a"),
+    ]
+    for limit in (1, 30, 102, 500):
+        assert await walk(index, limit) == expected
+    assert await walk(index, 30, topic="news") == expected[1:-1]
+
+
+async def test_a_page_is_full_though_the_first_of_it_go_meanwhile() -> None:
+    """What was found first is gone when it is read."""
+    index = SubscriptionIndex("this")
+    for number in range(500):
+        index.add_row("k", f"f/{number:05}", OPTIONS, 1)
+    found: list[object] = []
+
+    async def list_them() -> None:
+        found.append(await page_of(index, WhichSubscriptions(limit=20)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(list_them)
+        await anyio.lowlevel.checkpoint()
+        for number in range(100):
+            index.remove_row("k", f"f/{number:05}", 2)
+    page = cast(Any, found[0])
+    assert [item["filter"] for item in page["subscriptions"]] == [f"f/{n:05}" for n in range(100, 120)]
+    assert page["more"]
 
 
 async def test_what_is_shown_of_one() -> None:

@@ -7,10 +7,11 @@ import pytest
 
 from cluster.browsing import LETTERS_LOOKED_AT, SESSIONS_LOOKED_AT, Browser
 from cluster.store import keys, letters, sessions, shares
+from cluster.store.connection import Connection
 from cluster.store.entry import pack_body, pack_head
 from cluster.store.letters import Letter
 from cluster.store.queues import Peeked
-from cluster.store.session_index import Brief
+from cluster.store.sessions import Claim
 from cluster.store.shares import Policy, ShareBrief
 from cluster.store.store import open_store
 from tests.store.caller import BODY, HEAD, Caller
@@ -34,10 +35,11 @@ async def browser(server: RunningServer, caller: Caller) -> AsyncIterator[Browse
         yield Browser(store)
 
 
-def make_sessions(caller: Caller, names: list[str]) -> None:
+def make_sessions(caller: Caller, names: list[str]) -> list[Claim]:
     """All are connected."""
+    claims: list[Claim] = []
     for first in range(0, len(names), 50):
-        caller.call(
+        replies = caller.call(
             [
                 sessions.claim(
                     name, nonce=b"n", clean_start=False, expiry_seconds=60, protocol=4, window=10, will=None,
@@ -46,6 +48,17 @@ def make_sessions(caller: Caller, names: list[str]) -> None:
                 for name in names[first : first + 50]
             ]
         )  # fmt: skip
+        claims += map(sessions.parse_claim, replies)
+    return claims
+
+
+def disconnect(caller: Caller, claims: dict[str, Claim]) -> None:
+    caller.call(
+        [
+            sessions.detach(name, claim.epoch, sent=0, expiry_seconds=None, fire_will=True)
+            for name, claim in claims.items()
+        ]
+    )
 
 
 async def all_sessions(browser: Browser, limit: int, beginning: str = "") -> list[str]:
@@ -91,16 +104,55 @@ async def test_all_in_one_bucket_are_found(browser: Browser, caller: Caller) -> 
 
 async def test_a_page_that_chooses_ends_after_so_many(browser: Browser, caller: Caller) -> None:
     names = [f"c{number:05}" for number in range(SESSIONS_LOOKED_AT + 100)]
-    make_sessions(caller, names)
-
-    def is_last(brief: Brief) -> bool:
-        return brief.client_id == names[-1]
-
-    page = await browser.sessions(50, is_wanted=is_last)
+    claims = make_sessions(caller, names)
+    disconnect(caller, {names[-1]: claims[-1]})
+    page = await browser.sessions(50, is_connected=False)
     assert (page.items, page.after) == ([], names[SESSIONS_LOOKED_AT - 1])
-    page = await browser.sessions(50, is_wanted=is_last, after=page.after)
+    page = await browser.sessions(50, is_connected=False, after=page.after)
     assert [brief.client_id for brief in page.items] == names[-1:]
     assert page.after is None
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_pages_by_state_have_each_once(browser: Browser, caller: Caller, is_connected: bool) -> None:
+    claims = dict(zip(NAMES, make_sessions(caller, NAMES), strict=True))
+    away = set(NAMES[::3])
+    disconnect(caller, {name: claims[name] for name in away})
+    expected = [name for name in NAMES if (name in away) != is_connected]
+    for limit in (40, 249, 500):
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            page = await browser.sessions(limit, after=after, is_connected=is_connected)
+            found += [brief.client_id for brief in page.items]
+            assert len(page.items) <= limit
+            after = page.after
+            if after is None:
+                break
+        assert found == expected
+
+
+async def test_a_page_takes_few_round_trips(
+    browser: Browser, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sessions(caller, NAMES)
+    calls: list[int] = []
+    ask = Connection.ask
+
+    async def counted(connection: Connection, commands: bytes, count: int) -> list[object]:
+        calls.append(count)
+        return await ask(connection, commands, count)
+
+    monkeypatch.setattr(Connection, "ask", counted)
+    await browser.sessions(1)  # connects
+    for limit, round_trips in ((100, 4), (500, 10)):
+        calls.clear()
+        assert len((await browser.sessions(limit)).items) == limit
+        assert round_trips <= len(calls) <= round_trips + 2  # a bucket may run out
+        assert max(calls) <= 4
+    calls.clear()
+    assert (await browser.sessions(100, is_connected=False)).items == []
+    assert len(calls) <= 6
 
 
 async def test_a_session_that_there_is_not(browser: Browser) -> None:

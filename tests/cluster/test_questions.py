@@ -15,7 +15,11 @@ from cluster.inbox import Inbox
 from cluster.pulse import Pulse
 from cluster.questions import ANSWER_BYTES, Answerer, Answering, QuestionRefused, Questions
 from cluster.store import membership
+from cluster.store.call import Slot
+from cluster.store.connection import Connection
+from cluster.store.errors import StoreUnavailable
 from cluster.store.inbox_records import Command, Record
+from cluster.store.keys import META_SLOT
 from cluster.store.store import Store, open_store
 from tests.store.caller import Caller
 from tests.store.servers import RunningServer
@@ -132,3 +136,27 @@ async def test_nodes_that_are_gone_are_told(server: RunningServer, caller: Calle
         answers = await questions.ask("echo", {}, ["b.2", "gone.1"])
         assert list(answers.said) == ["b.2"]
         assert answers.silent == {"gone.1": "it is about to leave, or dead"}
+
+
+async def test_each_node_may_be_asked_something_else(server: RunningServer, caller: Caller) -> None:
+    async with asking(server, caller, "a.1", "b.2", "c.3") as questions:
+        answers = await questions.ask_each("echo", {"a.1": 1, "b.2": 2, "c.3": 3})
+        assert answers.said == {
+            node: {"node": node, "heard": heard} for node, heard in (("a.1", 1), ("b.2", 2), ("c.3", 3))
+        }
+
+
+async def test_trouble_with_redis_is_raised_by_itself(
+    server: RunningServer, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_really = Store.connect
+
+    async def connect(store: Store, slot: Slot = META_SLOT) -> Connection:
+        if slot != META_SLOT:  # an inbox
+            return await connect_really(store, slot)
+        raise StoreUnavailable("away")
+
+    async with asking(server, caller, "a.1", "b.2") as questions:
+        monkeypatch.setattr(Store, "connect", connect)
+        with pytest.raises(StoreUnavailable, match="away"):
+            await questions.ask("echo", 1, ["a.1", "b.2"])

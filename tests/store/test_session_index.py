@@ -288,3 +288,12 @@ def test_a_session_of_a_dead_node_ends_by_hand(caller: Caller) -> None:
     (reply,) = caller.other().call([membership.reap(BUCKET, "node-1", 10)])
     reaped = membership.parse_reap(reply)
     assert (reaped.more, reaped.ended, reaped.damaged) == (False, [], [])
+
+
+def test_who_is_connected(caller: Caller) -> None:
+    claims = {name: caller.claim(name) for name in IDS[:130]}  # two chunks
+    for name in IDS[:130:2]:
+        caller.detach(claims[name], name)
+    request = session_index.sessions_connected(BUCKET, "", IDS[0], 125)
+    found = session_index.parse_connected(caller.ask(request, function="free"))
+    assert found == [(name, name in IDS[1:130:2]) for name in IDS[1:126]]

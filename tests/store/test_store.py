@@ -124,6 +124,20 @@ async def test_failed_request_harms_no_other(server: RunningServer) -> None:
         assert second == b"1.0"
 
 
+async def test_a_call_in_parts_has_all_replies_in_order(server: RunningServer) -> None:
+    async with await opened(server.url) as store:
+        await command(server, "FUNCTION", "FLUSH")
+        requests = [subscriptions.log_since(f"1.{number}") for number in range(7)]
+        requests.insert(4, ["no such request", 0])
+        replies = await store.call_in_parts(requests, 3)
+        assert isinstance(replies[4], ItemError)
+        assert replies == [*await store.call(requests[:4], function="free"), replies[4], False, False, False]
+        assert await store.call_in_parts([], 3) == []
+        await command(server, "SET", keys.tombstone(PREFIX, "m", "n1"), "1")
+        with pytest.raises(NodeGone):
+            await store.call_in_parts(requests, 3)
+
+
 async def test_lost_library_is_loaded_again(server: RunningServer) -> None:
     async with await opened(server.url) as store:
         await command(server, "FUNCTION", "FLUSH")

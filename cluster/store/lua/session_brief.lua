@@ -21,12 +21,16 @@ function operations.session_brief(b, client)
   for i = 1, #BRIEF do
     own = own + (found[i] and 1 or 0)
   end
-  local queue = key(b, "q:", client)
-  local queued = call("XLEN", queue)
+  local queue, delayed = key(b, "q:", client), key(b, "delayed:", client)
+  local rel, rx = key(b, "rel:", client), key(b, "rx:", client)
+  local queued, released, receiving, later = 0, 0, 0, 0
+  if call("EXISTS", queue, rel, rx, delayed) > 0 then -- most sessions have none of them
+    queued, later = call("XLEN", queue), call("HLEN", delayed)
+    released, receiving = call("ZCARD", rel), call("HLEN", rx)
+  end
   return {
     found[1], tonumber(found[2]), tonumber(found[3]), found[4] and tonumber(found[4]), found[5] and tonumber(found[5]),
     tonumber(found[6]), tonumber(found[7]), found[8] ~= false, call("HLEN", session) - own, queued,
-    queued > 0 and call("MEMORY", "USAGE", queue, "SAMPLES", 5) or 0, call("ZCARD", key(b, "rel:", client)),
-    call("HLEN", key(b, "rx:", client)), call("HLEN", key(b, "delayed:", client)), found[9] ~= false,
+    queued > 0 and call("MEMORY", "USAGE", queue, "SAMPLES", 5) or 0, released, receiving, later, found[9] ~= false,
   }
 end
