@@ -229,8 +229,8 @@ class _Told:
         """What there is to know of an import that was stopped here."""
         again = "with --replace it begins anew" if replace else "what is there stays"
         return (
-            f"stopped behind {self.records} of {self._count} records, some of the next may be there, too; when"
-            f" the reason is gone, make the same import again: {again}"
+            f"stopped behind {self.records} of {self._count} records, some of the next may be there, too;"
+            f" when the reason is gone, make the same import again: {again}"
         )
 
     def _rows(self) -> list[tuple[str, str, str]]:
