@@ -96,7 +96,7 @@ def test_users_rules_and_bans_if_they_are_asked_for(source: Broker, target: Brok
     assert (shown["name"], shown["enabled"]) == ("ann", True)
     assert target.ctl("rules", "show").stdout.strip() == rules.read_text()
     assert "noisy-*" in target.ctl("bans", "list").stdout
-    assert source.export(file, "--sessions", "none", "--no-retained") == []
+    assert source.export(file, "--sessions", "nobody", "--no-retained") == []
 
 
 def test_all_of_a_large_export_arrives(source: Broker, target: Broker, tmp_path: Path) -> None:
