@@ -156,7 +156,8 @@ def import_(
             told.add(_sent(admin, order, batch, is_first=not told.records), batch)
     except typer.Exit:  # the reason is told already
         told.print(as_json, dry_run)
-        typer.echo(told.stop(replace), err=True)
+        if not dry_run:
+            typer.echo(told.stop(replace), err=True)
         raise
     told.print(as_json, dry_run)
     if dry_run:
