@@ -41,9 +41,9 @@ class UserMover:
 
     # Out
 
-    async def users(self, after: str | None) -> tuple[Page, str | None]:
+    async def users(self, after: str | None) -> tuple[Page[UserRecord], str | None]:
         """Users behind a name, and the name to go on behind; None after the last page."""
-        page = Page()
+        page = Page[UserRecord]()
         (reply,) = await self._ask([users.users_page(after, _PER_CALL)])
         last = None
         for name, value in in_pairs(reply):
@@ -55,17 +55,17 @@ class UserMover:
                 page.add(moved_user(stored), len(as_bytes(value)))
         return page, last
 
-    async def rules(self) -> Page:
+    async def rules(self) -> Page[UserRecord]:
         """One record, if there are any."""
-        page = Page()
+        page = Page[UserRecord]()
         _, text = await self._book.rules()
         if text is not None:
             page.add(MovedRules(kind="rules", text=text), len(text))
         return page
 
-    async def bans(self, cursor: int) -> tuple[Page, int]:
+    async def bans(self, cursor: int) -> tuple[Page[UserRecord], int]:
         """Some of those that hold, and where to go on; 0 after the last page. One may come twice."""
-        page = Page()
+        page = Page[UserRecord]()
         now_ms = await self._store.time_ms()
         cursor, found = await self._store.ban_page(cursor)
         for name, packed in found.items():

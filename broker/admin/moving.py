@@ -180,7 +180,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _answer(page: Page, following: Sequence[object] | None) -> Response:
+def _answer(page: Page[Record] | Page[UserRecord], following: Sequence[object] | None) -> Response:
     records = [record.model_dump(mode="json", exclude_defaults=True) for record in page.records]
     cursor = None if following is None else base64.urlsafe_b64encode(orjson.dumps(following)).decode()
     return answer({"format": FORMAT, "records": records, "problems": page.problems, "next": cursor})
