@@ -1,4 +1,5 @@
-"""`moorline ctl export` and `import`: sessions, their messages and retained messages in a file.
+"""`moorline ctl export` and `import`: sessions, their messages and retained messages in a file; and users,
+rules and bans, if they are asked for.
 
 The file has a record of JSON in each line (`cluster.moved`), a head first, and last how many there are and
 their checksum: so a file that was cut off is noticed before anything of it is imported.
@@ -13,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Final, cast
 from urllib.parse import urlencode
@@ -45,6 +47,14 @@ _END: Final = "end"
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="A file that an export has written; .gz: compressed.")
 ]
+
+
+class More(StrEnum):
+    """What is in an export if it is asked for; of all of the broker."""
+
+    USERS = "users"
+    RULES = "rules"
+    BANS = "bans"
 
 
 class _NoExport(ValueError):
@@ -81,11 +91,21 @@ def export(
         ),
     ] = None,
     no_retained: Annotated[bool, typer.Option("--no-retained", help="None.")] = False,
+    more: Annotated[
+        list[More] | None,
+        typer.Option(
+            "--with",
+            help="Also all users with their hashes, the rules, all bans, as far as Redis has them; may be"
+            " repeated.",
+        ),
+    ] = None,
     admin: AdminOption = LOCAL,
 ) -> None:
     """Write persistent sessions, what waits for them, and retained messages to a file, while the broker
     serves."""
-    queries = []
+    queries: list[tuple[str, dict[str, str]]] = [
+        (f"/export/{each}", {}) for each in dict.fromkeys(more or ())
+    ]
     if not no_sessions:
         queries.append(("/export/sessions", {"prefix": sessions, "queues": str(not no_queues).lower()}))
     if not no_retained:
@@ -93,7 +113,7 @@ def export(
     counts: dict[str, int] = {}
     problems = 0
     with _written(file) as opened:
-        writer = _Writer(opened)
+        writer = Writer(opened)
         writer.write({_HEAD: __version__, "format": FORMAT, "of": [[path, query] for path, query in queries]})
         for path, query in queries:
             for page in _pages(admin, path, query):
@@ -115,8 +135,8 @@ def import_(
         bool,
         typer.Option(
             "--replace/--skip",
-            help="Sessions and retained messages that are there: end them, and disconnect their clients; or"
-            " leave them alone.",
+            help="What is there (sessions, retained messages, users ...): replace it, and disconnect the"
+            " clients of such sessions; or leave it alone.",
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would become of them.")] = False,
@@ -125,31 +145,24 @@ def import_(
 ) -> None:
     """Make what a file has, in a broker that serves; the same file again changes nothing."""
     try:
-        for _ in _records(file):
-            pass
+        count = sum(1 for _ in _records(file))
     except _NoExport as error:
         typer.echo(f"moorline ctl: {file}: {error}; nothing was imported", err=True)
         raise typer.Exit(EXIT_REFUSED) from None
     order = {"format": FORMAT, "id": secrets.token_hex(8), "replace": replace, "dry_run": dry_run}
-    total: dict[str, dict[str, int]] = {}
-    told = problems = 0
-    for batch in _batches(file):
-        answer = _sent(admin, order, batch, is_first=not total)
-        for problem in answer["problems"]:
-            told += 1
-            if told <= _PROBLEMS:
-                typer.echo(plain(problem), err=True)
-        problems += answer["problem_count"]
-        _add(total, answer)
-    if as_json:
-        print_json({**total, "problems": problems, "dry_run": dry_run})
-    else:
-        print_table([("", "", ""), *_rows(total)])
-    if problems > _PROBLEMS:
-        typer.echo(f"{problems} problems in all", err=True)
+    told = _Told(count)
+    try:
+        for batch in _batches(file):
+            told.add(_sent(admin, order, batch, is_first=not told.records), batch)
+    except typer.Exit:  # the reason is told already
+        told.print(as_json, dry_run)
+        if not dry_run:
+            typer.echo(told.stop(replace), err=True)
+        raise
+    told.print(as_json, dry_run)
     if dry_run:
         typer.echo("nothing was imported", err=True)
-    if problems:
+    if told.problems:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -174,31 +187,66 @@ def _count(counts: dict[str, int], record: Answer) -> None:
         "session": ("sessions", 1),
         "entries": ("messages", len(record.get("entries", ()))),
         "retained": ("retained messages", 1),
+        "user": ("users", 1),
+        "rules": ("texts of rules", 1),
+        "ban": ("bans", 1),
     }.get(record["kind"], ("others", 1))
     counts[what] = counts.get(what, 0) + count
 
 
-def _add(total: dict[str, dict[str, int]], answer: Answer) -> None:
-    messages = {"messages": {"made": answer["entries"], "dropped": answer["dropped"]}}
-    for what, counts in {"sessions": answer["sessions"], **messages, "retained": answer["retained"]}.items():
-        own = total.setdefault(what, {})
-        for outcome, count in counts.items():
-            own[outcome] = own.get(outcome, 0) + count
+class _Told:
+    """What the broker has said of an import of `count` records; `records`: of so many of them."""
 
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._total: dict[str, dict[str, int]] = {}
+        self.records = 0
+        self.problems = 0
 
-def _rows(total: dict[str, dict[str, int]]) -> list[tuple[str, str, str]]:
-    return [
-        (what, outcome, str(count))
-        for what, counts in total.items()
-        for outcome, count in counts.items()
-        if count or outcome == "made"
-    ]
+    def add(self, answer: Answer, batch: list[object]) -> None:
+        """Of a batch. The first problems are told at once."""
+        for problem in answer["problems"][: max(_PROBLEMS - self.problems, 0)]:
+            typer.echo(plain(problem), err=True)
+        self.problems += answer["problem_count"]
+        self.records += len(batch)
+        messages = {"messages": {"made": answer["entries"], "dropped": answer["dropped"]}}
+        parts = {"sessions": answer["sessions"], **messages, "retained": answer["retained"]}
+        for what, counts in {**parts, **answer.get("access", {})}.items():
+            own = self._total.setdefault(what, {})
+            for outcome, count in counts.items():
+                own[outcome] = own.get(outcome, 0) + count
+
+    def print(self, as_json: bool, dry_run: bool) -> None:
+        """All of it."""
+        if as_json:
+            records = {"records": self.records, "of": self._count}
+            print_json({**self._total, **records, "problems": self.problems, "dry_run": dry_run})
+        else:
+            print_table([("", "", ""), *self._rows()])
+        if self.problems > _PROBLEMS:
+            typer.echo(f"{self.problems} problems in all", err=True)
+
+    def stop(self, replace: bool) -> str:
+        """What there is to know of an import that was stopped here."""
+        again = "with --replace it begins anew" if replace else "what is there stays"
+        return (
+            f"stopped behind {self.records} of {self._count} records, some of the next may be there, too;"
+            f" when the reason is gone, make the same import again: {again}"
+        )
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [
+            (what, outcome, str(count))
+            for what, counts in self._total.items()
+            for outcome, count in counts.items()
+            if count or outcome == "made"
+        ]
 
 
 # --- the file -----------------------------------------------------------------------------------------------
 
 
-class _Writer:
+class Writer:
     """A record in each line."""
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -23,6 +23,7 @@ from cluster.drain import Departure
 from cluster.explainer import Explainer
 from cluster.exporting import Exporter
 from cluster.importing import Importer
+from cluster.moving_users import UserMover
 from cluster.node_info import NodeInfo
 from cluster.questions import Answerer, Questions
 from cluster.redis_report import Reporter
@@ -143,6 +144,7 @@ class Control:
         self.alarms = AlarmBook(store, incarnation)
         self.exporter = Exporter(store)
         self.importer = Importer(store, self.browser, self.retained)
+        self.user_mover = UserMover(store, self.users)
         self.reporter = Reporter(store)
 
     async def nodes(self) -> list[NodeState]:

@@ -6,7 +6,7 @@ A session is as of one moment if it fits on a page; else see lua/session_export.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from cluster import moved
 from cluster.moved import Record
@@ -29,6 +29,8 @@ _RETAINED_PER_CALL: Final = 32
 _RETAINED_BUDGET: Final = 250
 _SYSTEM: Final = "$SYS/"
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -48,11 +50,11 @@ class RetainedPlace:
     cursor: str | None = None
 
 
-class Page:
-    """Records, and what could not be read and is left out, in words. Filled by an Exporter."""
+class Page(Generic[R]):
+    """Records, and what could not be read and is left out, in words. Filled by whoever exports."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[R] = []
         self.problems: list[str] = []
         self.size = 0
 
@@ -61,7 +63,7 @@ class Page:
         """Enough for an answer."""
         return self.size >= PAGE_BYTES or len(self.records) >= _RECORDS_PER_PAGE
 
-    def add(self, record: Record, size: int) -> None:
+    def add(self, record: R, size: int) -> None:
         """One more, of about so many bytes."""
         self.records.append(record)
         self.size += size + _BYTES_OF_RECORD
@@ -75,9 +77,9 @@ class Exporter:
 
     async def sessions(
         self, beginning: str, place: Place, *, with_queues: bool = True
-    ) -> tuple[Page, Place | None]:
+    ) -> tuple[Page[Record], Place | None]:
         """A page of the sessions whose ids begin so, and where the next one begins; None after the last."""
-        page = Page()
+        page = Page[Record]()
         now_ms = await self._store.time_ms()
         while place.bucket < BUCKETS:
             if place.part is not None:
@@ -88,7 +90,9 @@ class Exporter:
                 return page, place
         return page, None
 
-    async def _some(self, page: Page, beginning: str, place: Place, now_ms: int, with_queues: bool) -> Place:
+    async def _some(
+        self, page: Page[Record], beginning: str, place: Place, now_ms: int, with_queues: bool
+    ) -> Place:
         """The next sessions of a bucket."""
         (reply,) = await self._ask(
             [session_index.session_ids(place.bucket, beginning, place.after, _IDS_PER_CALL)]
@@ -108,7 +112,7 @@ class Exporter:
                     return Place(place.bucket, client_id, part)
         return Place(place.bucket + 1) if len(ids) < _IDS_PER_CALL else Place(place.bucket, ids[-1])
 
-    async def _go_on(self, page: Page, place: Place, now_ms: int) -> Place:
+    async def _go_on(self, page: Page[Record], place: Place, now_ms: int) -> Place:
         """The rest of a session. If another one has its name meanwhile, that from its beginning."""
         assert place.after is not None
         gen, n = place.part or (0, 0)
@@ -123,7 +127,7 @@ class Exporter:
         return Place(place.bucket, place.after, part)
 
     async def _add(
-        self, page: Page, client_id: str, found: ExportPage, now_ms: int, *, is_first: bool
+        self, page: Page[Record], client_id: str, found: ExportPage, now_ms: int, *, is_first: bool
     ) -> tuple[int, int] | None:
         """What has been read of a session; what is to be read further, if there is more."""
         try:
@@ -142,7 +146,7 @@ class Exporter:
         page.add(session, 100 * len(session.subscriptions))
         return None
 
-    async def _add_tokens(self, page: Page, tokens: Sequence[bytes]) -> None:
+    async def _add_tokens(self, page: Page[Record], tokens: Sequence[bytes]) -> None:
         """Who has what the publisher may send once more: in every bucket."""
         for first in range(0, len(tokens), _TOKENS_PER_CALL):
             some = tokens[first : first + _TOKENS_PER_CALL]
@@ -154,10 +158,12 @@ class Exporter:
                         record = moved.MovedToken(kind="token", bucket=bucket, token=token, members=names)
                         page.add(record, sum(map(len, names)))
 
-    async def retained(self, topic_filter: str, place: RetainedPlace) -> tuple[Page, RetainedPlace | None]:
+    async def retained(
+        self, topic_filter: str, place: RetainedPlace
+    ) -> tuple[Page[Record], RetainedPlace | None]:
         """A page of the retained messages that match, and where the next one begins; None after the last.
         None of the nodes' own."""
-        page = Page()
+        page = Page[Record]()
         now_ms = await self._store.time_ms()
         buckets = retained.retained_buckets(topic_filter)
         while place.bucket < len(buckets):
@@ -182,7 +188,7 @@ class Exporter:
         return await self._store.call(requests, function="free")
 
 
-def _parsed(page: Page, client_id: str, reply: Reply) -> ExportPage | None:
+def _parsed(page: Page[Record], client_id: str, reply: Reply) -> ExportPage | None:
     """What there is of a session."""
     try:
         return moving.parse_export(_checked(reply))
@@ -198,7 +204,7 @@ def _checked(reply: Reply) -> Reply:
     return reply
 
 
-def _add_retained(page: Page, topic: str, record: bytes, now_ms: int) -> None:
+def _add_retained(page: Page[Record], topic: str, record: bytes, now_ms: int) -> None:
     try:
         page.add(moved.retained_of(topic, record, now_ms), len(record))
     except ValueError as error:

@@ -50,13 +50,14 @@ class Limits:
 
 @dataclass(slots=True)
 class Summary:
-    """What has become of the records. `there`: was there, and stays. `problems`: what can't be imported,
-    and why."""
+    """What has become of the records. `there`: was there, and stays. `access`: users, rules and bans, if
+    there are any (`moving_users`). `problems`: what can't be imported, and why."""
 
     sessions: dict[str, int] = field(default_factory=lambda: {each.name.lower(): 0 for each in Outcome})
     entries: int = 0
     dropped: int = 0
     retained: dict[str, int] = field(default_factory=lambda: {"made": 0, "there": 0, "refused": 0})
+    access: dict[str, dict[str, int]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
 

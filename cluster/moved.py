@@ -39,11 +39,13 @@ Name = Annotated[str, Field(min_length=1, max_length=65_535)]
 Qos = Annotated[int, Field(ge=0, le=2)]
 
 
-class _Moved(BaseModel):
+class Moved(BaseModel):
+    """A record, or a part of one."""
+
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
-class MovedEntry(_Moved):
+class MovedEntry(Moved):
     """A message in a queue. `was_retained`: published with RETAIN; `retain`: as its receiver is told."""
 
     n: Annotated[int, Field(ge=1, le=_LARGEST)]
@@ -57,7 +59,7 @@ class MovedEntry(_Moved):
     expires_ms: Milliseconds | None = None
 
 
-class MovedEntries(_Moved):
+class MovedEntries(Moved):
     """Some of a queue, in order, before its session. `first`: there are none before; `hi`: what may have
     been sent."""
 
@@ -68,7 +70,7 @@ class MovedEntries(_Moved):
     entries: Sequence[MovedEntry]
 
 
-class MovedSubscription(_Moved):
+class MovedSubscription(Moved):
     """With its options."""
 
     filter: Name
@@ -79,14 +81,14 @@ class MovedSubscription(_Moved):
     subscription_identifier: Annotated[int, Field(ge=0, le=268_435_455)] = 0
 
 
-class MovedReplay(_Moved):
+class MovedReplay(Moved):
     """Retained messages that a subscription is still owed, from the cursor on."""
 
     filter: Name
     cursor: str
 
 
-class MovedExchange(_Moved):
+class MovedExchange(Moved):
     """An inbound QoS 2 message whose PUBREL has not come."""
 
     packet_id: PacketId
@@ -95,7 +97,7 @@ class MovedExchange(_Moved):
     token: Blob
 
 
-class MovedLater(_Moved):
+class MovedLater(Moved):
     """A delayed message, or a will that waits; `id` of a delayed one, `delay_seconds` of a will."""
 
     due_ms: Milliseconds
@@ -109,7 +111,7 @@ class MovedLater(_Moved):
     delay_seconds: Number = 0
 
 
-class MovedSession(_Moved):
+class MovedSession(Moved):
     """A session; its entries came before. `has_entries`: there were some. `lives_ms` None: its time has
     not begun, or it never ends."""
 
@@ -129,7 +131,7 @@ class MovedSession(_Moved):
     will: MovedLater | None = None
 
 
-class MovedToken(_Moved):
+class MovedToken(Moved):
     """Who has a message already that its publisher, at QoS 2, may send again."""
 
     kind: Literal["token"]
@@ -138,7 +140,7 @@ class MovedToken(_Moved):
     members: Sequence[str]
 
 
-class MovedRetained(_Moved):
+class MovedRetained(Moved):
     """A retained message."""
 
     kind: Literal["retained"]

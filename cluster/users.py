@@ -82,7 +82,7 @@ class UserBook:
                 name,
                 record,
                 before.version if before is not None else 0,
-                renews=before is None or _must_go(before.user, after),
+                renews=before is None or must_go(before.user, after),
             )
             answer = as_int(await ask(self._store, request, "write"))
             if answer == users.FULL:
@@ -118,6 +118,6 @@ async def ask(store: Store, request: Request, function: str = "free") -> Reply:
     return reply
 
 
-def _must_go(before: User, after: User) -> bool:
+def must_go(before: User, after: User) -> bool:
     """Whether clients that came in as this user before may not stay."""
     return not after.is_enabled or (before.hashed, before.scram) != (after.hashed, after.scram)

@@ -42,19 +42,20 @@ def require_node_package(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate of its own authority for `localhost` and 127.0.0.1, and its key; PEM files."""
+    """A certificate of its own authority, and its key; PEM files."""
 
     file: Path
     key: Path
 
 
-def make_certificate(directory: Path, name: str = "server") -> Certificate:
-    """Made by openssl, in 10 ms; or the end of this test."""
+def make_certificate(
+    directory: Path, name: str = "server", names: str = "DNS:localhost,IP:127.0.0.1"
+) -> Certificate:
+    """Made by openssl, in 10 ms; or the end of this test. `names`: what it is for."""
     made = Certificate(directory / f"{name}.crt", directory / f"{name}.key")
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     command = [
         require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", names,
+        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}",
         "-keyout", str(made.key), "-out", str(made.file),
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)

@@ -58,7 +58,7 @@ from cluster.control import (
     Plan,
     UnknownNode,
 )
-from cluster.store.errors import StoreError
+from cluster.store.errors import RedisFull, StoreError
 from cluster.users import UsersError
 
 REQUESTS_AT_A_TIME = 8
@@ -382,4 +382,5 @@ async def _on_control_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_store_error(_: Request, error: Exception) -> Response:
-    return error_answer(503, f"Redis is away or refuses: {error}")
+    what = "Redis is full" if isinstance(error, RedisFull) else "Redis is away or refuses"
+    return error_answer(503, f"{what}: {error}")

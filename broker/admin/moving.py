@@ -1,8 +1,8 @@
-"""`/api/v1/export` and `import`: sessions and retained messages, page by page, for a back-up or another
-broker.
+"""`/api/v1/export` and `import`: sessions and retained messages, users, rules and bans, page by page, for a
+back-up or another broker.
 
 Nothing is kept between two requests, so any node can answer the next one. What the records are:
-`cluster.moved`.
+`cluster.moved`, `cluster.moved_users`.
 """
 
 import base64
@@ -28,6 +28,7 @@ from cluster.control import Desk
 from cluster.exporting import Page, Place, RetainedPlace
 from cluster.importing import Limits, Order
 from cluster.moved import FORMAT, Record
+from cluster.moved_users import AnyRecord, MovedBan, MovedRules, MovedUser, UserRecord
 
 RECORDS_PER_IMPORT: Final = 512
 IMPORT_BYTES: Final = 1 << 20
@@ -37,12 +38,11 @@ _CLIENT_ID_BYTES: Final = 65_535
 
 class ImportBody(Body):
     """`format`: of the records, as the export said. `id`: the same for all batches of an import, of 16
-    hexadecimal digits. `replace`: sessions and retained messages that are there go. `dry_run`: only tell
-    what would become of them."""
+    hexadecimal digits. `replace`: what is there goes. `dry_run`: only tell what would become of them."""
 
     format: int
     id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-    records: Annotated[list[Record], Field(max_length=RECORDS_PER_IMPORT)]
+    records: Annotated[list[AnyRecord], Field(max_length=RECORDS_PER_IMPORT)]
     replace: bool = False
     dry_run: bool = False
 
@@ -53,6 +53,9 @@ def moving_routes(desk: Desk, settings: Callable[[], Settings]) -> Sequence[Rout
     return [
         Route("/export/sessions", api.sessions, methods=["GET"]),
         Route("/export/retained", api.retained, methods=["GET"]),
+        Route("/export/users", api.users, methods=["GET"]),
+        Route("/export/rules", api.rules, methods=["GET"]),
+        Route("/export/bans", api.bans, methods=["GET"]),
         Route("/import", api.take, methods=["POST"]),
     ]
 
@@ -103,8 +106,34 @@ class _Moving:
 
     @describe(
         "moving",
-        "Makes sessions and retained messages of `records`, in their order; what is there stays, unless it is"
-        " to be replaced. The same may be sent again.",
+        "Users that are kept in Redis, as `records` for an import: with their hashes and SCRAM keys.",
+        query={"after": AFTER},
+    )
+    async def users(self, request: Request) -> Response:
+        after = _user_place(request.query_params.get("after"))
+        page, following = await control_of(self._desk).user_mover.users(after)
+        if after is None:
+            note_change(request, "users_exported")
+        return _answer(page, None if following is None else [following])
+
+    @describe("moving", "The rules that are kept in Redis, as `records` for an import: one, or none.")
+    async def rules(self, request: Request) -> Response:
+        page = await control_of(self._desk).user_mover.rules()
+        note_change(request, "rules_exported")
+        return _answer(page, None)
+
+    @describe("moving", "Bans, as `records` for an import; one may come twice.", query={"after": AFTER})
+    async def bans(self, request: Request) -> Response:
+        cursor = _ban_place(request.query_params.get("after"))
+        page, following = await control_of(self._desk).user_mover.bans(cursor)
+        if not cursor:
+            note_change(request, "bans_exported")
+        return _answer(page, [following] if following else None)
+
+    @describe(
+        "moving",
+        "Makes what `records` has, in their order; what is there stays, unless it is to be replaced. The same"
+        " may be sent again.",
         body=ImportBody,
     )
     async def take(self, request: Request) -> Response:
@@ -113,13 +142,31 @@ class _Moving:
         if body.format != FORMAT:
             raise HTTPException(422, f"format: this release reads {FORMAT} only")
         order = Order(bytes.fromhex(body.id), _limits(settings), body.replace)
-        importer = control_of(self._desk).importer
-        if body.dry_run:
-            return answer(asdict(await importer.look(body.records, order)))
-        summary = await importer.take(body.records, order)
-        made = {"sessions": summary.sessions["made"], "replaced": summary.sessions["replaced"]}
-        note_change(request, "imported", **made, retained=summary.retained["made"])
+        control = control_of(self._desk)
+        users, records = _sorted(body.records)
+        work = control.importer.look if body.dry_run else control.importer.take
+        summary = await work(records, order)
+        await control.user_mover.take(users, summary, replaces=body.replace, is_dry=body.dry_run)
+        if not body.dry_run:
+            made: dict[str, object] = {
+                "sessions": summary.sessions["made"],
+                "replaced": summary.sessions["replaced"],
+            }
+            made |= {what: counts["made"] + counts["replaced"] for what, counts in summary.access.items()}
+            note_change(request, "imported", **made, retained=summary.retained["made"])
         return answer(asdict(summary))
+
+
+def _sorted(given: Sequence[Record | UserRecord]) -> tuple[list[UserRecord], list[Record]]:
+    """What is of users, rules and bans, and what is not."""
+    users: list[UserRecord] = []
+    others: list[Record] = []
+    for each in given:
+        if isinstance(each, MovedUser | MovedRules | MovedBan):
+            users.append(each)
+        else:
+            others.append(each)
+    return users, others
 
 
 def _limits(settings: Settings) -> Limits:
@@ -133,7 +180,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _answer(page: Page, following: Sequence[object] | None) -> Response:
+def _answer(page: Page[Record] | Page[UserRecord], following: Sequence[object] | None) -> Response:
     records = [record.model_dump(mode="json", exclude_defaults=True) for record in page.records]
     cursor = None if following is None else base64.urlsafe_b64encode(orjson.dumps(following)).decode()
     return answer({"format": FORMAT, "records": records, "problems": page.problems, "next": cursor})
@@ -159,6 +206,24 @@ def _retained_place(cursor: str | None) -> RetainedPlace:
             return RetainedPlace()
         case [int(bucket), str() | None as position] if bucket >= 0:
             return RetainedPlace(bucket, position)
+    raise _no_cursor()
+
+
+def _user_place(cursor: str | None) -> str | None:
+    match _fields(cursor):
+        case None:
+            return None
+        case [str(after)]:
+            return after
+    raise _no_cursor()
+
+
+def _ban_place(cursor: str | None) -> int:
+    match _fields(cursor):
+        case None:
+            return 0
+        case [int(position)] if 0 <= position < 1 << 64:
+            return position
     raise _no_cursor()
 
 

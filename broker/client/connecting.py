@@ -151,7 +151,7 @@ class Handshake:
             previous.taken_over()  # [MQTT-3.1.4-3]
         drop_rows(hub, self.client_id, claim.ended_rows)
         if client.is_closed:
-            give_back(hub, client, claim.epoch, claim.sent)
+            self._give_up(claim)
             return
         hub.clients[self.client_id] = client
         client.epoch = claim.epoch
@@ -234,7 +234,7 @@ class Handshake:
         hub = client.hub
         if client.is_closed:  # it has gone, or was taken over, while we asked
             want_nothing(client)
-            give_back(hub, client, claim.epoch, claim.sent)
+            self._give_up(claim)
             return
         session = self._session(claim)
         client.session = session
@@ -285,6 +285,16 @@ class Handshake:
         if client.connection.keep_alive_timeout:
             hub.wheel.watch_by(client, client.last_activity + client.connection.keep_alive_timeout)
         hub.after_input()
+
+    def _give_up(self, claim: Claim) -> None:
+        """There is no CONNACK any more. A session that was new ends, as its client has never been told of it,
+        and its will with it. Else the will is as that of any connection: it stands for the one that the claim
+        has cancelled."""
+        client = self.client
+        if not claim.present:
+            client.expiry_seconds = 0
+            client.fires_will = False
+        give_back(client.hub, client, claim.epoch, claim.sent)
 
     def _session(self, claim: Claim) -> Session:
         client = self.client

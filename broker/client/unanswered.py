@@ -1,12 +1,15 @@
 """Connections whose CONNECT has not come, or has not been answered: they come to an end, whatever it is that
 keeps them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from broker.client.telling import tell_refused
 from broker.mqtt import ReasonCode, State
 
 if TYPE_CHECKING:  # they need each other
     from broker.client.client import Client
+
+_NOT_CONFIRMED: Final = "the durability level of this listener can't be had now"
 
 
 def check_unanswered(client: "Client", now: float) -> float:
@@ -24,6 +27,8 @@ def check_unanswered(client: "Client", now: float) -> float:
         client.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
     else:
         hub.counters.connects.add("late")
-        client.close(ReasonCode.SERVER_UNAVAILABLE, "CONNECT was not answered in time")
+        reason = "CONNECT was not answered in time" if client.awaiting is None else _NOT_CONFIRMED
+        tell_refused(client, ReasonCode.SERVER_UNAVAILABLE, reason)
+        client.close(ReasonCode.SERVER_UNAVAILABLE, reason)
     hub.after_input()
     return 0.0

@@ -47,13 +47,14 @@ def add(
     is_automatic: bool,
     maximum: int,
     patterns_maximum: int,
+    must_be_new: bool = False,
 ) -> list[object]:
-    """From now on, for so long (0: for ever)."""
+    """From now on, for so long (0: for ever). `must_be_new`: one that holds already stays as it is."""
     flags = _AUTOMATIC if is_automatic else 0
     name, is_pattern = target.name, target.is_pattern
     return [
         *("add_ban", META_SLOT, name, flags, reason, by, milliseconds),
-        *(is_pattern, maximum, patterns_maximum),
+        *(is_pattern, maximum, patterns_maximum, must_be_new),
     ]
 
 

@@ -12,6 +12,7 @@ answer in time, a cancelled caller) ends the connection for good: a reply can ne
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
@@ -38,6 +39,8 @@ INCOMPLETE: Final = object()
 
 # Seconds. A peer that vanished without a word is noticed within 5 + 3 x 2, also while nothing is sent.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+
+_OTHER_NAME: Final = (62, 64)  # of OpenSSL: a certificate for another host name, for another address
 
 _ERRORS_BY_CODE: Final[dict[str, type[StoreError]]] = {
     "OOM": RedisFull,
@@ -274,6 +277,9 @@ async def open_connection_of(
                 )
     except TimeoutError:
         raise StoreUnavailable(f"{address}: no connection within {connect_timeout_seconds:g} s") from None
+    except ssl.SSLCertVerificationError as error:
+        hint = ": set redis.server_name, or have names told" if error.verify_code in _OTHER_NAME else ""
+        raise StoreUnavailable(f"{address}: its certificate: {error.verify_message}{hint}") from error
     except OSError as error:
         raise StoreUnavailable(f"{address}: {error.strerror or error}") from error
     try:

@@ -12,6 +12,8 @@ from cluster.exporting import PAGE_BYTES
 from tests.moving.brokers import Broker, Json
 from tests.node.wire import HOUR, WireClient, connected
 
+HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$mEBJQmEvOCPSJQ6OPkp7LZoDHPFtwEdz1J0QPMkpdMg"
+
 
 def away(broker: Broker, client_id: str, *filters: str) -> None:
     """A session that nobody has."""
@@ -69,6 +71,32 @@ def test_what_is_asked_for(source: Broker, tmp_path: Path) -> None:
     assert {each["kind"] for each in records} == {"retained"}
     assert {"some/r", "none/r"} <= {each["topic"] for each in records}
     assert not any(each["topic"].startswith("$SYS/") for each in records)
+
+
+def test_users_rules_and_bans_if_they_are_asked_for(source: Broker, target: Broker, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    passwords = tmp_path / "passwords"
+    passwords.write_text(f"ann:{HASH}\n")
+    rules = tmp_path / "rules.toml"
+    rules.write_text('rules = [{effect = "allow", filters = ["a/#"]}]')
+    for command in (
+        ("users", "import", str(passwords)),
+        ("rules", "set", str(rules)),
+        ("bans", "add", "client", "noisy-*", "--for", "1h"),
+    ):
+        assert source.ctl(*command).exit_code == 0
+    options = ("--with", "users", "--with", "rules", "--with", "bans", "--no-sessions", "--no-retained")
+    user, text, ban = source.export(file, *options)
+    assert (user["name"], user["hash"], text["text"]) == ("ann", HASH, rules.read_text())
+    assert (ban["target"], 3_500_000 < ban["lives_ms"] <= 3_600_000) == ("client:noisy-*", True)
+    for outcome in ("made", "there"):
+        told = target.import_(file)
+        assert [told[each][outcome] for each in ("users", "rules", "bans")] == [1, 1, 1]
+    shown = json.loads(target.ctl("users", "show", "ann", "--json").stdout)
+    assert (shown["name"], shown["enabled"]) == ("ann", True)
+    assert target.ctl("rules", "show").stdout.strip() == rules.read_text()
+    assert "noisy-*" in target.ctl("bans", "list").stdout
+    assert source.export(file, "--sessions", "nobody", "--no-retained") == []
 
 
 def test_all_of_a_large_export_arrives(source: Broker, target: Broker, tmp_path: Path) -> None:
@@ -224,6 +252,7 @@ def test_what_can_not_be_is_told(target: Broker) -> None:
     for body in (
         {**order, "format": 2, "records": []},
         {**order, "records": [{"kind": "other"}]},
+        {**order, "records": [{"kind": "user", "name": "a"}]},
         {**order, "records": [{**session, "n": -1}]},
         {**order, "records": [{"kind": "retained", "topic": "a", "payload": "no base64!"}]},
         {**order, "records": [session] * 513},
@@ -235,6 +264,9 @@ def test_what_can_not_be_is_told(target: Broker) -> None:
         "sessions?after=W10=",
         "retained?after=WyJ4Il0=",
         "retained?filter=a/%23/b",
+        "users?after=x",
+        "users?after=WzFd",
+        "bans?after=WyJ4Il0=",
     ):
         assert node.get(f"/api/v1/export/{path}").status == 422
 

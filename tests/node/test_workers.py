@@ -21,7 +21,7 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker import build_mode
-from broker.mqtt import ReasonCode
+from broker.mqtt import Publish, ReasonCode
 from broker.supervisor.crew import ASK_TIMEOUT_SECONDS
 from cluster.store import keys
 from tests.cluster.following import following
@@ -259,10 +259,15 @@ def test_messages_go_from_worker_to_worker(crew: NodeProcess, qos: int) -> None:
 
 
 def test_settings_reach_the_workers(tmp_path: Path) -> None:
-    """From each source; and the password of Redis is nowhere that others may look."""
+    """From each source; and the password of Redis is nowhere that others may look. Each waits for its
+    durability level by itself, which holds up no stop."""
     config = tmp_path / "c.toml"
     config.write_text("[node]\nlog_level = 'debug'\n[limits]\nconnections_maximum = 1\n")
-    environment = {"MOORLINE_NODE__WORKERS": "2", "MOORLINE_NODE__NAME": "crew"}
+    environment = {
+        "MOORLINE_NODE__WORKERS": "2",
+        "MOORLINE_NODE__NAME": "crew",
+        "MOORLINE_NODE__DURABILITY": "replicated",
+    }
     with running_redis(tmp_path / "redis") as server:
         with server.client() as client:
             client.config_set("requirepass", "secret-word")
@@ -273,7 +278,13 @@ def test_settings_reach_the_workers(tmp_path: Path) -> None:
             _wait_until(lambda: _samples(crew, "moorline_connections_limit") == dict.fromkeys(NAMES, 1.0))
             assert set(_workers(crew)) == NAMES
             assert not any("secret-word" in " ".join(worker.cmdline()) for worker in _workers(crew).values())
-            assert crew.stop() == 0
+            with connected(crew.port, "held") as client:
+                client.send(Publish("t", b"", 1, False, False, 1, None))
+                _wait_until(
+                    lambda: sorted(_samples(crew, "moorline_durability_waiting").values()) == [0.0, 1.0]
+                )
+                assert client.ping() == []
+                assert crew.stop() == 0
             assert "secret-word" not in crew.output()
 
 

@@ -11,6 +11,8 @@ from typing import Final
 
 import redis
 
+from tests.tools import Certificate
+
 START_SECONDS: Final = 15.0
 HOST: Final = "127.0.0.1"
 _CLIENT_SECONDS: Final = 2.0
@@ -21,7 +23,8 @@ _STARTED: Final = 0.02
 class Server:
     """Its data, its configuration (which it may rewrite) and its log are in `directory`.
 
-    `port` is its own, `announced` what it tells others: the same, or that of the way to it (`network`).
+    `port` is its own, `announced` what it tells others: the same, or that of the way to it (`network`). With
+    a `certificate` it speaks nothing but TLS, to everybody.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Server:
     shard: int = 0
     is_sentinel: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    certificate: Certificate | None = None
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,7 +53,7 @@ class Server:
         """Its configuration file; before the first start."""
         self.directory.mkdir()
         base = [
-            f"port {self.port}",
+            *self._port_lines(),
             f"bind {HOST}",
             f"dir {self.directory}",
             "protected-mode no",
@@ -84,9 +88,18 @@ class Server:
         """Whether the process is there, stopped or not."""
         return self._process is not None and self._process.poll() is None
 
-    def client(self, seconds: float = _CLIENT_SECONDS) -> redis.Redis:
+    def client(self, seconds: float = _CLIENT_SECONDS, *, decodes: bool = True) -> redis.Redis:
         """A connection past any network between; to be used as a context manager."""
-        return redis.Redis(HOST, self.port, socket_timeout=seconds, decode_responses=True)
+        if self.certificate is None:
+            return redis.Redis(HOST, self.port, socket_timeout=seconds, decode_responses=decodes)
+        return redis.Redis(
+            "localhost",
+            self.port,
+            socket_timeout=seconds,
+            decode_responses=decodes,
+            ssl=True,
+            ssl_ca_certs=str(self.certificate.file),
+        )
 
     def answers(self) -> bool:
         """Whether it answers PING now."""
@@ -120,6 +133,19 @@ class Server:
         """Ends it, however it is."""
         if self.is_running():
             self.kill()
+
+    def _port_lines(self) -> list[str]:
+        if self.certificate is None:
+            return [f"port {self.port}"]
+        return [
+            "port 0",
+            f"tls-port {self.port}",
+            f"tls-cert-file {self.certificate.file}",
+            f"tls-key-file {self.certificate.key}",
+            f"tls-ca-cert-file {self.certificate.file}",
+            "tls-auth-clients no",
+            "tls-replication yes",
+        ]
 
     def _send(self, number: signal.Signals) -> None:
         assert self._process is not None

