@@ -211,6 +211,12 @@ class Cluster(Site):
         """By name."""
         return next(node for node in self.nodes if node.name == name)
 
+    def other(self, node: ClusterNode) -> ClusterNode:
+        """The next one that works; the same if there is no other."""
+        index = self.nodes.index(node)
+        following = self.nodes[index + 1 :] + self.nodes[:index]
+        return next((each for each in following if each.state is State.UP), node)
+
     async def start(self) -> None:
         """Redis, then all nodes at once."""
         await in_thread(self.redis.start)
