@@ -122,6 +122,8 @@ def delete(topic: TopicArgument, admin: AdminOption = LOCAL) -> None:
     """Clear a retained message. Who subscribes to its topic gets an empty message."""
     answer, _ = ask(admin, "DELETE", _path(topic), {})
     typer.echo(f"{plain(answer['topic'])} is cleared")
+    if not answer["node"]:
+        typer.echo(plain(answer["result"]), err=True)
 
 
 def publish(

@@ -72,6 +72,10 @@ class RetainedBook:
             return records.unpack_retained(record)
         return None
 
+    async def forget(self, topic: str) -> None:
+        """Takes away what is retained under a topic, beside all that waits to be stored; nobody is told."""
+        await self._ask([retained.retain(topic, None, 0, False, 0)])
+
     async def _names(
         self, prefix: str, after: str | None, limit: int, *, by_level: bool
     ) -> tuple[list[str], str | None]:

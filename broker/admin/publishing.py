@@ -101,7 +101,8 @@ class PublishBody(Body):
 
 class Published(BaseModel):
     """`sessions` and `groups` (of shared subscriptions) are those that the message was for, `nodes` other
-    nodes with clients whose sessions only these know. `result` is `published`, or `no matching subscribers`.
+    nodes with clients whose sessions only these know. `result` is `published`, or `no matching subscribers`;
+    of a retained message that was cleared it may say why no node has told the subscribers so far.
     `retained`: `yes`, `no`, `cleared`, or `no room` (limits.retained_messages). `token` names the message on
     its way, at QoS 2, as `/explain` takes it."""
 
@@ -141,6 +142,22 @@ async def publish(desk: Desk, message: OperatorMessage) -> Published:
         nodes=outcome.nodes,
         retained=outcome.retained,
         token=message.token.encode().hex() if message.qos == 2 else None,
+    )
+
+
+def untold(message: OperatorMessage, why: str) -> Published:
+    """What has been cleared, though no node has said that it has published that."""
+    return Published(
+        topic=message.topic,
+        qos=message.qos,
+        retain=message.retain,
+        node="",
+        result=why,
+        sessions=0,
+        groups=0,
+        nodes=0,
+        retained="cleared",
+        token=None,
     )
 
 

@@ -15,7 +15,7 @@ from broker.admin.audit import note_change
 from broker.admin.describe import AFTER, LIMIT, Query, describe
 from broker.admin.exchange import Body, answer, read_body, time_text
 from broker.admin.paging import flag_of, limit_of
-from broker.admin.publishing import Published, new_token, publish
+from broker.admin.publishing import Published, new_token, publish, untold
 from broker.client.operator_message import OperatorMessage
 from broker.mqtt import SYS_PREFIX, MalformedPacket, Properties, ProtocolError, is_valid_topic_name
 from broker.mqtt.property import IN_CLIENT_PUBLISH, decode_properties
@@ -25,6 +25,7 @@ from cluster.store.records import Retained
 from cluster.store.retained_browse import Facts
 
 _IN_NO_PATH: Final = {"topic": "The topic, with none in the path; a path can have no line break."}
+_NO_NODE: Final = 503
 _NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -120,7 +121,8 @@ class _Retained:
 
     @describe(
         "messages",
-        "Clears a retained message: publishes an empty one with RETAIN, which subscribers get.",
+        "Clears a retained message, also while Redis is full; then publishes an empty one with RETAIN, which"
+        " subscribers get: in time, if Redis is full (`result`).",
         body=Body,
         query=_IN_NO_PATH,
         answer=Published,
@@ -131,9 +133,20 @@ class _Retained:
         if topic.startswith(SYS_PREFIX):
             raise HTTPException(422, "topic: what begins with $SYS/ is the nodes' own, and expires by itself")
         await self._facts(topic)
-        published = await publish(self._desk, OperatorMessage(topic, "", 1, True, new_token(), clears=True))
+        await self._book().forget(topic)
         note_change(request, "retained_deleted", topic=topic)
-        return answer(published.model_dump())
+        return answer((await self._tell(topic)).model_dump())
+
+    async def _tell(self, topic: str) -> Published:
+        """The empty message clears once more what a publisher of that moment may have put there. It has its
+        place behind what is held while Redis is full, as by topic the order has to be kept."""
+        message = OperatorMessage(topic, "", 1, True, new_token(), clears=True)
+        try:
+            return await publish(self._desk, message)
+        except HTTPException as error:
+            if error.status_code != _NO_NODE:
+                raise
+            return untold(message, f"its subscribers are not told yet: {error.detail}")
 
     async def _facts(self, topic: str) -> Facts:
         facts = await self._book().facts(topic)

@@ -97,6 +97,8 @@ class OperatorMessages:
         self._take_place(len(payload))
         settled = _Settled(partial(self._leave_place, len(payload)))
         hub.when_sure(partial(self._route, order, payload, properties, settled))
+        if order.clears and hub.committer.is_full:  # the retained message is gone already
+            raise QuestionRefused("it follows when there is room for what is held")
         return _outcome(await settled.wait())
 
     def _route(self, order: OperatorMessage, payload: bytes, properties: bytes, settled: "_Settled") -> None:

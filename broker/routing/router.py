@@ -54,6 +54,9 @@ from cluster.store.reply import as_int, as_ints, as_list
 from cluster.store.shares import Given, Policy
 
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
+_BYTES_PER_BATCH: Final = 8 << 20
+"""Of payloads, and one message more: the node has them up to three times more while they are on their way,
+and Redis takes no argument above 512 MiB."""
 _APPENDED: Final = 0
 _REFUSED: Final = 1
 _HAD: Final = 2
@@ -330,8 +333,7 @@ class Router:
         if self._has_lost:
             self._has_lost = False
             self.strike_lost()
-        self._current = self.incoming[:_PUBLICATIONS_PER_BATCH]
-        self.incoming = self.incoming[_PUBLICATIONS_PER_BATCH:]
+        self._current = self._next_batch()
         self._collecting.begin()
         self.statistics.batches += 1
         self._generation = self.index.generation
@@ -346,6 +348,19 @@ class Router:
                 continue
             publication.targets = self.index.match(message.topic)
             self._route(publication, publication.targets)
+
+    def _next_batch(self) -> list[Publication]:
+        """Of what waits, as much as may be under way at once."""
+        count = 0
+        room_bytes = _BYTES_PER_BATCH
+        for publication in self.incoming:
+            if room_bytes <= 0 or count == _PUBLICATIONS_PER_BATCH:
+                break
+            room_bytes -= publication.size_bytes
+            count += 1
+        batch = self.incoming[:count]
+        self.incoming = self.incoming[count:]
+        return batch
 
     def _route(
         self, publication: Publication, targets: Sequence[Subscription], is_by_filter: bool = False

@@ -42,6 +42,8 @@ class Outage:
 
     def note(self, trouble: StoreError, started: float) -> None:
         """An exchange that began at `started` did not get its answer."""
+        # Its frames have the bytes of a batch, and the future that has the error: a cycle of megabytes.
+        trouble.__traceback__ = None
         if self.since is None:
             self.since = started
             self._report(trouble)

@@ -31,6 +31,7 @@ class _Hub:
         self.is_away = False
         self.is_stopping = False
         self.topic_limits = None
+        self.committer = SimpleNamespace(is_full=False)
         self.clock = SimpleNamespace(now_ms=1_000)
         self.router = SimpleNamespace(publish=self.published.append)
         self.settings = SimpleNamespace(
@@ -114,6 +115,15 @@ async def test_clearing_is_possible_whatever_the_settings_say() -> None:
         assert (message.retain, message.payload) == (True, b"")
         assert (message.token, message.token_ttl_ms) == (b"token", 10_000), "or it may come twice"
         hub.settle()
+
+
+async def test_who_clears_does_not_wait_while_messages_are_held() -> None:
+    hub, messages = made()
+    hub.committer.is_full = True
+    reason = await refused_by(messages, order(payload=b"", retain=True, clears=True))
+    assert reason == "it follows when there is room for what is held"
+    assert [publication.message.topic for publication in hub.published] == ["a/b"]
+    hub.settle()  # and so leaves its place
 
 
 async def test_what_is_not_understood() -> None:

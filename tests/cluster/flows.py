@@ -84,7 +84,9 @@ async def _publish_qos2(scene: Scene, _node: ClusterNode) -> None:
 async def _deliver(scene: Scene, node: ClusterNode) -> None:
     """The publisher is on another node, if there is one: the calls here are those of the subscribers."""
     publisher = scene.publishers[0]
-    publisher.move(Move.CUT, scene.cluster.other(node))
+    away = scene.site.choose(scene.chance, avoid=node.name)
+    assert away is not None
+    publisher.move(Move.CUT, away)
     for qos in (1, 2, 1, 2):
         await publisher.publish(scene.topics[0], qos)
     await publisher.settle()

@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -148,8 +149,29 @@ class ClusterNode:
         await self.proxy.close()
 
 
-class Cluster:
-    """The nodes, their Redis, and the records that are told of faults."""
+class Site(ABC):
+    """Where scenes of traffic take place: their records are told of faults."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    @abstractmethod
+    def choose(self, chance: random.Random, avoid: str = "") -> Place | None:
+        """See `Places`."""
+
+    def began(self, kind: str, node: str = REDIS) -> None:
+        """A fault."""
+        for record in self.records:
+            record.add(FaultBegan(record.clock(), "", kind, node))
+
+    def ended(self, kind: str, node: str = REDIS) -> None:
+        """The end of it."""
+        for record in self.records:
+            record.add(FaultEnded(record.clock(), "", kind, node))
+
+
+class Cluster(Site):
+    """The nodes and their Redis."""
 
     def __init__(
         self,
@@ -160,10 +182,10 @@ class Cluster:
         environment: dict[str, str] | None = None,
         program: Sequence[str] = PROGRAM,
     ) -> None:
+        super().__init__()
         self.redis = RedisServer(directory / "redis")
         self.redis.port = free_port()
         self.together = together  # all clients are on one node, and move together
-        self.records: list[Record] = []
         self.nodes: list[ClusterNode] = []
         self._directory = directory
         self._count = count
@@ -194,16 +216,6 @@ class Cluster:
         index = self.nodes.index(node)
         following = self.nodes[index + 1 :] + self.nodes[:index]
         return next((each for each in following if each.state is State.UP), node)
-
-    def began(self, kind: str, node: str = REDIS) -> None:
-        """A fault."""
-        for record in self.records:
-            record.add(FaultBegan(record.clock(), "", kind, node))
-
-    def ended(self, kind: str, node: str = REDIS) -> None:
-        """The end of it."""
-        for record in self.records:
-            record.add(FaultEnded(record.clock(), "", kind, node))
 
     async def start(self) -> None:
         """Redis, then all nodes at once."""

@@ -15,7 +15,7 @@ from typing import Final
 from broker.mqtt import MQTT_3_1_1, MQTT_5
 from tests.cluster.checker import Violations, check, excerpt, undelivered
 from tests.cluster.driver import Client, Move, Profile
-from tests.cluster.nodes import Cluster
+from tests.cluster.nodes import Site
 from tests.cluster.publisher import Publisher, produce
 from tests.cluster.record import Record
 from tests.cluster.subscriber import Subscriber
@@ -45,8 +45,8 @@ class Size:
 class Scene:
     """Made by `running_scene`."""
 
-    def __init__(self, cluster: Cluster, seed: object, size: Size, group: asyncio.TaskGroup) -> None:
-        self.cluster = cluster
+    def __init__(self, site: Site, seed: object, size: Size, group: asyncio.TaskGroup) -> None:
+        self.site = site
         self.seed = seed
         self.size = size
         self.chance = random.Random(f"{seed}/scene")
@@ -127,7 +127,7 @@ class Scene:
 
     def _publisher(self, number: int) -> Publisher:
         version = (MQTT_5, MQTT_3_1_1)[number % 2]
-        return Publisher(self._profile(f"pub{number}", version), self.cluster, self.record, self.seed)
+        return Publisher(self._profile(f"pub{number}", version), self.site, self.record, self.seed)
 
     def _persistent_subscribers(self) -> list[Subscriber]:
         profiles = [
@@ -135,14 +135,14 @@ class Scene:
             self._profile("sub4", MQTT_3_1_1),
             self._profile("sub1", MQTT_5),
         ]
-        return [Subscriber(profile, self.cluster, self.record, self.seed) for profile in profiles]
+        return [Subscriber(profile, self.site, self.record, self.seed) for profile in profiles]
 
     def _direct(self, number: int) -> Subscriber:
         profile = self._profile(f"direct{number}", MQTT_5, is_persistent=False)
-        return Subscriber(profile, self.cluster, self.record, self.seed)
+        return Subscriber(profile, self.site, self.record, self.seed)
 
     def _churner(self, number: int) -> Subscriber:
-        return Subscriber(self._profile(f"churn{number}", MQTT_5), self.cluster, self.record, self.seed)
+        return Subscriber(self._profile(f"churn{number}", MQTT_5), self.site, self.record, self.seed)
 
     def _will(self, number: int) -> Client:
         version, is_persistent, qos = ((MQTT_5, True, 2), (MQTT_3_1_1, False, 1))[number % 2]
@@ -153,7 +153,7 @@ class Scene:
             will_topic=f"{self.prefix}/will/{number}",
             will_qos=qos,
         )
-        return Client(profile, self.cluster, self.record, self.seed)
+        return Client(profile, self.site, self.record, self.seed)
 
     def _profile(
         self, name: str, version: int, is_persistent: bool = True, receive_maximum: int | None = None
@@ -218,13 +218,13 @@ class Scene:
 
 
 @asynccontextmanager
-async def running_scene(cluster: Cluster, seed: object, size: Size | None = None) -> AsyncIterator[Scene]:
+async def running_scene(site: Site, seed: object, size: Size | None = None) -> AsyncIterator[Scene]:
     """A scene in traffic. Whoever opens it calls `finish`."""
     async with asyncio.TaskGroup() as group:
-        scene = Scene(cluster, seed, size or Size(), group)
-        cluster.records.append(scene.record)
+        scene = Scene(site, seed, size or Size(), group)
+        site.records.append(scene.record)
         try:
             await scene.open()
             yield scene
         finally:
-            cluster.records.remove(scene.record)
+            site.records.remove(scene.record)

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
+from broker.cli import add_groups, app
 from broker.mqtt import (
     MQTT_3_1_1,
     MQTT_5,
@@ -35,6 +38,11 @@ QUOTA_EXCEEDED = ReasonCode.QUOTA_EXCEEDED
 FAILURE_311 = 0x80
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _commands() -> None:
+    add_groups(app)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with running_redis(tmp_path_factory.mktemp("redis") / "data") as server:
@@ -51,6 +59,19 @@ def node(tmp_path_factory: pytest.TempPathFactory, server: RedisServer) -> Itera
 def leave_room(server: RedisServer, room_bytes: int) -> None:
     with server.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] + room_bytes)
+
+
+def ctl(node: NodeProcess, *arguments: str) -> Result:
+    environment = {"NO_COLOR": "1", "MOORLINE_ADMIN_URL": f"127.0.0.1:{node.admin_port}"}
+    return CliRunner().invoke(app, ["ctl", *arguments], env=environment)
+
+
+def delete(node: NodeProcess, path: str) -> dict[str, object]:
+    url = f"http://127.0.0.1:{node.admin_port}/api/v1/{path}"
+    answer = httpx.request("DELETE", url, json={}, timeout=5.0, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, object] = answer.json()
+    return told
 
 
 @dataclass
@@ -193,6 +214,47 @@ def test_retained_messages_fill_it(server: RedisServer, node: NodeProcess, versi
         reader.subscribe(f"{name}/+", qos=1)
         assert set(reader.payloads(len(flood.stored))) == set(flood.stored)
         reader.assert_silence()
+
+
+def test_an_operator_deletes_retained_messages(server: RedisServer, node: NodeProcess) -> None:
+    """While it is full of them: publishers go on by themselves, and subscribers are told in time."""
+    with connected(node.port, "told") as told:
+        told.subscribe("cleared/1", qos=1)
+        leave_room(server, ROOM_BYTES)
+        with WireClient(node.port, MQTT_3_1_1, timeout_seconds=15.0) as client:
+            client.connect("flood-cleared")
+            flood = Flood(client, "cleared", 1, retain=True)
+            flood.until_full()
+            assert told.message().payload == flood.stored[0]
+            assert len(flood.stored) > WINDOW
+            result = ctl(node, "retained", "delete", "cleared/1")
+            assert (result.exit_code, result.stdout) == (0, "cleared/1 is cleared\n"), result.output
+            assert "its subscribers are not told yet" in result.stderr
+            for number in range(2, WINDOW + 1):
+                answer = delete(node, f"retained/cleared%2F{number}")
+                assert (answer["retained"], answer["topic"]) == ("cleared", f"cleared/{number}")
+            flood.finish()
+        assert told.message().payload == b""
+    with connected(node.port, "reader") as reader:
+        reader.subscribe("cleared/+", qos=1)
+        left = set(flood.stored[WINDOW:])
+        assert set(reader.payloads(len(left))) == left
+        reader.assert_silence()
+
+
+def test_an_operator_ends_a_session(server: RedisServer, node: NodeProcess) -> None:
+    """While it is full of what waits for that: publishers go on by themselves."""
+    with WireClient(node.port) as subscriber:
+        subscriber.connect("never-comes-back", clean_start=False, properties=HOUR)
+        subscriber.subscribe("heap", qos=1)
+    leave_room(server, ROOM_BYTES)
+    with WireClient(node.port, MQTT_3_1_1, timeout_seconds=15.0) as client:
+        client.connect("flood-heap")
+        flood = Flood(client, "heap", 1)
+        flood.until_full()
+        result = ctl(node, "session", "delete", "never-comes-back")
+        assert result.exit_code == 0, result.output
+        flood.finish()
 
 
 @VERSIONS

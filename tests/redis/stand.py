@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.nodes import START_SECONDS, Cluster, State, free_port
+from tests.cluster.nodes import START_SECONDS, Site, State, free_port
 from tests.cluster.waiting import in_thread
 from tests.node.harness import NodeProcess
 
@@ -38,26 +38,26 @@ class StandNode:
         self.state = State.UP
 
 
-class Stand(Cluster):
-    """As a scene wants it: nodes, and who is told of faults. Its Redis is somebody else's."""
+class Stand(Site):
+    """Nodes; their Redis is somebody else's."""
 
     def __init__(self, directory: Path, count: int, url: str, environment: dict[str, str]) -> None:
-        super().__init__(directory, 0, environment=environment)
-        self._stand = [StandNode(name, directory, url, environment) for name in _CHOICE[:count]]
+        super().__init__()
+        self._nodes = [StandNode(name, directory, url, environment) for name in _CHOICE[:count]]
 
     async def start(self) -> None:
         """All nodes at once."""
-        await asyncio.gather(*[node.start() for node in self._stand])
+        await asyncio.gather(*[node.start() for node in self._nodes])
 
     def choose(self, chance: random.Random, avoid: str = "") -> StandNode | None:
         """See `Places`."""
-        living = [node for node in self._stand if node.state is State.UP]
+        living = [node for node in self._nodes if node.state is State.UP]
         others = [node for node in living if node.name != avoid]
         return chance.choice(others or living) if living else None
 
     async def close(self) -> None:
         """Ends them."""
-        for node in self._stand:
+        for node in self._nodes:
             await in_thread(node.process.close)
 
 

@@ -231,6 +231,18 @@ def test_a_batch_is_bounded_and_the_rest_follows_in_order() -> None:
     assert node.router.statistics.batches == 2
 
 
+def test_a_batch_has_a_bounded_size() -> None:
+    node = Node()
+    publisher = node.connect("publisher")
+    for packet_id, size_bytes in ((1, 0), (2, 5 << 20), (3, 300 << 20), (4, 1)):
+        assert publisher.session.intake.open(size_bytes)
+        node.router.publish(Publication(message(), publisher.session, packet_id, size_bytes))
+    for acknowledged in ((1, 2, 3), (4,)):
+        node.exchange()
+        node.settle()
+        assert publisher.take() == [Puback(packet_id, 0x10) for packet_id in acknowledged]
+
+
 def test_what_comes_while_a_batch_is_under_way_waits() -> None:
     node = Node()
     node.away("away", "t")
