@@ -12,6 +12,7 @@ By a user name nobody is ever banned by itself, or everybody could lock out ever
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,8 @@ _OWN_DOING: Final = (
 """How connections end by the client's own doing."""
 _LONGEST_DELAY_SECONDS: Final = 5.0
 _DELAYED_MAXIMUM: Final = 1000
+_SOURCES_MAXIMUM: Final = 4096
+"""Addresses of which it is remembered what they are: that is looked at with each connection that ends."""
 _ASKED_MAXIMUM: Final = 100
 _CLIENTS_AT_A_TIME: Final = 200
 
@@ -92,6 +95,7 @@ class Banning:
         self._users = Strikes(rules.guess_limit, rules.guess_window_seconds)
         self._flaps = Strikes(rules.flap_limit, rules.flap_window_seconds)
         self._asked: set[Target] = set()
+        self._source_of = lru_cache(_SOURCES_MAXIMUM)(self._find_source)
         self.looks_wanted = 0
         """Bans for which the clients that are connected have not been looked at."""
         self._delayed = 0
@@ -99,6 +103,7 @@ class Banning:
     def change(self, rules: BanRules) -> None:
         """From now on; who is banned stays so."""
         self._rules = rules
+        self._source_of.cache_clear()
         for guesses in (self._guesses, self._users):
             guesses.change(rules.guess_limit, rules.guess_window_seconds)
         self._flaps.change(rules.flap_limit, rules.flap_window_seconds)
@@ -176,7 +181,7 @@ class Banning:
             self.counters.refused[ban.target.kind.value] += 1
         return ban
 
-    def _source_of(self, address: str) -> str | None:
+    def _find_source(self, address: str) -> str | None:
         """What is banned for what comes from there; None: nothing ever is."""
         parsed = parsed_address(address)
         if parsed is None or parsed.is_loopback or any(parsed in network for network in self._rules.exempt):

@@ -20,6 +20,7 @@ from broker.client.authenticating import authenticate
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
 from broker.client.confirming import promises_of, when_confirmed
+from broker.client.noting import note_login
 from broker.client.permitting import allowed_topics
 from broker.client.publishing import is_beyond_limits, refusal_of_topic
 from broker.client.replaying import resume_replays
@@ -42,7 +43,6 @@ from broker.mqtt import (
     is_shared,
     parse_filter,
 )
-from broker.observability.audit import record_login
 from broker.observability.logs import get_logger, note
 from broker.session import (
     Intake,
@@ -252,13 +252,7 @@ class Handshake:
                 client.subscriber = known
         client.send(encode(self.connack(claim.present), self.packet.version))
         hub.counters.connects.add("success")
-        record_login(
-            client_id=self.client_id,
-            username=client.username or None,
-            address=client.address,
-            listener=client.entrance.kind,
-            source=client.rights.identity.source or None if client.rights is not None else None,
-        )
+        note_login(client)
         note(
             logger,
             "connected",

@@ -1,11 +1,23 @@
-"""What the audit log says of clients that are sent away."""
+"""What the audit log says of clients that are let in, and sent away."""
 
 from typing import TYPE_CHECKING
 
-from broker.observability.audit import record
+from broker.observability.audit import record, record_login, wants_logins
 
 if TYPE_CHECKING:  # they need each other
     from broker.client.client import Client
+
+
+def note_login(client: "Client") -> None:
+    """It was let in."""
+    if wants_logins():
+        record_login(
+            client_id=client.client_id,
+            username=client.username or None,
+            address=client.address,
+            listener=client.entrance.kind,
+            source=client.rights.identity.source or None if client.rights is not None else None,
+        )
 
 
 def note_sent_away(client: "Client", reason: str) -> None:

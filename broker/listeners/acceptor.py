@@ -6,6 +6,7 @@ Not a server of the event loop: that one has no way to take none for a while, ma
 can be asked, and tells nobody of a TLS handshake that failed.
 """
 
+import _socket
 import asyncio
 import errno
 import socket
@@ -50,6 +51,16 @@ class Secure(Protocol):
         """Why it came to nothing, by the name that it is counted by; None if there is a protocol object."""
 
 
+class _Taken(socket.socket):
+    """A connection. Family and type are the numbers that they are: as members of enumerations, made anew each
+    of the five times that somebody asks, they were 7 us of a connection's 100."""
+
+    __slots__ = ()
+
+    family = _socket.socket.family  # type: ignore[assignment]  # a number, which equals the member
+    type = _socket.socket.type  # type: ignore[assignment]  # a number, which equals the member
+
+
 class Acceptor:
     """Gives each connection a protocol object once the proxy has said where it is from, and TLS is agreed on;
     as far as there is one, and the other. Both together may take `timeout_seconds`. `listening` does so."""
@@ -67,6 +78,7 @@ class Acceptor:
         is_banned: Callable[[str], bool],
     ) -> None:
         self._listening = listening
+        self._kind = int(listening.family), int(listening.type), listening.proto
         self._gate = gate
         self._proxies = proxies
         self._secure = secure
@@ -91,7 +103,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(ACCEPT_BATCH):
             try:
-                taken, peer = self._listening.accept()
+                taken, peer = self._take()
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     # The machine has no more to give: trying at once again would only burn the processor.
@@ -101,20 +113,25 @@ class Acceptor:
             if self._keeps_out(peer):
                 _drop(taken)
                 continue
-            is_known = self._proxies is None and isinstance(peer, tuple)
-            visit = self._gate.enter(str(peer[0]) if is_known else "")
+            host = str(peer[0]) if self._proxies is None and isinstance(peer, tuple) else ""
+            visit = self._gate.enter(host)
             if visit is None:
                 _drop(taken)
                 continue  # it costs others nothing of the rate
-            taken.setblocking(False)
             if self._proxies is None and self._secure is None:
                 self._open(taken, visit, peer)
             else:
+                taken.setblocking(False)
                 self._spawn(self._welcome(taken, visit, peer))
             seconds = self._gate.pause_seconds()
             if seconds:
                 self._rest(seconds)
                 return
+
+    def _take(self) -> tuple[_Taken, object]:
+        """As `accept` of the socket does it."""
+        handle, peer = self._listening._accept()  # type: ignore[attr-defined]  # what `accept` calls
+        return _Taken(*self._kind, handle), peer
 
     def _rest(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening)
@@ -128,12 +145,10 @@ class Acceptor:
         return isinstance(peer, tuple) and self._is_banned(str(peer[0]))
 
     def _open(self, taken: socket.socket, visit: Visit, peer: object) -> None:
-        """Nothing has to be waited for, so there is a bare task for it: one of a task group would be a tenth
-        of what a connection costs."""
-        opening = self._loop.create_task(
-            self._loop.connect_accepted_socket(partial(self._make_protocol, None, visit), taken)
-        )
-        opening.add_done_callback(partial(_opened, visit, peer))
+        """There is a transport at once, and nothing more to be done when it has told its protocol object: so
+        there is no task, which would be more work than all else in here."""
+        opening = self._loop.connect_accepted_socket(partial(self._make_protocol, None, visit), taken)
+        _go_on(opening, visit, peer)
 
     async def _welcome(self, taken: socket.socket, visit: Visit, peer: object) -> None:
         failure: str | None = "interrupted"
@@ -176,12 +191,19 @@ def _drop(taken: socket.socket) -> None:
     taken.close()
 
 
-def _opened(visit: Visit, peer: object, opening: "asyncio.Task[object]") -> None:
-    """By now there is a protocol object, which leaves when it has ended."""
-    error = None if opening.cancelled() else opening.exception()
-    if opening.cancelled() or error is not None:
+def _go_on(
+    opening: Coroutine["asyncio.Future[object]", None, object], visit: Visit, peer: object, _: object = None
+) -> None:
+    """As a task would."""
+    try:
+        waiter = opening.send(None)
+    except StopIteration:  # there is a protocol object, which leaves when it has ended
+        return
+    except (Exception, asyncio.CancelledError) as error:  # the top of this connection
         visit.leave()
-        logger.debug("connection not opened: %s", error, extra={"peer": _name(peer)})
+        logger.debug("connection not opened: %s", error, exc_info=True, extra={"peer": _name(peer)})
+    else:
+        waiter.add_done_callback(partial(_go_on, opening, visit, peer))
 
 
 def _name(peer: object) -> str:

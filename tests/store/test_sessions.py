@@ -4,7 +4,8 @@ import pytest
 
 from cluster.store import keys, queues, receive, sessions
 from cluster.store.entry import unpack_entry
-from tests.store.caller import OPTIONS, Caller
+from cluster.store.reply import as_list
+from tests.store.caller import BODY, HEAD, OPTIONS, Caller
 
 BUCKET = keys.bucket_of("c")
 
@@ -188,6 +189,18 @@ def test_a_brief_answer_says_what_a_whole_one_does(caller: Caller) -> None:
     whole = sessions.parse_claim(answer("c", is_repeated=True))
     # `hi` is of a queue, and a direct session has none.
     assert sessions.parse_claim(brief) == whole._replace(hi=0)
+
+
+def test_a_direct_session_needs_no_numbers(caller: Caller) -> None:
+    """Whoever meets it takes them for 0: a message by a row that is stale, its node's end."""
+    claim = caller.claim(expiry=0)
+    assert (caller.field("n"), caller.field("hi")) == (None, None)
+    assert caller.ask(queues.enqueue(BUCKET, "c", 1, True, ["f", HEAD, 0, False, 0] * 2), [BODY]) == [
+        claim.epoch, 0, b"node-1", [1, 1], 0,
+    ]  # fmt: skip
+    more, _, ended, damaged = as_list(caller.other().ask(["reap", BUCKET, "node-1", 10]))
+    assert (more, ended, damaged) == (False, [b"c", []], [])
+    assert caller.session_keys() == set()
 
 
 def test_an_answer_is_whole_if_there_was_something_to_find(caller: Caller) -> None:

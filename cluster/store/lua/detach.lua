@@ -17,9 +17,11 @@ local function end_plain(b, client, epoch)
   return true
 end
 
+local PLAIN_END = { false, {}, {} }
+
 function operations.detach(b, client, epoch, sent, expiry, fire_will, is_plain)
   if is_plain and end_plain(b, client, epoch) then
-    return { false, {}, {} }
+    return PLAIN_END
   end
   local fields = read_ownership(b, client)
   if tonumber(fields.epoch) ~= epoch then

@@ -205,9 +205,10 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known, tells
     return { tonumber(gen), n, owner, true, 0, newer, subscriptions }
   end
   if tonumber(gen) < first_since(b) then
-    gen, n = jump(b, session, n)
+    gen, n = jump(b, session, n or 0)
   end
   if not is_plain then
+    n = n or 0 -- a direct session has none, nor a filter
     local refused
     statuses, refused = judge_entries(b, client, entries, found, places)
     accepted = accepted - refused
@@ -218,7 +219,7 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known, tells
       statuses = judge_entries(b, client, entries, found, places)
     end
     told = tells and { items = {}, bytes = 0 } or nil
-    local numbers = { n = n, hi = tonumber(found[3]) }
+    local numbers = { n = n, hi = tonumber(found[3] or 0) }
     local kept
     dropped, kept = make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest, told)
     accepted = accepted - kept

@@ -147,7 +147,7 @@ do
     local head = call("XRANGE", queue, "-", "+", "COUNT", 1)[1]
     local is_released = call("ZSCORE", key(b, "rel:", client), integer(number))
     return {
-      tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), is_released and true or false, flat,
+      tonumber(found[1]), tonumber(found[2] or 0), tonumber(found[3] or 0), is_released and true or false, flat,
       head and entry_number(head[1]) or 0,
     }
   end

@@ -1,6 +1,6 @@
 -- A session's hash, read whole or in part; how its connection ends, and the session itself.
 
--- Its own fields as a map; subscriptions flat: filter, options, stamp; replays flat: filter, cursor.
+-- Its own fields as a map (a direct one has no `n` and `hi`, which are 0); subscriptions flat: filter, options, stamp; replays flat: filter, cursor.
 local function read_session(session)
   local raw = call("HGETALL", session)
   local fields, subscriptions, replays = {}, {}, {}
@@ -20,6 +20,9 @@ local function read_session(session)
       fields[name] = value
     end
   end
+  if fields.direct and not fields.n then
+    fields.n, fields.hi = "0", "0"
+  end
   return fields, subscriptions, replays
 end
 
@@ -32,7 +35,7 @@ local function read_ownership(b, client)
   )
   return {
     epoch = found[1] or nil, owner = found[2] or nil, claim = found[3] or nil, expiry = found[4] or nil,
-    will_delay = found[5] or nil, n = found[6] or nil, hi = found[7] or nil, direct = found[8] or nil,
+    will_delay = found[5] or nil, n = found[6] or "0", hi = found[7] or "0", direct = found[8] or nil,
     counted = found[9] or nil,
   }
 end

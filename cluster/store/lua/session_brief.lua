@@ -30,7 +30,7 @@ function operations.session_brief(b, client)
   end
   return {
     found[1], tonumber(found[2]), tonumber(found[3]), found[4] and tonumber(found[4]), found[5] and tonumber(found[5]),
-    tonumber(found[6]), tonumber(found[7]), found[8] ~= false, call("HLEN", session) - own, queued,
+    tonumber(found[6] or 0), tonumber(found[7] or 0), found[8] ~= false, call("HLEN", session) - own, queued,
     queued > 0 and call("MEMORY", "USAGE", queue, "SAMPLES", 5) or 0, released, receiving, later, found[9] ~= false,
   }
 end
