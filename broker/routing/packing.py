@@ -128,6 +128,7 @@ class Packing:
     """
 
     __slots__ = (
+        "_byte_limit",
         "_call_number",
         "_drop_oldest",
         "_fence",
@@ -145,19 +146,22 @@ class Packing:
         policy: shares.Policy,
         retained_room: RetainedRoom,
         queue_limits: dict[str, int] | None,
+        byte_limit: int,
     ) -> None:
         self._retained_room = retained_room
         self._policy = policy
         self._queue_limit = queue_limit
         self._queue_limits = queue_limits
+        self._byte_limit = byte_limit
         self._drop_oldest = drop_oldest
         self._call_number = 0
         self._fence: list[object] = []
         self.fenced: list[list[Session]] = []
 
-    def limit_queues(self, queue_limit: int, drop_oldest: bool) -> None:
+    def limit_queues(self, queue_limit: int, byte_limit: int, drop_oldest: bool) -> None:
         """From now on."""
         self._queue_limit = queue_limit
+        self._byte_limit = byte_limit
         self._drop_oldest = drop_oldest
 
     def calls(self, parts: Sequence[Part]) -> list[Call]:
@@ -235,9 +239,11 @@ class Packing:
             entries.append(message.token_ttl_ms)
         subscriber = group.subscriber
         limit = self._queue_limit
+        byte_limit = self._byte_limit
         limits = self._queue_limits
-        if limits is not None:
-            limit = limits.get(subscriber.client_id, limit)
+        if limits is not None and subscriber.client_id in limits:
+            limit = limits[subscriber.client_id]
+            byte_limit = 0
         return queues.enqueue(
             subscriber.bucket,
             subscriber.client_id,
@@ -245,6 +251,7 @@ class Packing:
             self._drop_oldest,
             entries,
             None if is_by_filter else group.known,
+            byte_limit,
         )
 
     def _share(self, group: ShareGroup, call: Call) -> list[object]:

@@ -53,6 +53,7 @@ def enqueue(
     drop_oldest: bool,
     entries: Sequence[object],
     known: int | None = None,
+    byte_limit: int = 0,
 ) -> list[object]:
     """Appends entries, five items each: filter or False, head (`entry.pack_head`; False: this one was
     struck and is none), index of the body in the call's bodies or WHOLE, token or False, TTL of the token in
@@ -63,13 +64,17 @@ def enqueue(
 
     Answer: [gen, n0, owner or False, statuses or False, dropped]. Statuses, one each: 0 appended (they get
     n0 + 1, n0 + 2, ... in order), 1 refused, 2 had it already by its token, 3 dropped, as `limit` entries
-    were there and none could go; False: all were appended. `dropped` counts older entries which had to go.
+    or `byte_limit` bytes (0: any number) were there and none could go; False: all were appended. `dropped` counts older entries which had to go.
     If what was `known` is outdated, there are two more: the stamp that is to be known, and the session's
     subscriptions (filter, options, stamp, ...).
     """
     request: list[object] = ["enqueue", bucket, client_id, limit, drop_oldest, entries]
     if known is not None:
         request.append(known)
+    elif byte_limit:
+        request.append(False)
+    if byte_limit:
+        request.append(byte_limit)
     return request
 
 

@@ -142,11 +142,13 @@ class Caller:
         head: bytes = HEAD,
         body: bytes = BODY,
         known: int | None = None,
+        byte_limit: int = 0,
     ) -> list[object]:
         """By the filter `f`, or by what is `known`."""
         entries = ["f" if known is None else False, head, 0, token, 60_000] * amount
         bucket = keys.bucket_of(client_id)
-        reply = self.ask(queues.enqueue(bucket, client_id, limit, drop_oldest, entries, known), [body])
+        request = queues.enqueue(bucket, client_id, limit, drop_oldest, entries, known, byte_limit)
+        reply = self.ask(request, [body])
         assert isinstance(reply, list)
         return reply
 

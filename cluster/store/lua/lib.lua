@@ -100,6 +100,10 @@ local function is_first(b, token, member, ttl_ms)
   return true
 end
 
+local function topic_of(entry)
+  return cmsgpack.unpack(entry)[4] or ""
+end
+
 -- A dead letter; its time is its id.
 local function write_letter(b, client, topic, reason)
   call("XADD", key(b, "letters"), "MAXLEN", "~", LETTERS, "*", "client", client, "topic", topic, "reason", reason)
