@@ -63,8 +63,9 @@ def enqueue(
     all refused if the session's subscriptions have changed since the stamp `known`.
 
     Answer: [gen, n0, owner or False, statuses or False, dropped]. Statuses, one each: 0 appended (they get
-    n0 + 1, n0 + 2, ... in order), 1 refused, 2 had it already by its token, 3 dropped, as `limit` entries
-    or `byte_limit` bytes (0: any number) were there and none could go; False: all were appended. `dropped` counts older entries which had to go.
+    n0 + 1, n0 + 2, ... in order), 1 refused, 2 had it already by its token, 3 dropped, as `limit` entries or
+    `byte_limit` bytes (0: any number) were there and none could go; False: all were appended. `dropped`
+    counts older entries which had to go.
     If what was `known` is outdated, there are two more: the stamp that is to be known, and the session's
     subscriptions (filter, options, stamp, ...).
     """
