@@ -41,8 +41,8 @@ class AlarmSettings(Group):
         gt=0,
         le=1,
         description="Share of `session.queue_limit` or `session.queue_bytes` that the fullest queue has"
-        " reached, or of `session.direct_queue_limit` the fullest backlog. Too small: each client that is away for long"
-        " raises it. Too large: no time is left before messages are dropped.",
+        " reached, or of `session.direct_queue_limit` the fullest backlog. Too small: each client"
+        " that is away for long raises it. Too large: no time is left before messages are dropped.",
     )
     drops_per_second: float = Field(
         default=1.0,

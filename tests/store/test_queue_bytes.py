@@ -43,7 +43,7 @@ def counted(caller: Caller) -> int:
 
 def usage(caller: Caller) -> int:
     """Bytes, as Redis says."""
-    return cast(int, caller.redis.memory_usage(keys.queue(caller.prefix, BUCKET, "c"), samples=0) or 0)
+    return caller.redis.memory_usage(keys.queue(caller.prefix, BUCKET, "c"), samples=0) or 0
 
 
 def test_the_oldest_go_when_there_are_too_many_bytes(caller: Caller) -> None:
