@@ -27,7 +27,8 @@ def _clients(node: Node, settings: Settings) -> None:
 
 def _queues(node: Node, settings: Settings) -> None:
     session = settings.session
-    node.hub.router.limit_queues(session.queue_limit, session.queue_policy == "drop_oldest")
+    drops_oldest = session.queue_policy == "drop_oldest"
+    node.hub.router.limit_queues(session.queue_limit, session.queue_bytes, drops_oldest)
 
 
 def _retained(node: Node, settings: Settings) -> None:
@@ -78,6 +79,7 @@ _CLIENTS: Final = frozenset(
         "session.direct_queue_limit",
         "session.inflight_limit",
         "session.qos2_retry_limit_seconds",
+        "session.queue_bytes",
         "session.queue_limit",
         "session.queue_policy",
         "session.shared_inflight_limit",
@@ -114,7 +116,7 @@ _BANS: Final = frozenset(
 )
 _SETTERS: Final[tuple[tuple[frozenset[str], Setter], ...]] = (
     (_CLIENTS, _clients),
-    (frozenset({"session.queue_limit", "session.queue_policy"}), _queues),
+    (frozenset({"session.queue_bytes", "session.queue_limit", "session.queue_policy"}), _queues),
     (frozenset({"limits.retained_messages"}), _retained),
     (_ADMISSION, _admission),  # behind _clients, which knows how many files there may be
     (frozenset({"limits.topic_levels", "limits.topic_bytes"}), _topics),

@@ -238,6 +238,7 @@ def _routing(settings: Settings, incarnation: str, events: EventMessages) -> _Ro
         settings.limits.retained_messages,
         queue_limits(settings.forwards),
         events.on_overflow if events.wants_drops else None,
+        settings.session.queue_bytes,
     )
     ingress = Ingress(router, clock, TokenSource(secrets.token_bytes(10)), capabilities(settings))
     return _Routing(clock, index, router, ingress, reports or Drops(), Changes(), [], [])

@@ -40,6 +40,7 @@ def client_settings(settings: Settings) -> ClientSettings:
         token_grace_seconds=TOKEN_GRACE_SECONDS,
         connections_maximum=connections_maximum(settings.limits),
         queue_limit=settings.session.queue_limit,
+        queue_bytes=settings.session.queue_bytes,
         shared_inflight_limit=settings.session.shared_inflight_limit,
         sharing=sharing(settings),
         topics=settings.topics,

@@ -92,7 +92,15 @@ def make_operations(
         taps,
         forwarding,
         Survey(hub, soundings),
-        Sounder(store, hub.incarnation, heartbeat, hub.index, lambda: hub.settings.queue_limit, soundings),
+        Sounder(
+            store,
+            hub.incarnation,
+            heartbeat,
+            hub.index,
+            lambda: hub.settings.queue_limit,
+            lambda: hub.settings.queue_bytes,
+            soundings,
+        ),
         Alarming(
             rules_with(settings.alarms.model_dump()),
             around.counters,

@@ -27,7 +27,7 @@ PASS_SECONDS: Final = 2.0
 PAGE: Final = 200
 PAGE_SECONDS: Final = 0.05
 NEARLY_FULL: Final = 0.8
-"""Of session.queue_limit."""
+"""Of session.queue_limit, or session.queue_bytes."""
 _LOOKED_AT_PER_PAGE: Final = 2000
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class Clients(Protocol):
 
 
 class Sounder:
-    """Of one incarnation. `queue_limit`: entries that a queue may have now."""
+    """Of one incarnation. `queue_limit`: entries that a queue may have now; `queue_bytes`: and bytes, 0: any
+    number."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Sounder:
         heartbeat: Heartbeat,
         clients: Clients,
         queue_limit: Callable[[], int],
+        queue_bytes: Callable[[], int],
         soundings: Soundings,
     ) -> None:
         self._store = store
@@ -57,6 +59,7 @@ class Sounder:
         self._heartbeat = heartbeat
         self._clients = clients
         self._queue_limit = queue_limit
+        self._queue_bytes = queue_bytes
         self._soundings = soundings
         self._buckets: frozenset[int] = frozenset()
 
@@ -101,9 +104,8 @@ class Sounder:
 
     async def look_at_queues(self, connection: Connection) -> None:
         """One pass through this node's part. Raises StoreError."""
-        limit = self._queue_limit()
         entries = nearly_full = page = 0
-        fullest, whose = 0, ""
+        fullest, whose = 0.0, ""
         waiting: list[str] = []
         looked_at = 0
         while (found := self._clients.clients_on(page)) is not None or waiting:
@@ -115,18 +117,27 @@ class Sounder:
                     continue
             looked_at = 0
             lengths = await self._store.queue_lengths(connection, waiting[:PAGE]) if waiting else []
-            for client_id, length in zip(waiting, lengths, strict=False):
-                entries += length
-                nearly_full += length >= limit * NEARLY_FULL
-                if length > fullest:
-                    fullest, whose = length, client_id
+            entries += sum(lengths)
+            for client_id, share in (await self._shares(waiting, lengths)).items():
+                nearly_full += share >= NEARLY_FULL
+                if share > fullest:
+                    fullest, whose = share, client_id
             del waiting[:PAGE]
-            if fullest / limit > (self._soundings.queue_fullest or 0.0):
-                self._note(fullest / limit, whose)
+            if fullest > (self._soundings.queue_fullest or 0.0):
+                self._note(fullest, whose)
             await anyio.sleep(PAGE_SECONDS)
-        self._note(fullest / limit, whose)
+        self._note(fullest, whose)
         self._soundings.queue_entries = entries
         self._soundings.queues_nearly_full = nearly_full
+
+    async def _shares(self, client_ids: Sequence[str], lengths: Sequence[int]) -> dict[str, float]:
+        """How full those queues are that are not empty, by the limit that is nearer."""
+        limit, byte_limit = self._queue_limit(), self._queue_bytes()
+        shares = {name: length / limit for name, length in zip(client_ids, lengths, strict=False) if length}
+        if byte_limit and shares:
+            for name, size in zip(shares, await self._store.queue_sizes(list(shares)), strict=True):
+                shares[name] = max(shares[name], size / byte_limit)
+        return shares
 
     def _note(self, share: float, whose: str) -> None:
         self._soundings.queue_fullest = share

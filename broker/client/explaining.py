@@ -68,6 +68,7 @@ class Explaining:
             takeovers_limit=hub.fights.limit,
             ban=self._ban(client_id, username, address),
             queue_limit=hub.settings.queue_limit,
+            queue_bytes=hub.settings.queue_bytes,
             drops_oldest=hub.settings.drop_oldest,
             now_ms=hub.clock.now_ms,
         )

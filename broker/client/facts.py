@@ -92,6 +92,7 @@ class NodeFacts:
     takeovers_limit: int = 0
     ban: BanFacts | None = None
     queue_limit: int = 0
+    queue_bytes: int = 0
     drops_oldest: bool = True
     now_ms: int = 0
 

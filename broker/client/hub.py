@@ -61,6 +61,7 @@ class ClientSettings:
     token_grace_seconds: int
     connections_maximum: int
     queue_limit: int
+    queue_bytes: int
     shared_inflight_limit: int
     sharing: Policy
     topics: TopicSettings

@@ -313,8 +313,11 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
         hub.committer.request(receive.settle_tokens(bucket, [token]), _ignore_reply, frees_memory=True)
         hub.after_input()
 
+    limits = hub.settings
     enqueue = queues.enqueue_telling if hub.router.statistics.tells else queues.enqueue
-    request = enqueue(bucket, client_id, hub.settings.queue_limit, hub.settings.drop_oldest, entries)
+    request = enqueue(
+        bucket, client_id, limits.queue_limit, limits.drop_oldest, entries, None, limits.queue_bytes
+    )
     hub.committer.request(request, queued)
 
 

@@ -44,7 +44,7 @@ class Soundings:
         self.redis_primary = ""  # address of the server in use
         self.redis_switches: int | None = None  # how often it has been another one
         self.queue_entries: int | None = None  # in this node's part of the queues
-        self.queue_fullest: float | None = None  # share of session.queue_limit
+        self.queue_fullest: float | None = None  # share of session.queue_limit or session.queue_bytes
         self.queue_fullest_client = ""  # for the text of an alarm: never a label
         self.queues_nearly_full: int | None = None
         self.backlog_messages = 0

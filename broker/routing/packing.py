@@ -143,6 +143,7 @@ class Packing:
     """
 
     __slots__ = (
+        "_byte_limit",
         "_call_number",
         "_drop_oldest",
         "_enqueue",
@@ -163,11 +164,13 @@ class Packing:
         retained_room: RetainedRoom,
         queue_limits: dict[str, int] | None,
         tells: bool,
+        byte_limit: int,
     ) -> None:
         self._retained_room = retained_room
         self._policy = policy
         self._queue_limit = queue_limit
         self._queue_limits = queue_limits
+        self._byte_limit = byte_limit
         self._drop_oldest = drop_oldest
         self._tells = tells  # of what is dropped
         self._enqueue = queues.enqueue_telling if tells else queues.enqueue
@@ -175,9 +178,10 @@ class Packing:
         self._fence: list[object] = []
         self.fenced: list[list[Session]] = []
 
-    def limit_queues(self, queue_limit: int, drop_oldest: bool) -> None:
+    def limit_queues(self, queue_limit: int, byte_limit: int, drop_oldest: bool) -> None:
         """From now on."""
         self._queue_limit = queue_limit
+        self._byte_limit = byte_limit
         self._drop_oldest = drop_oldest
 
     def calls(self, parts: Sequence[Part]) -> list[Call]:
@@ -255,9 +259,11 @@ class Packing:
             entries.append(message.token_ttl_ms)
         subscriber = group.subscriber
         limit = self._queue_limit
+        byte_limit = self._byte_limit
         limits = self._queue_limits
-        if limits is not None:
-            limit = limits.get(subscriber.client_id, limit)
+        if limits is not None and subscriber.client_id in limits:
+            limit = limits[subscriber.client_id]
+            byte_limit = 0
         return self._enqueue(
             subscriber.bucket,
             subscriber.client_id,
@@ -265,6 +271,7 @@ class Packing:
             self._drop_oldest,
             entries,
             None if is_by_filter else group.known,
+            byte_limit,
         )
 
     def _share(self, group: ShareGroup, call: Call) -> list[object]:

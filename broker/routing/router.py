@@ -64,9 +64,10 @@ _DROPPED_NEW: Final = 3
 
 
 class Router:
-    """Routes messages of this node. `queue_limit` messages may wait in a session's queue; then the oldest or
-    the new one is dropped. `queue_limits`: of sessions that have another one. `on_overflow` hears of messages
-    that a queue had to give up. `incarnation` is this node as the store knows it."""
+    """Routes messages of this node. `queue_limit` messages, or `queue_bytes` (0: any number), may wait in a
+    session's queue; then the oldest or the new one is dropped. `queue_limits`: of sessions that have another
+    one, and none in bytes. `on_overflow` hears of messages that a queue had to give up. `incarnation` is this
+    node as the store knows it."""
 
     __slots__ = (
         "_again",
@@ -106,6 +107,7 @@ class Router:
         retained_maximum: int = 0,
         queue_limits: dict[str, int] | None = None,
         on_overflow: Overflow | None = None,
+        queue_bytes: int = 0,
     ) -> None:
         self.index = index
         self.clock = clock
@@ -122,7 +124,13 @@ class Router:
         self._incarnation = incarnation.encode()
         self.retained_room = RetainedRoom(retained_maximum)
         self._packing = Packing(
-            queue_limit, drop_oldest, policy, self.retained_room, queue_limits, self.statistics.tells
+            queue_limit,
+            drop_oldest,
+            policy,
+            self.retained_room,
+            queue_limits,
+            self.statistics.tells,
+            queue_bytes,
         )
         self._collecting = Collecting()
         self._generation = 0
@@ -134,9 +142,9 @@ class Router:
         self._is_rewound = False  # since the calls were made
         self.settling: Settling | None = None  # if not all is acknowledged as soon as it is stored
 
-    def limit_queues(self, queue_limit: int, drop_oldest: bool) -> None:
+    def limit_queues(self, queue_limit: int, queue_bytes: int, drop_oldest: bool) -> None:
         """From the next batch on."""
-        self._packing.limit_queues(queue_limit, drop_oldest)
+        self._packing.limit_queues(queue_limit, queue_bytes, drop_oldest)
 
     # What comes in
 

@@ -40,9 +40,9 @@ class AlarmSettings(Group):
         default=0.8,
         gt=0,
         le=1,
-        description="Share of `session.queue_limit` that the fullest queue has reached, or of"
-        " `session.direct_queue_limit` the fullest backlog. Too small: each client that is away for long"
-        " raises it. Too large: no time is left before messages are dropped.",
+        description="Share of `session.queue_limit` or `session.queue_bytes` that the fullest queue has"
+        " reached, or of `session.direct_queue_limit` the fullest backlog. Too small: each client"
+        " that is away for long raises it. Too large: no time is left before messages are dropped.",
     )
     drops_per_second: float = Field(
         default=1.0,

@@ -92,8 +92,8 @@ class ForwardSettings(Group):
         ge=1,
         le=100_000_000,
         description="Messages that wait for the target at most, then `session.queue_policy` holds. None:"
-        " `session.queue_limit`. Too small: an outage of the target loses messages. Too large: it fills"
-        " Redis.",
+        " `session.queue_limit` and `session.queue_bytes`; with a number there is no limit in bytes. Too"
+        " small: an outage of the target loses messages. Too large: it fills Redis.",
     )
     batch: int | None = Field(
         default=None,

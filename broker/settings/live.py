@@ -25,6 +25,7 @@ LIVE: Final = frozenset(
         "session.direct_queue_limit",
         "session.inflight_limit",
         "session.qos2_retry_limit_seconds",
+        "session.queue_bytes",
         "session.queue_limit",
         "session.queue_policy",
         "session.shared_inflight_limit",

@@ -220,6 +220,16 @@ class SessionSettings(Group):
         description="Messages that wait in Redis for one persistent session. Too small: a device that"
         " sleeps loses messages by `queue_policy`. Too large: a few dead devices fill Redis.",
     )
+    queue_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 40,
+        description="Bytes of Redis' memory that these messages may take for one session, about: what is"
+        " appended is counted; what is acknowledged only as soon as a full queue has lost a 64th of its"
+        " messages, as Redis counts. With 0 any number: `queue_limit` times `mqtt.maximum_packet_size`, which"
+        " it must not be less than. Shared subscriptions have none. Too small: a device that sleeps loses"
+        " messages by `queue_policy`. Too large: a few dead devices fill Redis.",
+    )
     queue_policy: Literal["drop_oldest", "drop_new"] = Field(
         default="drop_oldest",
         description="What a full queue does: `drop_oldest` makes room for the newest, `drop_new` keeps"

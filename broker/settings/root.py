@@ -107,6 +107,14 @@ class Settings(BaseSettings):
         )
         return listeners
 
+    @field_validator("session")
+    @classmethod
+    def _any_message_fits(cls, session: SessionSettings, info: ValidationInfo) -> SessionSettings:
+        mqtt: MqttSettings | None = info.data.get("mqtt")
+        if mqtt is not None and 0 < session.queue_bytes < mqtt.maximum_packet_size:
+            raise ValueError("queue_bytes is less than mqtt.maximum_packet_size")
+        return session
+
     @field_validator("forwards")
     @classmethod
     def _forwards_fit(

@@ -86,6 +86,7 @@ class StoredSession:
     subscription_count: int
     subscriptions: list[Subscribed]
     queued: int
+    queued_bytes: int
     head: list[QueuedEntry]
     tail: list[QueuedEntry]
     will: StoredWillFacts | None
@@ -177,6 +178,7 @@ def _parse_session(own: Sequence[object], fields: Sequence[object]) -> StoredSes
         subscription_count=len(subscriptions) if fields[13] else as_int(fields[2]) - _others(own, replays),
         subscriptions=subscriptions[:SUBSCRIPTIONS],
         queued=as_int(fields[5]),
+        queued_bytes=as_int(fields[14]),
         head=_parse_entries(fields[6]),
         tail=_parse_entries(fields[7]),
         will=_parse_will(fields[8]),

@@ -70,8 +70,8 @@ def session_chunk(prefix: str, bucket: int, first: str) -> str:
 
 def session(prefix: str, bucket: int, client_id: str) -> str:
     """Hash: gen, epoch, owner, claim and protocol (while owned), n, hi, expiry, deadline (while detached),
-    will_delay, direct, counted (by older releases), stamp; `f:<filter>` -> "stamp:options", `r:<filter>` ->
-    cursor of a replay of retained messages."""
+    will_delay, direct, counted (by older releases), stamp, bytes; `f:<filter>` -> "stamp:options",
+    `r:<filter>` -> cursor of a replay of retained messages."""
     return f"{prefix}{{{bucket}}}:s:{escape(client_id)}"
 
 

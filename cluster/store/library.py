@@ -43,6 +43,7 @@ _FILES: Final = (
     "log_since",
     "scrub",
     "fence",
+    "queue_bytes",
     "enqueue",
     "ack",
     "share",

@@ -53,6 +53,7 @@ def enqueue(
     drop_oldest: bool,
     entries: Sequence[object],
     known: int | None = None,
+    byte_limit: int = 0,
 ) -> list[object]:
     """Appends entries, five items each: filter or False, head (`entry.pack_head`; False: this one was
     struck and is none), index of the body in the call's bodies or WHOLE, token or False, TTL of the token in
@@ -62,13 +63,16 @@ def enqueue(
     all refused if the session's subscriptions have changed since the stamp `known`.
 
     Answer: [gen, n0, owner or False, statuses or False, dropped]. Statuses, one each: 0 appended (they get
-    n0 + 1, n0 + 2, ... in order), 1 refused, 2 had it already by its token, 3 dropped, as `limit` entries
-    were there and none could go; False: all were appended. `dropped` counts older entries which had to go.
+    n0 + 1, n0 + 2, ... in order), 1 refused, 2 had it already by its token, 3 dropped, as `limit` entries or
+    `byte_limit` bytes (0: any number) were there and none could go; False: all were appended. `dropped`
+    counts older entries which had to go.
     If what was `known` is outdated, there are two more: the stamp that is to be known, and the session's
     subscriptions (filter, options, stamp, ...).
     """
     request: list[object] = ["enqueue", bucket, client_id, limit, drop_oldest, entries]
-    if known is not None:
+    if byte_limit:
+        request += (False if known is None else known, False, byte_limit)
+    elif known is not None:
         request.append(known)
     return request
 
@@ -80,14 +84,15 @@ def enqueue_telling(
     drop_oldest: bool,
     entries: Sequence[object],
     known: int | None = None,
+    byte_limit: int = 0,
 ) -> list[object]:
     """The same for a caller that tells of what is dropped. If the queue may be full, and what was `known`
     holds, there is one more in the answer: of the older entries that had to go topic, flags (`qos_of_flags`),
     properties, ... as far as there is room for them."""
-    request = enqueue(bucket, client_id, limit, drop_oldest, entries, known)
-    if known is None:
-        request.append(False)
-    request.append(True)
+    request: list[object] = ["enqueue", bucket, client_id, limit, drop_oldest, entries]
+    request += (False if known is None else known, True)
+    if byte_limit:
+        request.append(byte_limit)
     return request
 
 

@@ -254,6 +254,12 @@ class Store:
                 raise reply
         return [reply if isinstance(reply, int) else 0 for reply in replies]
 
+    async def queue_sizes(self, client_ids: Sequence[str]) -> list[int]:
+        """How many bytes of memory their queues take, about. Raises StoreError."""
+        return await self.key_sizes(
+            [keys.queue(self._prefix, keys.bucket_of(client_id), client_id) for client_id in client_ids]
+        )
+
     async def key_sizes(self, names: Sequence[str]) -> list[int]:
         """Bytes of memory that some keys take; 0: it is not there. Raises StoreError."""
         if self._shards is not None:

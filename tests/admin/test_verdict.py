@@ -43,6 +43,7 @@ SESSION = StoredSession(
     subscription_count=1,
     subscriptions=[SUBSCRIBED],
     queued=0,
+    queued_bytes=0,
     head=[],
     tail=[],
     will=None,
@@ -163,6 +164,15 @@ CASES: Sequence[tuple[str, Facts, str]] = (
         "queue_full",
         having(replace(GONE, node=NodeFacts(queue_limit=15_000, drops_oldest=False)), queued=15_000),
         "Its queue is 100 % full: 15,000 of 15,000 (session.queue_limit). Beyond that new ones are dropped",
+    ),
+    (
+        "queue_full",
+        having(
+            replace(GONE, node=NodeFacts(queue_limit=15_000, queue_bytes=100_000)),
+            queued=13_000,
+            queued_bytes=90_500,
+        ),
+        "Its queue is 90 % full: 90,500 of 100,000 bytes (session.queue_bytes). Beyond that the oldest ones",
     ),
     (
         "drops",

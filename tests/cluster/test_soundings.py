@@ -29,6 +29,7 @@ class Site:
         self.lengths = lengths
         self.clients = list(lengths)
         self.page_size = page_size
+        self.byte_limit = 0
         self.asked: list[list[str]] = []
         self.members: Reply = [7, b"node-1.a", 7, b"", b"node-2.b", 4, b""]
         self.heartbeat = Heartbeat(cast(Store, self), "node-1.a", self.ask, lambda _: None, lambda: b"")
@@ -36,7 +37,13 @@ class Site:
         self.primary = "10.0.0.1:6379"
         self.switches = 3
         self.sounder = Sounder(
-            cast(Store, self), "node-1.a", self.heartbeat, self, lambda: LIMIT, self.soundings
+            cast(Store, self),
+            "node-1.a",
+            self.heartbeat,
+            self,
+            lambda: LIMIT,
+            lambda: self.byte_limit,
+            self.soundings,
         )
 
     async def ask(self, request: Request) -> Reply:
@@ -55,6 +62,10 @@ class Site:
         """One page."""
         self.asked.append(list(client_ids))
         return [self.lengths[client_id] for client_id in client_ids]
+
+    async def queue_sizes(self, client_ids: Sequence[str]) -> list[int]:
+        """A hundred bytes each message, and those of `b` a thousand."""
+        return [self.lengths[client_id] * (1000 if client_id == "b" else 100) for client_id in client_ids]
 
     def clients_on(self, page: int) -> list[str] | None:
         """As the index has them."""
@@ -144,3 +155,18 @@ async def test_a_queue_that_was_emptied_is_not_the_fullest_any_more() -> None:
     site.clients = []
     await site.sounder.look_at_queues(NO_CONNECTION)
     assert (site.soundings.queue_fullest, site.soundings.queue_entries) == (0, 0)
+
+
+async def test_bytes_of_queues_count_if_they_are_limited() -> None:
+    site = Site({"a": 20, "b": 9, "empty": 0})
+    site.members = [7, b"node-1.a", 7, b""]
+    await site.sounder.look()
+    for limit, found in ((0, (0.2, "a", 0)), (10_000, (0.9, "b", 1))):
+        site.byte_limit = limit
+        await site.sounder.look_at_queues(NO_CONNECTION)
+        soundings = site.soundings
+        assert (
+            soundings.queue_fullest,
+            soundings.queue_fullest_client,
+            soundings.queues_nearly_full,
+        ) == found

@@ -106,6 +106,13 @@ def test_every_mistake_is_in_one_message_with_its_source(
     assert len(text.splitlines()) == 6
 
 
+def test_any_message_fits_into_a_queue() -> None:
+    assert load({"session": {"queue_bytes": 0}}).session.queue_bytes == 0
+    assert load({"session": {"queue_bytes": 1_048_576}}).session.queue_bytes == 1_048_576
+    (mistake,) = _mistakes(session={"queue_bytes": 1_048_575})
+    assert "queue_bytes is less than mqtt.maximum_packet_size" in mistake
+
+
 def test_a_mistake_in_one_field_brings_no_second_one_about_the_default_name() -> None:
     assert len(_mistakes(node={"backlog": 0})) == 1
 

@@ -143,12 +143,14 @@ class Caller:
         body: bytes = BODY,
         known: int | None = None,
         tells: bool = False,
+        byte_limit: int = 0,
     ) -> list[object]:
         """By the filter `f`, or by what is `known`."""
         entries = ["f" if known is None else False, head, 0, token, 60_000] * amount
         bucket = keys.bucket_of(client_id)
         enqueue = queues.enqueue_telling if tells else queues.enqueue
-        reply = self.ask(enqueue(bucket, client_id, limit, drop_oldest, entries, known), [body])
+        request = enqueue(bucket, client_id, limit, drop_oldest, entries, known, byte_limit)
+        reply = self.ask(request, [body])
         assert isinstance(reply, list)
         return reply
 

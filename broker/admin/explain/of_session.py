@@ -58,16 +58,22 @@ def _ago(facts: Facts, moment_ms: int) -> str:
 
 def queue_full(facts: Facts) -> Finding | None:
     session = facts.session
-    limit = facts.node.queue_limit if facts.node is not None else 0
-    if session is None or not limit or session.queued < _FULL_SHARE * limit:
+    node = facts.node
+    if session is None or node is None:
         return None
-    share = min(100, session.queued * 100 // limit)
-    oldest = facts.node is None or facts.node.drops_oldest
-    victim = "the oldest ones that were not sent" if oldest else "new ones"
-    verb = "are dropped" if session.queued >= limit else "will be dropped"
+    limits = (
+        (session.queued, node.queue_limit, "", "session.queue_limit"),
+        (session.queued_bytes, node.queue_bytes, " bytes", "session.queue_bytes"),
+    )
+    has, limit, unit, setting = max(limits, key=lambda each: each[0] / each[1] if each[1] else 0.0)
+    if not limit or has < _FULL_SHARE * limit:
+        return None
+    share = min(100, has * 100 // limit)
+    victim = "the oldest ones that were not sent" if node.drops_oldest else "new ones"
+    verb = "are dropped" if has >= limit else "will be dropped"
     return Finding(
         "queue_full",
-        f"Its queue is {share} % full: {number(session.queued)} of {number(limit)} (session.queue_limit)."
+        f"Its queue is {share} % full: {number(has)} of {number(limit)}{unit} ({setting})."
         f" Beyond that {victim} {verb} (session.queue_policy): let the client read, or raise the limit, or"
         " send less.",
         is_blocking=False,

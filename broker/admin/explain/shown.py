@@ -111,6 +111,8 @@ def _queue(facts: Facts, session: StoredSession) -> dict[str, object]:
     return {
         "length": session.queued,
         "limit": (facts.node.queue_limit or None) if facts.node is not None else None,
+        "bytes": session.queued_bytes,
+        "bytes_limit": (facts.node.queue_bytes or None) if facts.node is not None else None,
         "last_n": session.n,
         "sent_up_to_n": facts.sent_up_to,
         "head": [shown_entry(entry) for entry in session.head],

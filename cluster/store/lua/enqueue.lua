@@ -1,10 +1,10 @@
 -- enqueue: appends messages to a session's queue.
 -- Request: bucket, client, limit, drop_oldest, entries (filter or false, head or false, index of its body, -1 if the head
--- is all of it, token or false, TTL of the token in ms, ...), known, tells. Without a head it is none: it was struck from
--- a call that is sent again. What was matched is said in one of two ways. By `known`, how far the caller has followed
--- this session's subscriptions (a stamp): if they have changed since, all is refused. Or, without it, by the filter of
--- each entry: if the session has no such subscription, that entry is refused. `tells`: the caller tells of what is
--- dropped.
+-- is all of it, token or false, TTL of the token in ms, ...), known or false, tells, limit in bytes or nil (none, or an
+-- older node asks). Without a head it is none: it was struck from a call that is sent again. What was matched is said in
+-- one of two ways. By `known`, how far the caller has followed this session's subscriptions (a stamp): if they have
+-- changed since, all is refused. Or, without it, by the filter of each entry: if the session has no such subscription,
+-- that entry is refused. `tells`: the caller tells of what is dropped.
 -- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped. Status: 0
 -- appended, 1 refused, 2 had it before, 3 dropped. What was appended got n + 1, n + 2, ... If what the caller knew is
 -- outdated, true stands in place of the statuses, and two more follow: the stamp of the session, and its subscriptions
@@ -61,77 +61,83 @@ local function whole(head, index)
   return index < 0 and head or head .. bodies[index + 1]
 end
 
-local function topic_of(entry)
-  return cmsgpack.unpack(entry)[4] or ""
-end
-
--- An older message had to go: dead letter, and for a caller who tells of it (else `told` is nil) topic, flags and
--- properties. Of many or large ones it learns their number only.
-local TOLD_ITEMS, TOLD_BYTES = 600, 65536
-
-local function drop_stored(b, client, entry, told)
-  local fields = cmsgpack.unpack(entry)
-  local topic, properties = fields[4] or "", fields[6] or ""
-  write_letter(b, client, topic, "drop_oldest")
-  local at = told and #told.items
-  if told and at < TOLD_ITEMS and told.bytes + #topic + #properties <= TOLD_BYTES then
-    told.items[at + 1], told.items[at + 2], told.items[at + 3] = topic, fields[2], properties
-    told.bytes = told.bytes + #topic + #properties
-  end
-end
-
--- Makes room by dropping the oldest entries, of which none may be one that was perhaps sent; how many.
+-- Makes room by dropping the oldest entries, of which none may be one that was perhaps sent; how many, and their bytes.
 local function drop_oldest_entries(b, client, queue, hi, wanted, told)
   local oldest = entries_beyond(queue, hi, wanted)
-  local ids = {}
+  local ids, bytes = {}, 0
   for i = 1, #oldest do
+    local entry = oldest[i][2][2]
     ids[i] = oldest[i][1]
-    drop_stored(b, client, oldest[i][2][2], told)
+    bytes = bytes + #entry
+    drop_stored(b, client, entry, told)
   end
   if #ids > 0 then
     call_many("XDEL", queue, ids)
   end
-  return #ids
+  return #ids, bytes
 end
 
--- Marks `count` entries as dropped, from the newest on, or from the oldest.
-local function drop_entries(b, client, entries, statuses, count, oldest_first)
+-- Marks `count` entries as dropped, and more as long as the bytes don't fit, from the newest on, or from the oldest; how
+-- many.
+local function drop_entries(b, client, entries, statuses, count, room, oldest_first)
+  local dropped = 0
   local first, last, step = #statuses, 1, -1
   if oldest_first then
     first, last, step = 1, #statuses, 1
   end
   for i = first, last, step do
-    if count == 0 then
-      return
+    if dropped >= count and account.excess(room) <= 0 then
+      break
     end
     if statuses[i] == 0 then
       statuses[i] = DROPPED
-      count = count - 1
+      dropped = dropped + 1
       local at = i * 5 - 4
+      if room then
+        account.leave_out(room, entries[at + 1], entries[at + 2])
+      end
       local reason = oldest_first and "drop_oldest" or "drop_new"
       write_letter(b, client, topic_of(whole(entries[at + 1], entries[at + 2])), reason)
     end
   end
+  return dropped
 end
 
--- Keeps the queue within its limit; how many older entries, and how many of the new ones were dropped.
-local function make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest, told)
+-- Drops older entries, as far as there are too many, and then as far as they have too many bytes; how many.
+local function drop_older(b, client, queue, hi, excess, room, told)
+  local dropped = 0
+  if excess > 0 then
+    local bytes
+    dropped, bytes = drop_oldest_entries(b, client, queue, hi, excess, told)
+    if room then
+      account.take_off(room, dropped, bytes)
+    end
+  end
+  if account.excess(room) > 0 then
+    dropped = dropped + account.drop_oldest(room, b, client, queue, hi, told)
+  end
+  return dropped
+end
+
+-- Keeps the queue within its limits; how many older entries, and how many of the new ones were dropped.
+local function make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest, told, room)
   local excess = call("XLEN", queue) + accepted - limit
-  if excess <= 0 then
+  if excess <= 0 and account.excess(room) <= 0 then
     return 0, 0
   end
   local dropped = 0
   if drop_oldest then
-    dropped = drop_oldest_entries(b, client, queue, numbers.hi, math.min(excess, limit), told)
+    dropped = drop_older(b, client, queue, numbers.hi, math.min(excess, limit), room, told)
     excess = excess - dropped
   end
   excess = math.min(excess, accepted)
-  if excess > 0 then
-    -- Of the new ones the oldest make room, too, if newer ones take it and none of them may be sent at once.
-    local oldest_first = drop_oldest and numbers.n >= numbers.hi and excess < accepted
-    drop_entries(b, client, entries, statuses, excess, oldest_first)
+  if excess <= 0 and account.excess(room) <= 0 then
+    return dropped, 0
   end
-  return dropped, excess
+  -- Of the new ones the oldest make room, too, if newer ones take it and none of them may be sent at once.
+  local oldest_first = drop_oldest and numbers.n >= numbers.hi and excess < accepted
+  oldest_first = oldest_first and (not room or account.excess(room) < room.wanted)
+  return dropped, drop_entries(b, client, entries, statuses, excess, room, oldest_first)
 end
 
 -- The id of entry n, given that of the hundred before it. To make text of a number costs as much as to find the end of
@@ -187,7 +193,7 @@ local function look_up(session, entries)
   return found, places, is_plain
 end
 
-function operations.enqueue(b, client, limit, drop_oldest, entries, known, tells)
+function operations.enqueue(b, client, limit, drop_oldest, entries, known, tells, byte_limit)
   local session = key(b, "s:", client)
   local found, places, is_plain = look_up(session, entries)
   local gen, n, owner = found[1], tonumber(found[2]), found[4]
@@ -214,21 +220,29 @@ function operations.enqueue(b, client, limit, drop_oldest, entries, known, tells
     accepted = accepted - refused
   end
   local queue = key(b, "q:", client)
-  if n + accepted > limit then -- a queue never holds more than n entries
+  local room = byte_limit and account.open(session, queue, n, entries, statuses, byte_limit)
+  if n + accepted > limit or room and account.excess(room) > 0 then -- a queue never holds more than n entries
     if not statuses then
       statuses = judge_entries(b, client, entries, found, places)
     end
     told = tells and { items = {}, bytes = 0 } or nil
     local numbers = { n = n, hi = tonumber(found[3] or 0) }
     local kept
-    dropped, kept = make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest, told)
+    dropped, kept = make_room(b, client, queue, entries, statuses, accepted, numbers, limit, drop_oldest, told, room)
     accepted = accepted - kept
   end
   if accepted > 0 then
-    call("HSET", session, "n", append_entries(queue, gen, n, entries, statuses))
+    local last = append_entries(queue, gen, n, entries, statuses)
+    if room then
+      account.close(room, session, last)
+    else
+      call("HSET", session, "n", last)
+    end
     if owner and owner ~= incarnation then
       call("SADD", key(b, "bell:", owner), "s:" .. client)
     end
+  elseif room then
+    account.close(room, session, n)
   end
   if accepted * 5 == #entries then
     statuses = false

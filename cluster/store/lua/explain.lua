@@ -7,7 +7,7 @@ do
   local LETTER_BYTES = 131072
   local OWN_FIELDS = {
     "gen", "epoch", "owner", "n", "hi", "protocol", "expiry", "deadline", "will_delay", "direct", "stamp",
-    "claim", "counted",
+    "claim", "counted", "bytes",
   }
 
   -- Appends what an entry of a queue is: gen, n, flags, topic, bytes of the payload, deadline in ms or 0.
@@ -76,7 +76,7 @@ do
   -- Answer: the time (ms), its fields (values of OWN_FIELDS, false where there is none), how many fields there are,
   -- subscriptions, replays, length of the queue, its head, its tail (the newest first), will or false, numbers in the
   -- PUBREL phase, inbound exchanges (identifier, value, ...), how many, events or false, whether these are all
-  -- subscriptions.
+  -- subscriptions, bytes of memory that the queue takes, about.
   -- Atomic, as queue, numbers and owner are to be of one moment.
   function operations.explain(b, client, subscriptions_most, entries_most, exchanges_most)
     local session, queue, receiving = key(b, "s:", client), key(b, "q:", client), key(b, "rx:", client)
@@ -98,6 +98,7 @@ do
       call("HLEN", receiving),
       call("GET", key(b, "events:", client)),
       is_all,
+      call("MEMORY", "USAGE", queue, "SAMPLES", 20) or 0,
     }
   end
 

@@ -100,9 +100,31 @@ local function is_first(b, token, member, ttl_ms)
   return true
 end
 
+local function topic_of(entry)
+  return cmsgpack.unpack(entry)[4] or ""
+end
+
 -- A dead letter; its time is its id.
 local function write_letter(b, client, topic, reason)
   call("XADD", key(b, "letters"), "MAXLEN", "~", LETTERS, "*", "client", client, "topic", topic, "reason", reason)
+end
+
+-- An older message had to go: dead letter, and for a caller who tells of it (else `told` is nil) topic, flags and
+-- properties. Of many or large ones it learns their number only.
+local drop_stored
+do
+  local TOLD_ITEMS, TOLD_BYTES = 600, 65536
+
+  function drop_stored(b, client, entry, told)
+    local fields = cmsgpack.unpack(entry)
+    local topic, properties = fields[4] or "", fields[6] or ""
+    write_letter(b, client, topic, "drop_oldest")
+    local at = told and #told.items
+    if told and at < TOLD_ITEMS and told.bytes + #topic + #properties <= TOLD_BYTES then
+      told.items[at + 1], told.items[at + 2], told.items[at + 3] = topic, fields[2], properties
+      told.bytes = told.bytes + #topic + #properties
+    end
+  end
 end
 
 local function entry_number(id)

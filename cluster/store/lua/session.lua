@@ -1,6 +1,7 @@
 -- A session's hash, read whole or in part; how its connection ends, and the session itself.
 
--- Its own fields as a map (a direct one has no `n` and `hi`, which are 0); subscriptions flat: filter, options, stamp; replays flat: filter, cursor.
+-- Its own fields as a map (a direct one has no `n` and `hi`, which are 0); subscriptions flat: filter, options, stamp;
+-- replays flat: filter, cursor.
 local function read_session(session)
   local raw = call("HGETALL", session)
   local fields, subscriptions, replays = {}, {}, {}

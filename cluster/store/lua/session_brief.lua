@@ -7,7 +7,7 @@
 
 local BRIEF = {
   "owner", "epoch", "expiry", "deadline", "protocol", "n", "hi", "direct", "will_delay",
-  "gen", "claim", "counted", "stamp",
+  "gen", "claim", "counted", "stamp", "bytes",
 }
 
 function operations.session_brief(b, client)
