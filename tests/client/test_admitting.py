@@ -81,6 +81,7 @@ class Place:
             counters=self.counters,
             offences=Offences(self.counters),
             connections=set(),
+            events=SimpleNamespace(is_wanted=False),
             is_stopping=False,
             rewriting=None,
             tracing=None,
