@@ -15,11 +15,12 @@
 #   make micro          instructions of the hot path beside its baseline, by valgrind, docs/micro-benchmarks.md
 #   make micro-time     the same pieces in time, by pyperf
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
+#   make bench-shards   what a message costs on a Redis Cluster beside one server, docs/redis.md
 #   make scale          a million retained messages, 200,000 sessions, and what others feel, docs/scale.md
 #   make footprint      bytes of a session, a queued message, a subscription; a million subscriptions: docs/footprint.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
 #   make chaos          ten minutes of faults on three nodes, docs/failover.md (make chaos ARGS="--seed 1 --minutes 2")
-#   make matrix         each shape of Redis under each fault, docs/redis.md (make matrix ARGS="--cells 'sentinel-*/pause/*'")
+#   make matrix         each shape of Redis under each fault, docs/redis.md (make matrix ARGS="--cells 'sentinel-*/pause/*/redis'")
 #   make shared         100,000 messages for a shared subscription whose members and nodes are killed
 #   make fuzz           coverage-guided fuzzing for ten minutes (make fuzz ARGS="--seconds 3600")
 #   make attacks      eleven attacks on one node with 500 honest clients, docs/attacks.md (make attacks ARGS="--only drip")
@@ -60,7 +61,7 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test chaos-short guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across scale footprint \
+.PHONY: run test chaos-short guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across bench-shards scale footprint \
   subscribe chaos matrix shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
@@ -157,6 +158,9 @@ attacks: build
 
 bench-across: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.across --write docs/across.md $(ARGS)
+
+bench-shards: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.shards --write docs/redis.md $(ARGS)
 
 scale: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.scale --write docs/scale.md $(ARGS)

@@ -2,7 +2,7 @@
 served.
 
     python -m tests.redis.matrix --write docs/redis.md
-    python -m tests.redis.matrix --cells 'sentinel-1/pause'
+    python -m tests.redis.matrix --cells 'sentinel-1/pause/*'
 
 Two nodes, three publishers and three persistent subscribers, at QoS 1 and 2; each cell begins with new
 servers. The record is judged by `tests.cluster.checker`. Exit code 1 if anything was lost that the level
@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import uvloop
 
@@ -39,6 +39,7 @@ from tests.redis.stand import running_stand
 
 SHAPES: Final = ("standalone", "sentinel-1", "sentinel-2", "cluster")
 LEVELS: Final = ("stored", "replicated(1)")
+SOFTWARE: Final[tuple[topology.Software, ...]] = get_args(topology.Software)
 BEGIN: Final = "<!-- matrix -->"
 END: Final = "<!-- end of the matrix -->"
 _SIZE: Final = Size(publishers=3, messages_per_second=40.0, wills=0, direct=0, churners=0, is_restless=False)
@@ -55,18 +56,16 @@ class Cell:
     shape: str
     fault: str
     level: str
+    software: topology.Software = "valkey"
 
     def __str__(self) -> str:
-        return f"{self.shape}/{self.fault}/{self.level}"
+        return f"{self.shape}/{self.fault}/{self.level}/{self.software}"
 
     @property
-    def impossible(self) -> str:
-        """Why there is no such cell, if there is none."""
-        if self.shape == "standalone" and self.level != "stored":
-            return "there is no replica"
-        if self.shape == "standalone" and FAULTS[self.fault].needs_replicas:
-            return "there is nobody to be cut off from"
-        return ""
+    def is_possible(self) -> bool:
+        """Where there is no replica none can be waited for, or be cut off from."""
+        is_alone = self.shape == "standalone"
+        return not is_alone or (self.level == "stored" and not FAULTS[self.fault].needs_replicas)
 
     @property
     def promises(self) -> bool:
@@ -101,9 +100,7 @@ class Outcome:
     def rows(self) -> list[str]:
         """Of the table."""
         cell = self.cell
-        head = f"| {cell.shape} | {cell.fault} | {cell.level} |"
-        if cell.impossible:
-            return [f"{head} | {cell.impossible} | | | | |"]
+        head = f"| {cell.shape} | {cell.fault} | {cell.level} | {cell.software} |"
         if self.error:
             return [f"{head} | {self.error} | | | | |"]
         return [
@@ -116,8 +113,8 @@ class Outcome:
 
 def cells(pattern: str) -> list[Cell]:
     """Those whose name fits, as in a shell."""
-    every = [Cell(shape, fault, level) for shape in SHAPES for fault in FAULTS for level in LEVELS]
-    return [cell for cell in every if fnmatch.fnmatch(str(cell), pattern)]
+    every = itertools.starmap(Cell, itertools.product(SHAPES, FAULTS, LEVELS, SOFTWARE))
+    return [cell for cell in every if cell.is_possible and fnmatch.fnmatch(str(cell), pattern)]
 
 
 async def run_cell(cell: Cell, seed: str, directory: Path) -> Outcome:
@@ -156,7 +153,7 @@ def _topology(
 ) -> contextlib.AbstractContextManager[topology.Topology]:
     place = directory / "servers"
     place.mkdir()
-    software: topology.Software = "valkey" if disk is None else "redis"
+    software = cell.software
     environment = None if disk is None else disk.environment
     if cell.shape == "standalone":
         return topology.standalone(
@@ -213,20 +210,16 @@ async def _run_all(chosen: Sequence[Cell], seed: str) -> list[Outcome]:
     outcomes = []
     for cell in chosen:
         outcome = Outcome(cell)
-        if not cell.impossible:
-            with tempfile.TemporaryDirectory(prefix="moorline-matrix-") as directory:
-                try:
-                    async with asyncio.timeout(_CELL_SECONDS):
-                        outcome = await run_cell(cell, f"{seed}/{cell}", Path(directory))
-                # A cell that breaks is a row, not the end of the run.
-                except Exception as error:  # noqa: BLE001 - told, and counted as a failure
-                    traceback.print_exc()
-                    outcome.error = f"{type(error).__name__}: {error}"[:200].replace("\n", " ")
+        with tempfile.TemporaryDirectory(prefix="moorline-matrix-") as directory:
+            try:
+                async with asyncio.timeout(_CELL_SECONDS):
+                    outcome = await run_cell(cell, f"{seed}/{cell}", Path(directory))
+            # A cell that breaks is a row, not the end of the run.
+            except Exception as error:  # noqa: BLE001 - told, and counted as a failure
+                traceback.print_exc()
+                outcome.error = f"{type(error).__name__}: {error}"[:200].replace("\n", " ")
         print(
-            f"{cell}: {'; '.join(outcome.failures) or cell.impossible or 'as promised'}",
-            *outcome.rows(),
-            sep="\n",
-            flush=True,
+            f"{cell}: {'; '.join(outcome.failures) or 'as promised'}", *outcome.rows(), sep="\n", flush=True
         )
         outcomes.append(outcome)
     return outcomes
@@ -240,8 +233,9 @@ def table(outcomes: Sequence[Outcome], seed: str) -> str:
             "",
             f"Made by `make matrix`, seed `{seed}`; Python {platform.python_version()}, two nodes.",
             "",
-            "| shape | fault | level | QoS | acknowledged | lost | twice | unavailable s | recovery s |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| shape | fault | level | server | QoS | acknowledged | lost | twice "
+            "| unavailable s | recovery s |",
+            "|" + " --- |" * 10,
             *[row for outcome in outcomes for row in outcome.rows()],
             "",
             END,
@@ -258,7 +252,7 @@ def write(page: Path, text: str) -> None:
 def main() -> int:
     """Runs cells; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.redis.matrix", description=__doc__)
-    parser.add_argument("--cells", default="*", help="only those that fit, as sentinel-*/pause/*")
+    parser.add_argument("--cells", default="*", help="only those that fit, as sentinel-*/pause/*/valkey")
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--write", type=Path, help="the page with the table")
     arguments = parser.parse_args()

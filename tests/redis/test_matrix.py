@@ -13,12 +13,12 @@ pytestmark = pytest.mark.timeout(240)
 CELLS = [
     Cell("sentinel-1", "kill -9 primary", "stored"),
     Cell("cluster", "kill -9 primary", "replicated(1)"),
-    Cell("standalone", "SIGTERM", "stored"),
+    Cell("standalone", "SIGTERM", "stored", "redis"),
     Cell("sentinel-1", "pause", "stored"),
     Cell("standalone", "cut off from nodes", "stored"),
     Cell("sentinel-2", "cut off from replicas", "replicated(1)"),
-    Cell("standalone", "disk stall", "stored"),
-    Cell("standalone", "OOM", "stored"),
+    Cell("standalone", "disk stall", "stored", "redis"),
+    Cell("standalone", "OOM", "stored", "redis"),
 ]
 
 
