@@ -238,3 +238,11 @@ def test_what_else_waits_for_the_store_is_bounded_too() -> None:
     intake.release(101)
     assert resumable == [intake]
     assert not intake.is_held
+
+
+def test_what_the_store_doubts_is_judged_by_dup() -> None:
+    inbound = (
+        Link().session(QueueState(1, 0, 0, 8, (), [(5, b"t", True), (6, b"u", True)], False, [6])).inbound
+    )
+    receipts = [inbound.judge(each, inbound.begin(each), False) for each in (5, 6)]
+    assert receipts == [Receipt.ROUTED, Receipt.NEW]
