@@ -7,6 +7,7 @@ from typing import cast
 import anyio
 import pytest
 
+from broker import build_mode
 from broker.auth import Continue, Exchange, Identity, Outcome, Success
 from broker.client import Hub, disconnect_users
 from broker.client.authenticating import authenticate, on_auth
@@ -189,6 +190,7 @@ def test_another_authentication_counts_from_then_on() -> None:
     assert room.given_up == 0
 
 
+@pytest.mark.skipif(build_mode() != "pure", reason="compiled, events take no client but a real one")
 def test_who_was_found_out_by_what_does_not_hold_any_more_goes_when_the_doubt_is_over() -> None:
     """It is held itself until then, and let in before."""
     held: list[Callable[[], None]] = []

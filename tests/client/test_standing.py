@@ -6,11 +6,16 @@ from typing import cast
 import anyio
 import pytest
 
+from broker import build_mode
 from broker.client.client import Client
 from broker.client.standing import HELD_UP_SECONDS, READING_PAUSED, WINDOW_FULL, Standing
 from broker.observability.events import HELD_UP, WENT_ON, Event, Events
 from broker.session import Session
 from tests.session.wire import Link, message
+
+pure_only = pytest.mark.skipif(
+    build_mode() != "pure", reason="compiled, events take no client but a real one"
+)
 
 
 @dataclass
@@ -109,6 +114,7 @@ def test_another_connection_begins_anew(place: Place) -> None:
     assert place.standing.look(place.clients["c"], 106.0) is None
 
 
+@pure_only
 def test_what_stands_for_long_is_told_once_and_when_it_goes_on(place: Place) -> None:
     place.send()
     place.send()
@@ -126,6 +132,7 @@ def test_what_stands_for_long_is_told_once_and_when_it_goes_on(place: Place) -> 
     assert len(place.told) == 2
 
 
+@pure_only
 def test_what_goes_on_all_at_once_is_told_too(place: Place) -> None:
     place.here.is_reading = False
     place.look(100.0)
