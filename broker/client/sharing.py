@@ -313,10 +313,9 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
         hub.committer.request(receive.settle_tokens(bucket, [token]), _ignore_reply, frees_memory=True)
         hub.after_input()
 
-    limits = hub.settings
-    enqueue = queues.enqueue_telling if hub.router.statistics.tells else queues.enqueue
-    request = enqueue(
-        bucket, client_id, limits.queue_limit, limits.drop_oldest, entries, None, limits.queue_bytes
+    limits, tells = hub.settings, hub.router.statistics.tells
+    request = queues.enqueue(
+        bucket, client_id, limits.queue_limit, limits.drop_oldest, entries, None, limits.queue_bytes, tells
     )
     hub.committer.request(request, queued)
 

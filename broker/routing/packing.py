@@ -146,7 +146,6 @@ class Packing:
         "_byte_limit",
         "_call_number",
         "_drop_oldest",
-        "_enqueue",
         "_fence",
         "_policy",
         "_queue_limit",
@@ -173,7 +172,6 @@ class Packing:
         self._byte_limit = byte_limit
         self._drop_oldest = drop_oldest
         self._tells = tells  # of what is dropped
-        self._enqueue = queues.enqueue_telling if tells else queues.enqueue
         self._call_number = 0
         self._fence: list[object] = []
         self.fenced: list[list[Session]] = []
@@ -264,7 +262,7 @@ class Packing:
         if limits is not None and subscriber.client_id in limits:
             limit = limits[subscriber.client_id]
             byte_limit = 0
-        return self._enqueue(
+        return queues.enqueue(
             subscriber.bucket,
             subscriber.client_id,
             limit,
@@ -272,6 +270,7 @@ class Packing:
             entries,
             None if is_by_filter else group.known,
             byte_limit,
+            self._tells,
         )
 
     def _share(self, group: ShareGroup, call: Call) -> list[object]:

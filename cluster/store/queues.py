@@ -54,6 +54,7 @@ def enqueue(
     entries: Sequence[object],
     known: int | None = None,
     byte_limit: int = 0,
+    tells: bool = False,
 ) -> list[object]:
     """Appends entries, five items each: filter or False, head (`entry.pack_head`; False: this one was
     struck and is none), index of the body in the call's bodies or WHOLE, token or False, TTL of the token in
@@ -67,32 +68,15 @@ def enqueue(
     `byte_limit` bytes (0: any number) were there and none could go; False: all were appended. `dropped`
     counts older entries which had to go.
     If what was `known` is outdated, there are two more: the stamp that is to be known, and the session's
-    subscriptions (filter, options, stamp, ...).
+    subscriptions (filter, options, stamp, ...). If the caller tells of what is dropped, and the queue may be
+    full, and what was `known` holds, there is one more: of the older entries that had to go topic, flags
+    (`qos_of_flags`), properties, ... as far as there is room for them.
     """
     request: list[object] = ["enqueue", bucket, client_id, limit, drop_oldest, entries]
-    if byte_limit:
-        request += (False if known is None else known, False, byte_limit)
+    if tells or byte_limit:
+        request += (False if known is None else known, tells, byte_limit or False)
     elif known is not None:
         request.append(known)
-    return request
-
-
-def enqueue_telling(
-    bucket: int,
-    client_id: str,
-    limit: int,
-    drop_oldest: bool,
-    entries: Sequence[object],
-    known: int | None = None,
-    byte_limit: int = 0,
-) -> list[object]:
-    """The same for a caller that tells of what is dropped. If the queue may be full, and what was `known`
-    holds, there is one more in the answer: of the older entries that had to go topic, flags (`qos_of_flags`),
-    properties, ... as far as there is room for them."""
-    request: list[object] = ["enqueue", bucket, client_id, limit, drop_oldest, entries]
-    request += (False if known is None else known, True)
-    if byte_limit:
-        request.append(byte_limit)
     return request
 
 

@@ -89,7 +89,7 @@ def share(
 ) -> list[object]:
     """Puts messages into a group, four items each: head (`entry.pack_head`; False: it was struck), index of
     the body in the call's bodies, token or False, TTL of the token in ms. `tells`: as
-    `queues.enqueue_telling`. Answer: see `parse_share`."""
+    `queues.enqueue`. Answer: see `parse_share`."""
     request: list[object] = [
         "share",
         bucket_of(name),

@@ -6,18 +6,15 @@ Latencies are also given without the moments in which the machine itself was slo
 
 import argparse
 import contextlib
-import json
 import math
-import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from loadtest.peers import RunningBroker, moorline_version, running_moorline
+from tests.bench.loading import median_of, report_of
 from tests.node.redis_server import running_redis
 
 LOADS: Final = (
@@ -59,18 +56,16 @@ def run_load(
 ) -> Sample:
     """One run. Raises CalledProcessError if a message was lost, too."""
     here, there, redis_pid = nodes
-    command = [sys.executable, "-m", "loadtest", *arguments.split(), "--broker", here.address]
-    command += ["--subscribe-at", there.address if across else here.address]
-    command += ["--duration", str(seconds), "--json", "-", "--watch-machine", "--sample", "0.1"]
-    for pid in (here.pid, there.pid, redis_pid):
-        command += ["--pid", str(pid)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    report = cast(dict[str, dict[str, float]], json.loads(done.stdout)["report"])
+    pids = here.pid, there.pid, redis_pid
+    subscribers = ("--subscribe-at", there.address if across else here.address)
+    report = report_of(
+        arguments, here.address, pids, seconds, *subscribers, "--watch-machine", "--sample", "0.1"
+    )
     latency, machine = report["latency_ms"], report["machine"]
-    steady = cast(dict[str, float], machine["latency_ms"] or {"p50": math.nan, "p99": math.nan})
+    steady = machine["latency_ms"] or {"p50": math.nan, "p99": math.nan}
     return Sample(
         1e6 / report["broker"]["per_cpu_second"],
-        cast(float, report["deliveries_per_second"]),
+        report["deliveries_per_second"],
         latency["p50"],
         latency["p99"],
         steady["p50"],
@@ -90,7 +85,7 @@ def measure(seconds: float, runs: int, only: str) -> list[str]:
             for _ in range(runs):
                 for across in (False, True):
                     samples[across].append(run_load(arguments, nodes, across, seconds))
-            same, other = (_median(samples[across]) for across in (False, True))
+            same, other = (median_of(samples[across]) for across in (False, True))
             rows.append(
                 f"| {title} | {same.cpu_us:.1f} | {other.cpu_us:.1f} | {other.cpu_us / same.cpu_us:.2f}x "
                 f"| {same.per_second:,.0f} | {other.per_second:,.0f} "
@@ -101,10 +96,6 @@ def measure(seconds: float, runs: int, only: str) -> list[str]:
             )
             print(rows[-1], flush=True)
     return rows
-
-
-def _median(samples: list[Sample]) -> Sample:
-    return Sample(*map(statistics.median, zip(*map(astuple, samples), strict=True)))
 
 
 def main() -> None:

@@ -5,17 +5,14 @@ Costs are of the node and all its servers together, so one run compares like wit
 
 import argparse
 import contextlib
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
 from loadtest.peers import moorline_version, running_moorline
+from tests.bench.loading import median_of, report_of
 from tests.redis.topology import Software, cluster, standalone
 
 LOADS: Final = (
@@ -61,10 +58,7 @@ def node(directory: Path, software: Software, shards: int) -> Iterator[Place]:
 
 def run_load(arguments: str, place: Place, seconds: float) -> Sample:
     """One run. Raises CalledProcessError if a message was lost, too."""
-    command = [sys.executable, "-m", "loadtest", *arguments.split(), "--broker", place.address]
-    command += ["--duration", str(seconds), "--json", "-", *(f"--pid={pid}" for pid in place.pids)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    report = json.loads(done.stdout)["report"]
+    report = report_of(arguments, place.address, place.pids, seconds)
     return Sample(1e6 / report["broker"]["per_cpu_second"], report["deliveries_per_second"])
 
 
@@ -82,7 +76,7 @@ def measure(software: Software, seconds: float, runs: int) -> list[str]:
                 for _ in range(runs):
                     for place, seen in samples.items():
                         seen.append(run_load(arguments, place, seconds))
-                alone, spread = (_median(seen) for seen in samples.values())
+                alone, spread = (median_of(seen) for seen in samples.values())
                 rows.append(
                     f"| {software} | {title} | {alone.cpu_us:.1f} | {spread.cpu_us:.1f} "
                     f"| {spread.cpu_us / alone.cpu_us:.2f}x "
@@ -90,10 +84,6 @@ def measure(software: Software, seconds: float, runs: int) -> list[str]:
                 )
                 print(rows[-1], flush=True)
     return rows
-
-
-def _median(samples: list[Sample]) -> Sample:
-    return Sample(*map(statistics.median, zip(*map(astuple, samples), strict=True)))
 
 
 def main() -> None:

@@ -345,7 +345,7 @@ def test_who_wants_to_know_is_told_what_had_to_go() -> None:
     node.away("away", "t")
     node.publish(message(b"new", properties=b"\x09\x00\x01c"))
     (request,) = node.exchange([*mixed(DROPPED_NEW), []])
-    assert request[6:] == [1, True]  # how far the subscriptions are known, and that it tells
+    assert request[6:] == [1, True, False]  # what it knows, that it tells, no limit in bytes
     assert told == [("away", "t", 1, b"\x09\x00\x01c", 1)]
     node.settle()
     told.clear()

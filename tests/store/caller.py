@@ -148,8 +148,7 @@ class Caller:
         """By the filter `f`, or by what is `known`."""
         entries = ["f" if known is None else False, head, 0, token, 60_000] * amount
         bucket = keys.bucket_of(client_id)
-        enqueue = queues.enqueue_telling if tells else queues.enqueue
-        request = enqueue(bucket, client_id, limit, drop_oldest, entries, known, byte_limit)
+        request = queues.enqueue(bucket, client_id, limit, drop_oldest, entries, known, byte_limit, tells)
         reply = self.ask(request, [body])
         assert isinstance(reply, list)
         return reply

@@ -1,0 +1,27 @@
+"""Runs of the load generator by other benchmarks, and the middle one of several."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Sample = TypeVar("Sample", bound="DataclassInstance")
+
+
+def report_of(arguments: str, broker: str, pids: Iterable[int], seconds: float, *flags: str) -> Any:
+    """The report of one run, as JSON. Raises CalledProcessError if a message was lost, too."""
+    command = [sys.executable, "-m", "loadtest", *arguments.split(), "--broker", broker, *flags]
+    command += ["--duration", str(seconds), "--json", "-", *(f"--pid={pid}" for pid in pids)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)["report"]
+
+
+def median_of(samples: Sequence[Sample]) -> Sample:
+    """Field by field."""
+    return type(samples[0])(*map(statistics.median, zip(*map(astuple, samples), strict=True)))
