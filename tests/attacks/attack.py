@@ -29,6 +29,7 @@ from broker.mqtt import (
     SubscriptionRequest,
     encode,
 )
+from tests.attacks.guesses import Guesser
 from tests.attacks.link import Link, gathered
 from tests.listeners.frames import BINARY, CONTINUATION, TEXT, frame, request
 
@@ -129,31 +130,8 @@ async def drip(target: Target, seen: Seen) -> None:
 
 
 async def wrong_passwords(target: Target, seen: Seen) -> None:
-    """As many as this process can make, of a user that is there and of many that are not: an answer is not
-    waited for long."""
-    deadline = target.deadline()
-
-    async def one(number: int) -> None:
-        tries = 0
-        while time.monotonic() < deadline:
-            tries += 1
-            username = "honest" if number % 2 else f"user-{number}-{tries}"
-            try:
-                link = await Link.open(target.port)
-            except OSError as error:
-                seen[type(error).__name__] += 1
-                continue
-            try:
-                async with asyncio.timeout(0.1):
-                    answer = await link.connect(f"guess-{number}", username, os.urandom(8).hex().encode())
-                seen[_name(answer)] += 1
-            except TimeoutError:
-                seen["not waited for"] += 1
-            except (EOFError, OSError) as error:
-                seen[type(error).__name__] += 1
-            link.close()
-
-    await gathered(target.of(400), one)
+    """5,000 a second."""
+    Guesser(target.port, seen).run(target.of(5000), target.seconds)
 
 
 async def tls_garbage(target: Target, seen: Seen) -> None:
@@ -382,7 +360,7 @@ async def never_reads(target: Target, seen: Seen) -> None:
 ATTACKS: Final[Mapping[str, Attack]] = {
     "half_open": Attack(half_open, "2,000 connections that say nothing"),
     "drip": Attack(drip, "500 CONNECTs, a byte a second"),
-    "wrong_passwords": Attack(wrong_passwords, "as many wrong passwords as can be, 400 at a time"),
+    "wrong_passwords": Attack(wrong_passwords, "5,000 connections a second, each with a wrong password"),
     "tls_garbage": Attack(tls_garbage, "garbage and broken handshakes where TLS is spoken, 100 at a time"),
     "websocket_frames": Attack(websocket_frames, "WebSocket: fragments, oversize frames, text; 50 at a time"),
     "large_connect": Attack(large_connect, "CONNECTs of 10 MB, 20 at a time"),

@@ -77,19 +77,20 @@ CASES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """In ms; `longest` is the longest that Redis was kept by a call of the library."""
+    """In ms; `longest` is the longest that a call of the library kept Redis, `function` which it was."""
 
     case: Case
     p50: float
     p99: float
     longest: float
+    function: str
     felt: Felt
 
     def __str__(self) -> str:
         felt = self.felt
         return (
             f"| {self.case.what} | `{self.case.method} {self.case.path}` | {self.p50:.1f} | {self.p99:.1f} "
-            f"| {self.longest:.1f} | {felt.p50:.1f} | {felt.p99:.1f} | {felt.longest:.0f} |"
+            f"| {self.longest:.1f} `{self.function}` | {felt.p50:.1f} | {felt.p99:.1f} | {felt.longest:.0f} |"
         )
 
 
@@ -141,16 +142,17 @@ def measure(
         case,
         latencies[len(latencies) // 2],
         latencies[len(latencies) * 99 // 100],
-        _longest_call(client),
+        *_longest_call(client),
         felt,
     )
 
 
-def _longest_call(client: redis.Redis) -> float:
-    """Of the library, ms, of those that took longer than a tenth of one."""
-    slow = client.slowlog_get(1000)
-    own = [entry["duration"] for entry in slow if entry["command"].startswith(b"FCALL")]
-    return max(own, default=0) / 1e3
+def _longest_call(client: redis.Redis) -> tuple[float, str]:
+    """Of the library, ms, of those that took longer than a tenth of one, and the function."""
+    slow = [(each["duration"] / 1e3, each["command"]) for each in client.slowlog_get(1000)]
+    own = [each for each in slow if each[1].startswith(b"FCALL")]
+    longest, command = max(own, default=(0.0, b"FCALL -"))
+    return longest, command.split()[1].decode()
 
 
 def failures(results: Sequence[Result]) -> list[str]:
@@ -163,7 +165,7 @@ def failures(results: Sequence[Result]) -> list[str]:
             ("p99 of the others", result.felt.p99, LIMIT_MS),
         ):
             if measured > goal:
-                found.append(f"{result.case.what}: {what} {measured:.1f} ms")
+                found.append(f"{result.case.what}: {what} {measured:.1f} ms (longest: {result.function})")
     return found
 
 
