@@ -10,13 +10,14 @@ the rules say: the hot path looks in there, and asks only for others. Everything
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
 
 from broker.auth.access import Access, Action, Authorizer, Decision, Identity, Unavailable
 from broker.auth.gate import Busy
+from broker.auth.late import Late
 from broker.auth.rules import Rules
 from broker.mqtt import SYS_PREFIX
 from broker.observability.logs import get_logger
@@ -43,6 +44,7 @@ class Authorization:
     decision_seconds: float
     decisions_maximum: int
     revision: int = 0
+    _late: Late = field(default_factory=lambda: Late(logger, "authorizer"), init=False, repr=False)
 
     def replace_rules(self, rules: Rules) -> None:
         """From now on these. What was decided before, and is not done yet, shows by its `revision`."""
@@ -90,7 +92,7 @@ class Authorization:
         except (Busy, Unavailable):
             pass
         except TimeoutError:
-            logger.error("authorizer did not answer in time", extra={"authorizer": name})
+            self._late.note(name)
         except Exception:  # not our code
             logger.exception("authorizer failed", extra={"authorizer": name})
         return None

@@ -19,6 +19,7 @@ from broker.auth.access import (
 from broker.auth.cache import VerdictCache
 from broker.auth.enhanced import EnhancedAuthenticator
 from broker.auth.gate import Busy
+from broker.auth.late import Late
 from broker.mqtt import ReasonCode
 from broker.observability.logs import get_logger
 
@@ -62,6 +63,7 @@ class AuthenticatorChain:
         self._timeout_seconds = timeout_seconds
         self._skips_failures = skips_failures
         self._allows_anonymous = allows_anonymous
+        self._late = Late(logger, "authenticator")
 
     @property
     def is_asked(self) -> bool:
@@ -114,7 +116,7 @@ class AuthenticatorChain:
         except Unavailable:
             pass
         except TimeoutError:
-            logger.error("authenticator did not answer in time", extra={"authenticator": link.name})
+            self._late.note(link.name)
         except Exception:  # not our code
             logger.exception("authenticator failed", extra={"authenticator": link.name})
         return None if self._skips_failures else _FAILED

@@ -217,10 +217,10 @@ class Client:
         self.hub.after_input()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.transport = None  # what is still to be done for the client must not write
         if self.hub.pulse.in_doubt:  # behind what it has sent
             self.hub.hold(partial(self.connection_lost, error))
         elif self._pause is not None and not self.is_closed:
-            self.transport = None
             self._pause.loss = partial(self._lose, error)
         else:
             self._lose(error)
@@ -239,7 +239,6 @@ class Client:
         hub.counters.connections -= 1
         hub.counters.connections_by_listener.add(self.entrance.kind, -1)
         hub.wheel.unwatch(self)
-        self.transport = None
         hub.after_input()
 
     # From the core

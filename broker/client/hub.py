@@ -21,6 +21,7 @@ from broker.mqtt import (
     Packet,
 )
 from broker.observability.events import Events
+from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences
 from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
@@ -36,6 +37,8 @@ if TYPE_CHECKING:  # they need each other
     from broker.client.tracing import Tracing
 
 _PAGES_AT_A_TIME: Final = 2
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,10 @@ class Hub:
         """The doubt is settled: does what was held, in order."""
         held, self.held = self.held, []
         for action in held:
-            action()
+            try:
+                action()
+            except Exception:  # each is of one connection: our bug must not harm the others
+                logger.exception("what was held was not done")
         self.after_input()
 
     def _flush(self) -> None:

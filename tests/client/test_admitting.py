@@ -30,6 +30,7 @@ class Wire:
     def __init__(self, peer: object) -> None:
         self.written = b""
         self.is_closed = False
+        self.is_lost = False
         self._peer = peer
 
     def get_extra_info(self, name: str) -> object:
@@ -37,6 +38,7 @@ class Wire:
         return self._peer
 
     def write(self, data: bytes) -> None:
+        assert not self.is_lost  # uvloop raises RuntimeError then
         self.written += data
 
     def get_write_buffer_size(self) -> int:
@@ -177,6 +179,25 @@ def test_an_error_after_the_verdict_is_answered_and_told_once(
         action()
     assert place.answer() is ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
     assert [record.message for record in caplog.records] == ["client not answered"]
+
+
+def test_a_connection_that_ends_in_doubt_is_written_to_no_more(place: Place) -> None:
+    """Its end is held, behind what is still to be done for it; the transport is gone at once."""
+    held: list[Callable[[], None]] = []
+    place.hub.hold = held.append
+    place.client.data_received(encode(CONNECT, MQTT_5))
+    place.hub.pulse.in_doubt = True
+    place.client.connection_lost(None)
+    place.wire.is_lost = True
+    place.hub.pulse.in_doubt = False
+    place.client.close(ReasonCode.NOT_AUTHORIZED, "the verdict that was held before")
+    (lose,) = held
+    place.hub.empty = SimpleNamespace(set=lambda: None)
+    place.hub.wheel.unwatch = lambda _: None
+    lose()
+    assert place.wire.written == b""
+    assert place.counters.connections == 0
+    place.close()
 
 
 async def _run(tasks: list[Coroutine[object, object, None]]) -> None:
