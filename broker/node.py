@@ -32,6 +32,7 @@ from broker.client import (
     disconnect_revoked,
     look_now_and_then,
     open_spans,
+    tell_what_is_read,
     withdraw_unused,
 )
 from broker.counting import carry_over
@@ -299,6 +300,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
         await services.start(guarding.follow, hub, node.store)
     await node.broadcast.is_listening.wait()
     await node.bans.is_loaded.wait()
+    tell_what_is_read(hub)
     await hub.committer.follow_now()  # what has changed while the rows were read
 
 

@@ -48,7 +48,7 @@ from broker.client.tapping import make_taps
 from broker.client.telling import tell_session_ended
 from broker.client.throttle import Rates, Throttling, make_throttling
 from broker.client.topic_limits import TopicLimits
-from broker.client.wanting import withdraw_unused
+from broker.client.wanting import tell_what_is_read, withdraw_unused
 from broker.client.wills import route_wills
 
 __all__ = [
@@ -121,5 +121,6 @@ __all__ = [
     "route_wills",
     "subscription_answerers",
     "tell_session_ended",
+    "tell_what_is_read",
     "withdraw_unused",
 ]

@@ -9,7 +9,7 @@ from broker.observability.logs import get_logger
 from broker.routing import arrival, take_handover
 from broker.routing.subscription import DIRECT_INTEREST
 from cluster.store import inbox_records
-from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record, Runs, SharedGiven
+from cluster.store.inbox_records import Bursts, Command, Direct, Handover, Kick, Record, Runs, SharedGiven
 
 logger = get_logger(__name__)
 
@@ -35,7 +35,9 @@ def on_messages(hub: Hub, packed: bytes) -> None:
         return
     try:
         record = inbox_records.unpack(packed)
-        if isinstance(record, Runs):
+        if isinstance(record, Bursts):
+            hub.router.nearby.deliver_bursts(record.bursts, False)
+        elif isinstance(record, Runs):
             hub.router.nearby.deliver_channel(record.runs)
         else:  # nothing that a node of this release says there
             hub.counters.unknown_records.add("channel")
@@ -75,7 +77,9 @@ def on_kicked(hub: Hub, client_id: str, epoch: int) -> None:
 
 
 def _handle(hub: Hub, record: Record) -> None:
-    if isinstance(record, Direct):
+    if isinstance(record, Bursts):
+        hub.router.nearby.deliver_bursts(record.bursts, True)
+    elif isinstance(record, Direct):  # of a node of an older release
         for fields in record.messages:
             arrived = arrival(fields)
             hub.router.nearby.deliver_here(arrived.message, True, arrived.for_everyone)

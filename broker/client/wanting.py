@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from broker.client.client import Client
 from broker.client.hub import Hub
 from broker.observability.logs import get_logger
-from broker.routing.subscription import AT_MOST_ONCE_INTEREST, DIRECT_INTEREST, PERSISTENT_INTEREST
+from broker.routing.subscription import (
+    AT_MOST_ONCE_INTEREST,
+    DIRECT_INTEREST,
+    PERSISTENT_INTEREST,
+    READS_BURSTS,
+)
 from cluster.store import subscriptions
 from cluster.store.lane import Reply
 
@@ -22,6 +27,21 @@ def field_of(filter: str, qos: int, is_direct: bool) -> str:
     if qos == 0:
         return f"{AT_MOST_ONCE_INTEREST}:{filter}"
     return f"{DIRECT_INTEREST if is_direct else PERSISTENT_INTEREST}:{filter}"
+
+
+def tell_what_is_read(hub: Hub) -> None:
+    """Tells the other nodes what this one reads, as older releases do not; once."""
+
+    def told(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            logger.error("the other nodes don't know what this one reads: %s", reply)
+        else:
+            hub.interest.confirm(READS_BURSTS)
+
+    hub.interest.add(READS_BURSTS)
+    hub.committer.request(
+        subscriptions.interest(hub.incarnation, [READS_BURSTS], []), told, frees_memory=True
+    )
 
 
 def want(client: Client, fields: Iterable[str], then: Callable[[Exception | None], None]) -> None:

@@ -1,6 +1,7 @@
-"""What a node puts on the channel of another one: messages for subscribers at QoS 0.
+"""What a node puts on the channel of one of an older release: messages for subscribers at QoS 0; and of any
+node, those for members of shared subscriptions. Nodes that read them are sent `bursts` in place of this.
 
-These are the most messages of all, so they travel as the bytes that subscribers get. A record is a list of
+Messages travel as the bytes that subscribers get. A record is a list of
 runs, each of three fields: the publisher, a version of MQTT, and PUBLISH packets at QoS 0 of that version,
 one after the other. What such a packet can't say (another QoS, an absolute deadline) is a run of its own:
 version 0, and `fields`. So is a message for one member of a shared subscription: version 1, and in place of

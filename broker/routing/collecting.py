@@ -8,11 +8,13 @@ from broker.session import Delivery
 
 
 class Collecting:
-    """Parts of the batch under way, each kind in the order in which it came."""
+    """Parts of the batch under way, each kind in the order in which it came. `readers`: nodes that read
+    bursts."""
 
-    __slots__ = ("_groups", "_retains", "_sends", "_sends_of", "_shares", "_shares_of", "batch")
+    __slots__ = ("_groups", "_readers", "_retains", "_sends", "_sends_of", "_shares", "_shares_of", "batch")
 
-    def __init__(self) -> None:
+    def __init__(self, readers: set[str]) -> None:
+        self._readers = readers
         self.batch = 0
         self._groups: list[Group] = []
         self._retains: list[Publication] = []
@@ -88,7 +90,7 @@ class Collecting:
         """A message for the inbox of another node."""
         messages = self._sends_of.get(node)
         if messages is None or messages.is_full():
-            messages = self._sends_of[node] = NodeMessages(node)
+            messages = self._sends_of[node] = NodeMessages(node, node in self._readers)
             self._sends.append(messages)
         messages.add(publication)
 

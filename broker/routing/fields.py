@@ -26,10 +26,10 @@ def arrival(fields: object) -> Arrival:
         raise TypeError(f"no message: {fields!r}")
     flags: int = fields[4]
     publisher: bytes = fields[5]
-    message = body_of(fields, flags & _QOS, flags & _RETAIN != 0)
+    message = body_of(fields, qos_of(flags), was_retained(flags))
     message.publisher = publisher.decode()
     message.token = fields[6]
-    return Arrival(message, flags & _EVERYONE != 0)
+    return Arrival(message, is_for_everyone(flags))
 
 
 def body_of(fields: object, qos: int, retain: bool) -> Message:
@@ -42,18 +42,34 @@ def body_of(fields: object, qos: int, retain: bool) -> Message:
     return Message(topic.decode(), payload, qos, retain, properties, deadline_ms)
 
 
-def pack_fields(message: Message, for_everyone: bool, token: bytes) -> tuple[object, ...]:
+def flags_of(message: Message, for_everyone: bool) -> int:
     flags = message.qos
     if message.retain:
         flags |= _RETAIN
     if for_everyone:
         flags |= _EVERYONE
+    return flags
+
+
+def qos_of(flags: int) -> int:
+    return flags & _QOS
+
+
+def was_retained(flags: int) -> bool:
+    return flags & _RETAIN != 0
+
+
+def is_for_everyone(flags: int) -> bool:
+    return flags & _EVERYONE != 0
+
+
+def pack_fields(message: Message, for_everyone: bool, token: bytes) -> tuple[object, ...]:
     return (
         message.topic,
         message.payload,
         message.properties,
         message.deadline_ms,
-        flags,
+        flags_of(message, for_everyone),
         message.publisher,
         token,
     )

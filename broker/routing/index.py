@@ -25,7 +25,9 @@ from broker.routing.subscription import (
     DIRECT_INTEREST,
     EXCLUSIVE_MARK,
     EXCLUSIVE_NAME,
+    KNOWLEDGE,
     PERSISTENT_INTEREST,
+    READS_BURSTS,
     Share,
     Subscriber,
     Subscription,
@@ -68,6 +70,7 @@ class SubscriptionIndex:
         "generation",
         "incarnation",
         "nodes",
+        "readers",
         "shares",
         "subscribers",
         "unknown_changes",
@@ -78,6 +81,7 @@ class SubscriptionIndex:
         # Persistent ones: all that are connected here, and visitors; a direct one belongs to its connection.
         self.subscribers: dict[str, Subscriber] = {}
         self.nodes: dict[str, dict[str, Subscriber]] = {}  # incarnation -> kind of interest -> subscriber
+        self.readers: set[str] = set()  # nodes that read bursts
         self.incarnation = incarnation
         self.direct_count = 0
         self.generation = 0
@@ -324,6 +328,10 @@ class SubscriptionIndex:
         """Clients of another node want what matches a filter; `field` is `<kind>:<filter>`. False for an
         unknown kind: it is of a newer release, and nothing that we could serve."""
         kind, _, filter = field.partition(":")
+        if kind == KNOWLEDGE:
+            if field == READS_BURSTS:
+                self.readers.add(node)
+            return True
         if kind not in (DIRECT_INTEREST, AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST):
             return False
         if node == self.incarnation:
@@ -345,6 +353,7 @@ class SubscriptionIndex:
 
     def remove_node(self, node: str) -> None:
         """The node is gone."""
+        self.readers.discard(node)
         for subscriber in self.nodes.pop(node, {}).values():
             for filter in list(subscriber.filters):
                 self.remove(subscriber, filter, 0)

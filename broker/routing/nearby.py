@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from broker.routing.bursts import BURST_FIELDS, Burst
 from broker.routing.channel import messages_of
 from broker.routing.index import SubscriptionIndex
 from broker.routing.subscription import Share, Subscriber, Subscription, without_no_local
@@ -39,7 +40,26 @@ class Nearby:
     def deliver_here(self, message: Message, to_direct: bool, at_most_once: bool) -> None:
         """A message from another node: to direct subscribers at QoS 1 and 2, or to those that get it at QoS
         0, or to both. Queues are the business of the node that it came from."""
-        for target in self._index.match(message.topic):
+        self._deliver_to(self._index.match(message.topic), message, to_direct, at_most_once)
+
+    def deliver_bursts(self, bursts: Sequence[object], to_direct: bool) -> None:
+        """What has come to this node's inbox, for direct subscribers at QoS 1 and 2; or on its channel.
+        Raises what a damaged record leads to."""
+        for place in range(0, len(bursts), BURST_FIELDS):
+            burst = Burst(bursts, place)
+            targets = self._index.match(burst.topic)
+            first = _first_here(targets)
+            if first is None or first.subscriber.session is None:
+                continue
+            version = first.subscriber.session.outbound.version
+            at_most_once = burst.for_everyone or not to_direct
+            for message in burst.messages(version, min(first.qos, burst.qos)):
+                self._deliver_to(targets, message, to_direct, at_most_once)
+
+    def _deliver_to(
+        self, targets: list[Subscription], message: Message, to_direct: bool, at_most_once: bool
+    ) -> None:
+        for target in targets:
             subscriber = target.subscriber
             if subscriber.session is None:
                 continue
@@ -109,3 +129,11 @@ class Nearby:
             self._transit.publish_shared(member.subscriber.node, share.name, message)
         else:
             self.hand_to(member.subscriber, member, message, 0, message.publisher)
+
+
+def _first_here(targets: list[Subscription]) -> Subscription | None:
+    """The first that is connected here."""
+    for target in targets:
+        if target.subscriber.session is not None:
+            return target
+    return None

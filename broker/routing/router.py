@@ -116,7 +116,7 @@ class Router:
         self.damaged: list[tuple[str, str]] = []
         self.spent: list[tuple[int, bytes]] = []
         self.statistics = RouterStatistics(on_overflow)
-        self.transit = Transit()
+        self.transit = Transit(index.readers)
         self.nearby = Nearby(index, self.transit)
         self.lost: list[Session] = []  # of which a fence has found that others have claimed them
         self.given: list[tuple[str, Given]] = []  # by shared subscriptions: name, and a message for a member
@@ -132,7 +132,7 @@ class Router:
             self.statistics.tells,
             queue_bytes,
         )
-        self._collecting = Collecting()
+        self._collecting = Collecting(index.readers)
         self._generation = 0
         self._has_lost = False  # since the last batch began
         self._current: list[Publication] = []

@@ -11,6 +11,7 @@ from broker.routing.loading import DAMAGE, Loaded, give_back_memory
 from broker.routing.subscription import (
     AT_MOST_ONCE_INTEREST,
     DIRECT_INTEREST,
+    KNOWLEDGE,
     PERSISTENT_INTEREST,
     Subscription,
 )
@@ -81,9 +82,10 @@ async def load_index(index: SubscriptionIndex, store: Store) -> None:
 async def load_unversioned(index: SubscriptionIndex, store: Store, told: Collection[tuple[str, str]]) -> None:
     """Reads what is told on the channel only, as some of it may have been missed. `told`: node and field of
     what the channel has said since it was listened to again; that is newer than what is read here."""
-    members = await _load_interest(index, store, (AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST), told)
+    kinds = (AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST, KNOWLEDGE)
+    members = await _load_interest(index, store, kinds, told)
     members.update(node for node, _ in told)
-    for node in set(index.nodes) - members:
+    for node in index.readers.union(index.nodes) - members:
         index.remove_node(node)
 
 

@@ -17,6 +17,10 @@ AT_MOST_ONCE_INTEREST: Final = "0"
 PERSISTENT_INTEREST: Final = "p"
 """Of persistent subscribers at QoS 1 and 2 that are connected: they have a queue, but not for QoS 0."""
 
+KNOWLEDGE: Final = "k"
+"""No interest: what a node can read of what older releases don't write. Not versioned, never withdrawn."""
+READS_BURSTS: Final = f"{KNOWLEDGE}:bursts"
+
 EXCLUSIVE_MARK: Final = "\0x"
 """Before the key of a subscriber with an exclusive subscription: it may have an ordinary one beside it."""
 EXCLUSIVE_NAME: Final = EXCLUSIVE_MARK.encode()

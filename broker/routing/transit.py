@@ -14,6 +14,7 @@ The packing is here, for both directions; who gets what decides the router.
 from collections.abc import Sequence
 from typing import Final
 
+from broker.routing.bursts import Bursts
 from broker.routing.channel import Channel
 from broker.routing.fields import body_of, pack_fields
 from broker.routing.index import SubscriptionIndex
@@ -29,12 +30,13 @@ _RECORD_MESSAGES: Final = 500
 
 
 class NodeMessages:
-    """Publications for the inbox of one node: one record."""
+    """Publications for the inbox of one node: one record. `reads_bursts`: it is of no older release."""
 
-    __slots__ = ("node", "publications", "size_bytes")
+    __slots__ = ("node", "publications", "reads_bursts", "size_bytes")
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, reads_bursts: bool) -> None:
         self.node = node
+        self.reads_bursts = reads_bursts
         self.publications: list[Publication] = []
         self.size_bytes = 0
 
@@ -54,12 +56,21 @@ class NodeMessages:
 
     def request(self) -> list[object]:
         """For the store. What a lost client published is left out."""
+        if self.reads_bursts:
+            return inboxes.send(self.node, inbox_records.pack_bursts(self._bursts()))
         messages = [
             pack_fields(publication.message, publication.session is None, _token_of(publication))
             for publication in self.publications
             if not publication.is_lost()
         ]
         return inboxes.send(self.node, inbox_records.pack_direct(messages))
+
+    def _bursts(self) -> list[object]:
+        bursts = Bursts()
+        for publication in self.publications:
+            if not publication.is_lost():
+                bursts.add(publication.message, publication.session is None, _token_of(publication))
+        return bursts.packed
 
 
 class _Handover:
@@ -90,12 +101,15 @@ class _Handover:
 
 
 class Transit:
-    """What this tick has for other nodes, beside the inboxes of a batch. Its owner takes it and sends it."""
+    """What this tick has for other nodes, beside the inboxes of a batch. Its owner takes it and sends it.
+    `readers`: nodes that read bursts."""
 
-    __slots__ = ("_channels", "_handovers", "_number", "_records", "handed_over")
+    __slots__ = ("_bursts", "_channels", "_handovers", "_number", "_readers", "_records", "handed_over")
 
-    def __init__(self) -> None:
+    def __init__(self, readers: set[str]) -> None:
         self.handed_over = 0  # entries, since the start
+        self._readers = readers
+        self._bursts: dict[str, Bursts] = {}
         self._channels: dict[str, Channel] = {}
         self._handovers: dict[str, _Handover] = {}
         self._records: list[tuple[str, bytes]] = []
@@ -103,10 +117,16 @@ class Transit:
 
     def has_messages(self) -> bool:
         """Whether something is to be sent on channels."""
-        return bool(self._channels)
+        return bool(self._bursts or self._channels)
 
     def publish(self, node: str, message: Message) -> None:
         """A message for the channel of a node, once."""
+        bursts = self._bursts.get(node)
+        if bursts is None and node in self._readers:
+            bursts = self._bursts[node] = Bursts()
+        if bursts is not None:
+            bursts.add(message, False, b"")
+            return
         channel = self._channels.get(node)
         if channel is None:
             channel = self._channels[node] = Channel()
@@ -121,9 +141,14 @@ class Transit:
 
     def take_messages(self) -> list[tuple[str, bytes]]:
         """Node and record of each channel."""
+        bursts = self._bursts
         channels = self._channels
+        self._bursts = {}
         self._channels = {}
-        return [(node, inbox_records.pack_runs(channel.runs())) for node, channel in channels.items()]
+        records = [(node, inbox_records.pack_bursts(each.packed)) for node, each in bursts.items()]
+        return records + [
+            (node, inbox_records.pack_runs(channel.runs())) for node, channel in channels.items()
+        ]
 
     def hand_over(
         self,

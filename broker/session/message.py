@@ -148,6 +148,11 @@ class Message:
         self._whole_key = version << 1 | self.retain
         self._whole = packet
 
+    def encoded_in_parts(self, version: int, qos: int, head: bytes, tail: bytes) -> None:
+        """Tells what `parts` would make for this version and QoS, without RETAIN."""
+        self._key = version << 3 | qos << 1
+        self._parts = (head, tail)
+
     def parts_for(
         self,
         version: int,

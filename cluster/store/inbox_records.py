@@ -18,6 +18,7 @@ _KICK: Final = 3
 _COMMAND: Final = 4
 _RUNS: Final = 5
 _SHARED: Final = 6
+_BURSTS: Final = 7
 
 _pack = msgpack.Packer(use_bin_type=False).pack
 _unpack = msgpack.unpackb
@@ -28,9 +29,17 @@ Fields: TypeAlias = Sequence[object]
 
 @dataclass(slots=True)
 class Direct:
-    """Messages for the subscribers of the node that have no queue."""
+    """Messages for the subscribers of the node that have no queue; for nodes that don't read bursts."""
 
     messages: list[Fields]
+
+
+@dataclass(slots=True)
+class Bursts:
+    """The same, as bursts (`broker.routing.bursts`); on the channel of a node, for its subscribers at QoS
+    0."""
+
+    bursts: list[object]
 
 
 @dataclass(slots=True)
@@ -75,12 +84,17 @@ class Command:
     argument: bytes
 
 
-Record: TypeAlias = Direct | Runs | Handover | SharedGiven | Kick | Command
+Record: TypeAlias = Direct | Bursts | Runs | Handover | SharedGiven | Kick | Command
 
 
 def pack_direct(messages: Sequence[Fields]) -> bytes:
     """See Direct."""
     return cast(bytes, _pack((_VERSION, _DIRECT, messages)))
+
+
+def pack_bursts(bursts: Sequence[object]) -> bytes:
+    """See Bursts."""
+    return cast(bytes, _pack((_VERSION, _BURSTS, bursts)))
 
 
 def pack_runs(runs: Sequence[object]) -> bytes:
@@ -117,6 +131,8 @@ def unpack(record: bytes) -> Record | None:
     kind = fields[1]
     if kind == _DIRECT:
         return Direct(fields[2])
+    if kind == _BURSTS:
+        return Bursts(fields[2])
     if kind == _RUNS:
         return Runs(fields[2])
     if kind == _HANDOVER:

@@ -25,11 +25,17 @@ from typing import Final
 import orjson
 
 import broker.routing.router
-from tests.bench import codec, matching, packing, routing
+from tests.bench import codec, matching, packing, routing, transit
 from tests.bench.case import Case
 from tests.tools import find_tool
 
-CASES: Final[tuple[Case, ...]] = (*codec.CASES, *matching.CASES, *packing.CASES, *routing.CASES)
+CASES: Final[tuple[Case, ...]] = (
+    *codec.CASES,
+    *matching.CASES,
+    *packing.CASES,
+    *routing.CASES,
+    *transit.CASES,
+)
 OPERATIONS: Final = 400
 BASELINE: Final = Path(__file__).with_name("baseline.json")
 _RUNS: Final = 3  # per case, each ended by a mark; one more mark begins the first

@@ -15,7 +15,7 @@ from cluster.reassurance import Reassurance
 from cluster.store import inbox_records, inboxes, keys, membership, subscriptions
 from cluster.store.call import Call
 from cluster.store.errors import NodeGone
-from cluster.store.inbox_records import Command, Direct, Handover, Kick, Record
+from cluster.store.inbox_records import Bursts, Command, Direct, Handover, Kick, Record
 from cluster.store.lane import CallReplies
 from cluster.store.store import Store, open_store
 from tests.store.caller import Caller
@@ -105,12 +105,14 @@ async def test_every_kind_of_record_arrives(server: RunningServer, caller: Calle
         send(
             caller,
             inbox_records.pack_direct(direct),
+            inbox_records.pack_bursts(("t", b"", 0, 1, "p", b"", [b"payload"])),
             inbox_records.pack_handover(*handover),
             kick(7),
             inbox_records.pack_command("drain", b'{"moved":true}'),
         )
-        assert await reader.until(4) == [
+        assert await reader.until(5) == [
             Direct([[b"t", b"payload", b"", 0, 1, b"p", b""]]),
+            Bursts([b"t", b"", 0, 1, b"p", b"", [b"payload"]]),
             Handover([[b"t", b"payload", b"", 0]], [[b"c", 1, [1, 1, False, [], 0]]]),
             Kick("c", 7),
             Command("drain", b'{"moved":true}'),

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, Final
 
 from broker.mqtt import MQTT_5, Puback, Subscribe, SubscriptionRequest, encode
+from broker.routing.bursts import Bursts
 from broker.routing.channel import Channel
 from broker.routing.fields import pack_fields
 from broker.session import Message
@@ -82,9 +83,13 @@ def _records() -> list[bytes]:
     for message in (at_most_once, with_properties, plain):
         channel.add(message)
     channel.add_shared("g/t", plain)
+    bursts = Bursts()
+    for message in (at_most_once, with_properties, plain):
+        bursts.add(message, message.retain, message.token)
     body = ("t", b"payload", b"", 0)
     return [
         inbox_records.pack_runs(channel.runs()),
+        inbox_records.pack_bursts(bursts.packed),
         inbox_records.pack_direct([pack_fields(plain, True, b"token"), pack_fields(plain, False, b"")]),
         inbox_records.pack_handover([body], [("c", 1, (1, 1, False, (), 0, 2, 2, True, (5,), 0))]),
         inbox_records.pack_shared("g/t", "c", [("0-0", "1-0", b"entry")]),

@@ -29,10 +29,11 @@ from broker.mqtt import (
     encode,
 )
 from broker.routing import SubscriptionIndex, arrival, take_handover
+from broker.routing.bursts import BURST_FIELDS, Burst
 from broker.routing.channel import messages_of
 from broker.session import Message, QueueState
 from cluster.store import inbox_records
-from cluster.store.inbox_records import Direct, Handover, Runs
+from cluster.store.inbox_records import Bursts, Direct, Handover, Runs
 from tests.fuzz.cuts import cut
 from tests.fuzz.edge import EDGE_TARGETS
 from tests.fuzz.tokens import TOKEN_TARGETS
@@ -181,6 +182,10 @@ def _record(mode: int, sizes: bytes, data: bytes) -> None:
             messages, shared = messages_of(record.runs)
             for message in messages + [message for _, message in shared]:
                 _send(message)
+        elif isinstance(record, Bursts):
+            for place in range(0, len(record.bursts), BURST_FIELDS):
+                for message in Burst(record.bursts, place).messages(MQTT_5, 1):
+                    _send(message)
         elif isinstance(record, Direct):
             for fields in record.messages:
                 _send(arrival(fields).message)

@@ -5,12 +5,16 @@ from typing import cast
 
 import pytest
 
+from broker.mqtt import MQTT_5
 from broker.routing import Publication, arrival, take_handover
+from broker.routing.bursts import BURST_FIELDS, Burst
 from broker.routing.channel import messages_of
+from broker.routing.fields import Arrival
+from broker.routing.subscription import READS_BURSTS
 from broker.session import STORED, Confirmations, Promises, Session, make_level
 from cluster.store import inbox_records
 from cluster.store.call import Request
-from cluster.store.inbox_records import Direct, Handover, Runs
+from cluster.store.inbox_records import Bursts, Direct, Handover, Runs
 from tests.routing.nodes import Node, Peer, appended, fences_of, message, requests_of, spread
 from tests.routing.room import new_queue
 
@@ -20,21 +24,29 @@ GONE = 0
 
 
 def wanting(*fields: str) -> Node:
-    """A node which knows that clients of another want something."""
+    """A node which knows that clients of another want something, and that it is of this release."""
     node = Node()
-    for field in fields:
+    for field in (READS_BURSTS, *fields):
         node.index.add_interest(THERE, field)
     return node
 
 
-def records(requests: Sequence[Request]) -> list[Direct]:
+def records(requests: Sequence[Request]) -> list[list[Arrival]]:
     """What is sent to the inbox of the other node."""
     found = []
     for request in requests:
         assert request[:2] == ["send", THERE]
         record = inbox_records.unpack(cast(bytes, request[2]))
-        assert isinstance(record, Direct)
-        found.append(record)
+        assert isinstance(record, Bursts)
+        found.append(arrivals(record.bursts))
+    return found
+
+
+def arrivals(bursts: Sequence[object]) -> list[Arrival]:
+    found = []
+    for place in range(0, len(bursts), BURST_FIELDS):
+        burst = Burst(bursts, place)
+        found += [Arrival(message, burst.for_everyone) for message in burst.messages(MQTT_5, 1)]
     return found
 
 
@@ -44,13 +56,13 @@ def on_channel(node: Node) -> list[tuple[bytes, int]]:
     for name, packed in node.router.transit.take_messages():
         assert name == THERE
         record = inbox_records.unpack(packed)
-        assert isinstance(record, Runs)
-        found += [(each.payload, each.qos) for each in messages_of(record.runs)[0]]
+        assert isinstance(record, Bursts)
+        found += [(arrived.message.payload, arrived.message.qos) for arrived in arrivals(record.bursts)]
     return found
 
 
-def payloads(record: Direct) -> list[bytes]:
-    return [arrival(fields).message.payload for fields in record.messages]
+def payloads(record: Sequence[Arrival]) -> list[bytes]:
+    return [arrived.message.payload for arrived in record]
 
 
 # Which way
@@ -96,7 +108,7 @@ def test_subscribers_at_qos_0_get_a_copy_on_the_channel() -> None:
     node = wanting("0:t")
     node.publish(message(b"hello", qos=1))  # a will must not get lost: it takes the inbox
     (record,) = records(node.exchange(1))
-    assert arrival(record.messages[0]).for_everyone
+    assert record[0].for_everyone
     node.settle()
     node.publish(message(b"hello", qos=1), node.connect("publisher"))
     assert node.exchange() == []
@@ -166,6 +178,42 @@ def test_a_node_that_is_gone_is_waited_for_by_nobody() -> None:
     assert len(publisher.take()) == 1
 
 
+def test_a_node_of_an_older_release_is_sent_what_it_reads() -> None:
+    node = Node()
+    for field in ("0:t", "1:t"):
+        node.index.add_interest(THERE, field)
+    publisher = node.connect("publisher", queue=new_queue())
+    node.publish(message(b"hello", qos=2, token=b"token"), publisher)
+    node.publish(message(b"will"))
+    ((_, name, packed),) = node.exchange(1)
+    assert name == THERE
+    record = inbox_records.unpack(cast(bytes, packed))
+    assert isinstance(record, Direct)
+    found = [arrival(fields) for fields in record.messages]
+    assert payloads(found) == [b"hello", b"will"]
+    assert [arrived.for_everyone for arrived in found] == [False, True]
+    assert found[0].message.token == b"token"
+    node.router.nearby.publish_at_most_once(message(b"plain", qos=0), publisher.session)
+    ((_, on_its_channel),) = node.router.transit.take_messages()
+    runs = inbox_records.unpack(on_its_channel)
+    assert isinstance(runs, Runs)
+    assert [each.payload for each in messages_of(runs.runs)[0]] == [b"hello", b"plain"]
+
+
+def test_what_a_node_reads_is_forgotten_with_it() -> None:
+    node = wanting("1:t")
+    assert node.index.readers == {THERE}
+    node.index.remove_node(THERE)
+    assert node.index.readers == set()
+
+
+def test_what_comes_for_nobody_is_left() -> None:
+    node = Node()
+    node.away("away", "t")
+    arrive(node, qos=1)
+    assert node.router.nearby.delivered == 0
+
+
 def test_large_batches_are_several_records() -> None:
     node = wanting("1:t")
     publisher = node.connect("publisher")
@@ -173,7 +221,7 @@ def test_large_batches_are_several_records() -> None:
         node.publish(message(b"%d" % number * 100_000), publisher, number + 1)
     for number in range(600):
         node.publish(message(b"small"), publisher, number + 100)
-    found = [len(record.messages) for record in records(requests_of(node.router.next_calls()))]
+    found = [len(record) for record in records(requests_of(node.router.next_calls()))]
     assert found == [3, 3, 3, 500, 101]
 
 
@@ -286,17 +334,16 @@ def arrive(
     sent = message(b"hello", qos=qos, publisher=publisher, token=token)
     if inbox:
         far.router.publish(Publication(sent, None if everyone else session, 1))
-        (record,) = records(requests_of(far.router.next_calls()))
-        for fields in record.messages:
-            arrived = arrival(fields)
-            assert arrived.for_everyone == everyone
-            node.router.nearby.deliver_here(arrived.message, True, everyone)
+        (request,) = requests_of(far.router.next_calls())
+        record = inbox_records.unpack(cast(bytes, request[2]))
+        assert isinstance(record, Bursts)
+        node.router.nearby.deliver_bursts(record.bursts, True)
     else:
         far.router.transit.publish(THERE, sent)
         ((_, packed),) = far.router.transit.take_messages()
         unpacked = inbox_records.unpack(packed)
-        assert isinstance(unpacked, Runs)
-        node.router.nearby.deliver_channel(unpacked.runs)
+        assert isinstance(unpacked, Bursts)
+        node.router.nearby.deliver_bursts(unpacked.bursts, False)
 
 
 def all_kinds() -> tuple[Node, dict[str, Peer]]:

@@ -124,6 +124,15 @@ def test_an_encoding_that_is_known_is_not_made_again() -> None:
     assert arrived.whole(4, False) != b"bytes"
 
 
+def test_parts_that_are_known_are_not_made_again() -> None:
+    arrived = Message("t", b"payload", 1, False)
+    arrived.encoded_in_parts(4, 1, b"head", b"tail")
+    assert arrived.parts(4, 1, False) == (b"head", b"tail")
+    for version, qos, retain in ((5, 1, False), (4, 2, False), (4, 1, True)):
+        made = Message("t", b"payload", 1, False).parts(version, qos, retain)
+        assert arrived.parts(version, qos, retain) == made
+
+
 # Below a mount point
 
 
