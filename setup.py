@@ -47,6 +47,7 @@ SOURCES = (
 )
 INTERPRETED = {
     "broker/routing/commit.py",
+    "broker/routing/following.py",
 }  # asynchronous glue: nothing to gain, and mypyc's coroutines differ
 MYPY_FLAGS = (
     "--config-file=",  # `make lint` is strict; a user's installation shouldn't fail on style
