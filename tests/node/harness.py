@@ -20,6 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from tests.node.template import Started
+from tests.tools import NO_TLS
 
 START_SECONDS = 40.0
 STOP_SECONDS = 25.0
@@ -231,7 +232,9 @@ class NodeProcess:
     def get(self, path: str) -> Probe:
         """GET on the admin address."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5.0, trust_env=False)
+            answer = httpx.get(
+                f"http://127.0.0.1:{self.admin_port}{path}", timeout=5.0, trust_env=False, verify=NO_TLS
+            )
         except httpx.HTTPError:
             return Probe(0, "")
         return Probe(answer.status_code, answer.text)
@@ -239,7 +242,11 @@ class NodeProcess:
     def post(self, path: str, body: object) -> Probe:
         """POST of JSON to the admin address."""
         answer = httpx.post(
-            f"http://127.0.0.1:{self.admin_port}{path}", json=body, timeout=5.0, trust_env=False
+            f"http://127.0.0.1:{self.admin_port}{path}",
+            json=body,
+            timeout=5.0,
+            trust_env=False,
+            verify=NO_TLS,
         )
         return Probe(answer.status_code, answer.text)
 

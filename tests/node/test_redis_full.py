@@ -26,6 +26,7 @@ from tests.node.harness import NodeProcess, running_node
 from tests.node.pinger import Pinger
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.tools import NO_TLS
 
 ROOM_BYTES = 2 << 20
 PAYLOAD_BYTES = 8 << 10
@@ -68,7 +69,7 @@ def ctl(node: NodeProcess, *arguments: str) -> Result:
 
 def delete(node: NodeProcess, path: str) -> dict[str, object]:
     url = f"http://127.0.0.1:{node.admin_port}/api/v1/{path}"
-    answer = httpx.request("DELETE", url, json={}, timeout=5.0, trust_env=False)
+    answer = httpx.request("DELETE", url, json={}, timeout=5.0, trust_env=False, verify=NO_TLS)
     assert answer.status_code == 200, answer.text
     told: dict[str, object] = answer.json()
     return told

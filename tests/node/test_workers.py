@@ -28,6 +28,7 @@ from tests.cluster.following import following
 from tests.node.harness import NodeProcess, refused_start, running_node
 from tests.node.redis_server import RedisServer, free_port, running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.tools import NO_TLS
 
 REFUSED = 2
 CLIENTS = 40
@@ -212,7 +213,9 @@ def test_the_parent_lists_what_the_workers_have(crew: NodeProcess) -> None:
     found = json.loads(crew.get("/api/v1/subscriptions?filter=listed/").text)
     assert [each["client_id"] for each in found["subscriptions"]] == [client_id for client_id, _ in held]
     for client_id, client in held:
-        with httpx.Client(base_url=f"http://127.0.0.1:{crew.admin_port}/api/v1", trust_env=False) as http:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{crew.admin_port}/api/v1", trust_env=False, verify=NO_TLS
+        ) as http:
             ended = http.request("DELETE", f"/sessions/{client_id}", json={})
         assert ended.status_code == 200, ended.text
         client.wait_closed()
