@@ -34,13 +34,11 @@ REFUSED = 2
 CLIENTS = 40
 NAMES = {"crew-1", "crew-2"}
 AT_ONCE_SECONDS = 7.0  # a node that waits for something takes 10
-pytestmark = pytest.mark.timeout(60)  # each starts three processes or more; the machine may be busy
+pytestmark = [
+    pytest.mark.usefixtures("executed"),
+    pytest.mark.timeout(60),  # each starts three processes or more; the machine may be busy
+]
 TWO = ("--workers", "2", "--node-name", "crew")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starts() -> None:
-    """Executes the real command."""
 
 
 @pytest.fixture(scope="module")
