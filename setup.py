@@ -25,6 +25,7 @@ SOURCES = (
     "broker/client/closing.py",
     "broker/client/connecting.py",
     "broker/client/deadlines.py",
+    "broker/client/deciding.py",
     "broker/client/entrance.py",
     "broker/client/fights.py",
     "broker/client/flows.py",
