@@ -14,7 +14,7 @@ from itertools import zip_longest
 from broker.client.client import Client
 from broker.client.excluding import free_exclusive, take_exclusive
 from broker.client.permitting import ask_to_subscribe, review
-from broker.client.refusing import has_room, note_limit
+from broker.client.refusing import has_room, note_limit, refusal_of_filter
 from broker.client.replaying import Replay, start_replays
 from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_unsubscribed
