@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.node.harness import NodeProcess, execute
+from tests.node.harness import NodeProcess
 from tests.node.template import Template
 
 # Tests see the sources, even if somebody compiled in place; `make test-compiled` says otherwise.
@@ -21,17 +21,9 @@ settings.load_profile("moorline")
 
 @pytest.fixture(scope="session", autouse=True)
 def template() -> Iterator[Template]:
-    """From which nodes are forked, which is quick."""
+    """From which nodes are forked, which is quick; a test about starting says `starter=execute`."""
     template = Template()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(NodeProcess, "starter", template.fork)
         yield template
     template.close()
-
-
-@pytest.fixture(scope="module")
-def executed(template: Template) -> Iterator[None]:
-    """For a module about starting: its nodes are started as a person starts them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", staticmethod(execute))
-        yield

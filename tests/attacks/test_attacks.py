@@ -16,7 +16,7 @@ SCALE = 0.1
 MEMORY_BYTES = 200 * MEGABYTE
 """More than the node may ever grow by under attack."""
 
-pytestmark = [pytest.mark.usefixtures("executed"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,9 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from broker.cli import add_groups
-from broker.cli import app as program
 from broker.mqtt import Connack, Properties, Pubcomp, Publish, Pubrec, Pubrel
+from tests.cli import program
 from tests.cluster.conftest import running_nodes
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer, running_redis
@@ -65,10 +63,8 @@ def wait_until(node: NodeProcess, client_id: str, is_so: Callable[[Answer], bool
 
 def ctl(node: NodeProcess, *arguments: str) -> str:
     """What the command writes."""
-    if not program.registered_groups:
-        add_groups(program)
     url = f"http://127.0.0.1:{node.admin_port}"
-    result = CliRunner().invoke(program, ["ctl", *arguments, "--admin", url])
+    result = program.run("ctl", *arguments, "--admin", url)
     assert result.exit_code == 0, result.output
     return result.output
 

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import httpx
 import psutil
@@ -28,6 +28,10 @@ PROGRAM = (sys.executable, "-m", "broker")
 """This very broker."""
 _POLL_SECONDS = 0.02
 _REDIS_SECONDS = 5.0
+
+
+Starter: TypeAlias = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Started]
+"""Starts `python -m broker ARGUMENTS` with an environment, and a file for its output."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ def execute(
 class NodeProcess:
     """A node under test. It may be killed and started again on the same data directory and the same ports."""
 
-    starter = staticmethod(execute)
-    """A fixture may name another, which takes less time."""
+    starter: Starter = staticmethod(execute)
+    """A fixture may name another for all, which takes less time."""
 
     def __init__(
         self,
@@ -66,7 +70,10 @@ class NodeProcess:
         *flags: str,
         environment: dict[str, str] | None = None,
         program: Sequence[str] = PROGRAM,
+        starter: Starter | None = None,
     ) -> None:
+        if starter is not None:
+            self.starter = starter
         self.directory = directory
         self.program = program  # from the next start on
         self.port = 0
@@ -276,9 +283,10 @@ def running_node(
     *flags: str,
     environment: dict[str, str] | None = None,
     program: Sequence[str] = PROGRAM,
+    starter: Starter | None = None,
 ) -> Iterator[NodeProcess]:
     """A node that is up; ended afterwards."""
-    node = NodeProcess(directory, *flags, environment=environment, program=program)
+    node = NodeProcess(directory, *flags, environment=environment, program=program, starter=starter)
     try:
         node.start()
         yield node

@@ -22,19 +22,19 @@ from tests.node.crew import (
     wait_until,
     workers_of,
 )
-from tests.node.harness import NodeProcess, running_node
+from tests.node.harness import NodeProcess, execute, running_node
 from tests.node.redis_server import running_redis
 from tests.node.wire import connected
 from tests.tools import NO_TLS
 
 CLIENTS = 40
-pytestmark = [pytest.mark.usefixtures("executed"), pytest.mark.timeout(60)]  # the machine may be busy
+pytestmark = pytest.mark.timeout(60)  # the machine may be busy
 
 
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """Two workers that nobody kills."""
-    with running_node(tmp_path_factory.mktemp("crew"), *TWO) as crew:
+    with running_node(tmp_path_factory.mktemp("crew"), *TWO, starter=execute) as crew:
         yield crew
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from broker.cli import add_groups, app
 from broker.mqtt import (
     MQTT_3_1_1,
     MQTT_5,
@@ -22,6 +21,7 @@ from broker.mqtt import (
     Pubrel,
     ReasonCode,
 )
+from tests.cli import program
 from tests.node.harness import NodeProcess, running_node
 from tests.node.pinger import Pinger
 from tests.node.redis_server import RedisServer, running_redis
@@ -37,11 +37,6 @@ PING_SECONDS = 1.0
 LAST = b"the last one"
 QUOTA_EXCEEDED = ReasonCode.QUOTA_EXCEEDED
 FAILURE_311 = 0x80
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _commands() -> None:
-    add_groups(app)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +58,7 @@ def leave_room(server: RedisServer, room_bytes: int) -> None:
 
 
 def ctl(node: NodeProcess, *arguments: str) -> Result:
-    environment = {"NO_COLOR": "1", "MOORLINE_ADMIN_URL": f"127.0.0.1:{node.admin_port}"}
-    return CliRunner().invoke(app, ["ctl", *arguments], env=environment)
+    return program.run("ctl", *arguments, "--admin", f"127.0.0.1:{node.admin_port}")
 
 
 def delete(node: NodeProcess, path: str) -> dict[str, object]:

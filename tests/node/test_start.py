@@ -12,14 +12,13 @@ import pytest
 
 from broker import build_mode
 from broker.mqtt import MQTT_3_1_1, ReasonCode
-from tests.node.harness import NodeProcess, refused_start, running_node
+from tests.node.harness import NodeProcess, execute, refused_start, running_node
 from tests.node.model import Publisher, Subscriber
 from tests.node.redis_server import RedisServer, free_port, running_redis
 from tests.node.wire import WireClient, connected
 
 REFUSED = 2
 AT_ONCE_SECONDS = 7.0  # a node that waits for something takes 10
-pytestmark = pytest.mark.usefixtures("executed")
 
 
 def _complaint(output: str) -> str:
@@ -33,7 +32,7 @@ def _complaint(output: str) -> str:
 
 def test_start_output(tmp_path: Path) -> None:
     """Where it listens, which Redis, which mode."""
-    with running_node(tmp_path, "--node-name", "alpha") as node:
+    with running_node(tmp_path, "--node-name", "alpha", starter=execute) as node:
         lines = [line for line in node.output().splitlines() if not line.startswith("{")]
         assert lines[0].startswith("moorline ")
         assert f"({build_mode()})" in lines[0]
@@ -47,7 +46,7 @@ def test_start_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop(tmp_path: Path, number: signal.Signals) -> None:
     """Clients are told, the private Redis ends, exit code 0, and nothing acknowledged is lost."""
-    with running_node(tmp_path) as node:
+    with running_node(tmp_path, starter=execute) as node:
         with Subscriber(node, "away") as away:
             away.subscribe("t", 2)
             away.lose()

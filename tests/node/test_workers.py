@@ -27,16 +27,13 @@ from tests.node.crew import (
     wait_until,
     workers_of,
 )
-from tests.node.harness import NodeProcess, refused_start, running_node
+from tests.node.harness import NodeProcess, execute, refused_start, running_node
 from tests.node.redis_server import RedisServer, free_port, running_redis
 from tests.node.wire import HOUR, WireClient, connected
 
 REFUSED = 2
 AT_ONCE_SECONDS = 7.0  # a node that waits for something takes 10
-pytestmark = [
-    pytest.mark.usefixtures("executed"),
-    pytest.mark.timeout(60),  # each starts three processes or more; the machine may be busy
-]
+pytestmark = pytest.mark.timeout(60)  # each starts three processes or more; the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +136,7 @@ def test_worker_that_hangs_is_shown(struck: NodeProcess) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop(tmp_path: Path, number: signal.Signals) -> None:
     """Workers tell their clients; nothing is left, not even the private Redis; exit code 0."""
-    with running_node(tmp_path, *TWO) as crew:
+    with running_node(tmp_path, *TWO, starter=execute) as crew:
         family = family_of(crew)
         assert len(family) == 3
         with connected(crew.port, "client") as client, connected(crew.port, "other") as other:
