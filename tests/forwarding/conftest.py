@@ -33,8 +33,11 @@ def forward(name: str, **fields: object) -> dict[str, str]:
 
 def shown(node: NodeProcess, name: str) -> dict[str, Any]:
     """What the API says of a forward."""
-    answer = json.loads(node.get("/api/v1/forwards").text)
-    found: dict[str, Any] = {each["name"]: each for each in answer["forwards"]}[name]
+    return _found(node.get("/api/v1/forwards").text, name)
+
+
+def _found(answer: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {each["name"]: each for each in json.loads(answer)["forwards"]}[name]
     return found
 
 
@@ -43,8 +46,11 @@ def wait_until(
 ) -> None:
     """Waits for something that the API says."""
     deadline = time.monotonic() + seconds
-    while not holds(shown(node, name)):
-        assert time.monotonic() < deadline, shown(node, name)
+    while True:
+        probe = node.get("/api/v1/forwards")
+        if probe.status == 200 and holds(_found(probe.text, name)):  # else it is about to start again
+            return
+        assert time.monotonic() < deadline, probe
         time.sleep(0.02)
 
 
