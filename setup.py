@@ -25,6 +25,7 @@ SOURCES = (
     "broker/client/closing.py",
     "broker/client/connecting.py",
     "broker/client/deadlines.py",
+    "broker/client/deciding.py",
     "broker/client/entrance.py",
     "broker/client/fights.py",
     "broker/client/flows.py",
@@ -47,6 +48,7 @@ SOURCES = (
 )
 INTERPRETED = {
     "broker/routing/commit.py",
+    "broker/routing/following.py",
 }  # asynchronous glue: nothing to gain, and mypyc's coroutines differ
 MYPY_FLAGS = (
     "--config-file=",  # `make lint` is strict; a user's installation shouldn't fail on style

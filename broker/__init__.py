@@ -23,6 +23,7 @@ COMPILED_MODULES = (
     "broker.client.closing",
     "broker.client.connecting",
     "broker.client.deadlines",
+    "broker.client.deciding",
     "broker.client.entrance",
     "broker.client.fights",
     "broker.client.flows",

@@ -191,13 +191,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     admission = make_admission(settings.limits, hub.settings.connections_maximum, hub.offences)
     admin = advertised(around.admin, around.place.pod_ip)
     info = NodeInfo(settings.node.name, __version__, admin=str(admin) if admin else None)
-    heartbeat = Heartbeat(
-        store,
-        incarnation,
-        partial(committer.ask, frees_memory=True),
-        hub.set_redis_time,
-        partial(_say_of_itself, info, hub, around.stopping, around.place),
-    )
+    heartbeat = _heartbeat(around, store, hub, info)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
     operations = make_operations(around, hub, control, store, info, heartbeat, answerers)
     on_wills = partial(route_wills, hub, then=_nothing)
@@ -221,6 +215,16 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         BanFollower(store, bans, partial(on_bans_added, hub)),
         operations,
         make_durability(settings, store, hub),
+    )
+
+
+def _heartbeat(around: Surroundings, store: Store, hub: Hub, info: NodeInfo) -> Heartbeat:
+    return Heartbeat(
+        store,
+        hub.incarnation,
+        partial(hub.committer.ask, frees_memory=True),
+        hub.set_redis_time,
+        partial(_say_of_itself, info, hub, around.stopping, around.place),
     )
 
 

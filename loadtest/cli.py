@@ -142,6 +142,7 @@ def _clients(shape: Shape, publishers: int | None, subscribers: int | None) -> t
             return publishers or 1, subscribers or 10
 
 
+# Longer than others: a table of options, and what each is of a plan.
 def messages(
     context: typer.Context,
     publishers: PublishersOption = None,

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from broker import COMPILED_MODULES, COMPILED_PACKAGES
 
-INTERPRETED = frozenset({"broker.routing.commit"})
+INTERPRETED = frozenset({"broker.routing.commit", "broker.routing.following"})
 
 
 def pure_modules() -> list[str]:

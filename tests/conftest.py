@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.node.harness import NodeProcess
 from tests.node.template import Template
 
 # Tests see the sources, even if somebody compiled in place; `make test-compiled` says otherwise.
@@ -18,9 +19,11 @@ settings.register_profile(
 settings.load_profile("moorline")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def template() -> Iterator[Template]:
-    """From which nodes are forked, where a module's `starts` says so."""
+    """From which nodes are forked, which is quick; a test about starting says `starter=execute`."""
     template = Template()
-    yield template
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NodeProcess, "starter", template.fork)
+        yield template
     template.close()

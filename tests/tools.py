@@ -6,16 +6,20 @@
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pytest
 
 E2E = Path(__file__).parent / "e2e"
 FETCHED = Path(__file__).parent.parent / "build" / "tools"
 """Where `.ci/kubernetes_tools.py` puts programs."""
+
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of httpx that speak plain HTTP. Else each loads all authorities, which takes 50 ms."""
 
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian puts servers; not on everybody's PATH
 

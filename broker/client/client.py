@@ -27,15 +27,7 @@ from broker.client.stalling import watch_blocked
 from broker.client.telling import tell_taken_over
 from broker.client.tracing import Watcher
 from broker.client.transport import Transport, Visit, peer_name
-from broker.mqtt import (
-    Auth,
-    Connection,
-    MqttError,
-    Packet,
-    ReasonCode,
-    State,
-    Suback,
-)
+from broker.mqtt import Auth, Connection, MqttError, Packet, ReasonCode, State, Suback
 from broker.observability.logs import get_logger
 from broker.routing import Subscriber
 from broker.session import Intake, Outbox, Session

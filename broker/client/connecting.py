@@ -1,4 +1,4 @@
-"""CONNECT: from the packet to CONNACK.
+"""From a CONNECT whose client may come in to its CONNACK.
 
 The claim is one request to the store; its answer says whether there is a session to go on with and what it
 holds. What must be true before CONNACK is done first: what the client has published on another node has
@@ -7,24 +7,17 @@ arrived here (order), older wills of this client are routed (an old "offline" ne
 the one that had it has been told. Then CONNACK, what the client has sent meanwhile, the PUBRELs that are due,
 and the queue from its head."""
 
-import asyncio
 import random
 import re
-import secrets
 from collections.abc import Callable
-from functools import partial
 
-from broker.auth import Denied, Failure, Identity, Success
-from broker.client.admitting import admit, admit_as, end_in_time, note_verdict
-from broker.client.authenticating import authenticate
+from broker.auth import Success
 from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back
 from broker.client.confirming import promises_of, when_confirmed
 from broker.client.noting import note_login
 from broker.client.permitting import allowed_topics
-from broker.client.publishing import is_beyond_limits, refusal_of_topic
 from broker.client.replaying import resume_replays
-from broker.client.revoking import REVOKED, is_revoked
 from broker.client.sharing import join_group
 from broker.client.subscribing import review_on_connect, subscribe_on_connect
 from broker.client.telling import tell_connected, tell_refused
@@ -34,9 +27,7 @@ from broker.mqtt import (
     MQTT_5,
     Connack,
     Connect,
-    Packet,
     Properties,
-    ProtocolError,
     ReasonCode,
     encode,
     has_wildcards,
@@ -56,10 +47,6 @@ from cluster.store import inbox_records, inboxes, keys, records, sessions, subsc
 from cluster.store.errors import ItemError, RedisFull
 from cluster.store.lane import Reply, Request
 from cluster.store.sessions import Claim
-
-NEVER = 0xFFFFFFFF
-RESERVED_PREFIX = "$forward/"
-"""Of Client Identifiers that only the node itself may use."""
 
 logger = get_logger(__name__)
 
@@ -372,106 +359,6 @@ class Handshake:
                 settings.response_information, self.client_id, client.username or None
             )
         return Connack(session_present, 0, properties)
-
-
-def on_connect(client: Client, packet: Packet) -> None:
-    """Decides on a CONNECT: asks the store for the session, after the client has been authenticated if it
-    names a method."""
-    assert isinstance(packet, Connect)
-    hub = client.hub
-    client.visit.settle()
-    client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
-    client.username = packet.username or ""
-    client.has_will = packet.will is not None
-    if client.entrance.is_internal:
-        _accept(client, packet, None)
-        return
-    if client.client_id.startswith(RESERVED_PREFIX):
-        refuse(client, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, f"{RESERVED_PREFIX} is the broker's own")
-        return
-    if hub.banning.refuses_client(client.client_id, packet.username, client.address, hub.clock.now_ms):
-        refuse(client, ReasonCode.BANNED, "banned")
-        return
-    if packet.will is not None:
-        refusal = refusal_of_topic(packet.will.topic, client.entrance.mount_point)
-        if refusal is None and is_beyond_limits(client, packet.will.topic):
-            refusal = ReasonCode.TOPIC_NAME_INVALID
-        if refusal is not None:
-            refuse(client, refusal, "no will may be published to that topic")
-            return
-        try:
-            hub.settings.capabilities.check_will(packet.will)
-        except ProtocolError as error:
-            refuse(client, error.reason_code, str(error))
-            return
-    if is_revoked(client):
-        refuse(client, ReasonCode.NOT_AUTHORIZED, REVOKED)
-        return
-    method = client.connection.authentication_method
-    if method is None:
-        admit(client, packet, partial(_accept, client, packet, None), partial(refuse, client))
-        return
-    authenticate(
-        client,
-        packet,
-        method,
-        partial(_authenticated, client, packet, method),
-        partial(_refuse_unauthenticated, client, packet),
-    )
-
-
-def _refuse_unauthenticated(client: Client, packet: Connect, failure: Failure) -> None:
-    is_guess = client.authentication is not None  # else nothing was tried
-    note_verdict(client, failure.username or packet.username, Denied(failure.reason_code), is_guess=is_guess)
-    refuse(client, failure.reason_code, failure.reason)
-
-
-def _authenticated(client: Client, packet: Connect, method: str, success: Success) -> None:
-    client.username = success.username or ""
-    identity = success.identity or Identity(success.username, source=method)
-    note_verdict(client, success.username, identity)
-    end_in_time(client, identity)
-    admit_as(identity, client, packet, partial(_accept, client, packet, success), partial(refuse, client))
-
-
-def _accept(client: Client, packet: Connect, success: Success | None) -> None:
-    """The client may come in: asks the store for its session."""
-    hub = client.hub
-    if client.username != (packet.username or "") and hub.banning.refuses_user(
-        client.username, hub.clock.now_ms
-    ):
-        refuse(client, ReasonCode.BANNED, "banned")
-        return
-    if hub.is_redis_away():
-        refuse(client, ReasonCode.SERVER_UNAVAILABLE, "the session store is away")
-        return
-    handshake = _handshake(client, packet, success)
-    connection = client.connection
-    if connection.client_maximum_packet_size and connection.encode_if_fits(handshake.connack(False)) is None:
-        # Known before anything is claimed; whether there is a session changes nothing [MQTT-3.1.2-24].
-        refuse(client, ReasonCode.PACKET_TOO_LARGE, "CONNACK is larger than the Maximum Packet Size")
-        return
-    now = hub.tick()
-    delay_seconds = hub.fights.delay(client.client_id, now)
-    client.answer_by = now + delay_seconds + hub.settings.connection.connect_timeout_seconds
-    if delay_seconds:
-        asyncio.get_running_loop().call_later(delay_seconds, handshake.ask)
-    else:
-        handshake.ask()
-
-
-def _handshake(client: Client, packet: Connect, success: Success | None) -> Handshake:
-    settings = client.hub.settings
-    properties = packet.properties or Properties()
-    if packet.version == MQTT_5:
-        expiry = min(properties.session_expiry_interval or 0, settings.session_expiry_maximum_seconds)
-    else:
-        expiry = 0 if packet.clean_start else settings.session_expiry_maximum_seconds
-    maximum = 0 if client.entrance.is_internal else settings.keep_alive_maximum_seconds
-    is_too_long = maximum > 0 and not 0 < packet.keep_alive <= maximum
-    server_keep_alive = maximum if is_too_long and packet.version == MQTT_5 else None  # [MQTT-3.2.2-21]
-    window = min(client.connection.client_receive_maximum, settings.inflight_limit)
-    return Handshake(client, packet, expiry, server_keep_alive, window, success)
 
 
 def _can_see(client: Client, shared_filter: str) -> bool:

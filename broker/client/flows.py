@@ -7,7 +7,7 @@ from functools import partial
 from broker.client.authenticating import on_auth
 from broker.client.client import Client
 from broker.client.closing import on_disconnect
-from broker.client.connecting import on_connect
+from broker.client.deciding import on_connect
 from broker.client.delaying import delay
 from broker.client.permitting import ask_to_publish
 from broker.client.publishing import DELAYED_PREFIX, begin, is_beyond_limits, refusal_of_topic, refuse

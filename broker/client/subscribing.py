@@ -14,17 +14,14 @@ from itertools import zip_longest
 from broker.client.client import Client
 from broker.client.excluding import free_exclusive, take_exclusive
 from broker.client.permitting import ask_to_subscribe, review
-from broker.client.publishing import EVENTS_PREFIX
+from broker.client.refusing import has_room, note_limit, refusal_of_filter
 from broker.client.replaying import Replay, start_replays
 from broker.client.rewriting import is_harmless
 from broker.client.sharing import join_group, leave_unsubscribed
 from broker.client.telling import tell_subscribed, tell_unsubscribed
 from broker.client.wanting import field_of, join, want, want_only
 from broker.mqtt import (
-    EXCLUSIVE_PREFIX,
     MQTT_5,
-    SHARE_PREFIX,
-    InvalidTopicFilter,
     Packet,
     Properties,
     ReasonCode,
@@ -33,11 +30,7 @@ from broker.mqtt import (
     SubscriptionRequest,
     Unsuback,
     Unsubscribe,
-    is_exclusive,
     is_shared,
-    is_valid_topic_filter,
-    parse_filter,
-    without_exclusive,
 )
 from broker.observability.logs import get_logger
 from broker.routing import Subscriber
@@ -49,7 +42,6 @@ from cluster.store.lane import Reply
 NO_REPLAY, REPLAY_IF_NEW, REPLAY = 0, 1, 2
 _REPLAY_OF_RETAIN_HANDLING = (REPLAY, REPLAY_IF_NEW, NO_REPLAY)
 _NO_SUBSCRIPTION_EXISTED = 0x11
-_NOT_EXCLUSIVE = (SHARE_PREFIX, EXCLUSIVE_PREFIX)  # what has a meaning of its own
 _WAITING_BYTES = 1024  # what a filter takes, roughly, while it waits for the store
 
 logger = get_logger(__name__)
@@ -134,7 +126,7 @@ def _subscribe(
 
     maximum = client.hub.settings.filters_maximum
     # Of what has no room anyhow nobody is asked: it would be answered, and forgotten.
-    asked = [request for request in requests[:maximum] if _has_room(client, request.filter, 0)]
+    asked = [request for request in requests[:maximum] if has_room(client, request.filter, 0)]
     ask_to_subscribe(client, asked, decided)
 
 
@@ -151,11 +143,11 @@ def _subscribe_where_allowed(
     reason: str | None = None  # of the first that is refused
     maximum = client.hub.settings.filters_maximum
     if len(requests) > maximum:
-        _note_limit(client, "filters_per_packet")
+        note_limit(client, "filters_per_packet")
     for number, request in enumerate(requests):
         refusal: tuple[ReasonCode, str] | None = ReasonCode.QUOTA_EXCEEDED, f"more than {maximum} filters"
         if number < maximum:
-            refusal = _refusal(client, request.filter, len(asked))
+            refusal = refusal_of_filter(client, request.filter, len(asked))
         if refusal is None and request.filter in denied:
             refusal = ReasonCode.NOT_AUTHORIZED, "not authorized"
         if refusal is not None:
@@ -222,55 +214,6 @@ def review_on_connect(client: Client) -> None:
     """A session may have subscriptions that its client may not have any more."""
     if client.rights is not None and client.subscriber is not None:
         client.hub.spawn(review(client, revoke))
-
-
-def _refusal(client: Client, filter: str, asked: int) -> tuple[ReasonCode, str] | None:
-    """Why there can't be such a subscription, for the client and for people."""
-    settings = client.hub.settings
-    try:
-        _, name = parse_filter(filter)
-    except InvalidTopicFilter as error:
-        return ReasonCode.TOPIC_FILTER_INVALID, str(error)
-    mount_point = client.entrance.mount_point
-    if mount_point is not None and not mount_point.has(without_exclusive(name)):
-        return ReasonCode.TOPIC_FILTER_INVALID, "it begins with $, or is too long below the mount point"
-    if is_exclusive(name) and not (settings.topics.exclusive and _may_be_exclusive(filter)):
-        return ReasonCode.TOPIC_FILTER_INVALID, "there is no such exclusive subscription here"
-    if without_exclusive(name).startswith(EVENTS_PREFIX) and not client.entrance.is_internal:
-        return ReasonCode.NOT_AUTHORIZED, f"{EVENTS_PREFIX} is for forwards"
-    unavailable = settings.capabilities.refusal(filter)
-    if unavailable is not None:
-        return unavailable, "this kind of subscription is not available here"
-    if name.count("/") >= settings.topic_levels_maximum:
-        _note_limit(client, "topic_levels_maximum")
-        return ReasonCode.TOPIC_FILTER_INVALID, f"more than {settings.topic_levels_maximum} levels"
-    limits = client.hub.topic_limits
-    if limits is not None and limits.is_too_long(filter):
-        _note_limit(client, "topic_bytes")
-        return ReasonCode.TOPIC_FILTER_INVALID, f"longer than {limits.size_bytes} bytes"
-    if not _has_room(client, filter, asked):
-        _note_limit(client, "subscriptions_per_session")
-        return ReasonCode.QUOTA_EXCEEDED, f"more than {settings.subscriptions_maximum} subscriptions"
-    return None
-
-
-def _note_limit(client: Client, limit: str) -> None:
-    client.hub.offences.refuse(limit, client_id=client.client_id, peer=client.peer)
-
-
-def _has_room(client: Client, filter: str, asked: int) -> bool:
-    """Whether the client may have this subscription beside those which it has, and has just asked for."""
-    index = client.hub.index
-    subscriber = client.subscriber
-    count = index.subscriptions_of(subscriber) if subscriber is not None else 0
-    if count + asked < client.hub.settings.subscriptions_maximum:
-        return True
-    return subscriber is not None and index.subscription(subscriber, filter) is not None
-
-
-def _may_be_exclusive(filter: str) -> bool:
-    matched = without_exclusive(filter)
-    return is_valid_topic_filter(matched) and not is_shared(filter) and not matched.startswith(_NOT_EXCLUSIVE)
 
 
 # Direct sessions

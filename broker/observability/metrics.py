@@ -210,6 +210,7 @@ class Counters:
         "wills_fired",
     )
 
+    # Longer than others: a table of all that is counted.
     def __init__(self, node_name: str = "", version: str = "") -> None:
         self.chores = ChoreCounters()
         self.bans = BanCounters()

@@ -26,15 +26,14 @@ from typing import Final
 import anyio
 
 from broker.routing.asking import Asking, ReplyHandler, ReviseRequest
+from broker.routing.following import ChangeLog
 from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
-from broker.routing.rows import apply_changes, load_index
 from broker.routing.timing import Timing
 from broker.routing.writes import SessionWrites
 from broker.session import Drops, Intake, Outbox, Session, flush_all
 from cluster.pulse import GAP_SECONDS, Pulse
 from cluster.store import inboxes, letters, receive, subscriptions
-from cluster.store.errors import ItemError, StoreUnavailable
 from cluster.store.lane import Ask, Call, CallReplies, Exchange, Reply, Request
 from cluster.store.reply import as_text
 from cluster.store.shares import Given
@@ -87,13 +86,13 @@ class Committer:
         around: Surroundings,
     ) -> None:
         self._lane = store.lane
-        self._store = store
         self._router = router
         self._writes = writes
         self._index = index
         self._drops = drops
         self._ready = ready
         self._resumable = resumable
+        self._log = ChangeLog(index, store, around.incarnation)
         self._around = around
         self._timing = around.timing
         self._wake = asyncio.Event()
@@ -342,10 +341,10 @@ class Committer:
 
     def _give(self) -> None:
         """What shared subscriptions have given to their members goes to these."""
-        given = self._writes.given + self._router.given
+        given = self._writes.given + self._router.answers.given
         if given:
             self._writes.given = []
-            self._router.given = []
+            self._router.answers.given = []
             self._around.on_given(given)
 
     def _take_tail(self, reply: Reply) -> None:
@@ -379,7 +378,7 @@ class Committer:
         self._must_follow = False
         more = True
         while more:
-            more, tail = await self._read_log()
+            more, tail = await self._log.read(self._exchange)
         await self._until_read(tail)
         actions, self._after_log = self._after_log, []
         _run_each(actions)
@@ -393,43 +392,13 @@ class Committer:
             if self._around.pulse.look():  # the inbox waits for that, too
                 await self._settle_doubt()
 
-    async def _read_log(self) -> tuple[bool, str]:
-        """Applies changes that others, and we ourselves, have logged; whether there are more, and the newest
-        entry of the inbox."""
-        requests: list[Request] = [
-            subscriptions.log_since(self._index.version),
-            inboxes.inbox_tail(self._around.incarnation),
-        ]
-        calls = [Call("free", requests)]
-        exchange = await self._exchange(calls, False, lambda: calls)
-        answer = exchange.replies[0]
-        if isinstance(answer, Exception):
-            raise answer
-        for reply in answer:
-            if isinstance(reply, ItemError):
-                raise reply
-        log, tail = subscriptions.parse_log(answer[0]), as_text(answer[1])
-        if log is None:  # fell behind the capped log, or another term
-            logger.warning("the log of subscriptions does not reach back to ours: loading all of them")
-            await self._load_index()
-            return True, tail
-        apply_changes(self._index, log.changes, log.version)
-        return log.more, tail
-
-    async def _load_index(self) -> None:
-        try:
-            await load_index(self._index, self._store)
-        except StoreUnavailable as error:  # by the time that the lane has it again, there may be another log
-            logger.warning("subscriptions not loaded, once more: %s", error)
-            await anyio.sleep(_FULL_PAUSE_SECONDS)
-
     def _write_letters(self) -> None:
         for drop in self._drops.take_letters():
             request = letters.letter(drop.client_id, drop.topic, drop.reason)
             self.request(request, _ignore_reply, frees_memory=True)
 
     def _delete_stale_rows(self) -> None:
-        rows = self._router.stale_rows
+        rows = self._router.answers.stale_rows
         if rows:
             deletes = [(row.subscriber.client_id, row.filter, row.stamp) for row in rows]
             rows.clear()
@@ -456,8 +425,8 @@ class Committer:
             failed, self._writes.failed = self._writes.failed, []
             for session, reason in failed:
                 self._around.on_failed(session, reason)
-        if self._router.damaged:
-            damaged, self._router.damaged = self._router.damaged, []
+        if self._router.answers.damaged:
+            damaged, self._router.answers.damaged = self._router.answers.damaged, []
             for name, reason in damaged:
                 logger.error("keys in Redis are damaged", extra={"owner_of_keys": name, "reason": reason})
         if self._writes.overrun:
@@ -480,7 +449,7 @@ class Committer:
                 logger.warning("there is room again: messages go on")
                 self.is_full = False
             return
-        node = self._router.full_inbox
+        node = self._router.answers.full_inbox
         self.refusals += not node
         if not self.is_full:
             if node:

@@ -20,22 +20,12 @@ again by the caller.
 from collections.abc import Sequence
 from typing import Final
 
-from broker.mqtt import SHARE_PREFIX
+from broker.routing.answers import Answers
 from broker.routing.collecting import Collecting
 from broker.routing.index import SubscriptionIndex
 from broker.routing.nearby import Nearby
-from broker.routing.packing import (
-    NO_ROOM,
-    Group,
-    Overflow,
-    Packing,
-    Part,
-    RetainedRoom,
-    RouterStatistics,
-    ShareGroup,
-)
+from broker.routing.packing import Overflow, Packing, Part, RetainedRoom, RouterStatistics
 from broker.routing.publication import Publication
-from broker.routing.rows import learn
 from broker.routing.settling import Settling, acknowledge
 from broker.routing.subscription import (
     AT_MOST_ONCE_INTEREST,
@@ -45,22 +35,17 @@ from broker.routing.subscription import (
     Subscriber,
     Subscription,
 )
-from broker.routing.transit import NodeMessages, Transit
+from broker.routing.transit import Transit
 from broker.session import Clock, Delivery, Message, Session
-from cluster.store import receive, retained, shares
-from cluster.store.errors import ItemError, RedisFull
+from cluster.store import receive
+from cluster.store.errors import RedisFull
 from cluster.store.lane import Call, PartlyRefused
-from cluster.store.reply import as_int, as_ints, as_list
-from cluster.store.shares import Given, Policy
+from cluster.store.shares import Policy
 
 _PUBLICATIONS_PER_BATCH: Final = 5000  # what can be matched without holding up the event loop for long
 _BYTES_PER_BATCH: Final = 8 << 20
 """Of payloads, and one message more: the node has them up to three times more while they are on their way,
 and Redis takes no argument above 512 MiB."""
-_APPENDED: Final = 0
-_REFUSED: Final = 1
-_HAD: Final = 2
-_DROPPED_NEW: Final = 3
 
 
 class Router:
@@ -70,20 +55,16 @@ class Router:
     node as the store knows it."""
 
     __slots__ = (
-        "_again",
         "_collecting",
         "_current",
         "_generation",
         "_has_lost",
-        "_incarnation",
         "_is_rewound",
         "_packing",
         "_sent",
         "_unkept",
+        "answers",
         "clock",
-        "damaged",
-        "full_inbox",
-        "given",
         "incoming",
         "index",
         "lost",
@@ -91,7 +72,6 @@ class Router:
         "retained_room",
         "settling",
         "spent",
-        "stale_rows",
         "statistics",
         "transit",
     )
@@ -112,16 +92,12 @@ class Router:
         self.index = index
         self.clock = clock
         self.incoming: list[Publication] = []
-        self.stale_rows: list[Subscription] = []
-        self.damaged: list[tuple[str, str]] = []
         self.spent: list[tuple[int, bytes]] = []
         self.statistics = RouterStatistics(on_overflow)
         self.transit = Transit(index.readers)
         self.nearby = Nearby(index, self.transit)
         self.lost: list[Session] = []  # of which a fence has found that others have claimed them
-        self.given: list[tuple[str, Given]] = []  # by shared subscriptions: name, and a message for a member
-        self.full_inbox = ""  # the node whose inbox had no room for this batch
-        self._incarnation = incarnation.encode()
+        self.answers = Answers(index, self.transit, incarnation, self.statistics)
         self.retained_room = RetainedRoom(retained_maximum)
         self._packing = Packing(
             queue_limit,
@@ -138,7 +114,6 @@ class Router:
         self._current: list[Publication] = []
         self._unkept: list[tuple[Publication, Share]] = []  # of this batch, for groups that nobody keeps yet
         self._sent: list[Part] = []
-        self._again: list[tuple[Publication, str]] = []  # refused; with the subscriber's key
         self._is_rewound = False  # since the calls were made
         self.settling: Settling | None = None  # if not all is acknowledged as soon as it is stored
 
@@ -208,7 +183,7 @@ class Router:
             if not self.incoming:
                 return []
             self._begin()
-        self.full_inbox = ""
+        self.answers.full_inbox = ""
         self._is_rewound = False
         self._sent = self._collecting.take()
         return self._packing.calls(self._sent)
@@ -248,7 +223,7 @@ class Router:
                 position += 1
                 if is_held or isinstance(answer, Exception):
                     self._collecting.hold(part)
-                elif not self._take_reply(part, answer[i]):
+                elif not self.answers.take(part, answer[i]):
                     self._collecting.hold(part)
                     has_room = False
         self._route_again()
@@ -260,27 +235,9 @@ class Router:
         for i in range(1, len(answer)):
             part = self._sent[position]
             position += 1
-            if isinstance(answer[i], RedisFull) or not self._take_reply(part, answer[i]):
+            if isinstance(answer[i], RedisFull) or not self.answers.take(part, answer[i]):
                 self._collecting.hold(part)
         return position
-
-    def _take_reply(self, part: Part, reply: object) -> bool:
-        """False if there was no room, and nothing was done."""
-        if isinstance(part, Group):
-            self._take_group_reply_safely(part, reply)
-        elif isinstance(part, ShareGroup):
-            self._take_share_reply(part, reply)
-        elif isinstance(reply, ItemError):
-            name = part.message.topic if isinstance(part, Publication) else part.node
-            self.damaged.append((name, str(reply)))
-        elif isinstance(part, Publication):
-            if reply == retained.NOT_RETAINED:
-                part.is_not_retained = True
-                self.statistics.not_retained += 1
-        elif reply == NO_ROOM and isinstance(part, NodeMessages):
-            self.full_inbox = part.node
-            return False
-        return True
 
     def _note_lost(self, fenced: Sequence[Session], places: object) -> bool:
         """Whether the fence has found publishers that belong to others now: nothing of the call was done."""
@@ -416,23 +373,6 @@ class Router:
             if not publication.is_lost():
                 self._share(publication, self.index.shares.get(share.name, share))
 
-    def _take_share_reply(self, group: ShareGroup, reply: object) -> None:
-        try:
-            if isinstance(reply, ItemError):
-                raise reply
-            statuses, dropped, given, told = shares.parse_share(reply)
-            if dropped:
-                self.statistics.drop_oldest(SHARE_PREFIX + group.share.name, dropped, told)
-        except (ItemError, TypeError, ValueError, LookupError) as error:
-            self.damaged.append((group.share.name, f"{type(error).__name__}: {error}"))
-            return
-        for publication, status in zip(group.publications, statuses, strict=False):  # empty if there are none
-            if status == _DROPPED_NEW:
-                message = publication.message
-                self.statistics.drop_new(SHARE_PREFIX + group.share.name, message, message.qos)
-        self.statistics.appended += statuses.count(_APPENDED) if statuses else len(group.publications)
-        self.given += [(group.share.name, each) for each in given]
-
     def _route_to_node(self, publication: Publication, subscriber: Subscriber) -> None:
         message = publication.message
         kind = subscriber.interest
@@ -472,94 +412,10 @@ class Router:
             subscriber.handed = self._collecting.batch
             self.nearby.hand_to(subscriber, target, message, qos, client_id)
 
-    def _take_group_reply_safely(self, group: Group, reply: object) -> None:
-        """A session whose keys in Redis are damaged goes without; the others of the batch don't."""
-        if isinstance(reply, ItemError):
-            self._note_damage(group, str(reply))
-            return
-        try:
-            if not isinstance(reply, list):
-                raise TypeError(f"enqueue answered {reply!r}")
-            if reply[3] is True:
-                self._take_outdated(group, as_int(reply[5]), as_list(reply[6]))
-            else:
-                self._take_group_reply(group, reply)
-        except (TypeError, ValueError, IndexError) as error:  # what an answer of another shape leads to
-            self._note_damage(group, f"{type(error).__name__}: {error}")
-
-    def _note_damage(self, group: Group, reason: str) -> None:
-        self.damaged.append((group.subscriber.client_id, reason))
-        for publication in group.publications:
-            publication.is_matched = True
-
-    def _take_outdated(self, group: Group, stamp: int, told: list[object]) -> None:
-        """The session's subscriptions were changed behind our back, perhaps long before the message came.
-        What the store tells of them counts for this message, whatever they become meanwhile."""
-        self.statistics.refused += len(group.publications)
-        subscriber = group.subscriber
-        self.stale_rows += learn(self.index, subscriber.client_id, stamp, told)
-        self._again += [(publication, subscriber.key) for publication in group.publications]
-
-    def _take_group_reply(self, group: Group, reply: list[object]) -> None:
-        subscriber = group.subscriber
-        gen = as_int(reply[0])
-        n = as_int(reply[1])
-        owner = reply[2]  # False while nobody has the session
-        statuses: Sequence[int] = () if reply[3] is False else as_ints(reply[3])
-        are_appended = reply[3] is False  # all of them
-        dropped = as_int(reply[4])
-        if dropped:
-            self.statistics.drop_oldest(subscriber.client_id, dropped, reply[5] if len(reply) > 5 else [])
-        session = subscriber.session
-        queued = session.queued if session is not None and owner == self._incarnation else None
-        is_elsewhere = isinstance(owner, bytes) and owner != self._incarnation
-        if queued is not None and _HAD in statuses:
-            # Appended by a call whose answer got lost, perhaps: nobody has handed it over.
-            queued.look(n)
-        numbers: list[int] = []
-        places: list[int] = []
-        for i in range(len(group.deliveries)):
-            status = _APPENDED if are_appended else statuses[i]
-            if status == _REFUSED:
-                self._take_refusal(group, i)
-                continue
-            group.publications[i].is_matched = True
-            if status == _APPENDED:
-                n += 1
-                self.statistics.appended += 1
-                if queued is not None:
-                    delivery = group.deliveries[i]
-                    delivery.gen = gen
-                    delivery.n = n
-                    queued.take(delivery)
-                elif is_elsewhere:
-                    numbers.append(n)
-                    places.append(i)
-            elif status == _DROPPED_NEW:
-                delivery = group.deliveries[i]
-                self.statistics.drop_new(subscriber.client_id, delivery.message, delivery.qos)
-        if numbers and isinstance(owner, bytes):
-            self.transit.hand_over(
-                owner.decode(),
-                subscriber.client_id,
-                gen,
-                numbers,
-                [group.publications[i] for i in places],
-                [group.deliveries[i] for i in places],
-            )
-
-    def _take_refusal(self, group: Group, i: int) -> None:
-        """The session has no such subscription: our row is stale. Perhaps its other filters match."""
-        self.statistics.refused += 1
-        stale = group.targets[i]  # with the stamp that it was matched by
-        if self.index.remove(group.subscriber, stale.filter, stale.stamp):
-            self.stale_rows.append(stale)
-        self._again.append((group.publications[i], group.subscriber.key))
-
     def _route_again(self) -> None:
         """Routes what was refused by what the index knows now, once all of the replies have told it. The
         publications' own targets stay as they are: `match_again` has to see who came since."""
-        again, self._again = self._again, []
+        again, self.answers.again = self.answers.again, []
         matches: dict[str, dict[str, Subscription]] = {}  # by topic, by the subscriber's key
         for publication, key in again:
             topic = publication.message.topic

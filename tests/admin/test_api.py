@@ -23,6 +23,7 @@ from cluster.store.errors import ItemError, StoreUnavailable
 from cluster.store.inbox_records import Command, unpack
 from cluster.store.membership import DEAD_TICKS
 from cluster.store.store import Store
+from tests.tools import NO_TLS
 
 ANY_PORT = Address("127.0.0.1", 0)
 JSON = {"Content-Type": "application/json"}
@@ -111,7 +112,9 @@ async def serving(address: Address = ANY_PORT, *, is_reached: bool = True) -> As
     async with anyio.create_task_group() as tasks:
         mount = make_api(health, counters, desk, address)
         bound: Address = await tasks.start(serve_admin, address, health, counters, [mount])
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{bound.port}", trust_env=False, verify=NO_TLS
+        ) as client:
             yield Api(client, redis, health, own)
         tasks.cancel_scope.cancel()
 

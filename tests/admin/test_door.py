@@ -19,7 +19,7 @@ from broker.observability.metrics import Counters, Tally
 from broker.settings import Address, AdminSettings
 from cluster.control import Desk
 from cluster.drain import Departure
-from tests.tools import make_certificate
+from tests.tools import NO_TLS, make_certificate
 
 ANY_PORT = Address("127.0.0.1", 0)
 NOWHERE = Desk(Departure(), ["a"])
@@ -39,7 +39,7 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def serving(
-    door: Door, address: Address = ANY_PORT, verify: ssl.SSLContext | bool = True
+    door: Door, address: Address = ANY_PORT, verify: ssl.SSLContext = NO_TLS
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A node's routes behind the door; Redis was never reached."""
     health, counters, desk = Health(), Counters("a", "1.0"), Desk(Departure(), ["a"])

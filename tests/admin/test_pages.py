@@ -18,6 +18,7 @@ from broker.admin.pages import POLICY
 from broker.observability.health import Health
 from broker.observability.metrics import Counters, Tally
 from broker.settings import Address
+from tests.tools import NO_TLS
 
 DIRECTORY = Path(broker.admin.__file__).parent / "dashboard"
 VENDOR = DIRECTORY / "vendor"
@@ -47,7 +48,9 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         address: Address = await tasks.start(
             serve_admin, Address("127.0.0.1", 0), Health(), Counters(), front_routes(door), door
         )
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{address.port}", trust_env=False, verify=NO_TLS
+        ) as client:
             yield client
         tasks.cancel_scope.cancel()
 

@@ -16,6 +16,7 @@ from broker.observability.health import Health
 from broker.observability.metrics import Counters
 from broker.observability.page import CONTENT_TYPE
 from broker.settings import Address
+from tests.tools import NO_TLS
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.anyio
 async def _client(health: Health, counters: Counters) -> AsyncIterator[httpx.AsyncClient]:
     async with anyio.create_task_group() as tasks:
         bound: Address = await tasks.start(serve_admin, ANY_PORT, health, counters)
-        async with httpx.AsyncClient(base_url=f"http://{bound}", trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=f"http://{bound}", trust_env=False, verify=NO_TLS) as client:
             yield client
         tasks.cancel_scope.cancel()
 
@@ -100,7 +101,7 @@ async def test_signals_are_left_to_the_node_and_the_port_is_free_afterwards() ->
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     async with anyio.create_task_group() as tasks:
         bound: Address = await tasks.start(serve_admin, ANY_PORT, Health(), Counters())
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
             assert (await client.get(f"http://{bound}/healthz")).status_code == 200
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
         tasks.cancel_scope.cancel()
@@ -120,7 +121,9 @@ async def test_a_unix_socket_replaces_one_that_was_left_and_goes_with_its_server
     app = make_app(Health(), Counters())
     async with anyio.create_task_group() as tasks:
         await tasks.start(serve_socket, path, app)
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
+        async with httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(verify=NO_TLS, uds=str(path))
+        ) as client:
             assert (await client.get("http://worker/healthz")).status_code == 200
         tasks.cancel_scope.cancel()
     assert not path.exists()

@@ -24,6 +24,7 @@ from cluster.drain import Departure
 from cluster.store.call import Reply, Request
 from cluster.store.errors import StoreUnavailable
 from cluster.store.store import Store
+from tests.tools import NO_TLS
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +90,9 @@ async def node(
         api = make_api(health, counters, desk, address, asks=door.asks)
         routes = [*front_routes(door), api]
         bound: Address = await tasks.start(serve_admin, address, health, counters, routes, door)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{bound.port}", trust_env=False, verify=NO_TLS
+        ) as client:
             yield client, door
         tasks.cancel_scope.cancel()
 

@@ -16,7 +16,7 @@ import psutil
 from broker.auth.password_file import hash_password
 from tests.attacks import attack, honest
 from tests.attacks.attack import ATTACKS, Target
-from tests.node.harness import PROGRAM, NodeProcess, running_node
+from tests.node.harness import PROGRAM, NodeProcess, execute, running_node
 from tests.node.redis_server import free_port
 from tests.tools import make_certificate
 
@@ -160,7 +160,7 @@ def staged(
         **(settings or {}),
     }
     with (
-        running_node(directory, environment=environment, program=program) as node,
+        running_node(directory, environment=environment, program=program, starter=execute) as node,
         _crowd(node.port, clients) as crowd,
     ):
         yield Stage(node, (tls_port, ws_port), crowd)

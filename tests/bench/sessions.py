@@ -30,6 +30,7 @@ from tests.cluster.conftest import running_nodes
 from tests.node.redis_server import running_redis
 from tests.node.wire import WireClient, connected
 from tests.store.caller import BODY, HEAD, Caller
+from tests.tools import NO_TLS
 
 TITLE: Final = "## Sessions at scale"
 CALL_MS: Final = 100.0
@@ -215,7 +216,7 @@ def _run(count: int, only: str, seconds: float) -> tuple[list[str], list[Result]
         ]
         print(*head, sep="\n", flush=True)
         base = f"http://127.0.0.1:{first.admin_port}/api/v1"
-        http = stack.enter_context(httpx.Client(base_url=base, trust_env=False, timeout=10.0))
+        http = stack.enter_context(httpx.Client(base_url=base, trust_env=False, verify=NO_TLS, timeout=10.0))
         results = []
         for case in CASES:
             if only in case.what:

@@ -7,19 +7,9 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.chromium import SECONDS, Watched, running_chromium
 from tests.browser.stage import Stage, furnish, running_stage, traffic
-from tests.node.harness import NodeProcess
-from tests.node.template import Template
 from tests.tools import Certificate, make_certificate
 
 expect.set_options(timeout=SECONDS * 1000)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def starts(template: Template) -> Iterator[None]:
-    """Nodes are forked, which is quick."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        yield
 
 
 @pytest.fixture(scope="session")

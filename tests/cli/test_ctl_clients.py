@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from broker.cli import add_groups, app
 from broker.ctl_redis import size
 from broker.mqtt import Disconnect, ReasonCode
+from tests.cli import program
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import HOUR, connected
 
@@ -29,11 +29,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _commands() -> None:
-    add_groups(app)
-
-
 @pytest.fixture
 def run(node: NodeProcess) -> "Run":
     return Run(node)
@@ -47,8 +42,7 @@ class Run:
 
     def __call__(self, *arguments: str) -> Result:
         admin = ("--admin", f"127.0.0.1:{self._node.admin_port}")
-        environment = {"COLUMNS": "200", "NO_COLOR": "1"}
-        return CliRunner().invoke(app, ["ctl", *arguments, *admin], env=environment)
+        return program.run("ctl", *arguments, *admin)
 
     def table(self, *arguments: str) -> list[list[str]]:
         """Words of each line but the first."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from broker.cli import add_groups, app
+from tests.cli import program
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import connected
 
@@ -19,18 +19,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _commands() -> None:
-    add_groups(app)
-
-
 def run(node: NodeProcess, *arguments: str, given: bytes | None = None) -> Result:
-    environment = {
-        "COLUMNS": "200",
-        "NO_COLOR": "1",
-        "MOORLINE_ADMIN_URL": f"127.0.0.1:{node.admin_port}",
-    }
-    return CliRunner().invoke(app, ["ctl", *arguments], input=given, env=environment)
+    environment = {"MOORLINE_ADMIN_URL": f"127.0.0.1:{node.admin_port}"}
+    return program.run("ctl", *arguments, environment=environment, given=given)
 
 
 def told(result: Result) -> str:

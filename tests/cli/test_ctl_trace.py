@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from broker.cli import add_groups, app
 from broker.ctl_trace import event_line, left_out_line, packet_line
 from broker.mqtt import Publish
+from tests.cli import program
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import connected
 from tests.tools import hear_ctrl_c
@@ -86,11 +86,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _commands() -> None:
-    add_groups(app)
-
-
 class Command:
     """`moorline ctl ...` in a process of its own."""
 
@@ -141,7 +136,7 @@ def traces(node: NodeProcess) -> list[bytes]:
 
 def run(node: NodeProcess, *arguments: str) -> Result:
     """The same in this process, to its end."""
-    return CliRunner().invoke(app, ["ctl", *arguments, "--admin", f"127.0.0.1:{node.admin_port}"])
+    return program.run("ctl", *arguments, "--admin", f"127.0.0.1:{node.admin_port}")
 
 
 def test_a_trace_until_its_end(node: NodeProcess) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from broker.cli import add_groups, app
+from tests.cli import program
 from tests.node.harness import NodeProcess, running_node
 
 RULES = "[[rules]]\neffect = 'allow'\nfilters = ['a']\n"
@@ -21,15 +21,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _commands() -> None:
-    add_groups(app)
-
-
 def run(node: NodeProcess, *arguments: str, given: str | None = None) -> Result:
     admin = ("--admin", f"127.0.0.1:{node.admin_port}")
-    environment = {"COLUMNS": "200", "NO_COLOR": "1"}
-    return CliRunner().invoke(app, ["ctl", *arguments, *admin], input=given, env=environment)
+    return program.run("ctl", *arguments, *admin, given=given)
 
 
 def told(result: Result) -> str:

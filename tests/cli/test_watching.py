@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from broker.watching import watched
-from tests.cli.program import run
+from tests.cli.program import make_program, run
 from tests.tools import hear_ctrl_c
 
 WAITED_SECONDS = 30.0
@@ -106,6 +106,7 @@ def test_completion_is_installed_and_shown_for_the_shell_that_asks(
 ) -> None:
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("tests.cli.program.make_program", make_program.__wrapped__)  # looks at that, too
     assert "complete -o default -F _moorline_completion moorline" in run("--show-completion", "bash").stdout
     assert "completion installed" in run("--install-completion", "fish").stdout
     installed = (tmp_path / ".config/fish/completions/moorline.fish").read_text()

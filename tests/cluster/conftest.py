@@ -11,7 +11,6 @@ import redis
 from cluster.store.library import library_source
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, running_redis
-from tests.node.template import Template
 from tests.store.caller import Caller
 from tests.store.servers import RunningServer, running_server
 
@@ -30,14 +29,6 @@ def running_nodes(
             node = running_node(place, "--redis", url, "--node-name", name, environment=environment)
             nodes.append(stack.enter_context(node))
         yield nodes
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starts(template: Template) -> Iterator[None]:
-    """Nodes are forked, which is quick; a module about starting has a `starts` of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        yield
 
 
 @pytest.fixture(scope="module")

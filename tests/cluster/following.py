@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 
 from tests.node.harness import NodeProcess
+from tests.tools import NO_TLS
 
 SECONDS: Final = 10.0
 
@@ -74,7 +75,7 @@ class Following:
 def following(node: NodeProcess, path: str, headers: dict[str, str] | None = None) -> Iterator[Following]:
     """A stream below `/api/v1`, from when it is open."""
     url = f"http://127.0.0.1:{node.admin_port}/api/v1{path}"
-    with httpx.Client(trust_env=False, timeout=SECONDS * 2) as client:
+    with httpx.Client(trust_env=False, verify=NO_TLS, timeout=SECONDS * 2) as client:
         request = client.build_request("GET", url, headers=headers)
         response = client.send(request, stream=True)
         assert response.status_code == 200, response.read()

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from typer.testing import CliRunner
 
-from broker.cli import add_groups, app
 from broker.mqtt import Publish
 from cluster.store import keys
+from tests.cli import program
 from tests.cluster.conftest import running_nodes
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer
@@ -67,9 +66,7 @@ def _gauge(node: NodeProcess, name: str) -> float:
 
 
 def _ctl(node: NodeProcess) -> tuple[int, str]:
-    if not app.registered_groups:
-        add_groups(app)
-    result = CliRunner().invoke(app, ["ctl", "alarms", "--admin", f"http://127.0.0.1:{node.admin_port}"])
+    result = program.run("ctl", "alarms", "--admin", f"http://127.0.0.1:{node.admin_port}")
     return result.exit_code, result.output
 
 

@@ -24,12 +24,13 @@ from cluster.store import keys
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer
 from tests.node.wire import HOUR, WireClient, connected
+from tests.tools import NO_TLS
 
 Nodes = tuple[NodeProcess, NodeProcess]
 Json = dict[str, Any]
 
 _SECONDS = 5.0
-_http = httpx.Client(timeout=_SECONDS, trust_env=False)  # to make one takes as long as twenty requests
+_http = httpx.Client(timeout=_SECONDS, trust_env=False, verify=NO_TLS)
 
 
 def ask(asked: NodeProcess, path: str, method: str = "GET", status: int = 200, **query: Any) -> Json:

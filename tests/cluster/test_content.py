@@ -7,6 +7,7 @@ import pytest
 
 from tests.node.harness import NodeProcess
 from tests.node.wire import HOUR, connected
+from tests.tools import NO_TLS
 
 Nodes = tuple[NodeProcess, NodeProcess]
 
@@ -14,7 +15,7 @@ Nodes = tuple[NodeProcess, NodeProcess]
 def ask(node: NodeProcess, method: str, path: str, **body: object) -> Any:
     url = f"http://127.0.0.1:{node.admin_port}/api/v1{path}"
     json = None if method == "GET" else body
-    answer = httpx.request(method, url, json=json, timeout=5.0, trust_env=False)
+    answer = httpx.request(method, url, json=json, timeout=5.0, trust_env=False, verify=NO_TLS)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

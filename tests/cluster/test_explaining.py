@@ -8,15 +8,14 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from broker.cli import add_groups
-from broker.cli import app as program
 from broker.mqtt import Connack, Properties, Pubcomp, Publish, Pubrec, Pubrel
+from tests.cli import program
 from tests.cluster.conftest import running_nodes
 from tests.node.harness import NodeProcess
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.tools import NO_TLS
 
 pytestmark = pytest.mark.timeout(60)  # the first test starts the nodes, too
 
@@ -45,7 +44,7 @@ def nodes(
 def explain(node: NodeProcess, **asked: str | int) -> Answer:
     """What the node says."""
     url = f"http://127.0.0.1:{node.admin_port}/api/v1/explain"
-    response = httpx.get(url, params=asked, timeout=5.0, trust_env=False)
+    response = httpx.get(url, params=asked, timeout=5.0, trust_env=False, verify=NO_TLS)
     assert response.status_code == 200, response.text
     answer: Answer = response.json()
     return answer
@@ -64,10 +63,8 @@ def wait_until(node: NodeProcess, client_id: str, is_so: Callable[[Answer], bool
 
 def ctl(node: NodeProcess, *arguments: str) -> str:
     """What the command writes."""
-    if not program.registered_groups:
-        add_groups(program)
     url = f"http://127.0.0.1:{node.admin_port}"
-    result = CliRunner().invoke(program, ["ctl", *arguments, "--admin", url])
+    result = program.run("ctl", *arguments, "--admin", url)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -237,7 +234,7 @@ def test_where_a_message_is(nodes: tuple[NodeProcess, NodeProcess], name: str) -
 )
 def test_values_that_there_can_not_be(nodes: tuple[NodeProcess, NodeProcess], asked: dict[str, str]) -> None:
     url = f"http://127.0.0.1:{nodes[0].admin_port}/api/v1/explain"
-    response = httpx.get(url, params=asked, timeout=5.0, trust_env=False)
+    response = httpx.get(url, params=asked, timeout=5.0, trust_env=False, verify=NO_TLS)
     assert response.status_code == 422
     assert response.json()["error"].startswith(f"{list(asked)[-1]}: ")
 
@@ -247,7 +244,7 @@ def test_values_that_there_can_not_be(nodes: tuple[NodeProcess, NodeProcess], as
 )
 def test_what_makes_no_sense(nodes: tuple[NodeProcess, NodeProcess], asked: dict[str, str]) -> None:
     url = f"http://127.0.0.1:{nodes[0].admin_port}/api/v1/explain"
-    response = httpx.get(url, params=asked, timeout=5.0, trust_env=False)
+    response = httpx.get(url, params=asked, timeout=5.0, trust_env=False, verify=NO_TLS)
     assert response.status_code == 422
     assert response.json()["error"].startswith("say what: client_id")
 

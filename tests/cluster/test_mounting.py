@@ -309,7 +309,7 @@ def test_what_each_client_is_subscribed_to(flow: Flow, name: str, keeps: bool) -
     with _client(flow.near.plain, f"{name}-pub") as publisher:
         for _ in range(2 if keeps else 1):
             with _client(flow.far.a, name, MQTT_3_1_1, keeps=keeps) as of_a:
-                of_a.ping()
+                of_a.subscribe(f"{name}/own", qos=1)  # is stored behind what it is subscribed to
                 publisher.publish(f"for/{name}", b"1", 1)
                 publisher.publish(f"tenants/a/for/{name}", b"2", 1)
                 publish = of_a.message()

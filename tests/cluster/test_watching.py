@@ -20,7 +20,7 @@ from tests.listeners.subscribed import subscribed
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer
 from tests.node.wire import WireClient, connected
-from tests.tools import make_certificate
+from tests.tools import NO_TLS, make_certificate
 
 Nodes = tuple[NodeProcess, NodeProcess]
 Guarded = tuple[NodeProcess, dict[str, dict[str, str]]]
@@ -48,7 +48,7 @@ def begin(node: NodeProcess, **body: object) -> str:
 def end(node: NodeProcess, trace_id: str) -> int:
     """The status of the answer."""
     url = f"http://127.0.0.1:{node.admin_port}/api/v1/traces/{trace_id}"
-    return int(httpx.delete(url, trust_env=False).status_code)
+    return int(httpx.delete(url, trust_env=False, verify=NO_TLS).status_code)
 
 
 def test_a_client_from_its_connect_to_its_end(nodes: Nodes, name: str) -> None:
@@ -343,7 +343,7 @@ def test_payloads_are_for_the_role_admin(guarded: Guarded) -> None:
 
     def post(role: str, **body: object) -> httpx.Response:
         url = f"http://127.0.0.1:{node.admin_port}/api/v1/traces"
-        return httpx.post(url, json=body, headers=headers[role], trust_env=False)
+        return httpx.post(url, json=body, headers=headers[role], trust_env=False, verify=NO_TLS)
 
     assert post("read", client_id="x").status_code == 403
     assert post("operate", client_id="x").status_code == 201
@@ -352,8 +352,8 @@ def test_payloads_are_for_the_role_admin(guarded: Guarded) -> None:
     allowed = post("admin", client_id="x", payloads=True)
     url = f"http://127.0.0.1:{node.admin_port}/api/v1/traces/{allowed.json()['id']}"
     for call in (httpx.get, httpx.delete):
-        assert call(url, headers=headers["operate"], trust_env=False).status_code == 403
-    assert httpx.delete(url, headers=headers["admin"], trust_env=False).status_code == 200
+        assert call(url, headers=headers["operate"], trust_env=False, verify=NO_TLS).status_code == 403
+    assert httpx.delete(url, headers=headers["admin"], trust_env=False, verify=NO_TLS).status_code == 200
 
 
 def begin_with_payloads(guarded: Guarded, client_id: str) -> str:
@@ -361,7 +361,9 @@ def begin_with_payloads(guarded: Guarded, client_id: str) -> str:
     node, headers = guarded
     url = f"http://127.0.0.1:{node.admin_port}/api/v1/traces"
     body = {"client_id": client_id, "payloads": True}
-    return str(httpx.post(url, json=body, headers=headers["admin"], trust_env=False).json()["id"])
+    return str(
+        httpx.post(url, json=body, headers=headers["admin"], trust_env=False, verify=NO_TLS).json()["id"]
+    )
 
 
 def port_of(node: NodeProcess, kind: str) -> int:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from broker.doctor.command import doctor
-from tests.node.harness import NodeProcess
+from tests.node.harness import NodeProcess, execute
 
 app = typer.Typer()
 app.command()(doctor)
@@ -33,7 +32,7 @@ def run(*flags: str) -> Result:
 
 def test_beside_a_node_that_runs_with_its_private_redis(tmp_path: Path) -> None:
     """A process whose command line says what it is."""
-    node = NodeProcess(tmp_path, program=[sys.executable, "-m", "broker"])
+    node = NodeProcess(tmp_path, starter=execute)
     try:
         node.start()
         flags = ["--listen", f"127.0.0.1:{node.port}", "--admin", f"127.0.0.1:{node.admin_port}"]

@@ -9,15 +9,6 @@ import pytest
 
 from tests.forwarding.hook import Hook, hooked
 from tests.node.harness import NodeProcess
-from tests.node.template import Template
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starts(template: Template) -> Iterator[None]:
-    """Nodes are forked, which is quick."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +33,11 @@ def forward(name: str, **fields: object) -> dict[str, str]:
 
 def shown(node: NodeProcess, name: str) -> dict[str, Any]:
     """What the API says of a forward."""
-    answer = json.loads(node.get("/api/v1/forwards").text)
-    found: dict[str, Any] = {each["name"]: each for each in answer["forwards"]}[name]
+    return _found(node.get("/api/v1/forwards").text, name)
+
+
+def _found(answer: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {each["name"]: each for each in json.loads(answer)["forwards"]}[name]
     return found
 
 
@@ -52,8 +46,11 @@ def wait_until(
 ) -> None:
     """Waits for something that the API says."""
     deadline = time.monotonic() + seconds
-    while not holds(shown(node, name)):
-        assert time.monotonic() < deadline, shown(node, name)
+    while True:
+        probe = node.get("/api/v1/forwards")
+        if probe.status == 200 and holds(_found(probe.text, name)):  # else it is about to start again
+            return
+        assert time.monotonic() < deadline, probe
         time.sleep(0.02)
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from broker.cli import add_groups, app
 from broker.mqtt import Properties, ReasonCode
 from cluster.store import keys
+from tests.cli import program
 from tests.forwarding.conftest import forward, shown, wait_running, wait_until
 from tests.forwarding.hook import Hook
 from tests.node.harness import NodeProcess, running_node
@@ -183,13 +182,12 @@ def test_nobody_else_may_use_the_name_of_the_session(node: NodeProcess) -> None:
 
 
 def test_the_command_shows_it(node: NodeProcess) -> None:
-    add_groups(app)
     arguments = ["ctl", "forwards", "--admin", f"http://127.0.0.1:{node.admin_port}"]
-    environment = {"COLUMNS": "300", "NO_COLOR": "1"}
-    head, *rows = CliRunner().invoke(app, arguments, env=environment).stdout.splitlines()
+    environment = {"COLUMNS": "300"}
+    head, *rows = program.run(*arguments, environment=environment).stdout.splitlines()
     assert head.split()[:6] == ["NAME", "KIND", "STATE", "SINCE", "NODE", "WAITING"]
     assert [row.split()[:3] for row in rows] == [[n, "webhook", "running"] for n in ("few", "many", "one")]
-    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"], env=environment).stdout)
+    told = json.loads(program.run(*arguments, "--json", environment=environment).stdout)
     assert [forward["name"] for forward in told["forwards"]] == ["few", "many", "one"]
 
 

@@ -14,7 +14,7 @@ from tests.tools import missing
 _RUNS = 8000
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
     if find_spec("atheris") is None:
         if platform.machine() != "x86_64" or sys.version_info >= (3, 14):

@@ -16,7 +16,6 @@ from tests.listeners.edge import PLACES, Edge
 from tests.listeners.proxy_headers import HEALTH_CHECK, V4, binary_header
 from tests.listeners.subscribed import subscribed
 from tests.node.harness import NodeProcess, refused_start
-from tests.node.template import Template
 from tests.node.wire import WireClient
 from tests.tools import require_tool
 
@@ -68,13 +67,6 @@ def test_who_may_open_it(edge: Edge) -> None:
 # The file
 
 
-@pytest.fixture
-def _forked(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes of a test are forked, which is quick."""
-    monkeypatch.setattr(NodeProcess, "starter", template.fork)
-
-
-@pytest.mark.usefixtures("_forked")
 def test_the_file_of_a_living_node_is_not_replaced(edge: Edge, tmp_path: Path) -> None:
     path = edge.sockets["unix"]
     variables = {"MOORLINE_LISTENERS__LOCAL__ADDRESS": f"unix://{path}"}
@@ -83,7 +75,6 @@ def test_the_file_of_a_living_node_is_not_replaced(edge: Edge, tmp_path: Path) -
     edge.by_unix().close()
 
 
-@pytest.mark.usefixtures("_forked")
 def test_the_file_of_a_killed_node_is_replaced_and_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "mqtt.sock"
     node = NodeProcess(tmp_path, environment={"MOORLINE_LISTENERS__LOCAL__ADDRESS": f"unix://{path}"})

@@ -20,8 +20,7 @@ from loadtest.scenario import check_draft, find_source, make_draft, make_plan
 from loadtest.target import Scheme, Security, Target
 from tests.listeners.conftest import Listening, listener_environment, listening
 from tests.loadtest.fake_broker import FakeBroker
-from tests.node.harness import NodeProcess, running_node
-from tests.node.template import Template
+from tests.node.harness import running_node
 from tests.tools import make_certificate
 
 BRIEF = ("duration_seconds=0.4", "warm_up_seconds=0.1", "drain_seconds=3")
@@ -39,14 +38,12 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[Listening]:
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
     """A node with listeners of each kind."""
     certificate = make_certificate(tmp_path_factory.mktemp("certificate"))
     environment = listener_environment(certificate) | {"MOORLINE_SESSION__TAKEOVERS_PER_MINUTE": "0"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        with running_node(tmp_path_factory.mktemp("node"), environment=environment) as node:
-            yield listening(node, certificate)
+    with running_node(tmp_path_factory.mktemp("node"), environment=environment) as node:
+        yield listening(node, certificate)
 
 
 def run(name: str, broker: str, *settings: str) -> MessageReport:

@@ -5,16 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.moving.brokers import Broker, running_broker
-from tests.node.harness import NodeProcess
-from tests.node.template import Template
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starts(template: Template) -> Iterator[None]:
-    """Nodes are forked, which is quick."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,7 @@ import pytest
 
 from broker.mqtt import MQTT_5, Properties, Will
 from tests.node.harness import NodeProcess, running_node
-from tests.node.template import Template
 from tests.node.wire import WireClient, connected
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starts(template: Template) -> Iterator[None]:
-    """Nodes are forked, which is quick; a module about starting has a `starts` of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        yield
 
 
 @pytest.fixture(scope="module")

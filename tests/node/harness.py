@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import httpx
 import psutil
@@ -20,6 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from tests.node.template import Started
+from tests.tools import NO_TLS
 
 START_SECONDS = 40.0
 STOP_SECONDS = 25.0
@@ -27,6 +28,10 @@ PROGRAM = (sys.executable, "-m", "broker")
 """This very broker."""
 _POLL_SECONDS = 0.02
 _REDIS_SECONDS = 5.0
+
+
+Starter: TypeAlias = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Started]
+"""Starts `python -m broker ARGUMENTS` with an environment, and a file for its output."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ def execute(
 class NodeProcess:
     """A node under test. It may be killed and started again on the same data directory and the same ports."""
 
-    starter = staticmethod(execute)
-    """A fixture may name another, which takes less time."""
+    starter: Starter = staticmethod(execute)
+    """A fixture may name another for all, which takes less time."""
 
     def __init__(
         self,
@@ -65,7 +70,10 @@ class NodeProcess:
         *flags: str,
         environment: dict[str, str] | None = None,
         program: Sequence[str] = PROGRAM,
+        starter: Starter | None = None,
     ) -> None:
+        if starter is not None:
+            self.starter = starter
         self.directory = directory
         self.program = program  # from the next start on
         self.port = 0
@@ -231,7 +239,9 @@ class NodeProcess:
     def get(self, path: str) -> Probe:
         """GET on the admin address."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5.0, trust_env=False)
+            answer = httpx.get(
+                f"http://127.0.0.1:{self.admin_port}{path}", timeout=5.0, trust_env=False, verify=NO_TLS
+            )
         except httpx.HTTPError:
             return Probe(0, "")
         return Probe(answer.status_code, answer.text)
@@ -239,7 +249,11 @@ class NodeProcess:
     def post(self, path: str, body: object) -> Probe:
         """POST of JSON to the admin address."""
         answer = httpx.post(
-            f"http://127.0.0.1:{self.admin_port}{path}", json=body, timeout=5.0, trust_env=False
+            f"http://127.0.0.1:{self.admin_port}{path}",
+            json=body,
+            timeout=5.0,
+            trust_env=False,
+            verify=NO_TLS,
         )
         return Probe(answer.status_code, answer.text)
 
@@ -269,9 +283,10 @@ def running_node(
     *flags: str,
     environment: dict[str, str] | None = None,
     program: Sequence[str] = PROGRAM,
+    starter: Starter | None = None,
 ) -> Iterator[NodeProcess]:
     """A node that is up; ended afterwards."""
-    node = NodeProcess(directory, *flags, environment=environment, program=program)
+    node = NodeProcess(directory, *flags, environment=environment, program=program, starter=starter)
     try:
         node.start()
         yield node

@@ -19,6 +19,7 @@ from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import WireClient
 from tests.scram_peer import METHOD, ScramPeer
+from tests.tools import NO_TLS
 
 PASSWORD: Final = "corréct horse"
 cheap_hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -74,7 +75,7 @@ class Site:
 
     def ask(self, method: str, path: str, body: object = None, node: int = 0) -> httpx.Response:
         url = f"http://127.0.0.1:{self.nodes[node].admin_port}/api/v1{path}"
-        return httpx.request(method, url, json=body, timeout=5.0, trust_env=False)
+        return httpx.request(method, url, json=body, timeout=5.0, trust_env=False, verify=NO_TLS)
 
     def put(self, name: str, node: int = 0, **fields: object) -> None:
         answer = self.ask("PUT", f"/users/{quote(name, safe='')}", fields, node)

@@ -287,7 +287,7 @@ def test_a_server_that_never_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         environment = {
             "MOORLINE_AUTH__HTTP_AUTHENTICATE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/",
-            "MOORLINE_AUTH__TIMEOUT_SECONDS": "0.5",
+            "MOORLINE_AUTH__TIMEOUT_SECONDS": "2",  # within which all of them come
             "MOORLINE_AUTH__HTTP_QUEUE": "5",
         }
         with running_node(tmp_path, environment=environment) as node:
@@ -296,7 +296,7 @@ def test_a_server_that_never_answers(tmp_path: Path) -> None:
                 client.send(Connect(f"c{number}", MQTT_5, True, 0, "ann", b"secret"))
             before = time.monotonic()
             codes = [client.expect(Connack).reason_code for client in clients]
-            assert time.monotonic() - before < 3
+            assert time.monotonic() - before < 2 + 2.5
             assert set(codes) == {0x88, 0x89}
             assert codes.count(0x89) == 60 - 16 - 5
             for client in clients:
@@ -346,7 +346,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
         [*arguments, "--data-dir", str(tmp_path / "data")],
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=40,
         check=False,
         env=environment,
         cwd=Path(__file__).parents[2],

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-import typer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from broker.auth.password_file import hash_password
-from broker.cli import add_groups
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Connect, Disconnect, ReasonCode, Will
+from tests.cli import program
 from tests.node.harness import NodeProcess, Probe, running_node
 from tests.node.redis_server import RedisServer, free_port, running_redis
 from tests.node.wire import WireClient, connected
@@ -357,9 +356,7 @@ def test_who_guesses_and_who_flaps_is_banned_by_itself_on_every_node(site: Site)
 def ctl(site: Site, *arguments: str) -> Result:
     """`moorline ctl bans`, in this process."""
     url = f"http://127.0.0.1:{site.nodes[0].admin_port}"
-    program = typer.Typer()
-    add_groups(program)
-    return CliRunner().invoke(program, ["ctl", "bans", *arguments, "--admin", url])
+    return program.run("ctl", "bans", *arguments, "--admin", url)
 
 
 def test_the_command_line(site: Site) -> None:

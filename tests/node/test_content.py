@@ -14,6 +14,7 @@ import pytest
 from broker.mqtt import Properties
 from tests.node.harness import NodeProcess, running_node
 from tests.node.wire import HOUR, WireClient, connected
+from tests.tools import NO_TLS
 
 
 class Admin:
@@ -25,7 +26,9 @@ class Admin:
     def ask(self, method: str, path: str, status: int = 200, **body: object) -> Any:
         """The answer in JSON. No client of HTTP may change the path."""
         json = body if method in ("POST", "DELETE") else None
-        answer = httpx.request(method, f"{self._base}{path}", json=json, timeout=5.0, trust_env=False)
+        answer = httpx.request(
+            method, f"{self._base}{path}", json=json, timeout=5.0, trust_env=False, verify=NO_TLS
+        )
         assert answer.status_code == status, answer.text
         return answer.json()
 

@@ -15,6 +15,7 @@ from broker.mqtt import Disconnect, ReasonCode
 from tests.node.harness import NodeProcess, running_node
 from tests.node.redis_server import free_port, running_redis
 from tests.node.wire import HOUR, connected
+from tests.tools import NO_TLS
 
 PAUSE = {"MOORLINE_CLUSTER__DRAIN_PAUSE_SECONDS": "1.5"}
 LONG_PAUSE = {"MOORLINE_CLUSTER__DRAIN_PAUSE_SECONDS": "60"}
@@ -37,7 +38,9 @@ def _public_port(node: NodeProcess) -> int:
 @pytest.mark.parametrize("flags", [(), ("--workers", "2")], ids=["node", "parent"])
 def test_the_api_is_on_the_loopback_address_only(tmp_path: Path, flags: tuple[str, ...]) -> None:
     with _node(tmp_path, {}, "--admin", "0.0.0.0:0", *flags) as node:
-        with httpx.Client(base_url=f"http://127.0.0.1:{_public_port(node)}", trust_env=False) as public:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{_public_port(node)}", trust_env=False, verify=NO_TLS
+        ) as public:
             for path in ("/healthz", "/readyz", "/metrics"):
                 assert public.get(path).status_code == node.get(path).status == 200
             refusal = public.get("/api/v1/nodes")

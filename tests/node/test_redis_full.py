@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from broker.cli import add_groups, app
 from broker.mqtt import (
     MQTT_3_1_1,
     MQTT_5,
@@ -22,10 +21,12 @@ from broker.mqtt import (
     Pubrel,
     ReasonCode,
 )
+from tests.cli import program
 from tests.node.harness import NodeProcess, running_node
 from tests.node.pinger import Pinger
 from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.tools import NO_TLS
 
 ROOM_BYTES = 2 << 20
 PAYLOAD_BYTES = 8 << 10
@@ -36,11 +37,6 @@ PING_SECONDS = 1.0
 LAST = b"the last one"
 QUOTA_EXCEEDED = ReasonCode.QUOTA_EXCEEDED
 FAILURE_311 = 0x80
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _commands() -> None:
-    add_groups(app)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +58,12 @@ def leave_room(server: RedisServer, room_bytes: int) -> None:
 
 
 def ctl(node: NodeProcess, *arguments: str) -> Result:
-    environment = {"NO_COLOR": "1", "MOORLINE_ADMIN_URL": f"127.0.0.1:{node.admin_port}"}
-    return CliRunner().invoke(app, ["ctl", *arguments], env=environment)
+    return program.run("ctl", *arguments, "--admin", f"127.0.0.1:{node.admin_port}")
 
 
 def delete(node: NodeProcess, path: str) -> dict[str, object]:
     url = f"http://127.0.0.1:{node.admin_port}/api/v1/{path}"
-    answer = httpx.request("DELETE", url, json={}, timeout=5.0, trust_env=False)
+    answer = httpx.request("DELETE", url, json={}, timeout=5.0, trust_env=False, verify=NO_TLS)
     assert answer.status_code == 200, answer.text
     told: dict[str, object] = answer.json()
     return told

@@ -18,11 +18,6 @@ RELOADED = "settings were read again"
 WAITED_SECONDS = 20.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def starts() -> None:
-    """Executes the real command."""
-
-
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """Two workers, with a file that may change."""

@@ -20,7 +20,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """On a Redis without replicas, with a listener that wants one."""
     environment = {
         "MOORLINE_LISTENERS": f'{{"safe":{{"address":"mqtt://127.0.0.1:{free_port()}","durability":"replicated"}}}}',
-        "MOORLINE_MQTT__CONNECT_TIMEOUT_SECONDS": "0.4",
+        "MOORLINE_MQTT__CONNECT_TIMEOUT_SECONDS": "1",
     }
     with (
         running_redis(tmp_path_factory.mktemp("redis")) as redis,

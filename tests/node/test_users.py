@@ -31,7 +31,7 @@ from tests.node.stored_site import (
 )
 from tests.node.wire import HOUR, WireClient
 from tests.scram_peer import ScramPeer
-from tests.tools import require_tool
+from tests.tools import NO_TLS, require_tool
 
 DENIED = ReasonCode.NOT_AUTHORIZED
 _SECOND = 3.0
@@ -380,7 +380,7 @@ def test_a_node_lets_nobody_in_before_it_has_read_the_rules(site: Site, tmp_path
         assert client.connect("c", properties=HOUR).reason_code == 0
         assert client.publish("x", b"", 1) == DENIED
         url = f"http://127.0.0.1:{node.admin_port}/api/v1/rules"
-        assert httpx.request("DELETE", url, json={}, trust_env=False).is_success
+        assert httpx.request("DELETE", url, json={}, trust_env=False, verify=NO_TLS).is_success
         wait(lambda: client.publish("x", b"", 1) != DENIED)
         client.send(Publish("y", b"", 0, False, False, 0))
         assert client.ping() == []

@@ -20,9 +20,7 @@ from cluster.store.endpoint import parse_url
 from tests.cluster.conftest import running_nodes
 from tests.cluster.test_routing import *  # noqa: F403 - those tests, on these nodes
 from tests.cluster.test_routing import Nodes
-from tests.node.harness import NodeProcess
 from tests.node.model import Publisher, Subscriber, receive_no_more
-from tests.node.template import Template
 from tests.node.wire import HOUR, connected
 from tests.redis.slots import SlotMove
 from tests.redis.topology import Topology, cluster
@@ -31,14 +29,6 @@ PREFIX = "mq:"
 MESSAGES = 400
 STEP = 100
 HELD_SECONDS = 0.4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starts(template: Template) -> Iterator[None]:
-    """Nodes are forked, which is quick."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        yield
 
 
 @pytest.fixture(scope="module")

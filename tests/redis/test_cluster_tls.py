@@ -28,8 +28,7 @@ from cluster.store.keys import BUCKETS
 from cluster.store.rights import access_list
 from cluster.store.store import Store, open_store
 from tests.moving.brokers import Broker, Json
-from tests.node.harness import NodeProcess, running_node
-from tests.node.template import Template
+from tests.node.harness import running_node
 from tests.node.wire import HOUR, connected
 from tests.redis.slots import SlotMove
 from tests.redis.topology import Topology, cluster
@@ -112,12 +111,10 @@ def test_names_in_place_of_addresses(topology: Topology, url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def broker(url: str, template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NodeProcess, "starter", template.fork)
-        flags = ("--redis", url, "--prefix", PREFIX)
-        with running_node(tmp_path_factory.mktemp("node"), *flags) as node:
-            yield Broker([node], url, PREFIX)
+def broker(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    flags = ("--redis", url, "--prefix", PREFIX)
+    with running_node(tmp_path_factory.mktemp("node"), *flags) as node:
+        yield Broker([node], url, PREFIX)
 
 
 def test_a_node_needs_no_more(broker: Broker) -> None:

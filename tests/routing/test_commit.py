@@ -559,7 +559,7 @@ async def test_stale_rows_are_deleted(commit: Commit) -> None:
     await commit.run_until_idle()
     assert commit.lane.asked[-1] == [subscriptions.rows([], [("away", "t", stamp)])]
     assert commit.lane.functions[-1] == ["free"]
-    assert room.router.stale_rows == []
+    assert room.router.answers.stale_rows == []
 
 
 async def test_tokens_of_settled_messages_are_cut_short_bucket_by_bucket(commit: Commit) -> None:

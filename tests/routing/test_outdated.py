@@ -20,7 +20,7 @@ def test_a_session_that_has_other_options_is_served_by_those() -> None:
     assert len(second) == 6
     node.settle()
     assert publisher.take() == [Puback(5)]
-    assert (node.router.stale_rows, node.router.statistics.refused) == ([], 1)
+    assert (node.router.answers.stale_rows, node.router.statistics.refused) == ([], 1)
     node.publish(message())
     assert node.exchange(appended(1, False))[0][6] == 9
 
@@ -31,7 +31,7 @@ def test_a_session_without_a_subscription_is_a_stale_row() -> None:
     node.away("away", "t", stamp=4)
     node.publish(message(), publisher, 5)
     node.exchange(outdated(9, owner=False))
-    (row,) = node.router.stale_rows
+    (row,) = node.router.answers.stale_rows
     assert (row.subscriber.client_id, row.filter, row.stamp) == ("away", "t", 4)
     assert node.index.subscribers == {}
     node.settle()

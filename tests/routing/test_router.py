@@ -277,7 +277,7 @@ def test_after_a_refusal_another_filter_of_the_session_is_tried() -> None:
     assert packet.qos == 1
     assert packet.properties is not None
     assert packet.properties.subscription_identifier == (2,)
-    assert [row.filter for row in node.router.stale_rows] == ["t"]
+    assert [row.filter for row in node.router.answers.stale_rows] == ["t"]
     node.settle()
 
 
@@ -287,7 +287,7 @@ def test_one_stale_row_is_noted_once() -> None:
     for _ in range(3):
         node.publish(message())
     node.exchange(mixed(REFUSED, REFUSED, REFUSED, owner=False))
-    assert len(node.router.stale_rows) == 1
+    assert len(node.router.answers.stale_rows) == 1
     assert node.router.statistics.refused == 3
     node.settle()
 
@@ -299,7 +299,7 @@ def test_a_row_that_is_newer_than_the_refused_one_stays() -> None:
     calls = node.router.next_calls()
     node.away("away", "t", stamp=6)
     node.router.take_replies(calls, spread(calls, [mixed(REFUSED, owner=False)]))
-    assert node.router.stale_rows == []
+    assert node.router.answers.stale_rows == []
     assert node.index.stamps_of("away") == {"t": 6}
     (request,) = node.exchange(appended(0, False))  # tried with the newer one
     assert filters_of(request) == ["t"]
@@ -473,7 +473,7 @@ def test_damaged_keys_of_one_session_stall_nobody_else() -> None:
     queued.subscribe("t", 1)
     node.publish(message(retain=True), publisher, 5)
     node.exchange(ItemError("WRONGTYPE"), appended(0), ItemError("no hash"))
-    assert node.router.damaged == [("damaged", "WRONGTYPE"), ("t", "no hash")]
+    assert node.router.answers.damaged == [("damaged", "WRONGTYPE"), ("t", "no hash")]
     assert queued.got() == [(b"payload", 1)]
     node.settle()
     assert publisher.take() == [Puback(5)]
@@ -487,7 +487,7 @@ def test_an_answer_of_another_shape_is_damage_too(reply: object) -> None:
     node.away("damaged", "t")
     node.publish(message())
     node.exchange(reply)
-    ((client_id, _),) = node.router.damaged
+    ((client_id, _),) = node.router.answers.damaged
     assert client_id == "damaged"
     node.settle()
 

@@ -50,7 +50,7 @@ def test_one_request_for_a_group_in_a_batch() -> None:
     assert (name, group, limit) == ("share", NAME, 1000)
     assert isinstance(entries, list)
     assert len(entries) == 8
-    ((given_name, given),) = node.router.given
+    ((given_name, given),) = node.router.answers.given
     assert (given_name, given.member, given.id) == (NAME, "s:a", "5-0")
     assert node.router.statistics.appended == 2
     node.settle()
@@ -88,7 +88,7 @@ def test_a_damaged_group_harms_nobody_else() -> None:
         node.publish(message(topic="t/1"))
         node.exchange(reply)
         node.settle()
-    assert [name for name, _ in node.router.damaged] == [NAME, NAME]
+    assert [name for name, _ in node.router.answers.damaged] == [NAME, NAME]
 
 
 def test_a_full_redis_means_once_more() -> None:

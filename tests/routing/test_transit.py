@@ -159,7 +159,7 @@ def test_a_full_inbox_holds_the_publishers_back_in_order() -> None:
     node.publish(message(b"one"), publisher, 1)
     calls = node.router.next_calls()
     assert not node.router.take_replies(calls, spread(calls, [NO_ROOM]))
-    assert node.router.full_inbox == THERE
+    assert node.router.answers.full_inbox == THERE
     assert not node.router.is_settled()
     node.publish(message(b"two"), publisher, 2)
     (record,) = records(node.exchange(1))

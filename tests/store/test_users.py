@@ -172,10 +172,11 @@ def test_a_kill_of_redis_leaves_no_part_of_a_user(tmp_path: Path) -> None:
                 client.function_load(library_source(), replace=True)
                 caller = Caller(client, "k:")
                 killing = threading.Timer(0.05, server.kill)
-                killing.start()
                 with suppress(redis.exceptions.ConnectionError):
                     for each in itertools.count():
                         put(caller, f"{number}-{each}")
+                        if each == 10:
+                            killing.start()
                         if each % 3 == 2:
                             caller.ask(users.delete_user(f"{number}-{each - 1}"))
                 killing.join()
