@@ -35,6 +35,16 @@ class _Level:
         else:
             self.children[name] = following
 
+    def follow_first(self, name: str, filter: str) -> "_Following":
+        """What follows, which is this filter if nothing did: by one look into what may be a million."""
+        if name == _SINGLE:
+            if self.single is None:
+                self.single = filter
+            return self.single
+        if self.children is None:
+            self.children = {}
+        return self.children.setdefault(name, filter)
+
     def end(self, name: str) -> None:
         if name == _SINGLE:
             self.single = None
@@ -65,22 +75,26 @@ class FilterTree:
 
     def add(self, filter: str) -> None:
         """It may be there already."""
-        names = filter.split(_LEVELS)
         level = self._root
-        for depth, name in enumerate(names):
+        depth = 1
+        start = 0  # only as far apart as it must be: of a million most end at a level of many
+        while start >= 0:
+            end = filter.find(_LEVELS, start)
+            name = filter[start:] if end < 0 else filter[start:end]
             if name == _MULTI:
                 level.multi = filter
                 return
-            following = level.following(name)
-            if following is None:
-                level.follow(name, filter)
+            following = level.follow_first(name, filter)
+            if following is filter:
                 return
             if isinstance(following, str):
                 if following == filter:
                     return
-                following = _level_with(following, depth + 1)
+                following = _level_with(following, depth)
                 level.follow(name, following)
             level = following
+            depth += 1
+            start = end + 1 if end >= 0 else -1
         level.ending = filter
 
     def remove(self, filter: str) -> None:

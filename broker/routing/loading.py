@@ -18,6 +18,7 @@ from cluster.store import records
 DAMAGE: Final = (AttributeError, KeyError, TypeError, ValueError)
 """What unpacking a damaged row, or one of a newer release, leads to."""
 _OPTIONS_LIMIT: Final = 4096
+_DOLLAR: Final = ord("$")
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +43,17 @@ class Loaded:
         self.shared: dict[tuple[str, str], tuple[bytes, int]] = {}  # client and filter -> options and stamp
         self._by_filter = Unpacked()
         self._by_client = Unpacked()
-        self._options: dict[bytes, bytes] = {}  # as they are -> as rows have them
+        self._options: dict[bytes, bytes] = {}  # as they are -> as rows have them, behind a colon
 
-    def take(self, page: dict[bytes, bytes]) -> None:
-        """Rows as they are in Redis (`keys.subscriptions`)."""
-        is_sound = _are_text(page)
-        for field, row in page.items():
+    def take(self, page: list[bytes]) -> None:
+        """Rows as they are in Redis (`keys.subscriptions`): field, value, field, value."""
+        is_sound = _are_text(page[::2])
+        for at in range(0, len(page), 2):
+            field = page[at]
             try:
                 if not is_sound:
                     field.decode()
-                self._take(field, row)
+                self._take(field, page[at + 1])
             except DAMAGE as error:
                 logger.error("subscription %r left out: %s", field, error)
 
@@ -64,32 +66,38 @@ class Loaded:
         if not stamp.isdigit():
             raise ValueError(f"no stamp: {stamp!r}")
         self._by_client.add(client, filter, stamp)
-        if not filter.startswith(b"$"):
-            self._by_filter.add(filter, client, stamp + b":" + packed)
+        if not filter or filter[0] != _DOLLAR:
+            self._by_filter.add(filter, client, stamp, packed)
             return
         text = filter.decode()
         if is_shared(text):
             self.shared[client.decode(), text] = options, int(stamp)
         else:
-            key = without_exclusive(text).encode()
-            self._by_filter.add(key, name_of(text, client), stamp + b":" + packed)
+            self._by_filter.add(without_exclusive(text).encode(), name_of(text, client), stamp, packed)
 
     def _pack(self, options: bytes) -> bytes:
         records.unpack_options(options)
         if len(self._options) >= _OPTIONS_LIMIT:
             self._options.clear()
-        packed = self._options[options] = pack_options(options)
+        packed = self._options[options] = b":" + pack_options(options)
         return packed
 
     def pack(self) -> Iterator[None]:
         """When all have been taken: makes them ready for the index, in some steps."""
         for filters in self.rows.pack(self._by_filter):
-            for filter in filters:
-                if b"+" in filter or b"#" in filter:
-                    self.wildcards.add(filter.decode())
+            if _have_wildcards(filters):
+                for filter in filters:
+                    if b"+" in filter or b"#" in filter:
+                        self.wildcards.add(filter.decode())
             yield
         for _ in self.filters.pack(self._by_client):
             yield
+
+
+def _have_wildcards(filters: list[bytes]) -> bool:
+    """Whether any has: of a fleet with exact filters none, and then it is not asked for each."""
+    together = b"/".join(filters)
+    return b"+" in together or b"#" in together
 
 
 def _are_text(fields: Iterable[bytes]) -> bool:

@@ -9,7 +9,7 @@ never occur in UTF-8:
 A change makes a new page. When there are too many bytes for so many pages, one page is split in two (linear
 hashing), so no change takes longer than another. A key with very many names has a map of its own (`_crowds`).
 An object for each row, with a dictionary, would take five times as much, and time of the garbage collector.
-A map of many rows is made of `Unpacked` in a quarter of the time.
+A map of many rows is made of `Unpacked` in a fifth of the time.
 
 Neither keys, names nor values may hold bytes from F8 on.
 """
@@ -27,6 +27,7 @@ PART_PAGES: Final = 1024
 HIGHEST: Final = _KEY
 """Beyond all keys."""
 _CROWD_ROWS: Final = 64  # of one key in a page; more take too long to copy with every change
+_WAITING_ROWS: Final = 8192  # each is kept in pieces until then: some 200 bytes
 
 
 class PackedMap:
@@ -143,45 +144,57 @@ class PackedMap:
     def pack(self, rows: "Unpacked") -> Iterator[list[bytes]]:
         """Takes all rows into a map that is empty, in some steps, each of which tells the keys that it took;
         until the last one it is not to be used."""
+        rows.join()
         pages = 1
         while pages < _PARTS or rows.size_bytes > _PAGE_BYTES * pages:
             pages *= 2
         self._mask = pages - 1
         self._pages = [b""] * pages
         for part in range(_PARTS):
-            first, more = _by_key(rows.take(part))
-            for key, group in self._pack_part(part, first, more):
-                crowd = self._crowds[key] = PackedMap()
-                for _ in crowd.pack(_unpacked(group)):
-                    yield []
-                self.count += crowd.count
-            yield list(first)
+            found = rows.take(part)
+            keys = [row[: row.find(_NAME)] for row in found]
+            if len(set(keys)) < len(keys):
+                found, keys, crowded = self._gather(found)
+                for key, group in crowded:
+                    crowd = self._crowds[key] = PackedMap()
+                    for _ in crowd.pack(_unpacked(group)):
+                        yield []
+                    self.count += crowd.count
+                    self.keys += 1
+                    yield [key]
+            else:
+                self.count += len(keys)
+            self._pack_part(part, found, keys)
+            yield keys
 
-    def _pack_part(
-        self, part: int, first: dict[bytes, bytes], more: dict[bytes, list[bytes]]
-    ) -> list[tuple[bytes, list[bytes]]]:
-        """The keys that get maps of their own, with their rows."""
+    def _gather(self, found: list[bytes]) -> tuple[list[bytes], list[bytes], list[tuple[bytes, list[bytes]]]]:
+        """Rows in which all names of a key are together, and these keys; and the keys that get maps of their
+        own, with their rows."""
+        first, more = _by_key(found)
+        crowded: list[tuple[bytes, list[bytes]]] = []
+        for key, group in more.items():
+            if len(group) > _CROWD_ROWS:
+                crowded.append((key, group))
+                del first[key]
+            else:
+                group = _distinct(group)
+                self.count += len(group) - 1
+                first[key] = key + _NAME + _NAME.join(group)
+        self.count += len(first)
+        return list(first.values()), list(first), crowded
+
+    def _pack_part(self, part: int, rows: list[bytes], keys: list[bytes]) -> None:
+        """The pages of a part, whose keys are all different."""
         pages: list[list[bytes]] = [[] for _ in range(part, len(self._pages), _PARTS)]
-        crowds: list[tuple[bytes, list[bytes]]] = []
-        self.keys += len(first)
-        for key, row in first.items():
-            if more:
-                group = more.get(key)
-                if group is not None:
-                    if len(group) > _CROWD_ROWS:
-                        crowds.append((key, group))
-                        continue
-                    group = _distinct(group)
-                    self.count += len(group) - 1
-                    row = key + _NAME + _NAME.join(group)
-            self.count += 1
-            pages[(hash(key) & self._mask) // _PARTS].append(row)
+        mask = self._mask
+        for number, key in enumerate(keys):
+            pages[(hash(key) & mask) // _PARTS].append(rows[number])
+        self.keys += len(keys)
         for number, found in enumerate(pages):
             if found:
                 page = _KEY + _KEY.join(found)
                 self._size_bytes += len(page)
                 self._pages[number * _PARTS + part] = page
-        return crowds
 
     def keys_on(self, page: int) -> list[bytes] | None:
         """The keys on one of the pages, for whoever goes through all of them while they change: then one may
@@ -259,17 +272,37 @@ class Unpacked:
     """Rows on their way into an empty map. Those whose pages lie far apart are kept apart: what is packed
     together is together in the processor's caches."""
 
-    __slots__ = ("_parts", "size_bytes")
+    __slots__ = ("_parts", "_pieces", "_waiting", "size_bytes")
 
     def __init__(self) -> None:
         self._parts = [bytearray() for _ in range(_PARTS)]
-        self.size_bytes = 0
+        self._pieces: list[list[bytes]] = [[] for _ in range(_PARTS)]  # of the last rows, for the parts
+        self._waiting = 0  # how many these are
+        self.size_bytes = 0  # of the parts
 
-    def add(self, key: bytes, name: bytes, value: bytes) -> None:
-        """If a row comes twice, the later one counts."""
-        row = b"".join((_KEY, key, _NAME, name, _VALUE, value))
-        self._parts[hash(key) & (_PARTS - 1)] += row
-        self.size_bytes += len(row)
+    def add(self, key: bytes, name: bytes, value: bytes, rest: bytes = b"") -> None:
+        """`rest` belongs to the value. If a row comes twice, the later one counts."""
+        pieces = self._pieces[hash(key) & (_PARTS - 1)]
+        pieces.append(_KEY)
+        pieces.append(key)
+        pieces.append(_NAME)
+        pieces.append(name)
+        pieces.append(_VALUE)
+        pieces.append(value)
+        pieces.append(rest)
+        self._waiting += 1
+        if self._waiting >= _WAITING_ROWS:
+            self.join()
+
+    def join(self) -> None:
+        """To be done when all have been added."""
+        for part, pieces in enumerate(self._pieces):
+            if pieces:
+                rows = b"".join(pieces)
+                self._parts[part] += rows  # a list of these would leave holes in the memory
+                self.size_bytes += len(rows)
+                pieces.clear()
+        self._waiting = 0
 
     def take(self, part: int) -> list[bytes]:
         """Key, name and value of the rows of a part, which is empty then."""

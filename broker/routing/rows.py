@@ -67,10 +67,8 @@ def learn(index: SubscriptionIndex, client_id: str, stamp: int, told: Sequence[o
 async def load_index(index: SubscriptionIndex, store: Store) -> None:
     """Reads all subscriptions of the cluster, and the interest of the other nodes, into the index; what it
     held and Redis doesn't is removed."""
-    version, pages = await store.load_subscriptions()
     loaded = Loaded()
-    async for page in pages:
-        loaded.take(page)
+    version = await store.load_subscriptions(loaded.take)
     for _ in loaded.pack():
         await checkpoint()
     index.replace(loaded)

@@ -1,7 +1,7 @@
 """The store as a node holds it: the lane for its batches, side connections for everything else."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import Final, Self, cast
 from cluster.store import keys, merged_info
 from cluster.store.access import Access
 from cluster.store.accounting import sizes_of, usage
+from cluster.store.ahead import take_pages
 from cluster.store.aside import SideConnections
 from cluster.store.call import Call, CallEncoder, Reply, Request, Slot, pack_command, unpack_replies
 from cluster.store.channels import ChannelConnection
@@ -27,7 +28,7 @@ from cluster.store.library import (
     library_source,
 )
 from cluster.store.migration import STEPS
-from cluster.store.reply import as_bytes, as_list, as_text, in_pairs
+from cluster.store.reply import as_bytes, as_list, as_text
 from cluster.store.server import Library, ServerInfo, ensure_library, info_fields
 from cluster.store.sharded_lane import ShardedLane
 from cluster.store.shards import Shards
@@ -166,16 +167,17 @@ class Store:
         """What the server says of itself now; on a Cluster, all primaries together. Raises StoreError."""
         return merged_info.merged(await self._infos("INFO"))
 
-    async def load_subscriptions(self) -> tuple[str, AsyncIterator[dict[bytes, bytes]]]:
-        """The version of the change log, and pages of all rows as they are in Redis (`row_of` reads one):
-        then follow the log from that version on.
+    async def load_subscriptions(self, take: Callable[[list[bytes]], None]) -> str:
+        """Gives all rows to `take`, page by page, as they are in Redis: field, value, field, value (`row_of`
+        reads one). The version of the change log before: follow it from there on.
 
         A row may be in two pages, and one that changes meanwhile may be the old or the new.
         """
         version = await self._aside.ask_one("GET", keys.version(self._prefix))
-        return version_of(version), self._rows()
+        await take_pages(self._rows(), take)
+        return version_of(version)
 
-    async def _rows(self) -> AsyncIterator[dict[bytes, bytes]]:
+    async def _rows(self) -> AsyncIterator[list[bytes]]:
         for shard in range(keys.SUBSCRIPTION_SHARDS):
             async for page in self._hash_pages(keys.subscriptions(self._prefix, shard)):
                 yield page
@@ -183,13 +185,13 @@ class Store:
     async def rows_of(self, shard: int) -> AsyncIterator[list[SubscriptionRow]]:
         """Pages of the rows in one shard."""
         async for page in self._hash_pages(keys.subscriptions(self._prefix, shard)):
-            yield [row_of(field, value) for field, value in page.items()]
+            yield [row_of(field, value) for field, value in pairs_of(page)]
 
     async def subscriptions_of(self, client_id: str) -> list[SubscriptionRow]:
         """Those that a session has, by itself."""
         found: dict[bytes, bytes] = {}
         async for page in self._hash_pages(keys.session(self._prefix, keys.bucket_of(client_id), client_id)):
-            found.update(page)
+            found.update(pairs_of(page))
         rows = []
         for field, value in found.items():
             if field.startswith(b"f:"):
@@ -202,7 +204,7 @@ class Store:
         for node in as_list(await self._aside.ask_one("ZRANGE", keys.nodes(self._prefix), 0, -1)):
             name = as_text(node)
             async for page in self._hash_pages(keys.interest(self._prefix, name)):
-                yield name, [field.decode() for field in page]
+                yield name, [field.decode() for field in page[::2]]
 
     async def ban_version(self) -> int:
         """How often the bans have changed."""
@@ -212,13 +214,14 @@ class Store:
     async def ban_page(self, cursor: int) -> tuple[int, dict[bytes, bytes]]:
         """Some of the bans as they are in Redis (`bans.unpack`), and where to go on; 0 is the beginning, and
         the end. One may be in two pages."""
-        return await self._hash_page(keys.bans(self._prefix), cursor, _BANS_PER_PAGE)
+        following, page = await self._hash_page(keys.bans(self._prefix), cursor, _BANS_PER_PAGE)
+        return following, dict(pairs_of(page))
 
     async def alarms(self) -> dict[bytes, bytes]:
         """All that are raised, as they are in Redis (`keys.alarms`); some per node at most."""
         found: dict[bytes, bytes] = {}
         async for page in self._hash_pages(keys.alarms(self._prefix)):
-            found.update(page)
+            found.update(pairs_of(page))
         return found
 
     async def put_alarms(self, alarms: Mapping[str, bytes], ttl_seconds: int) -> None:
@@ -281,8 +284,9 @@ class Store:
             return await self._shards.ask_each(*command)
         return [await self._aside.ask_one(*command)]
 
-    async def _hash_pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
-        """A hash of any size; a field that changes meanwhile may be the old one, the new one, or both."""
+    async def _hash_pages(self, key: str) -> AsyncIterator[list[bytes]]:
+        """A hash of any size: field, value, field, value. A field that changes meanwhile may be the old one,
+        the new one, or both."""
         cursor = 0
         while True:
             home = self._home_of(key)
@@ -296,10 +300,10 @@ class Store:
     def _home_of(self, key: str) -> Address | None:
         return None if self._shards is None else self._shards.home_of(key)
 
-    async def _hash_page(self, key: str, cursor: int, count: int) -> tuple[int, dict[bytes, bytes]]:
+    async def _hash_page(self, key: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
         following, page = as_list(await self._aside.ask_one("HSCAN", key, cursor, "COUNT", count))
         # Not looked at one by one: all of a hash is bytes.
-        return int(as_bytes(following)), cast(dict[bytes, bytes], dict(in_pairs(page)))
+        return int(as_bytes(following)), cast(list[bytes], as_list(page))
 
     async def connect(self, slot: Slot = META_SLOT) -> Connection:
         """A connection of the caller's own, which closes it; to the primary that has this slot. Raises
@@ -415,6 +419,12 @@ async def _open_cluster(
     )
     meta = shards.access_to(META_SLOT)
     return Store(meta, encoder, access.prefix, lane, server, shards)
+
+
+def pairs_of(page: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Fields and values of a page of a hash."""
+    parts = iter(page)
+    return zip(parts, parts, strict=True)
 
 
 def row_of(field: bytes, value: bytes) -> SubscriptionRow:

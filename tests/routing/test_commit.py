@@ -124,17 +124,15 @@ class TableStore:
         self.interest: dict[str, list[str]] = {}
         self.loads = 0
 
-    async def load_subscriptions(self) -> tuple[str, AsyncIterator[dict[bytes, bytes]]]:
+    async def load_subscriptions(self, take: Callable[[list[bytes]], None]) -> str:
         self.loads += 1
-        return self.lane.version, self._pages()
+        for client_id, filter, stamp in self.rows:
+            take([f"{filter}\0{client_id}".encode(), b"%d:%b" % (stamp, OPTIONS)])
+        return self.lane.version
 
     async def load_interest(self) -> AsyncIterator[tuple[str, list[str]]]:
         for node, fields in self.interest.items():
             yield node, fields
-
-    async def _pages(self) -> AsyncIterator[dict[bytes, bytes]]:
-        for client_id, filter, stamp in self.rows:
-            yield {f"{filter}\0{client_id}".encode(): b"%d:%b" % (stamp, OPTIONS)}
 
 
 class Commit:

@@ -1,6 +1,6 @@
 """The change log, applied to the index; and interest, loaded."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import cast
 
@@ -95,14 +95,12 @@ class Rows(Interests):
 
     def __init__(self, rows: dict[bytes, bytes], interest: dict[str, list[str]]) -> None:
         super().__init__(interest)
-        self._pages = [dict(part) for part in batched(rows.items(), 3)]
+        self._pages = [[part for row in page for part in row] for page in batched(rows.items(), 3)]
 
-    async def load_subscriptions(self) -> tuple[str, AsyncIterator[dict[bytes, bytes]]]:
-        return "1.7", self._rows()
-
-    async def _rows(self) -> AsyncIterator[dict[bytes, bytes]]:
+    async def load_subscriptions(self, take: Callable[[list[bytes]], None]) -> str:
         for page in self._pages:
-            yield page
+            take(page)
+        return "1.7"
 
 
 def batched(rows: Iterable[tuple[bytes, bytes]], count: int) -> Iterator[list[tuple[bytes, bytes]]]:
