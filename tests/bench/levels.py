@@ -1,27 +1,28 @@
 """What a durability level costs: `python -m tests.bench.levels`.
 
-One node with a listener for each level, on a primary with a replica, and the same load at one after the
-other. A ratio is that of two runs that followed each other, so it holds on a machine which others use, too.
-How long an acknowledgement takes follows from how many are awaited and how many come a second."""
+Two nodes with a listener for each level, each on a primary with a replica, one of which has `appendfsync
+always`; and the same load at one listener after the other. A ratio is that of two runs of one round, so it
+holds on a machine which others use, too. How long an acknowledgement takes follows from how many are awaited
+and how many come a second."""
 
 import argparse
 import contextlib
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from loadtest.peers import moorline_version, running_moorline
 from tests.bench.loading import replace_part, report_of
 from tests.cluster.nodes import free_port
 from tests.redis.topology import Software, Sync, sentinel
 
-LEVELS: Final = ("stored", "replicated(1)", "fsynced")
-SERVERS: Final[tuple[tuple[Software, Sync], ...]] = (
-    ("valkey", "everysec"),
-    ("valkey", "always"),
-    ("redis", "always"),  # 7.0, which has no WAITAOF: what it answers is on the disk
+CELLS: Final[tuple[tuple[Sync, str], ...]] = (
+    ("everysec", "stored"),
+    ("everysec", "replicated(1)"),
+    ("always", "stored"),
+    ("always", "fsynced"),
 )
 PUBLISHERS: Final = 50
 WINDOWS: Final = (20, 1)
@@ -29,17 +30,18 @@ MARK: Final = "levels"
 
 
 @contextlib.contextmanager
-def node(directory: Path, software: Software, appendfsync: Sync) -> Iterator[tuple[int, Mapping[str, str]]]:
+def node(directory: Path, software: Software, appendfsync: Sync) -> Iterator[tuple[int, list[str]]]:
     """Its process, and the address of each level."""
     servers, place = directory / "servers", directory / "node"
     for each in (servers, place):
         each.mkdir(parents=True)
-    addresses = {level: f"127.0.0.1:{free_port()}" for level in LEVELS}
+    levels = [level for sync, level in CELLS if sync == appendfsync]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in levels]
     config = place / "moorline.toml"
     config.write_text(
         "".join(
             f'[listeners.level-{number}]\naddress = "mqtt://{address}"\ndurability = "{level}"\n'
-            for number, (level, address) in enumerate(addresses.items())
+            for number, (level, address) in enumerate(zip(levels, addresses, strict=True))
         )
     )
     with (
@@ -56,26 +58,27 @@ def rate_of(address: str, pid: int, window: int, seconds: float) -> float:
     return rate
 
 
-def measure(software: Software, appendfsync: Sync, seconds: float, runs: int) -> list[str]:
-    """Rows of the table, a level each: medians."""
-    rates: dict[tuple[str, int], list[float]] = {}
-    with (
-        tempfile.TemporaryDirectory() as name,
-        node(Path(name), software, appendfsync) as (pid, addresses),
-    ):
+def measure(software: Software, seconds: float, runs: int) -> list[str]:
+    """Rows of the table: medians."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        places = []
+        for sync in dict.fromkeys(sync for sync, _ in CELLS):
+            pid, addresses = stack.enter_context(node(directory / sync, software, sync))
+            places += [(pid, address) for address in addresses]
+        rates: list[dict[int, list[float]]] = [{window: [] for window in WINDOWS} for _ in CELLS]
         for _ in range(runs):
             for window in WINDOWS:
-                for level, address in addresses.items():
-                    seen = rates.setdefault((level, window), [])
-                    seen.append(rate_of(address, pid, window, seconds))
+                for (pid, address), seen in zip(places, rates, strict=True):
+                    seen[window].append(rate_of(address, pid, window, seconds))
     rows = []
-    for level in LEVELS:
-        cells = [f"{software}, `{appendfsync}`", f"`{level}`"]
+    for (sync, level), seen in zip(CELLS, rates, strict=True):
+        cells = [software, f"`{sync}`", f"`{level}`"]
         for window in WINDOWS:
-            pairs = zip(rates[level, window], rates[LEVELS[0], window], strict=True)
-            rate = statistics.median(rates[level, window])
+            pairs = zip(seen[window], rates[0][window], strict=True)
+            rate = statistics.median(seen[window])
             cells.append(f"{rate:,.0f}")
-            cells.append(f"{statistics.median(own / stored for own, stored in pairs):.2f}")
+            cells.append(f"{statistics.median(own / first for own, first in pairs):.2f}")
             cells.append(f"{1000 * PUBLISHERS * window / rate:,.1f} ms")
         rows.append(f"| {' | '.join(cells)} |")
         print(rows[-1], flush=True)
@@ -90,11 +93,12 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     columns = "".join(
-        f"| msg/s, {PUBLISHERS} publishers await {window} | of `stored` | PUBACK after " for window in WINDOWS
+        f"| msg/s, {PUBLISHERS} publishers await {window} | of the first | PUBACK after "
+        for window in WINDOWS
     )
-    table = [f"| server, `appendfsync` | level {columns}|", "|" + " --- |" * (2 + 3 * len(WINDOWS))]
-    for software, appendfsync in SERVERS:
-        table += measure(software, appendfsync, options.seconds, options.runs)
+    table = [f"| server | `appendfsync` | level {columns}|", "|" + " --- |" * (3 + 3 * len(WINDOWS))]
+    for software in get_args(Software):
+        table += measure(software, options.seconds, options.runs)
     if options.write is not None:
         made = (
             f"Made by `make bench-levels`: {moorline_version()}, medians of {options.runs} runs of "

@@ -328,7 +328,7 @@ async def test_between_a_fence_and_what_it_guards_a_token_decides(topology: Topo
         entries: list[object] = []
         for number in numbers:
             entries += ["f", head, number, tokens[number], 60_000]
-        requests = [
+        requests: list[Request] = [
             queues.fence([0, publisher, epoch]),
             queues.enqueue(1, subscriber, 1000, False, entries),
         ]
