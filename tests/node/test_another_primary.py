@@ -190,7 +190,7 @@ def settle(client: WireClient, message: Publish) -> None:
         client.send(Pubrec(message.packet_id))
         client.expect(Pubrel)
         client.send(Pubcomp(message.packet_id))
-    client.ping()
+    client.received[:0] = client.ping()  # what comes as there is room again is kept
 
 
 def test_what_waits_for_a_client_that_is_away_is_not_skipped(pair: Pair, node: NodeProcess) -> None:
