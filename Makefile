@@ -16,6 +16,7 @@
 #   make micro-time     the same pieces in time, by pyperf
 #   make bench-across   what a message costs between nodes beside within one, docs/across.md
 #   make bench-shards   what a message costs on a Redis Cluster beside one server, docs/redis.md
+#   make bench-levels   what a durability level costs, docs/redis.md
 #   make scale          a million retained messages, 200,000 sessions, and what others feel, docs/scale.md
 #   make footprint      bytes of a session, a queued message, a subscription; a million subscriptions: docs/footprint.md
 #   make subscribe      10,000 subscriptions on one node, each used from the other the moment it is acknowledged
@@ -61,7 +62,7 @@ BASE_IMAGE ?= python:3.13-slim
 IMAGE ?= moorline:$(VERSION)
 IMAGE_ARGS ?=
 
-.PHONY: run test chaos-short guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across bench-shards scale footprint \
+.PHONY: run test chaos-short guides attack-tests browser conformance test-compiled lint coverage bench micro micro-time attacks bench-across bench-shards bench-levels scale footprint \
   subscribe chaos matrix shared reconnect upgrade fuzz image containers rolling build docs golden lock audit ci clean
 
 run: build
@@ -161,6 +162,9 @@ bench-across: build
 
 bench-shards: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.shards --write docs/redis.md $(ARGS)
+
+bench-levels: build
+	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.levels --write docs/redis.md $(ARGS)
 
 scale: build
 	$(IN_BUILD):$(CURDIR) $(BIN)/python -m tests.bench.scale --write docs/scale.md $(ARGS)

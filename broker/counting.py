@@ -42,6 +42,7 @@ def _count_connections(counters: Counters, node: Node) -> None:
     counters.sessions = len(node.hub.clients)
     counters.connections_maximum = node.hub.settings.connections_maximum
     counters.half_open = len(node.admission.half_open)
+    counters.authenticating = node.admission.authenticating
     open_by_name: dict[str, int] = {}
     for each in node.admission.gates:
         open_by_name[each.name] = open_by_name.get(each.name, 0) + each.open

@@ -131,10 +131,10 @@ def delete(name: NameArgument, admin: AdminOption = LOCAL) -> None:
 
 @users_app.command("import")
 def import_users(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A password file, of lines NAME:HASH.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A password file, of lines NAME:HASH[:KEYS].")],
     admin: AdminOption = LOCAL,
 ) -> None:
-    """Make the users of a password file, or give them the hashes in there. May be repeated."""
+    """Make the users of a password file, or give them the hashes and keys in there. May be repeated."""
     # Not above: it needs argon2, and the other commands don't.
     from broker.auth.password_file import read_passwords
 
@@ -143,7 +143,7 @@ def import_users(
     except ValueError as error:
         _refuse(str(error))
     for name, kept in users.items():
-        ask(admin, "PUT", _path(name), {"hash": kept.hashed})
+        ask(admin, "PUT", _path(name), {"hash": kept.hashed, "scram": kept.keys})
     typer.echo(f"{len(users)} users")
 
 

@@ -22,6 +22,7 @@ from broker.settings import ListenerSettings, Settings, parse_level
 from cluster.confirmer import Confirmer
 from cluster.store import keys
 from cluster.store.confirm import Need
+from cluster.store.embedded import PrivateRedis
 from cluster.store.store import Store
 
 
@@ -49,6 +50,12 @@ def configured_levels(settings: Settings) -> list[int]:
     of_topics = [level_of(rule.level) for rule in settings.topics.durability]
     of_listeners = [listener_level(settings, listener) for listener in settings.all_listeners()]
     return levels_in_use([*of_topics, *of_listeners])
+
+
+def private_redis(settings: Settings) -> PrivateRedis:
+    """A server of the node's own, which can give it the levels that it may ask for."""
+    must_fsync = any(is_fsynced(level) for level in configured_levels(settings))
+    return PrivateRedis(settings.node.data_dir, is_fsynced=must_fsync)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from broker.client import (
     withdraw_unused,
 )
 from broker.counting import carry_over
-from broker.durability import listener_level
+from broker.durability import listener_level, private_redis
 from broker.guarding import make_guarding
 from broker.listeners import Listener, ListenerSurroundings, open_listener
 from broker.mqtt import ReasonCode
@@ -55,7 +55,6 @@ from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import whereabouts
 from cluster.kubernetes.pod import State
-from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import NodeGone
 from cluster.store.lane import StoreStatus
 
@@ -205,7 +204,7 @@ async def _run_with_redis(around: Surroundings) -> int:
     url = given_url(around.settings.redis)
     if url is not None:
         return await _run_with_store(around, url)
-    async with PrivateRedis(around.settings.node.data_dir) as private:
+    async with private_redis(around.settings) as private:
         return await _run_with_store(around, private.url)
 
 

@@ -14,6 +14,7 @@ import anyio.to_thread
 from broker.auth.ban import REASON_CHARACTERS, WHO_CHARACTERS, Target, check_text, target_of
 from broker.auth.ban_list import BANS_MAXIMUM, PATTERNS_MAXIMUM
 from broker.auth.rules import RULES_BYTES, allow_rules, parse_rules
+from broker.auth.scram_keys import keys_mistake
 from broker.auth.user import NAME_RULE, is_user_name
 from cluster.exporting import Page
 from cluster.importing import Summary
@@ -209,9 +210,10 @@ def _mistake_of(moved: MovedUser) -> str | None:
             allow_rules(moved.rules.publish, moved.rules.subscribe)
         except ValueError:
             return "rules: not lists of Topic Filters"
-    if len(users.pack_user(user_of(moved))) > RECORD_BYTES:
+    user = user_of(moved)
+    if len(users.pack_user(user)) > RECORD_BYTES:
         return f"it has more than {RECORD_BYTES} bytes"
-    return hash_mistake(moved.hash)
+    return hash_mistake(moved.hash) or (keys_mistake(user.scram) if user.scram is not None else None)
 
 
 def _mistake_in(text: str) -> str | None:

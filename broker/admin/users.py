@@ -55,11 +55,13 @@ class AllowedBody(Body):
 
 
 class UserBody(Body):
-    """What is not in there stays as it is. `hash`: an argon2id hash in place of a password. `rules` null:
-    none of its own. `expect`: refuse if the user is there already, or is not."""
+    """What is not in there stays as it is. `hash`: an argon2id hash in place of a password; `scram`: with it,
+    keys for SCRAM-SHA-256 of the same password, as in a password file. `rules` null: none of its own.
+    `expect`: refuse if the user is there already, or is not."""
 
     password: _Password | None = None
     hash: str | None = None
+    scram: str | None = None
     groups: Annotated[list[_Group], Field(max_length=GROUPS_MAXIMUM)] | None = None
     enabled: bool | None = None
     rules: AllowedBody | None = None
@@ -136,16 +138,12 @@ class _Users:
 
     async def _proof(self, name: str, body: UserBody) -> tuple[str, ScramKeys | None] | None:
         """Hash and keys of a password; None if that stays as it is."""
-        # Not above: argon2 and its hashes are needed by those who change passwords only.
-        from broker.auth.hashing import hash_mistake
-
         if body.password is not None and body.hash is not None:
             raise HTTPException(422, "either a password or a hash")
         if body.hash is not None:
-            mistake = hash_mistake(body.hash)
-            if mistake is not None:
-                raise HTTPException(422, f"hash: {mistake}")
-            return body.hash, None
+            return _kept(body.hash, body.scram)
+        if body.scram is not None:
+            raise HTTPException(422, "scram: keys go with a hash")
         if body.password is None:
             return None
         return await anyio.to_thread.run_sync(
@@ -220,6 +218,21 @@ def _allowed(body: AllowedBody | None) -> Allowed | None:
     except ValueError:
         raise HTTPException(422, "rules: not lists of Topic Filters") from None
     return Allowed(tuple(body.publish), tuple(body.subscribe))
+
+
+def _kept(hashed: str, keys: str | None) -> tuple[str, ScramKeys | None]:
+    """What somebody else has made of a password."""
+    # Not above: argon2 and its hashes are needed by those who change passwords only.
+    from broker.auth.hashing import hash_mistake
+    from broker.auth.scram_keys import parse_keys
+
+    mistake = hash_mistake(hashed)
+    if mistake is not None:
+        raise HTTPException(422, f"hash: {mistake}")
+    try:
+        return hashed, parse_keys(keys) if keys is not None else None
+    except ValueError as error:
+        raise HTTPException(422, f"scram: {error}") from None
 
 
 def _derive(name: str, password: str, scram_iterations: int | None) -> tuple[str, ScramKeys | None]:

@@ -58,22 +58,31 @@ def parse_keys(text: str) -> ScramKeys:
     found = _TEXT.fullmatch(text)
     if found is None:
         raise ValueError(f"no keys for {METHOD}")
-    iterations = int(found["iterations"])
-    if not SCRAM_ITERATIONS_LEAST <= iterations <= SCRAM_ITERATIONS_MOST:
-        raise ValueError(f"{METHOD} has {SCRAM_ITERATIONS_LEAST} to {SCRAM_ITERATIONS_MOST} iterations")
-    return ScramKeys(
-        iterations,
-        _decoded(found["salt"], SALT_BYTES),
-        _decoded(found["stored"], _KEY_BYTES),
-        _decoded(found["server"], _KEY_BYTES),
+    keys = ScramKeys(
+        int(found["iterations"]),
+        _decoded(found["salt"]),
+        _decoded(found["stored"]),
+        _decoded(found["server"]),
     )
+    mistake = keys_mistake(keys)
+    if mistake is not None:
+        raise ValueError(mistake)
+    return keys
 
 
-def _decoded(text: str, length: int) -> bytes:
+def keys_mistake(keys: ScramKeys) -> str | None:
+    """Why they are not to be kept, and no part of them."""
+    if not SCRAM_ITERATIONS_LEAST <= keys.iterations <= SCRAM_ITERATIONS_MOST:
+        return f"{METHOD} has {SCRAM_ITERATIONS_LEAST} to {SCRAM_ITERATIONS_MOST} iterations"
+    lengths = len(keys.salt), len(keys.stored_key), len(keys.server_key)
+    if lengths != (SALT_BYTES, _KEY_BYTES, _KEY_BYTES):
+        return f"salt and keys for {METHOD} have {SALT_BYTES} and {_KEY_BYTES} bytes"
+    return None
+
+
+def _decoded(text: str) -> bytes:
+    """Nothing for what is no Base64."""
     try:
-        data = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except binascii.Error:
-        data = b""
-    if len(data) != length:
-        raise ValueError(f"salt and keys for {METHOD} have {SALT_BYTES} and {_KEY_BYTES} bytes")
-    return data
+        return b""

@@ -52,6 +52,8 @@ class _Flow:
     def _answer(self, outcome: Outcome) -> None:
         client = self._client
         first = self._first
+        if not isinstance(outcome, Continue):
+            client.visit.settle()
         if isinstance(outcome, Continue):  # [MQTT-4.12.0-2]
             self._send(ReasonCode.CONTINUE_AUTHENTICATION, outcome.data)
         elif isinstance(outcome, Failure):

@@ -30,7 +30,12 @@ def on_connect(client: Client, packet: Packet) -> None:
     names a method."""
     assert isinstance(packet, Connect)
     hub = client.hub
-    client.visit.settle()
+    method = client.connection.authentication_method
+    if method is None:
+        client.visit.settle()
+    else:
+        busy = partial(refuse, client, ReasonCode.SERVER_BUSY, "not authenticated, and others want the place")
+        client.visit.authenticate(busy)
     client.client_id = packet.client_id or "auto-" + secrets.token_hex(10)  # [MQTT-3.1.3-6]
     client.username = packet.username or ""
     client.has_will = packet.will is not None
@@ -58,7 +63,6 @@ def on_connect(client: Client, packet: Packet) -> None:
     if is_revoked(client):
         refuse(client, ReasonCode.NOT_AUTHORIZED, REVOKED)
         return
-    method = client.connection.authentication_method
     if method is None:
         admit(client, packet, partial(_accept, client, packet, None), partial(refuse, client))
         return

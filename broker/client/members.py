@@ -9,9 +9,21 @@ from cluster.store.shares import Given
 class Membership:
     """One client in one group. `last` is the newest message it is known to have been given, empty before the
     group has answered; what comes earlier than that waits in `early`. `before`: what it was when the member
-    joined again, until a newer one comes. `queueing`: messages on their way into the session's queue."""
+    joined again, until a newer one comes; `kept`: what its session's queue had then. `queueing`: messages on
+    their way there."""
 
-    __slots__ = ("before", "early", "last", "member", "name", "options", "queueing", "refused", "session")
+    __slots__ = (
+        "before",
+        "early",
+        "kept",
+        "last",
+        "member",
+        "name",
+        "options",
+        "queueing",
+        "refused",
+        "session",
+    )
 
     def __init__(self, session: Session, name: str, options: Options) -> None:
         self.session = session
@@ -20,6 +32,7 @@ class Membership:
         self.member = member_of(session)
         self.last = ""
         self.before = ""
+        self.kept: set[str] = set()
         self.queueing: set[str] = set()
         self.early: list[Given] = []
         self.refused: list[tuple[str, Delivery]] = []

@@ -25,6 +25,7 @@ from cluster.renewal import Renewed
 from cluster.store import exclusive, keys, membership, reclaims, subscriptions
 from cluster.store.call import Call, Request, Slot
 from cluster.store.errors import ItemError, StoreError
+from cluster.store.exclusive import Holder
 from cluster.store.lane import Ask
 from cluster.store.reclaims import KEPT, LOST, Held, Reclaimed
 
@@ -106,17 +107,42 @@ class _Reclaiming:
         await self._retake_exclusive(exclusives)
 
     async def _retake_exclusive(self, held: Sequence[tuple[Client, Session, str]]) -> None:
-        """Before anybody asks for it: what is exclusive is theirs. Where the store says that somebody else
-        has it, it is asked again when that one has been reclaimed, too."""
+        """Before anybody asks for it: what is exclusive is theirs. Where the store says that a client has it
+        which is connected here, and has given it up, that is lost. Where it says so of another one, it is
+        asked again when that one has been reclaimed, too."""
         wanted = [each for each in held if not each[0].is_taken_over]
         for some in _batches(wanted, _SESSIONS_PER_CALL):
-            takes = [
-                exclusive.take(without_exclusive(filter), session.client_id, session.epoch, None)
-                for _, session, filter in some
-            ]
-            for (client, _, filter), reply in zip(some, await self._ask([takes]), strict=True):
-                if isinstance(reply, ItemError) or exclusive.parse_take(reply) is not None:
+            again: list[tuple[Client, Session, str]] = []
+            names: list[bytes | None] = []
+            for (client, session, filter), holder in await self._take_exclusive(some, [None] * len(some)):
+                if isinstance(holder, Holder) and self._has_given_up(holder, filter):
+                    again.append((client, session, filter))
+                    names.append(holder.name)
+                elif holder is not None:
                     self._contested.append((client, filter))
+            for (client, _, filter), holder in await self._take_exclusive(again, names):
+                if holder is not None:
+                    self._contested.append((client, filter))
+
+    async def _take_exclusive(
+        self, wanted: Sequence[tuple[Client, Session, str]], beaten: Sequence[bytes | None]
+    ) -> list[tuple[tuple[Client, Session, str], Holder | ItemError | None]]:
+        """Who has it instead, of each."""
+        takes = [
+            exclusive.take(without_exclusive(filter), session.client_id, session.epoch, name)
+            for (_, session, filter), name in zip(wanted, beaten, strict=True)
+        ]
+        replies = await self._ask([takes]) if takes else []
+        return [
+            (each, reply if isinstance(reply, ItemError) else exclusive.parse_take(reply))
+            for each, reply in zip(wanted, replies, strict=True)
+        ]
+
+    def _has_given_up(self, holder: Holder, filter: str) -> bool:
+        client = self._hub.clients.get(holder.client_id)
+        if client is None or client.session is None or client.epoch < holder.epoch:
+            return False
+        return filter not in _filters_of(client, held_of(client, client.session, {}))
 
     async def _reclaim_some(
         self, waiting: Sequence[tuple[Client, Session, Held, str | None]]

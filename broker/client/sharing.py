@@ -124,6 +124,9 @@ def _ask_to_join(hub: Hub, membership: Membership) -> None:
         early, membership.early = membership.early, []
         on_given(hub, [(name, each) for each in (*given, *early)])
 
+    work = membership.session.outbound.shared
+    if work is not None:  # what it is done with before the group answers comes from there, as well
+        membership.kept |= work.queued(name)
     known, membership.last = membership.last, ""
     window = min(membership.session.outbound.window, hub.settings.shared_inflight_limit)
     request = shares.join(
@@ -148,7 +151,7 @@ def _tell_settled(hub: Hub, membership: Membership, had: Sequence[tuple[str, byt
         if _place(id) <= _place(membership.before) and id not in held and _read(name, entry) is not None
     ]
     work = membership.session.outbound.shared
-    queued = work.queued(name) if work is not None else 0
+    queued = len(work.queued(name)) if work is not None else 0
     if settled or queued:  # the group counts what it has given; what is in the queue takes places, too
         _ask(hub, name, shares.done(name, membership.member, settled, False, -queued, hub.settings.sharing))
 
@@ -159,13 +162,19 @@ def _held_by(membership: Membership) -> set[str]:
     return held | membership.queueing
 
 
-def _is_held(membership: Membership, id: str) -> bool:
-    """Whether the member has this message already: that it was given is lost, so it was given again."""
+def _is_held(hub: Hub, membership: Membership, id: str) -> bool:
+    """Whether the member has this message already: that it was given is lost, so it was given again. Of what
+    came into the queue of its session the group is told so again, too."""
     if not membership.before:
         return False
     if _place(id) > _place(membership.before):
         membership.before = ""
+        membership.kept = set()
         return False
+    if id in membership.kept:  # if it takes a place, it is counted among those of the queue
+        done = shares.done(membership.name, membership.member, [id], False, 0, hub.settings.sharing)
+        _ask(hub, membership.name, done)
+        return True
     return id in _held_by(membership)
 
 
@@ -238,7 +247,7 @@ def _read(name: str, entry: bytes) -> Delivery | None:
 
 def _deliver(hub: Hub, membership: Membership, id: str, entry: bytes) -> None:
     delivery = _read(membership.name, entry)
-    if delivery is None or _is_held(membership, id):
+    if delivery is None or _is_held(hub, membership, id):
         return
     options = membership.options
     delivery.qos = min(delivery.qos, options.qos)
@@ -303,7 +312,7 @@ def _queue(hub: Hub, name: str, member: str, id: str, delivery: Delivery, here: 
                 hub.router.statistics.drop_new(client_id, message, delivery.qos)
             elif receiver is not None and status == _APPENDED:
                 delivery.gen, delivery.n = as_int(gen), as_int(n_before) + 1
-                receiver.queued_shared(name, delivery.n)
+                receiver.queued_shared(name, delivery.n, id)
                 receiver.hold(message.topic)
                 receiver.take(delivery)
             elif receiver is not None:  # by a call whose answer got lost, perhaps

@@ -37,8 +37,12 @@ class Visit(Protocol):
     def when_evicted(self, close: Callable[[], object]) -> None:
         """What closes it, if it has not sent its CONNECT and others want the place; perhaps at once."""
 
+    def authenticate(self, close: Callable[[], object]) -> None:
+        """The CONNECT has come and names an Authentication Method: others may want the place until
+        `settle`. What closes it now."""
+
     def settle(self) -> None:
-        """The CONNECT has come."""
+        """The CONNECT has come. May be called again."""
 
     def leave(self) -> None:
         """The connection has ended. May be called again."""

@@ -16,14 +16,16 @@ def check_unanswered(client: "Client", now: float) -> float:
     """When to look again, monotonic seconds; 0 if it has come to an end."""
     hub = client.hub
     state = client.connection.state
-    if state is State.AUTHENTICATING and hub.is_redis_away():  # held, as all others are
+    authentication = client.authentication
+    is_clients_turn = authentication is not None and authentication.is_clients_turn
+    if state is State.AUTHENTICATING and hub.is_redis_away() and not is_clients_turn:  # held, as all others
         client.answer_by = now + hub.settings.connection.connect_timeout_seconds
     if now < client.answer_by:
         return client.answer_by
     if state is State.OPENED:
         hub.offences.refuse("connect_timeout_seconds", peer=client.peer)
         client.close(ReasonCode.NOT_AUTHORIZED, "no CONNECT in time")
-    elif client.authentication is not None and client.authentication.is_clients_turn:
+    elif is_clients_turn:
         client.close(ReasonCode.NOT_AUTHORIZED, "no AUTH in time")
     else:
         hub.counters.connects.add("late")

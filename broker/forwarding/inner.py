@@ -46,6 +46,9 @@ class _NoVisit:
     def when_evicted(self, close: Callable[[], object]) -> None:
         """Never."""
 
+    def authenticate(self, close: Callable[[], object]) -> None:
+        """It names no method."""
+
     def settle(self) -> None:
         """Nobody waits for that."""
 

@@ -2,8 +2,9 @@
 
 Theory of operation: a listener asks its `Gate` for each connection that it has accepted, and gets a `Visit`
 or None, which means: close it. The visit is told when the client has sent its CONNECT (`settle`), and when
-the connection has ended, however far it got (`leave`). Until CONNECT a connection is half-open; if there are
-too many of these the oldest is closed for the one that comes. Where it is the node or the listener that has
+the connection has ended, however far it got (`leave`). Until CONNECT a connection is half-open, and beyond it
+while an Authentication Method is gone through (`authenticate`); if there are too many of these the oldest is
+closed for the one that comes. Where it is the node or the listener that has
 too much to do, nobody is closed: the gate tells how long to take no more, and they wait in the kernel.
 
 What is kept of an address ends with its last connection, but for its rate: of these the latest are kept.
@@ -47,6 +48,7 @@ class Admission:
         self.is_closed = False
         self.open = 0
         self.half_open: dict[Visit, None] = {}  # oldest first
+        self.authenticating = 0  # of those
         self.gates: list[Gate] = []
         self._by_address: Counter[str] = Counter()
         self._rates: OrderedDict[str, TokenBucket] = OrderedDict()
@@ -166,7 +168,7 @@ class Gate:
 class Visit:
     """A connection that may come in."""
 
-    __slots__ = ("_close", "_has_left", "address", "gate", "is_counted", "is_evicted")
+    __slots__ = ("_close", "_has_left", "_is_authenticating", "address", "gate", "is_counted", "is_evicted")
 
     def __init__(self, gate: Gate, address: str) -> None:
         self.gate = gate
@@ -174,6 +176,7 @@ class Visit:
         self.is_counted = False  # with its address
         self.is_evicted = False
         self._close: Callable[[], object] | None = None
+        self._is_authenticating = False
         self._has_left = False
 
     def when_evicted(self, close: Callable[[], object]) -> None:
@@ -202,9 +205,18 @@ class Visit:
         self.is_counted = admission.count_in(address)
         return True
 
+    def authenticate(self, close: Callable[[], object]) -> None:
+        """The CONNECT has come, and the client has more to say before it counts; what closes it now."""
+        self._is_authenticating = True
+        self.gate.admission.authenticating += 1
+        self._close = close
+
     def settle(self) -> None:
-        """The CONNECT has come."""
-        self.gate.admission.half_open.pop(self, None)
+        """The CONNECT has come, or that is over. May be called again."""
+        admission = self.gate.admission
+        admission.half_open.pop(self, None)
+        admission.authenticating -= self._is_authenticating
+        self._is_authenticating = False
         self._close = None
 
     def leave(self) -> None:

@@ -80,7 +80,17 @@ GAUGES: Final = (
         note="See `listeners.NAME.connections_maximum`.",
     ),
     _gauge("connections_limit", "Most connections there may be.", lambda c: c.connections_maximum),
-    _gauge("connections_half_open", "Connections that have not sent their CONNECT.", lambda c: c.half_open),
+    _gauge(
+        "connections_half_open",
+        "Connections that have not sent their CONNECT, or are in the middle of an Authentication Method.",
+        lambda c: c.half_open,
+    ),
+    _gauge(
+        "connections_authenticating",
+        "Connections that are in the middle of an Authentication Method (AUTH), after their CONNECT.",
+        lambda c: c.authenticating,
+        note="See [limits](security.md#limits).",
+    ),
     _gauge(
         "connections_throttled",
         "Connections that are over a rate, and not read from now.",

@@ -134,6 +134,7 @@ class Counters:
         "alarms",
         "auth_reloads",
         "auth_requests",
+        "authenticating",
         "authentications",
         "bans",
         "bytes_received",
@@ -231,7 +232,8 @@ class Counters:
         self.retained = 0  # retained messages of the whole cluster
         self.shared: dict[str, tuple[int, int]] = {}  # group -> messages that wait, and that members have
         self.reading_paused = 0  # connections that aren't read from, by inbound_unacknowledged_bytes
-        self.half_open = 0  # connections that have not sent CONNECT
+        self.half_open = 0  # connections that have not sent CONNECT, or are not authenticated
+        self.authenticating = 0  # of those, the ones that are in the middle of an Authentication Method
         self.throttled_now = 0  # connections that wait, as they are over a rate
         self.memory_used = 0  # bytes, as limits.memory_high_water_bytes counts them; 0 if there is no mark
         self.memory_limit = 0  # that mark

@@ -286,13 +286,14 @@ class QueuedOutbound(Outbound):
         if self.behind:
             self.stored.mark_changed()
 
-    def queued_shared(self, name: str, n: int) -> None:
-        """Entry `n` is a QoS 2 message of a shared subscription: the group hears when its exchange has
-        ended."""
+    def queued_shared(self, name: str, n: int, id: str) -> None:
+        """Entry `n` is a QoS 2 message of a shared subscription, where it was `id`: the group hears when its
+        exchange has ended."""
         work = self.shared
         if work is None:
             work = self.shared = SharedWork()
         work.places[n] = (name, IN_QUEUE)
+        work.origins[n] = id
 
     def resume_sending(self) -> None:
         self._resume_shared()

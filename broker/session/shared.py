@@ -27,13 +27,15 @@ class SharedDelivery:
 
 class SharedWork:
     """Of one session. `places` names what is in flight: number of the delivery -> group and id. `waiting` has
-    no place in the window yet. `settled` is to be told to the groups."""
+    no place in the window yet. `settled` is to be told to the groups. `origins`: what those that are in the
+    session's queue were in their group."""
 
-    __slots__ = ("number", "places", "settled", "waiting")
+    __slots__ = ("number", "origins", "places", "settled", "waiting")
 
     def __init__(self) -> None:
         self.number = 0
         self.places: dict[int, tuple[str, str]] = {}
+        self.origins: dict[int, str] = {}
         self.waiting: deque[SharedDelivery] = deque()
         self.settled: list[tuple[str, str]] = []
 
@@ -42,6 +44,7 @@ class SharedWork:
         place = self.places.pop(n, None)
         if place is None:
             return False
+        self.origins.pop(n, None)
         self.settled.append(place)
         return True
 
@@ -50,9 +53,9 @@ class SharedWork:
         found = {id for group, id in self.places.values() if group == name and id != IN_QUEUE}
         return found | {each.id for each in self.waiting if each.name == name}
 
-    def queued(self, name: str) -> int:
-        """How many of a group take a place and are in the session's queue."""
-        return sum(place == (name, IN_QUEUE) for place in self.places.values())
+    def queued(self, name: str) -> set[str]:
+        """Messages of a group that take a place and are in the session's queue."""
+        return {id for n, id in self.origins.items() if self.places[n][0] == name}
 
     def take_settled(self) -> list[tuple[str, str]]:
         """Group and id of each message that a group may forget, or that frees a place (IN_QUEUE)."""

@@ -76,9 +76,10 @@ class LimitSettings(Group):
         default=0,
         ge=0,
         le=10_000_000,
-        description="Connections that have not sent their CONNECT; beyond it the oldest of them is closed."
-        " 0: half of `limits.connections_maximum`. Too small: in a storm of reconnecting clients those on"
-        " slow networks never get in. Too large: connections that say nothing use up the places.",
+        description="Connections that have not sent their CONNECT, or are in the middle of an Authentication"
+        " Method; beyond it the oldest of them is closed. 0: half of `limits.connections_maximum`. Too small:"
+        " in a storm of reconnecting clients those on slow networks never get in. Too large: connections that"
+        " say nothing use up the places.",
     )
     connects_per_second: float = Field(
         default=0.0,

@@ -21,6 +21,7 @@ import anyio
 from broker import __version__
 from broker.admin import front_routes, make_api, make_door, serve_app
 from broker.chores import Chores, plan
+from broker.durability import private_redis
 from broker.flags import Sources
 from broker.listeners import bind_tcp, bound_address
 from broker.node import HURRY, REREAD
@@ -42,7 +43,6 @@ from broker.supervisor.worker import Worker
 from cluster.control import Control, ControlError, Desk
 from cluster.drain import Departure
 from cluster.store.data_directory import SOCKET_PATH_MAXIMUM
-from cluster.store.embedded import PrivateRedis
 from cluster.store.errors import StoreError
 from cluster.store.store import Store
 
@@ -154,7 +154,7 @@ async def _run_with_redis(around: Surroundings) -> None:
     url = given_url(around.settings.redis)
     if url is not None:
         return await _run_with_store(around, url)
-    async with PrivateRedis(around.settings.node.data_dir) as private:
+    async with private_redis(around.settings) as private:
         return await _run_with_store(around, private.url)
 
 

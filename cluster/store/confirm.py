@@ -4,7 +4,9 @@ What WAIT and WAITAOF wait for is the last write of the connection that asks. Th
 so a small one of our own, behind those that other connections were answered, stands for all of them. It is no
 SET if the key is there: a Redis that is full still takes a PEXPIRE.
 
-A server without WAITAOF (before Redis 7.2) has written to the disk what it answers if, and only if,
+Not every WAITAOF says what it should. With `everysec` that of Redis 7.4, and of Valkey from 8.0 on, answers 1
+as soon as the file was written, up to a second before the fsync (redis/redis#13793; Valkey 9.1.2 still does).
+Such a server, and one without WAITAOF (before Redis 7.2), has on its disk what it answers if, and only if,
 `appendfsync` is `always`."""
 
 import re
@@ -22,6 +24,8 @@ from cluster.store.errors import (
     StoreUnavailable,
     UnsupportedRedis,
 )
+from cluster.store.reply import as_text
+from cluster.store.server import ServerInfo, parse_info
 
 _TTL_MS: Final = 3_600_000
 _FIELD: Final = re.compile(rb"^(role|connected_slaves|master_replid2?):(\S*)", re.MULTILINE)
@@ -58,23 +62,21 @@ class Asker:
         self._need = need
         self._wait_ms = wait_ms
         self._looks = [pack_command("EXISTS", each) for each in absent]
-        self._has_waitaof = True
+        self._has_waitaof = need.is_fsynced
+        self._is_known = not need.is_fsynced
 
     async def ask(self, *, must_write: bool) -> Outcome:
         """Waits for some time. `must_write`: else it is what was asked before. Raises StoreError; SlotMoved
         or SlotMoving if this server has not all of those slots (any more)."""
+        if not self._is_known:
+            info = parse_info(as_text(await self.connection.ask_one("INFO", "server")))
+            self._has_waitaof = has_true_waitaof(info)
+            self._is_known = True
         replies = await self._ask(must_write)
         if must_write and replies[0] == 0:
             await self.connection.ask_one("SET", self._key, 1, "PX", _TTL_MS)
             replies = await self._ask(must_write)
         first_look = -1 - len(self._looks)
-        if (
-            self._need.is_fsynced
-            and self._has_waitaof
-            and isinstance(replies[first_look - 1], UnsupportedRedis)
-        ):
-            self._has_waitaof = False
-            replies = await self._ask(must_write)
         fields = dict(_FIELD.findall(replies[-1] if isinstance(replies[-1], bytes) else b""))
         for reply in replies:
             if isinstance(reply, SlotMoved | SlotMoving):
@@ -131,8 +133,9 @@ class Asker:
     def _trouble_of_disk(self, reply: object) -> str:
         if isinstance(reply, AccessDenied | UnsupportedRedis) and not self._has_waitaof:
             return (
-                "this server has no WAITAOF (Redis 7.2 has), and does not tell whether appendfsync is always"
-                f" (CONFIG GET): choose another level, or allow +config|get: {reply}"
+                "this server has no WAITAOF that tells the truth (Redis 7.2 and 8 have), and does not say"
+                " whether appendfsync is always (CONFIG GET): choose another level, or allow +config|get:"
+                f" {reply}"
             )
         if isinstance(reply, AccessDenied):
             return f"the user of Redis may not WAITAOF: allow it (+waitaof): {reply}"
@@ -152,6 +155,17 @@ class Asker:
         ]
         if wrong:
             return (
-                f"this server has no WAITAOF (Redis 7.2 has): set {', '.join(wrong)}, or choose another level"
+                "this server has no WAITAOF that tells the truth (Redis 7.2 and 8 have): set "
+                f"{', '.join(wrong)}, or choose another level"
             )
         return ""
+
+
+def has_true_waitaof(info: ServerInfo) -> bool:
+    """Whether what it says of the disk can be believed with `appendfsync everysec`, as far as is known."""
+    parts = info.version.split(".")
+    if not all(part.isdecimal() for part in parts[:2]) or len(parts) < 2:
+        return False
+    version = int(parts[0]), int(parts[1])
+    is_before = (7, 2) <= version < (7, 4)  # it came in behind that; Valkey 7.2 is from there, too
+    return is_before or (info.product == "Redis" and version >= (8, 0))

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections import deque
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
@@ -52,13 +53,20 @@ class PrivateRedis:
     """A running server while the block lasts: `async with PrivateRedis(data_dir) as server: ... server.url`.
 
     Entering raises DataDirUnusable, DataDirInUse, ServerNotFound, ServerFailed. `stop_timeout_seconds` is
-    what the server gets to complete its files before it is killed.
+    what the server gets to complete its files before it is killed. `is_fsynced`: its disk has what it
+    answers.
     """
 
     def __init__(
-        self, data_dir: Path, *, binary: Path | None = None, stop_timeout_seconds: float = 10.0
+        self,
+        data_dir: Path,
+        *,
+        binary: Path | None = None,
+        stop_timeout_seconds: float = 10.0,
+        is_fsynced: bool = False,
     ) -> None:
         self._data_dir = data_dir
+        self._options = OPTIONS | {"appendfsync": "always"} if is_fsynced else OPTIONS
         self._binary = binary
         self._stop_timeout_seconds = stop_timeout_seconds
         self._stack = AsyncExitStack()
@@ -118,7 +126,7 @@ class PrivateRedis:
 
     async def _start(self, binary: Path, directory: DataDirectory) -> "_Server":
         """Starts the server and waits until it has loaded its data."""
-        server = _Server(await _open_process(binary, directory))
+        server = _Server(await _open_process(binary, directory, self._options))
         try:
             await server.until_ready()
         except BaseException:
@@ -202,12 +210,12 @@ class _Server:
         return f"{how}: {' | '.join(self._last_lines)}" if self._last_lines else how
 
 
-async def _open_process(binary: Path, directory: DataDirectory) -> Process:
+async def _open_process(binary: Path, directory: DataDirectory, options: Mapping[str, str]) -> Process:
     lock = directory.server_lock
     os.ftruncate(lock, 0)
     guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(lock)]
     return await anyio.open_process(
-        [*guarded, str(binary), *_options(directory)],
+        [*guarded, str(binary), *_arguments(directory, options)],
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=STDOUT,
@@ -216,7 +224,7 @@ async def _open_process(binary: Path, directory: DataDirectory) -> Process:
     )
 
 
-def _options(directory: DataDirectory) -> list[str]:
+def _arguments(directory: DataDirectory, options: Mapping[str, str]) -> list[str]:
     place = {
         "dir": str(directory.path),
         "unixsocket": str(directory.socket),
@@ -226,4 +234,4 @@ def _options(directory: DataDirectory) -> list[str]:
         "daemonize": "no",
         "loglevel": "notice",
     }
-    return [part for name, value in (place | OPTIONS).items() for part in (f"--{name}", value)]
+    return [part for name, value in {**place, **options}.items() for part in (f"--{name}", value)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -25,3 +26,10 @@ def report_of(arguments: str, broker: str, pids: Iterable[int], seconds: float, 
 def median_of(samples: Sequence[Sample]) -> Sample:
     """Field by field."""
     return type(samples[0])(*map(statistics.median, zip(*map(astuple, samples), strict=True)))
+
+
+def replace_part(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Puts lines between the marks of that name in a page."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text("\n".join([before + begin, "", *lines, "", end]) + rest.partition(end)[2])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from loadtest.peers import moorline_version, running_moorline
-from tests.bench.loading import median_of, report_of
+from tests.bench.loading import median_of, replace_part, report_of
 from tests.redis.topology import Software, cluster, standalone
 
 LOADS: Final = (
@@ -23,8 +23,7 @@ LOADS: Final = (
     ),
 )
 SHARDS: Final = 3
-BEGIN: Final = "<!-- shards -->"
-END: Final = "<!-- end of shards -->"
+MARK: Final = "shards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +100,8 @@ def main() -> None:
     for software in get_args(Software):
         table += measure(software, options.seconds, options.runs)
     if options.write is not None:
-        before, _, rest = options.write.read_text().partition(BEGIN)
         made = f"Made by `make bench-shards`: {moorline_version()}, medians of {options.runs} runs."
-        options.write.write_text(
-            "\n".join([before + BEGIN, "", made, "", *table, "", END]) + rest.partition(END)[2]
-        )
+        replace_part(options.write, MARK, [made, "", *table])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from argon2 import PasswordHasher
 from typer.testing import Result
 
+from broker.auth.scram_keys import format_keys, make_keys
 from tests.cli import program
 from tests.node.harness import NodeProcess, running_node
 
@@ -69,14 +70,15 @@ def test_what_is_refused(node: NodeProcess) -> None:
 def test_importing(node: NodeProcess, tmp_path: Path) -> None:
     file = tmp_path / "passwords"
     hashed = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("x")
-    file.write_text("".join(f"user-{number}:{hashed}\n" for number in range(5)))
+    keys = format_keys(make_keys("x", 4096))
+    file.write_text("".join(f"user-{number}:{hashed}\n" for number in range(4)) + f"user-4:{hashed}:{keys}\n")
     for _ in range(2):
         assert told(run(node, "users", "import", str(file))) == "5 users\n"
     page = run(node, "users", "list", "--limit", "3")
     assert [line.split()[0] for line in page.stdout.splitlines()[1:]] == ["user-0", "user-1", "user-2"]
     assert page.stderr == "there may be more: --after user-2\n"
     found = json.loads(told(run(node, "users", "list", "--after", "user-2", "--json")))
-    assert [user["name"] for user in found["users"]] == ["user-3", "user-4"]
+    assert [(user["name"], user["scram"]) for user in found["users"]] == [("user-3", False), ("user-4", True)]
     file.write_text("nonsense\n")
     result = run(node, "users", "import", str(file))
     assert (result.exit_code, result.stdout) == (2, "")

@@ -8,7 +8,14 @@ from broker.auth.ban import target_of
 from broker.auth.user import Allowed, ScramKeys, User
 from cluster.bans import BanBook
 from cluster.importing import Summary
-from cluster.moved_users import MovedAllowed, MovedBan, MovedRules, MovedUser, UserRecord
+from cluster.moved_users import (
+    MovedAllowed,
+    MovedBan,
+    MovedRules,
+    MovedScram,
+    MovedUser,
+    UserRecord,
+)
 from cluster.moving_users import UserMover
 from cluster.store import keys
 from cluster.store.store import Store, open_store
@@ -20,9 +27,8 @@ pytestmark = pytest.mark.anyio
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$mEBJQmEvOCPSJQ6OPkp7LZoDHPFtwEdz1J0QPMkpdMg"
 RULES = 'rules = [{effect = "allow", filters = ["a/#"]}]'
-ALL = User(
-    HASH, frozenset({"a", "b"}), False, Allowed(("p/%u",), ("s/#",)), ScramKeys(4096, b"s", b"k", b"\xff")
-)
+KEYS = ScramKeys(4096, b"\xff" * 16, b"k" * 32, b"\xfe" * 32)
+ALL = User(HASH, frozenset({"a", "b"}), False, Allowed(("p/%u",), ("s/#",)), KEYS)
 
 
 @pytest.fixture
@@ -149,12 +155,20 @@ async def test_what_is_there_stays_unless_it_is_replaced(target: Store) -> None:
     assert (await bans.page(0))[0][0].until_ms > 0
 
 
+def scram(iterations: int = KEYS.iterations, salt: bytes = KEYS.salt) -> MovedScram:
+    return MovedScram(
+        iterations=iterations, salt=salt, stored_key=KEYS.stored_key, server_key=KEYS.server_key
+    )
+
+
 @pytest.mark.parametrize("is_dry", [True, False])
 async def test_what_can_not_be_is_told_and_left_out(target: Store, is_dry: bool) -> None:
     records: list[UserRecord] = [
         MovedUser(kind="user", name="a:b", hash=HASH),
         MovedUser(kind="user", name="weak", hash="$1$md5"),
         MovedUser(kind="user", name="odd", hash=HASH, rules=MovedAllowed(publish=["a/#/b"])),
+        MovedUser(kind="user", name="salty", hash=HASH, scram=scram(salt=b"short")),
+        MovedUser(kind="user", name="hasty", hash=HASH, scram=scram(iterations=1)),
         MovedUser(kind="user", name="large", hash=HASH, groups=[f"{n:0250}" for n in range(100)]),
         MovedUser(kind="user", name="well", hash=HASH),
         MovedRules(kind="rules", text="["),
@@ -163,19 +177,21 @@ async def test_what_can_not_be_is_told_and_left_out(target: Store, is_dry: bool)
         MovedBan(kind="ban", target="client:x", reason="a\nb"),
     ]
     summary = await summed_up(target, records, is_dry=is_dry)
-    assert summary.access["users"] == {"made": 1, "replaced": 0, "there": 0, "refused": 4}
+    assert summary.access["users"] == {"made": 1, "replaced": 0, "there": 0, "refused": 6}
     assert (summary.access["rules"]["refused"], summary.access["bans"]["refused"]) == (1, 3)
     told = (
         "user a:b",
         "user weak",
         "user odd",
+        "user salty",
+        "user hasty",
         "user large",
         "rules: ",
         "client:*",
         "planet:mars",
         "client:x",
     )
-    assert [text in problem for text, problem in zip(told, summary.problems, strict=True)] == [True] * 8
+    assert [text in problem for text, problem in zip(told, summary.problems, strict=True)] == [True] * 10
 
 
 async def test_what_can_not_be_read_is_told(source: Store, target: Store, node_caller: Caller) -> None:

@@ -152,6 +152,9 @@ def limited(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) 
         "MOORLINE_LISTENERS__SECURE__HANDSHAKE_TIMEOUT_SECONDS": str(HANDSHAKE_SECONDS),
         "MOORLINE_LISTENERS__WEB__ADDRESS": "ws://127.0.0.1:0",
         "MOORLINE_LISTENERS__WEB__HANDSHAKE_TIMEOUT_SECONDS": str(HANDSHAKE_SECONDS),
+        "MOORLINE_AUTH__REDIS_USERS": "true",
+        "MOORLINE_AUTH__SCRAM": "true",
+        "MOORLINE_NODE__ALLOW_ANONYMOUS": "true",
     }
     with running_node(tmp_path_factory.mktemp("limited"), environment=environment) as node:
         yield Limited(node, _ports(node, ["strict", "common", "secure", "web"]))

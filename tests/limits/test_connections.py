@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from broker.mqtt import Connect, encode
+from broker.mqtt import MQTT_5, Auth, Connack, Connect, Properties, ReasonCode, encode
 from tests.limits.conftest import CONNECT_SECONDS, HANDSHAKE_SECONDS, SECONDS, Limited, is_closed
 from tests.node.wire import WireClient
 
@@ -127,6 +127,29 @@ def test_those_who_say_nothing_make_room_for_others(
         assert honest.ping() == []
         assert limited.refused("half_open_connections") >= before + 30
         assert len(limited.lines("half_open_connections")) <= 4
+
+
+def test_who_begins_to_authenticate_and_stops_makes_room_for_others(limited: Limited, name: str) -> None:
+    """10 may wait at a time. The oldest is told so, or that it took too long, where the machine does."""
+    before = limited.refused("half_open_connections")
+    first = Properties(authentication_method="SCRAM-SHA-256", authentication_data=b"n,,n=nobody,r=abc")
+    answers: list[int] = []
+    with ExitStack() as stack:
+        begun: list[WireClient] = []
+        while ReasonCode.SERVER_BUSY not in answers and len(begun) < 60:
+            number = len(begun)
+            client = stack.enter_context(limited.wire(source=f"127.0.3.{1 + number // 10}"))
+            client.send(Connect(f"{name}{number}", MQTT_5, True, 0, None, None, None, first))
+            client.expect(Auth)
+            begun.append(client)
+            if number >= 10:
+                answers.append(begun[number - 10].expect(Connack).reason_code)
+        assert set(answers) <= {ReasonCode.SERVER_BUSY, ReasonCode.NOT_AUTHORIZED}
+        assert ReasonCode.SERVER_BUSY in answers
+        assert limited.refused("half_open_connections") > before
+        assert limited.metric("moorline_connections_authenticating") <= 10
+        with limited.wire(source="127.0.3.9") as honest:
+            assert honest.connect(f"{name}-honest").reason_code == 0
 
 
 def _drip(connection: socket.socket, data: bytes) -> float:

@@ -84,6 +84,28 @@ def test_who_has_sent_connect_is_not_in_the_way() -> None:
     assert closed == [1, 2]
 
 
+def test_who_is_in_the_middle_of_a_method_makes_room_as_well() -> None:
+    node, counters, _ = admission(half_open=2)
+    gate = node.gate("", 0, 0.0)
+    closed: list[int] = []
+    visits = []
+    for number in range(2):
+        visit = _entered(gate.enter("192.0.2.1"))
+        visit.when_evicted(lambda number=number: closed.append(number))  # type: ignore[misc]  # as a default
+        visit.authenticate(lambda number=number: closed.append(10 + number))  # type: ignore[misc]  # as above
+        visits.append(visit)
+    assert (node.authenticating, list(node.half_open)) == (2, visits)
+    visits[1].settle()
+    visits[1].settle()
+    assert (node.authenticating, list(node.half_open)) == (1, visits[:1])
+    for _ in range(2):
+        _entered(gate.enter("192.0.2.1"))
+    assert closed == [10]
+    assert counters.refused["half_open_connections"] == 1
+    visits[0].leave()
+    assert node.authenticating == 0
+
+
 def test_who_is_evicted_before_it_can_be_closed_is_closed_then() -> None:
     node, _, _ = admission(half_open=1)
     gate = node.gate("", 0, 0.0)

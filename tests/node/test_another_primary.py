@@ -147,10 +147,10 @@ def back(node: NodeProcess, client_id: str = "s") -> WireClient:
     return client
 
 
-def publish(client: WireClient, first: int, count: int, qos: int = 1) -> list[bytes]:
+def publish(client: WireClient, first: int, count: int, qos: int = 1, *, topic: str = "t") -> list[bytes]:
     payloads = [b"%d" % number for number in range(first, first + count)]
     for payload in payloads:
-        assert client.publish("t", payload, qos) in (0, 0x10)
+        assert client.publish(topic, payload, qos) in (0, 0x10)
     return payloads
 
 
@@ -190,7 +190,7 @@ def settle(client: WireClient, message: Publish) -> None:
         client.send(Pubrec(message.packet_id))
         client.expect(Pubrel)
         client.send(Pubcomp(message.packet_id))
-    client.ping()
+    client.received[:0] = client.ping()  # what comes as there is room again is kept
 
 
 def test_what_waits_for_a_client_that_is_away_is_not_skipped(pair: Pair, node: NodeProcess) -> None:
@@ -402,6 +402,33 @@ def test_a_member_of_a_group_keeps_what_it_has_and_not_what_it_has_settled(
                 wait_for_length(pair, group, 0)
 
 
+def test_a_member_of_a_group_ends_its_exchanges_at_qos_2(pair: Pair, node: NodeProcess) -> None:
+    """One of a queue that it has settled, and two that it does not know to be given."""
+    group = keys.share("mq:", keys.bucket_of("g/twice"), "g/twice")
+    with connected(node.port, "m2", properties=HOUR) as member, connected(node.port, "p") as publisher:
+        member.subscribe("$share/g/twice", qos=2)
+        publisher.publish("twice", b"settled", 2)
+        member.expect(Publish)
+        wait_for_length(pair, group, 0)
+        member.disconnect()
+        for payload in (b"sent", b"received"):
+            publisher.publish("twice", payload, 2)
+        pair.fall_behind()
+        with back(node, "m2") as again:
+            found = {message.payload: message for message in (again.expect(Publish) for _ in range(3))}
+            settle(again, found[b"settled"])
+            again.send(Pubrec(found[b"received"].packet_id))
+            again.expect(Pubrel)
+            wait_for_length(pair, group, 0)
+            fail_over(pair, node)
+            again.send(Pubcomp(found[b"received"].packet_id))
+            settle(again, found[b"sent"])
+            wait_for_length(pair, group, 0)
+            assert publish(publisher, 0, 3, topic="twice") == again.payloads(3)
+    with back(node, "m2") as again:
+        again.assert_silence(0.1)
+
+
 def wait_for_length(pair: Pair, stream: str, length: int) -> None:
     deadline = time.monotonic() + SECONDS
     with pair.primary.client() as redis:
@@ -420,6 +447,28 @@ def test_what_is_exclusive_stays_so(pair: Pair, node: NodeProcess, properties: P
         assert holder.subscribe("$exclusive/e", qos=1).reason_codes == [1]
         fail_over(pair, node)
         assert other.subscribe("$exclusive/e", qos=1).reason_codes == [ReasonCode.QUOTA_EXCEEDED]
+
+
+@pytest.mark.parametrize("properties", [None, HOUR], ids=["direct", "stored"])
+def test_what_is_exclusive_is_not_of_who_has_given_it_up(
+    pair: Pair, node: NodeProcess, properties: Properties | None
+) -> None:
+    """The other primary says that the first one has it still."""
+    with (
+        connected(node.port, "x", properties=properties) as first,
+        connected(node.port, "y", properties=properties) as second,
+        connected(node.port, "p") as publisher,
+    ):
+        first.subscribe("$exclusive/e", qos=1)
+        pair.fall_behind()
+        first.unsubscribe("$exclusive/e")
+        assert second.subscribe("$exclusive/e", qos=1).reason_codes == [1]
+        fail_over(pair, node)
+        assert first.subscribe("$exclusive/e", qos=1).reason_codes == [ReasonCode.QUOTA_EXCEEDED]
+        assert publish(publisher, 0, 2, topic="e") == second.payloads(2)
+        first.assert_silence()
+        second.unsubscribe("$exclusive/e")
+        assert first.subscribe("$exclusive/e", qos=1).reason_codes == [1]
 
 
 def test_a_will_that_it_lacks_is_published(pair: Pair, node: NodeProcess) -> None:
@@ -447,21 +496,32 @@ def test_a_session_whose_end_it_lacks_is_given_back(pair: Pair, node: NodeProces
 
 
 def test_the_newer_of_two_connections_has_the_session(pair: Pair, node: NodeProcess, tmp_path: Path) -> None:
-    """The older node does not even know that it has lost it."""
+    """The older node does not even know that it has lost it. An exclusive subscription can't be taken from
+    either of two clients that have been told that they have it: so that is told, and nobody else gets it."""
+    exclusive = "$exclusive/contested"
     (tmp_path / "other").mkdir()
     with (
         running_node(tmp_path / "other", "--redis", pair.url, environment=QUICK) as other,
         subscriber(node, 1) as old,
+        connected(node.port, "x", properties=HOUR) as first,
+        connected(other.port, "y", properties=HOUR) as second,
         connected(other.port, "p") as publisher,
     ):
         pair.fall_behind()
+        assert first.subscribe(exclusive, qos=1).reason_codes == [1]
         node.freeze()
         with back(other) as new:
             before = times_renewed(node)
             fail_over(pair, other)
+            assert second.subscribe(exclusive, qos=1).reason_codes == [1]
             node.send_signal(signal.SIGCONT)
             wait_until_renewed(node, before)
             assert old.wait_refused() == ReasonCode.SESSION_TAKEN_OVER
+            node.wait_for("two clients have an exclusive subscription", SECONDS)
+            refused = publisher.subscribe(exclusive, qos=1)
+            assert refused.reason_codes == [ReasonCode.QUOTA_EXCEEDED]
+            publisher.publish("contested", b"both", 1)
+            assert (first.message().payload, second.message().payload) == (b"both", b"both")
             assert publish(publisher, 0, 3) == new.payloads(3)
             new.assert_silence()
 

@@ -27,6 +27,7 @@ from tests.node.stored_site import (
     filed,
     finish,
     running_site,
+    wait,
 )
 from tests.scram_peer import Refused, ScramPeer
 
@@ -79,6 +80,28 @@ def test_scram_and_the_wrong_ones(site: Site, opened: Opened) -> None:
     assert opened.code("imported", PASSWORD) == 0
     text = site.nodes[0].get("/metrics").text
     assert 'moorline_authentications_total{result="bad_user_name_or_password"} ' in text
+
+
+def test_keys_from_elsewhere(site: Site, opened: Opened) -> None:
+    """Of a password file, and of another broker: who has come with them comes in by them, and by password."""
+    name, hashed, keys = filed("newcomer").strip().split(":", 2)
+    site.put(name, hash=hashed, scram=keys)
+    (record,) = [each for each in site.ask("GET", "/export/users").json()["records"] if each["name"] == name]
+    order = {"format": 1, "id": "0" * 16, "records": [{**record, "name": "mover"}]}
+    assert site.ask("POST", "/import", order).json()["access"]["users"]["made"] == 1
+    for user in (name, "mover"):
+        assert opened.scram(user, node=1)[1].reason_code == 0
+        assert opened.code(user, PASSWORD) == 0
+        assert opened.scram(user, "wrong")[1].reason_code == 0x86
+    site.put(name, hash=hashed)  # which is all there is of it then
+    wait(lambda: opened.scram(name)[1].reason_code == 0x86)
+    for fields, reason in [
+        ({"hash": hashed, "scram": keys[:-4]}, "scram: "),
+        ({"scram": keys}, "scram: keys go with a hash"),
+        ({"password": PASSWORD, "scram": keys}, "scram: keys go with a hash"),
+    ]:
+        refusal = site.ask("PUT", f"/users/{name}", fields)
+        assert (refusal.status_code, reason in refusal.text, keys in refusal.text) == (422, True, False)
 
 
 def test_unknown_users_have_a_salt_of_their_own_that_stays(site: Site, opened: Opened) -> None:
@@ -226,6 +249,27 @@ def test_an_unknown_method_is_recorded(site: Site, opened: Opened) -> None:
     client = opened.raw()
     client.send(Auth(AGAIN, data(b"n,,n=ann,r=x")))
     assert client.wait_closed() == []
+
+
+def test_who_is_in_the_middle_is_counted(site: Site, opened: Opened) -> None:
+    """And has all the time there is for a CONNECT; then as everybody else."""
+
+    def waits(count: int) -> None:
+        lines = {f"moorline_connections_{gauge} {count}.0" for gauge in ("authenticating", "half_open")}
+        wait(lambda: lines <= set(site.nodes[0].get("/metrics").text.splitlines()))
+
+    waits(0)
+    client, peer = opened.raw(), ScramPeer("ann", PASSWORD)
+    client.send(Connect("s", MQTT_5, True, 0, None, None, None, data(peer.first())))
+    final = peer.final(data_of(client.expect(Auth)))
+    waits(1)
+    client.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, data(final)))
+    assert client.expect(Connack).reason_code == 0
+    waits(0)
+    client.send(Auth(AGAIN, data(ScramPeer("ann", PASSWORD).first())))
+    client.expect(Auth)
+    assert client.ping() == []
+    waits(0)
 
 
 def test_a_server_that_knows_nothing_is_found_out(opened: Opened) -> None:

@@ -5,12 +5,24 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from cluster.store import bans, deadlines, inboxes, keys, letters, membership, queues, sessions
+from cluster.store import (
+    bans,
+    deadlines,
+    entry,
+    inboxes,
+    keys,
+    letters,
+    membership,
+    queues,
+    sessions,
+    subscriptions,
+)
 from cluster.store.call import Call, Request
 from cluster.store.confirm import Need
 from cluster.store.errors import (
@@ -34,6 +46,7 @@ from tests.redis.topology import Topology, cluster, standalone
 pytestmark = pytest.mark.anyio
 
 NODE = "node-1.abc"
+Stream = list[tuple[bytes, dict[bytes, bytes]]]
 KINDS: Sequence[Literal["redis", "valkey"]] = ("redis", "valkey")
 
 
@@ -298,6 +311,71 @@ async def test_a_tombstone_in_any_bucket_ends_the_incarnation(topology: Topology
             await node.exchange(*bells())
         with pytest.raises(NodeGone):
             await node.store.call(bells(), function="free")
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_between_a_fence_and_what_it_guards_a_token_decides(topology: Topology, qos: int) -> None:
+    """A publisher goes on by another node while its message is on its way to a primary that is slow. It
+    sends the message again: at QoS 2 that comes once, at QoS 1 twice, and the next one of the first node
+    is held back."""
+    publisher, subscriber = client_in(0), client_in(1)
+    here, there = (hash_slot(f"{{{bucket}}}") * 3 // 16384 for bucket in (0, 1))
+    assert here != there
+    tokens = [b"old" if qos == 2 else False, b"new" if qos == 2 else False]
+
+    def routed(epoch: int, *numbers: int) -> Call:
+        head = entry.pack_head(qos, False, ())
+        entries: list[object] = []
+        for number in numbers:
+            entries += ["f", head, number, tokens[number], 60_000]
+        requests: list[Request] = [
+            queues.fence([0, publisher, epoch]),
+            queues.enqueue(1, subscriber, 1000, False, entries),
+        ]
+        return Call("write", requests, [b"old", b"new"])
+
+    async with opened(topology) as node, opened(topology, "node-2.abc", node.prefix) as other:
+        claimed = await node.exchange(claim(publisher), claim(subscriber), function="write")
+        epochs = [sessions.parse_claim(reply).epoch for reply in claimed]
+        await node.exchange(
+            subscriptions.subscribe(subscriber, epochs[1], [("f", b"o", 0)]), function="write"
+        )
+        await other.exchange(*bells())
+        answers: dict[str, list[object]] = {}
+
+        async def route(name: str, by: Opened, epoch: int, *numbers: int) -> None:
+            exchange = await by.lane.exchange([routed(epoch, *numbers)])
+            answers[name] = replies_of(exchange)
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                slow = topology.primary(there)
+                slow.freeze()
+                try:
+                    before = _calls(topology, here)
+                    tasks.start_soon(route, "first", node, epochs[0], 0)
+                    while _calls(topology, here) == before:  # until the fence has been asked
+                        await anyio.lowlevel.checkpoint()
+                    (reply,) = await other.exchange(claim(publisher, b"other"), function="write")
+                    tasks.start_soon(route, "second", other, sessions.parse_claim(reply).epoch, 0, 1)
+                    await anyio.sleep(0.05)
+                finally:
+                    slow.thaw()
+        assert answers["first"][0] == answers["second"][0] == []
+        await route("late", node, epochs[0], 1)
+        assert answers["late"] == [[0], False]
+        with slow.client(decodes=False) as client:
+            found = cast(Stream, client.xrange(keys.queue(node.prefix, 1, subscriber)))
+        payloads = [fields[b"p"][-3:] for _, fields in found]
+        assert payloads.count(b"new") == 1
+        assert payloads.count(b"old") == (1 if qos == 2 else 2)
+
+
+def _calls(topology: Topology, shard: int) -> int:
+    """How many functions a primary has carried out."""
+    with topology.client(shard) as client:
+        statistics = cast(dict[str, dict[str, int]], client.info("commandstats"))
+    return statistics["cmdstat_fcall"]["calls"]
 
 
 async def test_a_lost_connection_has_the_batch_revised(topology: Topology) -> None:

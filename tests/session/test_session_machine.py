@@ -391,7 +391,7 @@ class SessionMachine(RuleBasedStateMachine):
             n = self.store.enqueue(2)
             self.sent.append((b"%d" % n, 2))
             self.group.in_queue += 1
-            queued.queued_shared(_GROUP, n)
+            queued.queued_shared(_GROUP, n, id)
             queued.take(entry(n, 2))
             return
         self.group.pending[id] = qos

@@ -126,8 +126,8 @@ def test_a_queued_member_that_is_behind_reads_on_when_there_is_room() -> None:
 def test_a_message_in_the_queue_frees_its_place_with_pubcomp() -> None:
     link = Link()
     outbound = link.queued(has_queue=False)
-    outbound.queued_shared("g/t", 1)
-    outbound.queued_shared("g/t", 2)
+    outbound.queued_shared("g/t", 1, "1-0")
+    outbound.queued_shared("g/t", 2, "2-0")
     for n in (1, 2):
         outbound.take(entry(n, qos=2))
     outbound.pubrec(1, 0)
@@ -141,8 +141,8 @@ def test_a_message_in_the_queue_frees_its_place_with_pubcomp() -> None:
 def test_what_a_member_is_not_done_with() -> None:
     link = Link()
     outbound = link.queued(window=3, has_queue=False)
-    outbound.queued_shared("g/t", 1)
-    outbound.queued_shared("g/other", 2)
+    outbound.queued_shared("g/t", 1, "1-0")
+    outbound.queued_shared("g/other", 2, "1-0")
     outbound.take(entry(1, qos=2))
     for payload in (b"1", b"2", b"3", b"4"):
         outbound.deliver_shared(given(payload))
@@ -150,7 +150,10 @@ def test_what_a_member_is_not_done_with() -> None:
     assert outbound.shared is not None
     assert outbound.shared.held("g/t") == {"2-0", "3-0", "4-0"}
     assert outbound.shared.held("g/other") == set()
-    assert outbound.shared.queued("g/t") == 1
+    assert outbound.shared.queued("g/t") == {"1-0"}
+    outbound.pubrec(1, 0x97)
+    assert outbound.shared.queued("g/t") == set()
+    assert outbound.shared.queued("g/other") == {"1-0"}
 
 
 @pytest.mark.parametrize("kind", ["direct", "queued"])

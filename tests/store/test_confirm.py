@@ -5,9 +5,10 @@ from typing import cast
 
 import pytest
 
-from cluster.store.confirm import Asker, Need, Outcome
+from cluster.store.confirm import Asker, Need, Outcome, has_true_waitaof
 from cluster.store.connection import Connection
 from cluster.store.errors import AccessDenied, CallFailed, RedisFull, StoreUnavailable, UnsupportedRedis
+from cluster.store.server import parse_info
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +26,7 @@ class Talk:
     """A connection: `answers` to the next questions, command by command; `asked` has these."""
 
     address = "here"
+    server = b"redis_version:8.0.0\r\n"
 
     def __init__(self, *answers: Sequence[object]) -> None:
         self.answers = list(answers)
@@ -38,6 +40,8 @@ class Talk:
         return answers
 
     async def ask_one(self, *arguments: object) -> object:
+        if arguments == ("INFO", "server"):
+            return self.server
         self.single.append(arguments)
         return b"OK"
 
@@ -120,20 +124,37 @@ def _settings(**values: bytes) -> list[bytes]:
             _settings(appendonly=b"yes", appendfsync=b"everysec", no_appendfsync_on_rewrite=b"yes"),
             "set appendfsync always, no-appendfsync-on-rewrite no, or choose another level",
         ),
-        (AccessDenied("NOPERM"), "does not tell whether appendfsync is always"),
-        (UnsupportedRedis("ERR unknown command"), "does not tell whether appendfsync is always"),
+        (AccessDenied("NOPERM"), "does not say whether appendfsync is always"),
+        (UnsupportedRedis("ERR unknown command"), "does not say whether appendfsync is always"),
     ],
 )
-async def test_a_server_without_waitaof_has_to_write_always(answer: object, trouble: str) -> None:
-    talk = Talk(
-        [1, UnsupportedRedis("ERR unknown command"), _info()], [1, answer, _info()], [answer, _info()]
-    )
+async def test_a_server_without_a_true_waitaof_has_to_write_always(answer: object, trouble: str) -> None:
+    talk = Talk([1, answer, _info()], [answer, _info()])
+    talk.server = b"redis_version:7.2.4\r\nvalkey_version:9.1.2\r\n"
     asker = _asker(talk, is_fsynced=True)
     told = (await asker.ask(must_write=True)).trouble
     assert trouble in told
     assert bool(told) is bool(trouble)
-    assert talk.asked[1] == [PEXPIRE, SETTINGS, "INFO replication"]
-    assert (await asker.ask(must_write=False)).trouble == told  # it is not asked for WAITAOF any more
+    assert talk.asked == [[PEXPIRE, SETTINGS, "INFO replication"]]
+    assert (await asker.ask(must_write=False)).trouble == told
+
+
+@pytest.mark.parametrize(
+    ("server", "is_true"),
+    [
+        ("redis_version:7.0.15", False),
+        ("redis_version:7.2.0", True),
+        ("redis_version:7.4.2", False),
+        ("redis_version:8.0.0", True),
+        ("redis_version:8", False),
+        ("redis_version:7.2.4\r\nvalkey_version:7.2.11", True),
+        ("redis_version:7.2.4\r\nvalkey_version:8.1.0", False),
+        ("redis_version:7.2.4\r\nvalkey_version:9.1.2", False),
+        ("", False),
+    ],
+)
+def test_whose_waitaof_is_true(server: str, is_true: bool) -> None:
+    assert has_true_waitaof(parse_info(server)) is is_true
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,12 @@ async def test_data_is_there_after_a_restart(binary: Path, tmp_path: Path) -> No
     await until_dead(first)
     assert server.url == ""
     assert not (data / "redis.sock").exists()
-    async with PrivateRedis(data, binary=binary) as server:
+    async with PrivateRedis(data, binary=binary, is_fsynced=True) as server:
         assert await read(server.url, "k") == b"kept"
         assert server.pid != first
+        async with connected(server.url) as connection:
+            found = await connection.ask_one("CONFIG", "GET", "appendfsync")
+            assert found == [b"appendfsync", b"always"]
 
 
 async def test_is_configured_for_us(binary: Path, tmp_path: Path) -> None:

@@ -406,6 +406,43 @@ def test_replays_are_those_that_its_node_knows(caller: Caller) -> None:
     assert newer > stamp
 
 
+@pytest.mark.parametrize("cursor", ["3:x\0y", None], ids=["page", "last"])
+def test_a_page_that_is_asked_for_again_after_all_comes_once(caller: Caller, cursor: str | None) -> None:
+    """The answer got lost with the primary, and this one has the page: its node holds what was before it."""
+    claim = caller.claim()
+    stamp = caller.subscribe(claim, "f", replay=2)
+    entries: list[object] = ["a", b"", b"entry", "b", b"", b"entry"]
+    request = retained.replay(BUCKET, "c", claim.epoch, "f", 0, cursor, entries)
+    first = caller.ask(request)
+    another(caller)
+    before = held(caller, claim, stamp=stamp, subscriptions=[("f", OPTIONS, stamp)], replays=[("f", "")])
+    for _ in range(2):  # and once more
+        reclaim(caller, before)
+        assert caller.redis.hget(keys.session(caller.prefix, BUCKET, "c"), "r:f") == b""
+        assert caller.ask(request) == first
+        assert caller.ids() == [1, 2]
+        left = caller.redis.hget(keys.session(caller.prefix, BUCKET, "c"), "r:f")
+        assert left == (None if cursor is None else cursor.encode())
+    assert caller.enqueue(1)[1] == 2 + JUMP
+    assert caller.ids() == [1, 2, 3 + JUMP]
+
+
+def test_a_page_that_it_lacks_comes_under_another_gen(caller: Caller) -> None:
+    claim = caller.claim()
+    stamp = caller.subscribe(claim, "f", replay=2)
+    another(caller)
+    reclaim(
+        caller,
+        held(caller, claim, stamp=stamp, subscriptions=[("f", OPTIONS, stamp)], replays=[("f", "")]),
+    )
+    request = retained.replay(BUCKET, "c", claim.epoch, "f", 0, None, ["a", b"", b"entry"])
+    first = retained.parse_replay(caller.ask(request))
+    assert first is not None
+    assert (first.gen > claim.gen, first.n, first.appended) == (True, JUMP, [0])
+    assert retained.parse_replay(caller.ask(request)) == first
+    assert caller.ids() == [1 + JUMP]
+
+
 def test_orphans_are_found_and_given_back(caller: Caller) -> None:
     claim = caller.claim(will=b"will", will_delay=0)
     caller.subscribe(claim, "f")
