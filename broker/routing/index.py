@@ -25,7 +25,6 @@ from broker.routing.subscription import (
     DIRECT_INTEREST,
     EXCLUSIVE_MARK,
     EXCLUSIVE_NAME,
-    KNOWLEDGE,
     PERSISTENT_INTEREST,
     READS_BURSTS,
     Share,
@@ -328,9 +327,8 @@ class SubscriptionIndex:
         """Clients of another node want what matches a filter; `field` is `<kind>:<filter>`. False for an
         unknown kind: it is of a newer release, and nothing that we could serve."""
         kind, _, filter = field.partition(":")
-        if kind == KNOWLEDGE:
-            if field == READS_BURSTS:
-                self.readers.add(node)
+        if field == READS_BURSTS:
+            self.readers.add(node)
             return True
         if kind not in (DIRECT_INTEREST, AT_MOST_ONCE_INTEREST, PERSISTENT_INTEREST):
             return False

@@ -34,7 +34,8 @@ def test_rows_are_those_of_the_shape() -> None:
             fill_rows(caller, shape, 20)
             loaded = Loaded()
             for shard in range(keys.SUBSCRIPTION_SHARDS):
-                loaded.take(caller.hash(keys.subscriptions(caller.prefix, shard)))
+                rows = caller.hash(keys.subscriptions(caller.prefix, shard))
+                loaded.take([part for row in rows.items() for part in row])
         for _ in loaded.pack():
             pass
         index = SubscriptionIndex()
