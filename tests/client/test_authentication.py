@@ -13,6 +13,7 @@ from broker.client import Hub, disconnect_users
 from broker.client.authenticating import authenticate, on_auth
 from broker.client.client import Client
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
+from tests.listeners.visiting import visit
 
 METHOD = Properties(authentication_method="m", authentication_data=b"data")
 CONTINUE = ReasonCode.CONTINUE_AUTHENTICATION
@@ -64,6 +65,7 @@ class Room:
             peer="here",
             is_closed=False,
             authentication=None,
+            visit=visit(),
             connection=SimpleNamespace(authentication_method="m"),
             answer=self.sent.append,
             close_for_bug=self._give_up,
