@@ -205,6 +205,9 @@ def test_a_will_tells_how_a_device_went(node: NodeProcess) -> None:
             watch.wait_for("^7 lost")
             device.process.send_signal(signal.SIGCONT)
             watch.wait_for("^7 there")
+            with connected(node.port, "somebody") as somebody:
+                somebody.publish("devices/7/status", b"unknown", 1, retain=True)
+            watch.wait_for("^7 unknown")  # else the next line could be what is retained
             node.restart()
             watch.wait_for("^7 there")
             device.process.terminate()
