@@ -22,6 +22,8 @@ from typing import Final
 from loadtest.histogram import Histogram, Latency
 from loadtest.report import Row, latency_rows
 
+COMMAND: Final = (sys.executable, "-m", "loadtest.hiccups")
+"""The process that measures: from a first, empty line until the end of its standard input."""
 PAUSE_SECONDS: Final = 0.002
 SLOW_TIMES: Final = 3.0
 """Work that takes so many times its median was done in a slow moment. Caches that the load has emptied make
@@ -46,6 +48,12 @@ class Pace:
         usual = statistics.median(took_ns) if took_ns else 1
         slow = [at for at, took in zip(at_ns, took_ns, strict=True) if took > SLOW_TIMES * usual]
         return cls(slow, max(took_ns, default=0) / usual)
+
+    @classmethod
+    def parse(cls, told: bytes) -> "Pace":
+        """What the process that measures says at its end."""
+        read = json.loads(told)
+        return cls(read["slow_ns"], read["worst"])
 
     def was_steady(self, begin_ns: int, end_ns: int) -> bool:
         """Whether there was no slow moment, and none just before."""
@@ -102,17 +110,15 @@ class Meter:
     async def pace(self) -> Pace:
         """What it has measured; it ends."""
         told, _ = await self._process.communicate(b"")  # which ends its standard input
-        read = json.loads(told)
-        return Pace(read["slow_ns"], read["worst"])
+        return Pace.parse(told)
 
 
 @contextlib.asynccontextmanager
 async def metering() -> AsyncIterator[Meter]:
     """Measures while the block runs."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "loadtest.hiccups",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        *COMMAND, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
     try:
         assert process.stdout is not None
         await process.stdout.readline()  # it has begun

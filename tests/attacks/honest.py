@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.mqtt import Connack, Puback, Publish, Subscribe, SubscriptionRequest
+from loadtest.hiccups import Pace, metering
 from tests.attacks.link import Link
 
 PERIOD_SECONDS: Final = 2.0
@@ -24,26 +25,34 @@ _PAYLOAD: Final = bytes(64)
 
 @dataclass
 class Record:
-    """Since the last question. `latencies`: from PUBLISH until both PUBACK and the message are back."""
+    """Since the last question. `spans`, ns: from PUBLISH until both PUBACK and the message are back."""
 
-    latencies: list[float] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
     newcomers: list[float] = field(default_factory=list)
     newcomers_refused: int = 0
     disconnects: int = 0
 
-    def answer(self, waiting: int) -> dict[str, object]:
-        latencies = sorted(self.latencies)
+    def answer(self, waiting: int, pace: Pace) -> dict[str, object]:
+        """`steady_p99_ms`: of messages that had nothing of the machine's slow moments."""
+        latencies = _seconds(self.spans)
+        steady = _seconds([span for span in self.spans if pace.was_steady(*span)])
         return {
             "messages": len(latencies),
             "waiting": waiting,
             "p50_ms": _quantile(latencies, 0.5),
             "p99_ms": _quantile(latencies, 0.99),
             "worst_ms": _quantile(latencies, 1.0),
+            "steady_p99_ms": _quantile(steady, 0.99),
+            "steady": len(steady),
             "disconnects": self.disconnects,
             "newcomers": len(self.newcomers),
             "newcomers_refused": self.newcomers_refused,
             "newcomers_worst_ms": _quantile(sorted(self.newcomers), 1.0),
         }
+
+
+def _seconds(spans: list[tuple[int, int]]) -> list[float]:
+    return sorted((end - begin) / 1e9 for begin, end in spans)
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -84,7 +93,7 @@ class Crowd:
         due = time.monotonic()
         while True:
             due += PERIOD_SECONDS
-            began = time.monotonic()
+            began = time.monotonic_ns()
             link.send(Publish(topic, _PAYLOAD, 1, False, False, 2, None))
             self.waiting += 1
             missing = {Puback, Publish}
@@ -96,7 +105,7 @@ class Crowd:
                 elif not isinstance(packet, Puback):
                     raise EOFError  # DISCONNECT
             self.waiting -= 1
-            self.record.latencies.append(time.monotonic() - began)
+            self.record.spans.append((began, time.monotonic_ns()))
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def newcomers(self) -> None:
@@ -117,6 +126,19 @@ class Crowd:
             await asyncio.sleep(max(0.0, began + 1.0 - time.monotonic()))
 
 
+async def _answer(crowd: Crowd, questions: asyncio.StreamReader) -> None:
+    """Until there are no more questions. What is said is said when the machine is watched again."""
+    line = "ready"
+    while True:
+        async with metering() as meter:
+            print(line, flush=True)
+            if not await questions.readline():
+                return
+            pace = await meter.pace()
+        record, crowd.record = crowd.record, Record()
+        line = json.dumps(record.answer(crowd.waiting, pace))
+
+
 async def _main(port: int, count: int) -> None:
     crowd = Crowd(port, count)
     async with asyncio.TaskGroup() as tasks:
@@ -124,14 +146,11 @@ async def _main(port: int, count: int) -> None:
             tasks.create_task(crowd.client(number, count))
         await crowd.is_there.wait()
         tasks.create_task(crowd.newcomers())
-        print("ready", flush=True)
         questions = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(questions), sys.stdin
         )
-        while await questions.readline():
-            record, crowd.record = crowd.record, Record()
-            print(json.dumps(record.answer(crowd.waiting)), flush=True)
+        await _answer(crowd, questions)
         sys.exit(0)
 
 

@@ -26,6 +26,7 @@ COLUMNS = (
     "honest: disconnected",
     "p50",
     "p99",
+    "p99, machine steady (of so many)",
     "worst",
     "newcomers in (refused), slowest",
     "memory before, peak, after",
@@ -34,8 +35,10 @@ COLUMNS = (
 )
 NOTES = """
 Times are in ms, from PUBLISH until both PUBACK and the message are there; memory is that of the node's
-process, in MB. Strings of equal hashes can't be made from outside: the hashes of Python have a secret seed
-in each process, and what holds topics is bounded
+process, in MB. A machine is steady while a small piece of work beside all this takes its usual processor
+time ([how it is found out](loadtest.md#a-machine-with-hiccups)); that column leaves the other messages out.
+Strings of equal hashes can't be made from outside: the hashes of Python have a secret seed in each process,
+and what holds topics is bounded
 ([architecture](architecture.md#16-back-pressure-and-what-is-bounded-by-what)).
 """
 
@@ -58,7 +61,9 @@ def page(
 
 def _felt(felt: Mapping[str, Any]) -> list[str]:
     newcomers = f"{felt['newcomers']} ({felt['newcomers_refused']}), {felt['newcomers_worst_ms']}"
-    return [*(str(felt[each]) for each in ("disconnects", "p50_ms", "p99_ms", "worst_ms")), newcomers]
+    steady = f"{felt['steady_p99_ms']} ({felt['steady']} of {felt['messages']})"
+    first = [str(felt[each]) for each in ("disconnects", "p50_ms", "p99_ms")]
+    return [*first, steady, str(felt["worst_ms"]), newcomers]
 
 
 def _row(outcome: Outcome) -> list[str]:
