@@ -17,7 +17,7 @@ from broker.auth.password_file import hash_password
 from tests.attacks import attack, honest
 from tests.attacks.attack import ATTACKS, Target
 from tests.node.harness import PROGRAM, NodeProcess, execute, running_node
-from tests.node.redis_server import free_port
+from tests.ports import free_port
 from tests.tools import make_certificate
 
 SETTINGS: Final[Mapping[str, str]] = {

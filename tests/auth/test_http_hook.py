@@ -34,7 +34,7 @@ from broker.auth.remote import Remote
 from broker.observability.metrics import Tally
 from broker.settings.auth_http import http_context
 from tests.auth.answering import Reply, Server, answer, answering
-from tests.node.redis_server import free_port
+from tests.ports import free_port
 from tests.tools import make_certificate
 
 CERTIFICATE = PeerCertificate("CN=ann.example,O=Acme", "CN=ca", "5", 1e10, "ann.example")

@@ -15,7 +15,7 @@ from typing import Final, get_args
 
 from loadtest.peers import moorline_version, running_moorline
 from tests.bench.loading import replace_part, report_of
-from tests.cluster.nodes import free_port
+from tests.ports import free_port
 from tests.redis.topology import Software, Sync, sentinel
 
 CELLS: Final[tuple[tuple[Sync, str], ...]] = (

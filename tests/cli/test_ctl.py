@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 from broker import ctl
 from tests.node.harness import NodeProcess, running_node
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import connected
+from tests.ports import free_port
 
 NODE = {"name": "a", "incarnation": "a.1", "alive": True, "version": "1", "listen": ["127.0.0.1:1883"]}
 NODE |= {"admin": None, "connections": 4, "sessions": 3, "started": "2026-01-01T00:00:00Z", "draining": False}

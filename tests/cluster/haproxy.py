@@ -18,7 +18,8 @@ from typing import Final
 import psutil
 
 from tests.node.harness import NodeProcess
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
+from tests.ports import free_port
 
 CONFIGURATION: Final = Path(__file__).parents[2] / "docs" / "haproxy.cfg"
 NODES: Final = 3

@@ -7,7 +7,6 @@ the proxies must go on.
 import asyncio
 import random
 import signal
-import socket
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
@@ -24,14 +23,13 @@ from tests.cluster.record import FaultBegan, FaultEnded, Record
 from tests.cluster.waiting import in_thread
 from tests.node.harness import PROGRAM, NodeProcess
 from tests.node.redis_server import RedisServer
+from tests.ports import free_port
 
 REDIS: Final = ""
 """In the place of a node's name: the fault is one of Redis."""
 PREFIX: Final = "mq:"
 CLIENTS: Final = "clients"
 """Likewise: the fault is one of the clients' own, all nodes work."""
-_PORTS: Final = range(15_000, 32_000)
-"""Below those that the kernel gives to outgoing connections: nobody takes the port of a node that is down."""
 START_SECONDS: Final = 40.0
 """Several start at once, while traffic goes on."""
 QUICK: Final = {
@@ -281,17 +279,3 @@ async def running_cluster(
         yield cluster
     finally:
         await cluster.close()
-
-
-def free_port() -> int:
-    """One that nobody listens on, and that no outgoing connection will take."""
-    chance = random.Random()
-    while True:
-        port = chance.choice(_PORTS)
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

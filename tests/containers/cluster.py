@@ -18,7 +18,7 @@ from tests.cluster.haproxy import HaproxyProcess, Server
 from tests.cluster.record import FaultBegan, FaultEnded, Record
 from tests.cluster.waiting import in_thread
 from tests.containers.podman import HARDENED, Container, Network, network, start_redis
-from tests.node.redis_server import free_port
+from tests.ports import free_port
 
 PLACES: Final = 9
 MQTT_PORT: Final = 1883

@@ -11,7 +11,8 @@ from broker.settings import Settings
 from broker.settings.model import NodeSettings
 from broker.settings.topics import TopicSettings
 from cluster.store.endpoint import Endpoint, parse_url
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

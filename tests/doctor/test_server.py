@@ -10,7 +10,8 @@ from broker.doctor.server import check_redis
 from cluster.store import keys
 from cluster.store.endpoint import parse_url
 from cluster.store.library import LIBRARY_REVISION, library_source
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Properties
-from tests.cluster.nodes import free_port
 from tests.forwarding.conftest import forward, shown, wait_running, wait_until
 from tests.node.harness import running_node
 from tests.node.wire import HOUR, WireClient
+from tests.ports import free_port
 from tests.tools import require_tool
 
 PASSWORD = "of the bridge"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.nodes import free_port
 from tests.forwarding.conftest import forward, wait_until
 from tests.forwarding.hook import hooked
 from tests.node.harness import running_node
 from tests.node.wire import connected
+from tests.ports import free_port
 from tests.tools import make_certificate
 
 

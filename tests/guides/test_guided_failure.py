@@ -15,7 +15,7 @@ import pytest
 import broker
 from tests.cli.program import run
 from tests.e2e.program import Program
-from tests.node.redis_server import free_port
+from tests.ports import free_port
 from tests.tools import require_tool
 
 PAGE = Path(broker.__file__).parent.parent / "docs/guided-failure.md"

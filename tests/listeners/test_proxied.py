@@ -24,8 +24,8 @@ from tests.listeners.proxy_headers import (
     text_header,
 )
 from tests.listeners.subscribed import subscribed
-from tests.node.redis_server import free_port
 from tests.node.wire import WireClient
+from tests.ports import free_port
 from tests.tools import require_tool
 
 SECONDS = 5.0

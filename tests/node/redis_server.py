@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import anyio
 import redis
 
 from cluster.store.server_binary import find_server_binary
+from tests.ports import free_port
 
 START_SECONDS = 40.0
 
@@ -131,10 +131,3 @@ def running_redis(directory: Path, *options: str, binary: Path | None = None) ->
         yield server
     finally:
         server.close()
-
-
-def free_port() -> int:
-    """One that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

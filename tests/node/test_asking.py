@@ -27,8 +27,9 @@ from starlette.applications import Starlette
 from broker.auth.hashing import hash_password
 from broker.mqtt import MQTT_5, Connack, Connect, Disconnect, Publish
 from tests.node.harness import NodeProcess, running_node
-from tests.node.redis_server import free_port, running_redis
+from tests.node.redis_server import running_redis
 from tests.node.wire import WireClient
+from tests.ports import free_port
 from tests.tools import require_tool
 
 DENIED = 0x87

@@ -18,8 +18,9 @@ from broker.auth.password_file import hash_password
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Connect, Disconnect, ReasonCode, Will
 from tests.cli import program
 from tests.node.harness import NodeProcess, Probe, running_node
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import WireClient, connected
+from tests.ports import free_port
 from tests.tools import make_certificate, missing, require_tool
 
 BANNED = ReasonCode.BANNED

@@ -23,8 +23,9 @@ from broker.mqtt import (
 )
 from cluster.store.server_binary import bundled_binary, find_server_binary
 from tests.node.harness import NodeProcess, running_node
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.ports import free_port
 
 TOPICS = '[{"filter":"safe/#","level":"replicated"},{"filter":"+/two","level":"replicated(2)"}]'
 HELD_SECONDS = 0.4

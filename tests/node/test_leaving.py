@@ -13,8 +13,9 @@ import pytest
 
 from broker.mqtt import Disconnect, ReasonCode
 from tests.node.harness import NodeProcess, running_node
-from tests.node.redis_server import free_port, running_redis
+from tests.node.redis_server import running_redis
 from tests.node.wire import HOUR, connected
+from tests.ports import free_port
 from tests.tools import NO_TLS
 
 PAUSE = {"MOORLINE_CLUSTER__DRAIN_PAUSE_SECONDS": "1.5"}

@@ -14,8 +14,9 @@ from broker import build_mode
 from broker.mqtt import MQTT_3_1_1, ReasonCode
 from tests.node.harness import NodeProcess, execute, refused_start, running_node
 from tests.node.model import Publisher, Subscriber
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import WireClient, connected
+from tests.ports import free_port
 
 REFUSED = 2
 AT_ONCE_SECONDS = 7.0  # a node that waits for something takes 10

@@ -8,8 +8,9 @@ import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Connack, Properties, ReasonCode, Will
 from tests.node.harness import NodeProcess, running_node
-from tests.node.redis_server import free_port, running_redis
+from tests.node.redis_server import running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.ports import free_port
 
 REFUSAL = {MQTT_5: ReasonCode.SERVER_UNAVAILABLE, MQTT_3_1_1: 3}
 VERSIONS = pytest.mark.parametrize("version", [MQTT_5, MQTT_3_1_1])

@@ -28,8 +28,9 @@ from tests.node.crew import (
     workers_of,
 )
 from tests.node.harness import NodeProcess, execute, refused_start, running_node
-from tests.node.redis_server import RedisServer, free_port, running_redis
+from tests.node.redis_server import RedisServer, running_redis
 from tests.node.wire import HOUR, WireClient, connected
+from tests.ports import free_port
 
 REFUSED = 2
 AT_ONCE_SECONDS = 7.0  # a node that waits for something takes 10

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.nodes import START_SECONDS, Site, State, free_port
+from tests.cluster.nodes import START_SECONDS, Site, State
 from tests.cluster.waiting import in_thread
 from tests.node.harness import NodeProcess
+from tests.ports import free_port
 
 _CHOICE: Final = "abcdefgh"
 

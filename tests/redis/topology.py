@@ -17,7 +17,7 @@ from typing import Final, Literal, cast
 
 import redis
 
-from tests.cluster.nodes import free_port
+from tests.ports import free_port
 from tests.redis.network import Network, address_of
 from tests.redis.server import HOST, Server
 from tests.store.servers import binary_of

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +21,7 @@ from cluster.store.lane import Lane, StoreStatus
 from cluster.store.library import function_name
 from cluster.store.server import Library, check_server, ensure_library
 from cluster.store.server_binary import bundled_binary
+from tests.ports import free_port
 from tests.tools import Certificate
 
 KINDS = ("valkey", "redis")
@@ -147,9 +147,7 @@ def tls_server_for(
     directory: Path, certificate: Certificate, *options: str
 ) -> Iterator[tuple[RunningServer, int]]:
     """Debian's Redis on a TLS port; its certificate is also that of the authority of its clients."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = int(unused.getsockname()[1])
+    port = free_port()
     files = ("--tls-cert-file", str(certificate.file), "--tls-key-file", str(certificate.key))
     authority = ("--tls-ca-cert-file", str(certificate.file))
     with running_server(
@@ -170,9 +168,7 @@ def tls_server(directory: Path) -> Iterator[tuple[int, Path]]:
         check=True, capture_output=True,
     )
     # fmt: on
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = int(unused.getsockname()[1])
+    port = free_port()
     options = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
     with running_server("redis", directory, *options, "--tls-auth-clients", "no", "--appendonly", "yes"):
         yield port, certificate

@@ -14,7 +14,7 @@ from cluster.store.endpoint import parse_url
 from cluster.store.errors import AccessDenied, InvalidRedisUrl, StoreUnavailable
 from cluster.store.sentinel import SentinelFinder
 from cluster.store.store import Store, node_library, open_store
-from tests.cluster.nodes import free_port
+from tests.ports import free_port
 from tests.store.fake_sentinel import DENIED, NAME, NOBODY, answer, sentinels
 from tests.store.servers import RunningServer, binary_of, running_server, tls_server
 
