@@ -135,9 +135,8 @@ def test_both_ways_with_a_kill(mosquitto: Mosquitto, tmp_path: Path, version: st
                 for number in range(20):
                     publisher.publish("in/x", b"%d" % number, 1 + number % 2)
             _are_all(here.payloads(20))
-        status = shown(node, "it")
-        assert (status["sent"], status["received"]) == (43, 20)
-        wait_until(node, "it", lambda status: status["waiting"] == 0)
+        wait_until(node, "it", lambda status: (status["sent"], status["waiting"]) == (43, 0))
+        assert shown(node, "it")["received"] == 20
 
 
 def _are_all(payloads: list[bytes]) -> None:

@@ -1,6 +1,7 @@
 """Messages that are posted to an HTTP server, which is well, away, slow, or says no."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,9 +193,10 @@ def test_the_command_shows_it(node: NodeProcess) -> None:
 
 
 def test_it_is_in_the_metrics(node: NodeProcess) -> None:
-    text = node.get("/metrics").text
+    deadline = time.monotonic() + 10.0
+    while 'moorline_forward_waiting{forward="one"} 0.0' not in (text := node.get("/metrics").text):
+        assert time.monotonic() < deadline, "what was delivered before still waits"
     assert 'moorline_forward_up{forward="one"} 1.0' in text
-    assert 'moorline_forward_waiting{forward="one"} 0.0' in text
     assert 'moorline_forward_messages_total{forward="one",result="sent"}' in text
 
 
