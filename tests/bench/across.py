@@ -4,7 +4,6 @@ Two nodes and their Redis on this machine; the same load, with the subscribers o
 the other one, in turn. Costs are of the nodes and Redis together, so one run compares like with like.
 Latencies are also given without the moments in which the machine itself was slow (docs/loadtest.md)."""
 
-import argparse
 import contextlib
 import math
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.peers import RunningBroker, moorline_version, running_moorline
-from tests.bench.loading import median_of, report_of
+from tests.bench.loading import median_of, parser_of, report_of
 from tests.node.redis_server import running_redis
 
 LOADS: Final = (
@@ -100,11 +99,8 @@ def measure(seconds: float, runs: int, only: str) -> list[str]:
 
 def main() -> None:
     """Prints the table; `--write` also puts it into a page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--write", type=Path)
+    parser = parser_of(__doc__)
+    parser.add_argument("--only", default="", help="part of the title of a load")
     options = parser.parse_args()
     head = [
         "| load | CPU us per message, same node | across nodes | ratio | msg/s same | msg/s across "

@@ -5,7 +5,6 @@ always`; and the same load at one listener after the other. A ratio is that of t
 holds on a machine which others use, too. How long an acknowledgement takes follows from how many are awaited
 and how many come a second."""
 
-import argparse
 import contextlib
 import statistics
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from loadtest.peers import moorline_version, running_moorline
-from tests.bench.loading import replace_part, report_of
+from tests.bench.loading import parser_of, replace_part, report_of
 from tests.ports import free_port
 from tests.redis.topology import Software, Sync, sentinel
 
@@ -87,11 +86,7 @@ def measure(software: Software, seconds: float, runs: int) -> list[str]:
 
 def main() -> None:
     """Prints the table; `--write` also puts it into a page, between its marks."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--write", type=Path)
-    options = parser.parse_args()
+    options = parser_of(__doc__).parse_args()
     columns = "".join(
         f"| msg/s, {PUBLISHERS} publishers await {window} | of the first | PUBACK after "
         for window in WINDOWS

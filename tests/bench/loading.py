@@ -1,5 +1,6 @@
 """Runs of the load generator by other benchmarks, and the middle one of several."""
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Sample = TypeVar("Sample", bound="DataclassInstance")
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """With the options that all of them have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each run")
+    parser.add_argument("--runs", type=int, default=3, help="of which the medians count")
+    parser.add_argument("--write", type=Path, help="the page with the table")
+    return parser
 
 
 def report_of(arguments: str, broker: str, pids: Iterable[int], seconds: float, *flags: str) -> Any:

@@ -3,7 +3,6 @@
 One node, and the same load on it with one server and with the Cluster, in turn; all of them on this machine.
 Costs are of the node and all its servers together, so one run compares like with like."""
 
-import argparse
 import contextlib
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from loadtest.peers import moorline_version, running_moorline
-from tests.bench.loading import median_of, replace_part, report_of
+from tests.bench.loading import median_of, parser_of, replace_part, report_of
 from tests.redis.topology import Software, cluster, standalone
 
 LOADS: Final = (
@@ -87,11 +86,7 @@ def measure(software: Software, seconds: float, runs: int) -> list[str]:
 
 def main() -> None:
     """Prints the table; `--write` also puts it into a page, between its marks."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--write", type=Path)
-    options = parser.parse_args()
+    options = parser_of(__doc__).parse_args()
     table = [
         f"| server | 50 pairs | CPU us per message, one server | {SHARDS} primaries | ratio "
         "| msg/s, one server | msg/s |",
