@@ -145,10 +145,9 @@ class Transit:
         channels = self._channels
         self._bursts = {}
         self._channels = {}
-        records = [(node, inbox_records.pack_bursts(each.packed)) for node, each in bursts.items()]
-        return records + [
-            (node, inbox_records.pack_runs(channel.runs())) for node, channel in channels.items()
-        ]
+        # A node that has just said that it reads bursts is sent what was for it before that first.
+        records = [(node, inbox_records.pack_runs(channel.runs())) for node, channel in channels.items()]
+        return records + [(node, inbox_records.pack_bursts(each.packed)) for node, each in bursts.items()]
 
     def hand_over(
         self,

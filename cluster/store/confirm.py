@@ -62,16 +62,14 @@ class Asker:
         self._need = need
         self._wait_ms = wait_ms
         self._looks = [pack_command("EXISTS", each) for each in absent]
-        self._has_waitaof = need.is_fsynced
-        self._is_known = not need.is_fsynced
+        self._has_waitaof: bool | None = None  # not known yet
 
     async def ask(self, *, must_write: bool) -> Outcome:
         """Waits for some time. `must_write`: else it is what was asked before. Raises StoreError; SlotMoved
         or SlotMoving if this server has not all of those slots (any more)."""
-        if not self._is_known:
+        if self._need.is_fsynced and self._has_waitaof is None:
             info = parse_info(as_text(await self.connection.ask_one("INFO", "server")))
             self._has_waitaof = has_true_waitaof(info)
-            self._is_known = True
         replies = await self._ask(must_write)
         if must_write and replies[0] == 0:
             await self.connection.ask_one("SET", self._key, 1, "PX", _TTL_MS)

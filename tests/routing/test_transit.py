@@ -522,3 +522,13 @@ def test_a_damaged_message_says_so() -> None:
     for fields in (7, [], [b"t", b"", b"", 0, 1]):
         with pytest.raises((TypeError, LookupError)):
             arrival(fields)
+
+
+def test_a_node_that_says_that_it_reads_bursts_gets_what_came_before_that_first() -> None:
+    node = Node()
+    node.index.add_interest(THERE, "0:t")
+    node.router.transit.publish(THERE, message(b"before", qos=0))
+    node.index.add_interest(THERE, READS_BURSTS)
+    node.router.transit.publish(THERE, message(b"after", qos=0))
+    kinds = [type(inbox_records.unpack(packed)) for _, packed in node.router.transit.take_messages()]
+    assert kinds == [Runs, Bursts]
