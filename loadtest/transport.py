@@ -75,17 +75,28 @@ async def _open_websocket(client: asyncio.Protocol, target: Target) -> None:
             server_hostname=target.name if target.scheme.is_secure else None,
         )
     except WSError as error:
-        for one in opened:
-            await _until_closed(one)
+        await _see_closed(opened)
         raise ConnectionError(str(error)) from error
+    except asyncio.CancelledError:  # another connection failed: picows leaves this one as it is
+        await _see_closed(opened)
+        raise
     if framed.is_closing():  # which picows takes for an end like any other
-        for one in opened:
-            await _until_closed(one)
+        await _see_closed(opened)
         raise ConnectionResetError("closed before it answered the request for WebSocket")
 
 
+async def _see_closed(opened: list[socket.socket]) -> None:
+    """Close, and wait for it even if this is cancelled meanwhile: the event loop must not end before."""
+    closing = asyncio.gather(*(_until_closed(one) for one in opened))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
+
+
 async def _until_closed(opened: socket.socket) -> None:
-    """picows tells of a refusal before its transport has closed; the event loop must not end in between."""
+    """picows tells of a refusal before its transport has closed."""
     with contextlib.suppress(OSError):  # it is closed already, or the other side has done so
         opened.shutdown(socket.SHUT_RDWR)
     async with asyncio.timeout(HANDSHAKE_SECONDS):

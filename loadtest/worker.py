@@ -194,6 +194,8 @@ class Worker:
             await self.disconnect()
         except ConnectFailed as error:
             self._endpoint.send(Failed(str(error)))
+            for client in (*self._publishers.values(), *self._subscribers):
+                client.abort()
         finally:
             reporter.cancel()
             listener.cancel()
