@@ -75,6 +75,7 @@ def test_kill_of_a_worker(struck: NodeProcess) -> None:
         assert event["node_id"] == "crew"
         _, new_client = connected_to(struck, "crew-1", "new-")
         new_client.close()
+        wait_until(lambda: len(members_of(store)) == len(NAMES))  # until then its name may be that of two
 
 
 def test_worker_that_is_told_to_stop_is_replaced(struck: NodeProcess) -> None:
