@@ -17,10 +17,10 @@ import anyio
 
 from broker.auth.access import Access, Action, Authorizer, Decision, Identity, Unavailable
 from broker.auth.gate import Busy
-from broker.auth.late import Late
 from broker.auth.rules import Rules
 from broker.mqtt import SYS_PREFIX
 from broker.observability.logs import get_logger
+from broker.observability.seldom import Seldom
 
 _SYS: Final = SYS_PREFIX.removesuffix("/")
 """No wildcard matches it as the first level [MQTT-4.7.2-1]: so only what begins with it leads there."""
@@ -44,7 +44,7 @@ class Authorization:
     decision_seconds: float
     decisions_maximum: int
     revision: int = 0
-    _late: Late = field(default_factory=lambda: Late(logger, "authorizer"), init=False, repr=False)
+    _late: Seldom = field(default_factory=lambda: Seldom(logger), init=False, repr=False)
 
     def replace_rules(self, rules: Rules) -> None:
         """From now on these. What was decided before, and is not done yet, shows by its `revision`."""
@@ -92,7 +92,7 @@ class Authorization:
         except (Busy, Unavailable):
             pass
         except TimeoutError:
-            self._late.note(name)
+            self._late.error("authorizer did not answer in time", {"authorizer": name})
         except Exception:  # not our code
             logger.exception("authorizer failed", extra={"authorizer": name})
         return None

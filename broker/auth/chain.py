@@ -19,9 +19,9 @@ from broker.auth.access import (
 from broker.auth.cache import VerdictCache
 from broker.auth.enhanced import EnhancedAuthenticator
 from broker.auth.gate import Busy
-from broker.auth.late import Late
 from broker.mqtt import ReasonCode
 from broker.observability.logs import get_logger
+from broker.observability.seldom import Seldom
 
 _FAILED: Final = Denied(ReasonCode.SERVER_UNAVAILABLE)
 _BUSY: Final = Denied(ReasonCode.SERVER_BUSY)
@@ -63,7 +63,7 @@ class AuthenticatorChain:
         self._timeout_seconds = timeout_seconds
         self._skips_failures = skips_failures
         self._allows_anonymous = allows_anonymous
-        self._late = Late(logger, "authenticator")
+        self._late = Seldom(logger)
 
     @property
     def is_asked(self) -> bool:
@@ -116,7 +116,7 @@ class AuthenticatorChain:
         except Unavailable:
             pass
         except TimeoutError:
-            self._late.note(link.name)
+            self._late.error("authenticator did not answer in time", {"authenticator": link.name})
         except Exception:  # not our code
             logger.exception("authenticator failed", extra={"authenticator": link.name})
         return None if self._skips_failures else _FAILED

@@ -17,11 +17,11 @@ from broker.auth.access import Unavailable
 from broker.auth.gate import Busy, Gate
 from broker.observability.logs import get_logger
 from broker.observability.metrics import Tally
+from broker.observability.seldom import Seldom
 
 _FAILURES_MAXIMUM: Final = 5
 _PAUSE_SECONDS: Final = 1.0
 _PAUSE_SECONDS_MAXIMUM: Final = 30.0
-_COMPLAINT_SECONDS: Final = 10.0  # between two lines in the log
 
 Answer = TypeVar("Answer")
 
@@ -87,8 +87,7 @@ class Remote:
         self._gate = Gate(places, queue_limit)
         self._breaker = Breaker(clock)
         self._requests = requests
-        self._clock = clock
-        self._quiet_until = float("-inf")
+        self._complaints = Seldom(logger, clock)
 
     async def ask(self, address: str, question: Callable[[], Awaitable[Answer]]) -> Answer:
         """For a client at this address. Raises Unavailable or Busy."""
@@ -115,7 +114,7 @@ class Remote:
             else:
                 self._breaker.succeeded()
             self._requests.add(f"{self._name}_failed")
-            self._complain(error)
+            self._complaints.error(f"could not be asked: {error}", {"asked": self._name})
             raise
         except asyncio.CancelledError:  # it took too long
             self._breaker.failed()
@@ -128,9 +127,3 @@ class Remote:
     def _give_up(self) -> None:
         self._requests.add(f"{self._name}_failed")
         raise Unreachable("is not asked for a while")
-
-    def _complain(self, error: Unavailable) -> None:
-        now = self._clock()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _COMPLAINT_SECONDS
-            logger.error("could not be asked: %s", error, extra={"asked": self._name})

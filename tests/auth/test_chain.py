@@ -26,7 +26,6 @@ from broker.auth import (
 )
 from broker.auth.cache import VerdictCache
 from broker.auth.gate import Busy
-from broker.auth.late import Late
 from broker.auth.rules import Rule, Rules, allow_rules
 from broker.auth.scram import ScramSha256
 from broker.mqtt import ReasonCode
@@ -102,20 +101,6 @@ def test_one_that_fails(failure: object, caplog: pytest.LogCaptureFixture) -> No
     assert _authenticate(failure, skips=True) == Denied()
     assert "secret" not in caplog.text
     assert caplog.text.count("authenticator ") >= 3
-
-
-def test_many_that_are_too_late_get_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    now = 100.0
-    late = Late(logging.getLogger("test"), "authorizer", lambda: now)
-    for _ in range(3):
-        late.note("hook")
-    now += 6.0
-    late.note("sql")
-    told = [
-        (record.message, record.__dict__["authorizer"], record.__dict__["count"]) for record in caplog.records
-    ]
-    line = "authorizer did not answer in time"
-    assert told == [(line, "hook", 1), (line, "sql", 3)]
 
 
 def test_what_was_answered_is_remembered() -> None:
