@@ -14,7 +14,9 @@ from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
 from broker.observability.logs import get_logger, note
 from broker.session import Session
 from cluster.store import sessions, subscriptions
+from cluster.store.keys import bucket_of
 from cluster.store.lane import Reply
+from cluster.store.reply import as_ints
 
 DISCONNECT_WITH_WILL = 0x04
 
@@ -110,6 +112,25 @@ def drop_rows(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -> None
         hub.index.remove_row(client_id, filter, stamp)
     deletes = [(client_id, filter, stamp) for filter, stamp in rows]
     hub.committer.request(subscriptions.rows([], deletes), _log_failure, frees_memory=True)
+
+
+def review_rows(hub: Hub, client_id: str, rows: Sequence[tuple[str, str, bytes, int]]) -> None:
+    """For whoever has written rows, once the index has them: deletes those that came late, when the session
+    had another owner who has deleted them already."""
+    if not hub.index.knowledge.is_doubted(client_id.encode()):
+        return
+
+    def found(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            logger.error("rows not reviewed: %s", reply, extra={"client_id": client_id})
+            return
+        stale = [rows[place] for place in as_ints(reply)]
+        if stale:
+            deletes = [(client_id, filter, stamp) for _, filter, _, stamp in stale]
+            hub.committer.request(subscriptions.rows([], deletes), _log_failure, frees_memory=True)
+
+    named = [text for row in rows for text in row[:2]]
+    hub.committer.request(subscriptions.missing(bucket_of(client_id), named), found, frees_memory=True)
 
 
 def on_stale(hub: Hub, session: Session) -> None:

@@ -10,10 +10,11 @@ and the queue from its head."""
 import random
 import re
 from collections.abc import Callable
+from functools import partial
 
 from broker.auth import Success
 from broker.client.client import Client
-from broker.client.closing import drop_rows, give_back
+from broker.client.closing import drop_rows, give_back, review_rows
 from broker.client.confirming import promises_of, when_confirmed
 from broker.client.noting import note_login
 from broker.client.permitting import allowed_topics
@@ -190,7 +191,11 @@ class Handshake:
         def written(reply: Reply) -> None:
             if isinstance(reply, Exception):
                 logger.error("rows not repaired: %s", reply, extra={"client_id": self.client_id})
-            committer.after_log(lambda: then(reply))
+            committer.after_log(partial(followed, reply))
+
+        def followed(reply: Reply) -> None:
+            review_rows(self.client.hub, self.client_id, adds)
+            then(reply)
 
         committer.request(subscriptions.rows(adds, deletes), written)
 

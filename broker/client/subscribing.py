@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from broker.client.client import Client
+from broker.client.closing import review_rows
 from broker.client.excluding import free_exclusive, take_exclusive
 from broker.client.permitting import ask_to_subscribe, review
 from broker.client.refusing import has_room, note_limit, refusal_of_filter
@@ -391,7 +392,11 @@ def _write_rows(
         if isinstance(reply, Exception):
             _close_unstored(client, reply)
         else:
-            committer.after_log(then)
+            committer.after_log(followed)
+
+    def followed() -> None:
+        review_rows(client.hub, client.client_id, adds)
+        then()
 
     committer.request(subscriptions.rows(adds, deletes), written, frees_memory=not adds)
 

@@ -8,9 +8,9 @@ Theory of operation. Nearly all subscriptions are those of persistent sessions. 
 filter in `_rows` and by client in `_filters`, and becomes an object when it matches. The others, and shared
 subscriptions, are objects all the time (`_held`, `shares`). The tree knows which filters with wildcards there
 are. What a topic matches is remembered until a subscription changes that could alter it, and so are the
-objects of a filter with wildcards. The Subscriber of a persistent session is made when it is asked for. There
-is never a second one while anything may refer to the first: it stays while the session is connected here, and
-otherwise until `trim` lets it go, when the router has no batch under way."""
+objects of a filter with wildcards. The Subscriber of a persistent session is made when it is asked for, and
+there is no second one while anything refers to the first: it stays while the session is connected here, else
+until `trim` lets it go, when the router has no batch under way."""
 
 from itertools import islice
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 from broker.mqtt import EXCLUSIVE_PREFIX, SHARE_PREFIX, is_exclusive, is_shared, without_exclusive
 from broker.routing.filter_tree import FilterTree
 from broker.routing.holders import Holders
+from broker.routing.knowledge import Knowledge
 from broker.routing.loading import Loaded
 from broker.routing.packed import PackedMap
 from broker.routing.subscription import (
@@ -60,7 +61,6 @@ class SubscriptionIndex:
         "_filters",
         "_held",
         "_rows",
-        "_stamps",
         "_visitors",
         "_visitors_limit",
         "_wildcard_cache",
@@ -68,6 +68,7 @@ class SubscriptionIndex:
         "direct_count",
         "generation",
         "incarnation",
+        "knowledge",
         "nodes",
         "readers",
         "shares",
@@ -90,7 +91,7 @@ class SubscriptionIndex:
         self._held: dict[str, dict[str, Subscription]] = {}  # filter -> key of the subscriber
         self._rows = PackedMap()  # filter -> client -> "stamp:options"; no shared ones
         self._filters = PackedMap()  # client -> filter -> stamp
-        self._stamps = PackedMap()  # client -> nothing -> stamp up to which changes are known
+        self.knowledge = Knowledge()
         self._wildcards = FilterTree()
         self._cache: dict[str, list[Subscription]] = {}
         self._wildcard_cache: dict[str, list[Subscription]] = {}  # of a filter
@@ -106,7 +107,7 @@ class SubscriptionIndex:
         known = self.subscribers.get(client_id)
         if known is None:
             known = self.subscribers[client_id] = Subscriber(client_id, bucket_of(client_id), False)
-            known.stamp = self._known_up_to(client_id.encode())
+            known.stamp = self.knowledge.up_to(client_id.encode(), self.stamps_of(client_id).values())
             self._visitors += 1
         return known
 
@@ -194,7 +195,7 @@ class SubscriptionIndex:
         if old is not None and old.stamp > stamp:
             return False
         subscription = subscriber.filters[filter] = subscription_of(subscriber, filter, options, stamp)
-        subscriber.stamp = max(subscriber.stamp, stamp)
+        self._raise_stamp(client_id, stamp)
         self._filters.put(client, filter.encode(), b"%d" % stamp)
         self._join(filter[len(SHARE_PREFIX) :], subscription)
         return True
@@ -209,7 +210,7 @@ class SubscriptionIndex:
         if is_removed:
             self._filters.remove(client, filter.encode())
             if not self._filters.has(client):
-                self._stamps.remove(client, b"")
+                self.knowledge.forget(client)
             subscriber = self.subscribers.get(client_id)
             if subscriber is not None:
                 self.forget_if_unused(subscriber)
@@ -251,19 +252,18 @@ class SubscriptionIndex:
         """Every change of a persistent session's subscriptions up to this one is in here now."""
         client = client_id.encode()
         self._raise_stamp(client_id, stamp)
-        if self._filters.has(client) and int(self._stamps.get(client, b"") or 0) < stamp:
-            self._stamps.put(client, b"", b"%d" % stamp)
+        if self._filters.has(client):
+            self.knowledge.note(client, stamp)
 
     def _raise_stamp(self, client_id: str, stamp: int) -> None:
         subscriber = self.subscribers.get(client_id)
-        if subscriber is not None:
+        if subscriber is not None and not self.knowledge.is_doubted(client_id.encode()):
             subscriber.stamp = max(subscriber.stamp, stamp)
 
-    def _known_up_to(self, client: bytes) -> int:
-        known = int(self._stamps.get(client, b"") or 0)
-        for _, stamp in self._filters.names(client):
-            known = max(known, int(stamp))
-        return known
+    def doubt(self, client_id: str) -> None:
+        """The store has to be asked for its subscriptions (`Knowledge`)."""
+        self.knowledge.doubt(client_id.encode())
+        self.subscriber(client_id).stamp = 0
 
     # What a subscriber has
 
@@ -301,7 +301,7 @@ class SubscriptionIndex:
         """From now on these are the rows, and what else was known of persistent sessions is not."""
         self._rows = loaded.rows
         self._filters = loaded.filters
-        self._stamps = PackedMap()
+        self.knowledge.forget_noted(loaded.filters)
         self._wildcards = loaded.wildcards
         for filter in self._held:
             if _has_wildcards(filter):

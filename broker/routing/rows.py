@@ -26,7 +26,7 @@ def apply_changes(index: SubscriptionIndex, changes: Sequence[Change], version: 
     """Applies entries of the change log, oldest first; the index then stands at `version`."""
     for change in changes:
         if change.kind == "sub+":
-            _add(index, change.who, change.filter, change.options, change.stamp)
+            _add_logged(index, change)
         elif change.kind == "sub-":
             index.remove_row(change.who, change.filter, change.stamp)
             index.note(change.who, change.stamp)
@@ -59,6 +59,7 @@ def learn(index: SubscriptionIndex, client_id: str, stamp: int, told: Sequence[o
         if filter not in held and known_stamp <= stamp and subscription is not None:
             stale.append(subscription)
             index.remove_row(client_id, filter, known_stamp)
+    index.knowledge.trust(client_id.encode())
     index.note(client_id, stamp)
     index.forget_if_unused(subscriber)
     return stale
@@ -111,8 +112,22 @@ async def _load_interest(
     return members
 
 
-def _add(index: SubscriptionIndex, client_id: str, filter: str, options: bytes, stamp: int) -> None:
+def _add_logged(index: SubscriptionIndex, change: Change) -> None:
+    stamps = index.stamps_of(change.who)
+    subscriber = index.subscribers.get(change.who)
+    known = (
+        subscriber.stamp
+        if subscriber is not None
+        else index.knowledge.up_to(change.who.encode(), stamps.values())
+    )
+    is_late = stamps.get(change.filter) != change.stamp < known
+    if _add(index, change.who, change.filter, change.options, change.stamp) and is_late:
+        index.doubt(change.who)
+
+
+def _add(index: SubscriptionIndex, client_id: str, filter: str, options: bytes, stamp: int) -> bool:
     try:
-        index.add_row(client_id, filter, options, stamp)
+        return index.add_row(client_id, filter, options, stamp)
     except DAMAGE as error:
         logger.error("subscription of %r to %r left out: %s", client_id, filter, error)
+        return False

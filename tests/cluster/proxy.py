@@ -13,8 +13,10 @@ moved on.
 """
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -240,6 +242,11 @@ class Proxy:
         self.trap = None
         self.release()
 
+    def mend_soon(self) -> None:
+        """`mend`, from another thread than the proxy's."""
+        if self._server is not None:
+            self._server.get_loop().call_soon_threadsafe(self.mend)
+
     def release(self) -> None:
         """What was held goes on."""
         for link in list(self.links):
@@ -257,3 +264,20 @@ class Proxy:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+@contextmanager
+def running_proxy(redis_port: int) -> Iterator[Proxy]:
+    """In a thread with a loop of its own, for tests without one."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    proxy = Proxy(redis_port)
+    try:
+        asyncio.run_coroutine_threadsafe(proxy.start(), loop).result()
+        yield proxy
+    finally:
+        asyncio.run_coroutine_threadsafe(proxy.close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,18 +1,15 @@
 """Redis stands still for 3 s, is 50 ms away, or ends our connections: publishers are slowed down, nothing is
 dropped, the node's memory stays bounded, and every PINGREQ is answered."""
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from broker.mqtt import MQTT_3_1_1, Puback, Publish
-from tests.cluster.proxy import Proxy
+from tests.cluster.proxy import Proxy, running_proxy
 from tests.node.harness import NodeProcess, running_node
 from tests.node.pinger import Pinger
 from tests.node.redis_server import RedisServer, running_redis
@@ -34,23 +31,6 @@ LATENCY_SECONDS = 0.05
 PATIENCE_SECONDS = 30.0
 
 
-@contextmanager
-def running_proxy(server: RedisServer) -> Iterator[Proxy]:
-    """In a thread with a loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    proxy = Proxy(server.port)
-    try:
-        asyncio.run_coroutine_threadsafe(proxy.start(), loop).result()
-        yield proxy
-    finally:
-        asyncio.run_coroutine_threadsafe(proxy.close(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with running_redis(tmp_path_factory.mktemp("redis") / "data") as server:
@@ -59,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def proxy(server: RedisServer) -> Iterator[Proxy]:
-    with running_proxy(server) as proxy:
+    with running_proxy(server.port) as proxy:
         yield proxy
 
 

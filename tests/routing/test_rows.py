@@ -9,6 +9,7 @@ import pytest
 from broker.routing.index import SubscriptionIndex
 from broker.routing.rows import apply_changes, learn, load_index, load_unversioned
 from broker.routing.subscription import Subscriber
+from broker.session import Session
 from cluster.store import keys, records
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
@@ -225,3 +226,63 @@ def test_the_log_says_how_far_a_session_is_known() -> None:
     assert index.subscriber("c").stamp == 9
     assert learn(index, "c", 8, [b"a", _options(1), 4]) == []  # that is older
     assert index.subscriber("c").stamp == 9
+
+
+LATE = Change("sub+", "c", "late", _options(1), 5)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [Change("sub+", "c", "a", _options(1), 8)],
+        [Change("sub+", "c", "a", _options(1), 4), Change("sub-", "c", "late", b"", 7)],
+    ],
+    ids=["a newer row", "a newer deletion"],
+)
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_a_row_that_was_written_late_is_doubted(before: list[Change], is_asked_for: bool) -> None:
+    """Until the store says what there is; whatever the log says meanwhile."""
+    index = SubscriptionIndex()
+    apply_changes(index, before, "1.2")
+    if is_asked_for:
+        index.subscriber("c")
+    apply_changes(index, [LATE], "1.3")
+    assert index.subscriber("c").stamp == 0
+    apply_changes(index, [Change("sub+", "c", "b", _options(1), 9), Change("sub-", "c", "x", b"", 10)], "1.5")
+    assert index.subscriber("c").stamp == 0
+    told = [name for change in before if change.kind == "sub+" for name in (b"a", _options(1), change.stamp)]
+    (stale,) = learn(index, "c", 10, [*told, b"b", _options(1), 9])
+    assert (stale.filter, stale.stamp) == ("late", 5)
+    assert index.subscriber("c").stamp == 10
+    assert found_by(index, "late") == {}
+    assert "c" in found_by(index, "b")
+
+
+def test_of_one_that_is_connected_the_last_deletion_counts() -> None:
+    """Though it has no row any more."""
+    index = SubscriptionIndex()
+    index.subscriber("c").session = cast(Session, object())
+    apply_changes(index, [Change("sub+", "c", "a", _options(1), 6), Change("sub-", "c", "a", b"", 7)], "1.2")
+    assert index.subscriber("c").stamp == 7
+    apply_changes(index, [LATE], "1.3")
+    assert index.subscriber("c").stamp == 0
+
+
+def test_what_is_known_already_is_not_doubted() -> None:
+    """The log is read again from where the rows were loaded."""
+    index = SubscriptionIndex()
+    changes = [LATE, Change("sub+", "c", "a", _options(1), 8)]
+    apply_changes(index, changes, "1.2")
+    apply_changes(index, changes, "1.2")
+    assert index.subscriber("c").stamp == 8
+
+
+@pytest.mark.anyio
+async def test_doubt_outlasts_loading() -> None:
+    index = SubscriptionIndex("here")
+    apply_changes(index, [Change("sub+", "c", "a", _options(1), 8), LATE], "1.2")
+    rows = [row("c", "a", 8), row("c", "late", 5)]
+    await load_index(index, cast(Store, Rows(dict(rows), {})))
+    assert index.subscriber("c").stamp == 0
+    await load_index(index, cast(Store, Rows({}, {})))
+    assert not index.knowledge.is_doubted(b"c")
