@@ -449,6 +449,8 @@ class Client:
             self.expiry.cancel()
         self.connection.closed()
         self.outbox.close()
+        if self.intake is not None:
+            self.intake.abandon()
         if self.room is not None:
             self.room.set()
         self.hub.on_lost(self, reason)

@@ -78,6 +78,8 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = 
 
     def detached(reply: Reply) -> None:
         client.close_socket()
+        if client.session is not None:
+            client.session.dissolve()
         if hub.detaching.get(client.client_id) is client:
             del hub.detaching[client.client_id]
         if isinstance(reply, Exception):

@@ -4,7 +4,7 @@ The core only appends; the shell writes everything that one loop tick has collec
 write per connection per tick), and tells with `blocked` that the peer reads too slowly.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Sink(Protocol):
@@ -12,6 +12,16 @@ class Sink(Protocol):
 
     def write_all(self, data: bytes) -> None:
         """Hands `data` to the operating system, or buffers it."""
+
+
+class _Nowhere:
+    """The sink of a connection that has ended."""
+
+    def write_all(self, data: bytes) -> None:
+        """See Sink."""
+
+
+_NOWHERE: Final = _Nowhere()
 
 
 class Outbox:
@@ -68,8 +78,9 @@ class Outbox:
             self.ready.append(self)
 
     def close(self) -> None:
-        """Forgets what was not written; later packets are ignored."""
+        """Forgets what was not written, and the sink; later packets are ignored."""
         self.closed = True
+        self.sink = _NOWHERE  # the connection, which has us: a cycle
         self.parts.clear()
         self.size_bytes = 0
 

@@ -35,6 +35,17 @@ class Source(Protocol):
         """There is room again."""
 
 
+class _Nobody:
+    """The source of an intake whose connection has ended."""
+
+    def resume_reading(self) -> None:
+        """See Source."""
+
+
+_NOBODY: Final = _Nobody()
+_GONE: Final = StoredSession("", 0, 0, Changes())
+
+
 class Intake:
     """How much a client may have open towards us: PUBLISH packets at QoS 1 and 2 that we have not settled.
 
@@ -104,6 +115,10 @@ class Intake:
         """It is settled: PUBACK, PUBCOMP, or a PUBREC which refuses has been sent."""
         if self.count > 0:  # one that an earlier connection began was not counted by this one
             self.count -= 1
+
+    def abandon(self) -> None:
+        """The connection has ended: nobody hears of room any more."""
+        self.source = _NOBODY  # it has us: a cycle
 
     def must_hold(self) -> bool:
         """Whether reading from this client has to stop until something is stored."""
@@ -257,6 +272,13 @@ class Session(StoredSession):
 
     def __repr__(self) -> str:
         return f"Session({self.client_id!r}, epoch={self.epoch}, {self.outbound!r})"
+
+    def dissolve(self) -> None:
+        """It has ended, and the store knows: nothing comes or goes any more. A direct session is freed when
+        nobody has it, as it has no cycle left: the garbage collector took a tenth of a node's time for those
+        who come and go."""
+        if self.direct is not None:
+            self.direct.stored = _GONE
 
     def _direct_half(self, drops: Drops, clock: Clock, limits: SendingLimits) -> DirectOutbound:
         if isinstance(drops, Reports):

@@ -1,9 +1,12 @@
 """A session with both halves: it acknowledges what the client publishes, and bounds what that has open."""
 
+import gc
+
 import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Packet, Puback, Pubcomp, Publish, Pubrec, Pubrel
-from broker.session import Intake, QueueState, Receipt
+from broker.session import Clock, Drops, Intake, Outbox, QueueState, Receipt, SendingLimits, Session
+from broker.session.stored import Changes
 from tests.session.wire import Link, Silent, entry, message
 
 NEW = QueueState(1, 0, 0, 8, (), (), True)
@@ -246,3 +249,51 @@ def test_what_the_store_doubts_is_judged_by_dup() -> None:
     )
     receipts = [inbound.judge(each, inbound.begin(each), False) for each in (5, 6)]
     assert receipts == [Receipt.ROUTED, Receipt.NEW]
+
+
+class Connection:
+    """Has all that a client has, and is where that leads to."""
+
+    def __init__(self, ready: list[Outbox], resumable: list[Intake]) -> None:
+        self.outbox = Outbox(ready, self, 1 << 20)
+        self.intake = Intake(self, MQTT_5, 10, 1 << 20, resumable)
+        limits = SendingLimits(8, 1 << 20, 10, False, 0, False)
+        clock, changed = Clock(), Changes()
+        self.session = Session(
+            "client", 7, 3, MQTT_5, Drops(), self.outbox, self.intake, clock, limits, None, 0, changed
+        )
+
+    def write_all(self, data: bytes) -> None:
+        raise AssertionError(f"the connection has ended: {data!r}")
+
+    def resume_reading(self) -> None:
+        raise AssertionError("the connection has ended")
+
+
+def test_of_a_direct_session_nothing_is_left_to_the_garbage_collector() -> None:
+    """And what comes late harms nobody."""
+    ready: list[Outbox] = []
+    resumable: list[Intake] = []
+    connection = Connection(ready, resumable)
+    session = connection.session
+    session.outbox.close()
+    session.intake.abandon()
+    session.dissolve()
+    session.outbox.send(b"late")
+    for intake in (session.intake, *resumable):
+        intake.source.resume_reading()
+    gc.collect()
+    gc.disable()
+    try:
+        del connection, session, intake
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_a_queued_session_may_have_more_to_say() -> None:
+    """To the store: what it has settled."""
+    link = Link()
+    session = link.session(NEW)
+    session.dissolve()
+    assert session.outbound.stored is session
