@@ -9,10 +9,11 @@ import pytest
 from broker.routing.index import SubscriptionIndex
 from broker.routing.rows import apply_changes, learn, load_index, load_unversioned
 from broker.routing.subscription import Subscriber
-from broker.session import Session
+from broker.session import QueueState
 from cluster.store import keys, records
 from cluster.store.store import Store
 from cluster.store.subscriptions import Change
+from tests.session.wire import Link
 
 
 def _options(qos: int, identifier: int = 0) -> bytes:
@@ -261,7 +262,7 @@ def test_a_row_that_was_written_late_is_doubted(before: list[Change], is_asked_f
 def test_of_one_that_is_connected_the_last_deletion_counts() -> None:
     """Though it has no row any more."""
     index = SubscriptionIndex()
-    index.subscriber("c").session = cast(Session, object())
+    index.subscriber("c").session = Link().session(QueueState(1, 0, 0, 8, (), (), True))
     apply_changes(index, [Change("sub+", "c", "a", _options(1), 6), Change("sub-", "c", "a", b"", 7)], "1.2")
     assert index.subscriber("c").stamp == 7
     apply_changes(index, [LATE], "1.3")
