@@ -82,7 +82,7 @@ def test_complaints_are_few(caplog: pytest.LogCaptureFixture) -> None:
             clock.now += 0.5
 
     asyncio.run(run())
-    assert len(caplog.records) == 5
+    assert len(caplog.records) == 10
 
 
 def test_the_place_is_given_back_whatever_happens() -> None:
