@@ -280,12 +280,13 @@ def test_of_a_direct_session_nothing_is_left_to_the_garbage_collector() -> None:
     session.intake.abandon()
     session.dissolve()
     session.outbox.send(b"late")
-    for intake in (session.intake, *resumable):
-        intake.source.resume_reading()
+    session.intake.is_held = True
+    session.intake.release(0)
+    resumable.pop().source.resume_reading()
     gc.collect()
     gc.disable()
     try:
-        del connection, session, intake
+        del connection, session
         assert gc.collect() == 0
     finally:
         gc.enable()
