@@ -107,7 +107,8 @@ class SubscriptionIndex:
         known = self.subscribers.get(client_id)
         if known is None:
             known = self.subscribers[client_id] = Subscriber(client_id, bucket_of(client_id), False)
-            known.stamp = self.knowledge.up_to(client_id.encode(), self.stamps_of(client_id).values())
+            rows = self._filters.names(client_id.encode())
+            known.stamp = self.knowledge.up_to(client_id.encode(), [int(stamp) for _, stamp in rows])
             self._visitors += 1
         return known
 
@@ -250,10 +251,9 @@ class SubscriptionIndex:
 
     def note(self, client_id: str, stamp: int) -> None:
         """Every change of a persistent session's subscriptions up to this one is in here now."""
-        client = client_id.encode()
         self._raise_stamp(client_id, stamp)
-        if self._filters.has(client):
-            self.knowledge.note(client, stamp)
+        if self._filters.has(client_id.encode()):
+            self.knowledge.note(client_id.encode(), stamp)
 
     def _raise_stamp(self, client_id: str, stamp: int) -> None:
         subscriber = self.subscribers.get(client_id)

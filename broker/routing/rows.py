@@ -113,14 +113,12 @@ async def _load_interest(
 
 
 def _add_logged(index: SubscriptionIndex, change: Change) -> None:
-    stamps = index.stamps_of(change.who)
-    subscriber = index.subscribers.get(change.who)
-    known = (
-        subscriber.stamp
-        if subscriber is not None
-        else index.knowledge.up_to(change.who.encode(), stamps.values())
-    )
-    is_late = stamps.get(change.filter) != change.stamp < known
+    # The subscriber remembers its stamp: to look through all that it has for each entry would be quadratic.
+    subscriber = index.subscribers.get(change.who) or index.known(change.who)
+    is_late = False
+    if subscriber is not None and change.stamp < subscriber.stamp:
+        held = index.subscription(subscriber, change.filter)
+        is_late = held is None or held.stamp != change.stamp
     if _add(index, change.who, change.filter, change.options, change.stamp) and is_late:
         index.doubt(change.who)
 

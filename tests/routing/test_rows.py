@@ -287,3 +287,11 @@ async def test_doubt_outlasts_loading() -> None:
     assert index.subscriber("c").stamp == 0
     await load_index(index, cast(Store, Rows({}, {})))
     assert not index.knowledge.is_doubted(b"c")
+
+
+@pytest.mark.timeout(20)  # a look through all rows for each of them took minutes
+def test_a_client_with_very_many_filters() -> None:
+    index = SubscriptionIndex()
+    apply_changes(index, [Change("sub+", "c", f"a/{n}", _options(1), n + 1) for n in range(20_000)], "1.1")
+    assert index.subscriber("c").stamp == 20_000
+    assert index.count == 20_000
