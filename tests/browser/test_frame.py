@@ -190,9 +190,9 @@ def test_a_node_that_is_away_and_comes_back(stage: Stage, context: BrowserContex
 def test_while_nobody_looks(stage: Stage, watched: Watched) -> None:
     """Nothing is asked; and at once again when somebody does."""
     page = watched.page
-    at(stage, page)
     with page.expect_response("**/overview"):
-        page.evaluate(HIDE, True)
+        at(stage, page)
+    page.evaluate(HIDE, True)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.wait_for_timeout(2500)

@@ -234,15 +234,18 @@ export function button(text, task, attributes = {}) {
 /** Calls `task` again and again, that long after its end, until `signal`; not while nobody looks. */
 export function repeat(task, pauseMs, signal) {
   let timer = 0;
-  let isResting = false;
+  let isUnderWay = false;
   async function round() {
-    isResting = false;
+    isUnderWay = true;
     await task();
-    if (signal.aborted) return;
-    if (document.hidden) isResting = true;
-    else timer = setTimeout(round, pauseMs);
+    isUnderWay = false;
+    plan(pauseMs);
   }
-  document.addEventListener("visibilitychange", () => isResting && !document.hidden && round(), { signal });
+  function plan(ms) {
+    clearTimeout(timer);
+    if (!isUnderWay && !document.hidden && !signal.aborted) timer = setTimeout(round, ms);
+  }
+  document.addEventListener("visibilitychange", () => plan(0), { signal });
   signal.addEventListener("abort", () => clearTimeout(timer));
   round();
 }
