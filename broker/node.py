@@ -55,6 +55,7 @@ from cluster.control import Desk
 from cluster.drain import Departure
 from cluster.kubernetes.environment import whereabouts
 from cluster.kubernetes.pod import State
+from cluster.looking import keep_looking
 from cluster.store.errors import NodeGone
 from cluster.store.lane import StoreStatus
 
@@ -276,7 +277,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
     node.surroundings.watch(StoreStatus(None))
     node.tasks.open(services)
     for service in (
-        hub.pulse.run,
+        partial(keep_looking, hub.pulse),
         hub.committer.run,
         node.inbox.run,
         node.bells.run,

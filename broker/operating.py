@@ -115,5 +115,5 @@ def _history(settings: HistorySettings, hub: Hub, store: Store) -> History | Non
     if not settings.enabled:
         return None
     history = History(store.call, HistoryLimits(settings.events, settings.seconds, settings.clients))
-    hub.events.add(history.take)
+    hub.events.add(history.recent.take)
     return history

@@ -7,14 +7,11 @@ does nothing, and asks the store whether it still is what it was."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
 
-import anyio
-
 GAP_SECONDS: Final = 0.25
-_INTERVAL_SECONDS: Final = 0.1
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -57,12 +54,6 @@ class Pulse:
         self.in_doubt = False
         self._alive.set()
 
-    async def until_alive(self) -> None:
-        """Waits while nobody knows whether this node lives."""
-        await self._alive.wait()
-
-    async def run(self) -> None:
-        """Looks often enough that an idle node isn't taken for one that was stopped."""
-        while True:
-            self.look()
-            await anyio.sleep(_INTERVAL_SECONDS)
+    def until_alive(self) -> Coroutine[object, object, object]:
+        """To be awaited: waits while nobody knows whether this node lives."""
+        return self._alive.wait()

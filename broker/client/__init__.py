@@ -1,11 +1,12 @@
 """One connected client, and the flows of its packets."""
 
 from broker.client.arriving import on_interest, on_kicked, on_messages, on_records, on_rung
-from broker.client.banning import AUTOMATIC, Banning, BanRules, on_bans_added
+from broker.client.banning import AUTOMATIC, Banning, BanRules
 from broker.client.client import Client
 from broker.client.closing import disconnect_all, drop_rows, on_failed, on_lost, on_overrun, on_stale
 from broker.client.deadlines import DeadlineWheel
 from broker.client.deciding import RESERVED_PREFIX
+from broker.client.enforcing import on_bans_added
 from broker.client.entrance import Entrance
 from broker.client.explaining import QUESTION as EXPLAIN
 from broker.client.explaining import Explaining

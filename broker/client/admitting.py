@@ -1,11 +1,9 @@
-"""CONNECT: who the client is, and whether its will may be published; before anything is claimed for it.
-
-Where there is somebody to ask that is a task of its own. Nobody but this client waits for it.
-"""
+"""CONNECT: who the client is, and whether its will may be published; before anything is claimed for it. Where
+somebody has to be asked: `broker.client.consulting`."""
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -21,11 +19,9 @@ from broker.auth import (
     peer_certificate,
 )
 from broker.client.client import Client
+from broker.client.consulting import authenticate, decide
 from broker.client.guard import Guard
 from broker.mqtt import Connect, ReasonCode
-from broker.observability.logs import get_logger
-
-logger = get_logger(__name__)
 
 _LONGEST_SECONDS: Final = 366 * 86_400.0  # what a timer can be set to has a limit
 
@@ -42,8 +38,17 @@ def admit(client: Client, packet: Connect, accept: Callable[[], None], refuse: R
     if guard is None:
         accept()
     elif guard.chain_of(client.entrance.name).is_asked:
-        work = partial(_authenticate, client, packet, guard, accept, refuse)
-        client.hub.spawn(_to_an_end(client, work))
+        credentials = Credentials(
+            client.client_id,
+            packet.username,
+            packet.password,
+            client.address,
+            client.entrance.kind,
+            certificate_of(client),
+        )
+        # Who says nothing guesses nothing.
+        judge = partial(_judge, client, packet, credentials.are_given, accept, refuse)
+        client.hub.spawn(authenticate(client, guard, credentials, judge))
     else:
         admit_as(ANONYMOUS, client, packet, accept, refuse)
 
@@ -73,10 +78,10 @@ def admit_as(
     access = rights.access(Action.PUBLISH, will.topic, will.qos, will.retain)
     is_allowed = rights.decide_now(access)
     if is_allowed is None:
-        work = partial(_ask_about_will, client, guard, rights, access, accept, refuse)
-        client.hub.spawn(_to_an_end(client, work))
+        judge = partial(_judge_will, guard, access, accept, refuse)
+        client.hub.spawn(decide(client, rights, access, judge))
     else:
-        _judge_will(guard, access, is_allowed, accept, refuse)
+        _judge_will(guard, access, accept, refuse, is_allowed)
 
 
 def certificate_of(client: Client) -> PeerCertificate | None:
@@ -85,31 +90,21 @@ def certificate_of(client: Client) -> PeerCertificate | None:
     return peer_certificate(transport.get_extra_info("peercert")) if transport is not None else None
 
 
-async def _authenticate(
-    client: Client, packet: Connect, guard: Guard, accept: Callable[[], None], refuse: Refuse
+def _judge(
+    client: Client,
+    packet: Connect,
+    is_guess: bool,
+    accept: Callable[[], None],
+    refuse: Refuse,
+    verdict: Identity | Denied,
 ) -> None:
-    credentials = Credentials(
-        client.client_id,
-        packet.username,
-        packet.password,
-        client.address,
-        client.entrance.kind,
-        certificate_of(client),
-    )
-    await client.hub.banning.delay(packet.username, time.monotonic())
-    verdict = await guard.chain_of(client.entrance.name).authenticate(credentials)
-
-    def judge() -> None:
-        # Who says nothing guesses nothing.
-        note_verdict(client, packet.username, verdict, is_guess=credentials.are_given)
-        if isinstance(verdict, Denied):
-            refuse(verdict.reason_code, "not authorized")
-            return
-        client.username = verdict.username or ""
-        end_in_time(client, verdict)
-        admit_as(verdict, client, packet, accept, refuse)
-
-    _go_on(client, judge)
+    note_verdict(client, packet.username, verdict, is_guess=is_guess)
+    if isinstance(verdict, Denied):
+        refuse(verdict.reason_code, "not authorized")
+        return
+    client.username = verdict.username or ""
+    end_in_time(client, verdict)
+    admit_as(verdict, client, packet, accept, refuse)
 
 
 def note_verdict(
@@ -163,51 +158,11 @@ def _expire(client: Client) -> None:
     client.hub.after_input()
 
 
-async def _ask_about_will(
-    client: Client, guard: Guard, rights: Rights, access: Access, accept: Callable[[], None], refuse: Refuse
-) -> None:
-    is_allowed = await rights.decide(access)
-    _go_on(client, partial(_judge_will, guard, access, is_allowed, accept, refuse))
-
-
 def _judge_will(
-    guard: Guard, access: Access, is_allowed: bool, accept: Callable[[], None], refuse: Refuse
+    guard: Guard, access: Access, accept: Callable[[], None], refuse: Refuse, is_allowed: bool
 ) -> None:
     if is_allowed:
         accept()
     else:
         guard.note_denied("will", [access])
         refuse(ReasonCode.NOT_AUTHORIZED, "the will may not be published")
-
-
-def _go_on(client: Client, then: Callable[[], None]) -> None:
-    """After something was asked, with a client that is still there."""
-
-    def act() -> None:
-        if not client.is_closed:
-            answer(client, then)
-
-    client.hub.when_sure(act)
-
-
-def answer(client: Client, action: Callable[[], None]) -> None:
-    """Does it, or ends this connection, and no other: others may wait behind it."""
-    try:
-        action()
-    except Exception:  # the boundary of this connection
-        logger.exception("client not answered", extra=_who(client))
-        client.close_for_bug()
-
-
-async def _to_an_end(client: Client, work: Callable[[], Coroutine[object, object, None]]) -> None:
-    """Whatever goes wrong in the task, its client is answered."""
-    try:
-        await work()
-    except Exception:  # the top of the task
-        logger.exception("client not answered", extra=_who(client))
-        client.close_for_bug()
-        client.hub.after_input()
-
-
-def _who(client: Client) -> dict[str, object]:
-    return {"client_id": client.client_id, "peer": client.peer}

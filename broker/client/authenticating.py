@@ -10,9 +10,11 @@ from functools import partial
 from typing import Final
 
 from broker.auth import Continue, Denied, EnhancedAuthenticator, Failure, Outcome, Success
-from broker.client.admitting import answer, end_in_time, note_verdict
+from broker.client.admitting import end_in_time, note_verdict
 from broker.client.authentication import Authentication
 from broker.client.client import Client
+from broker.client.consulting import act
+from broker.client.enforcing import delay
 from broker.client.renewing import renew_identity
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
 from broker.observability.logs import get_logger
@@ -46,7 +48,7 @@ class _Flow:
             return
         if client.is_closed:
             return
-        answer(client, partial(self._answer, outcome))
+        act(client, partial(self._answer, outcome))
         client.hub.after_input()
 
     def _answer(self, outcome: Outcome) -> None:
@@ -109,7 +111,7 @@ def authenticate(
         hub.settings.connection.connect_timeout_seconds,
         hub.spawn,
         flow.settle,
-        lambda username: hub.banning.delay(username, time.monotonic()),
+        lambda username: delay(hub.banning, username, time.monotonic()),
     )
     properties = connect.properties
     client.authentication.begin(properties.authentication_data if properties is not None else None)

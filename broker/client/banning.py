@@ -1,5 +1,5 @@
 """Who is kept out: what connections ask about the bans of the cluster, and what they tell of themselves that
-leads to more of them.
+leads to more of them. What takes time is done elsewhere (`broker.client.enforcing`).
 
 Theory of operation: an address is looked at when a connection is accepted, before anything of it is read;
 the Client Identifier and the user name with the CONNECT, before a password is hashed or a session claimed,
@@ -14,23 +14,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, Final
-
-import anyio
-import anyio.lowlevel
+from typing import Final
 
 from broker.auth.address import NETWORK_BITS, network_of, parsed_address, plain_address
 from broker.auth.ban import Ban, BanKind, Target, pair_of
 from broker.auth.ban_list import BanList
-from broker.client.noting import note_sent_away
+from broker.client.enforcing import Impose, have_banned
 from broker.client.strikes import Strikes
 from broker.mqtt import ReasonCode
 from broker.observability.audit import record
 from broker.observability.bans import BanCounters
-
-if TYPE_CHECKING:  # they need each other
-    from broker.client.client import Client
-    from broker.client.hub import Hub
 
 AUTOMATIC: Final = "moorline"
 """Who has set a ban that came by itself."""
@@ -54,11 +47,8 @@ _DELAYED_MAXIMUM: Final = 1000
 _SOURCES_MAXIMUM: Final = 4096
 """Addresses of which it is remembered what they are: that is looked at with each connection that ends."""
 _ASKED_MAXIMUM: Final = 100
-_CLIENTS_AT_A_TIME: Final = 200
 
 Network = IPv4Network | IPv6Network
-Impose = Callable[[Target, str, float], Coroutine[object, object, None]]
-"""Has somebody banned in the whole cluster: whom, why, for how many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +122,22 @@ class Banning:
         """The same of the user name that a client was found to have."""
         return self._counted(self.bans.find_user(username, now_ms)) is not None
 
-    async def delay(self, username: str | None, now: float) -> None:
-        """Waits, if there were too many failures of this user name. Not if too many wait already: there is no
-        more to be had by it than time."""
+    def begin_delay(self, username: str | None, now: float) -> float:
+        """How long an attempt has to wait, in seconds, as there were too many failures of this user name; if
+        at all, `end_delay` is called then. 0 if too many wait already: there is no more to be had by it than
+        time."""
         if username is None:
-            return
+            return 0.0
         excess = self._users.excess(username, now)
         if not excess or self._delayed >= _DELAYED_MAXIMUM:
-            return
+            return 0.0
         self._delayed += 1
         self.counters.delayed += 1
-        try:
-            await anyio.sleep(min(float(excess), _LONGEST_DELAY_SECONDS))
-        finally:
-            self._delayed -= 1
+        return min(float(excess), _LONGEST_DELAY_SECONDS)
+
+    def end_delay(self) -> None:
+        """It has waited."""
+        self._delayed -= 1
 
     # What they tell
 
@@ -193,61 +185,4 @@ class Banning:
             return
         self._asked.add(target)
         self.counters.automatic[kind] += 1
-        self._spawn(self._have_banned(target, reason, seconds))
-
-    async def _have_banned(self, target: Target, reason: str, seconds: float) -> None:
-        try:
-            await self._impose(target, reason, seconds)
-        finally:
-            self._asked.discard(target)
-
-
-def on_bans_added(hub: "Hub", bans: Sequence[Ban]) -> None:
-    """Clients that are connected go, unless the bans came by themselves. Of many bans at a time few looks
-    come."""
-    banning = hub.banning
-    if all(ban.is_automatic for ban in bans):
-        return
-    banning.looks_wanted += 1
-    if banning.looks_wanted == 1:
-        hub.spawn(_expel_all(hub))
-
-
-async def _expel_all(hub: "Hub") -> None:
-    banning = hub.banning
-    try:
-        while banning.looks_wanted:
-            wanted = banning.looks_wanted
-            await _expel(hub)
-            banning.looks_wanted -= wanted
-    finally:
-        banning.looks_wanted = 0
-
-
-async def _expel(hub: "Hub") -> None:
-    """Looks at all connections, with pauses for what else there is to do."""
-    for number, client in enumerate(list(hub.connections), 1):
-        if not client.is_closed and not client.entrance.is_internal and _is_banned(hub, client):
-            _send_away(hub, client)
-        if number % _CLIENTS_AT_A_TIME == 0:
-            hub.after_input()
-            await anyio.lowlevel.checkpoint()
-    hub.after_input()
-
-
-def _is_banned(hub: "Hub", client: "Client") -> bool:
-    bans, now_ms = hub.banning.bans, hub.clock.now_ms
-    found = (
-        bans.find_address(client.address, now_ms, only_set=True)
-        or bans.find_user(client.username or None, now_ms, only_set=True)
-        or bans.find_client(client.client_id, client.address, now_ms, only_set=True)
-    )
-    return found is not None
-
-
-def _send_away(hub: "Hub", client: "Client") -> None:
-    # DISCONNECT can't say 0x8A [3.14.2.1]; a CONNACK can.
-    reason_code = ReasonCode.BANNED if client.session is None else ReasonCode.ADMINISTRATIVE_ACTION
-    hub.banning.counters.disconnected += 1
-    note_sent_away(client, "banned")
-    client.close(reason_code, "banned")
+        self._spawn(have_banned(self._impose, target, reason, seconds, self._asked))

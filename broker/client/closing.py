@@ -11,7 +11,8 @@ from broker.client.telling import tell_disconnected
 from broker.client.wanting import want_nothing
 from broker.client.wills import route_wills
 from broker.mqtt import MQTT_5, Disconnect, Packet, ReasonCode
-from broker.observability.logs import get_logger, note
+from broker.observability.lines import note
+from broker.observability.logs import get_logger
 from broker.session import Session
 from cluster.store import sessions, subscriptions
 from cluster.store.keys import bucket_of

@@ -35,7 +35,8 @@ from broker.mqtt import (
     is_shared,
     parse_filter,
 )
-from broker.observability.logs import get_logger, note
+from broker.observability.lines import note
+from broker.observability.logs import get_logger
 from broker.session import (
     Intake,
     QueueState,

@@ -8,12 +8,12 @@ left out and counted: nobody's connection waits for it.
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import anyio
 import anyio.lowlevel
 
+from broker.client.recent import RecentEvents
 from broker.observability.events import CONNECTED, DISCONNECTED, REFUSED, SUBSCRIBED, Event
 from broker.observability.logs import get_logger
 from broker.observability.token_bucket import TokenBucket
@@ -22,15 +22,11 @@ from cluster.store.errors import NodeGone, StoreError
 from cluster.store.events import BEGAN, WENT_ON, note_events, pack_event
 
 INTERVAL_SECONDS: Final = 1.0
-EVENTS_AT_A_TIME: Final = 8
-"""Of a client and a second; of more the newest."""
-CLIENTS_WAITING: Final = 10_000
 CLIENTS_AT_A_TIME: Final = 2_000
 """Written in a second, in calls of"""
 _REQUESTS: Final = 100
 
 _EVENT_BYTES: Final = 100
-_ASSIGNED: Final = "auto-"  # Client Identifiers that the broker has made: nobody asks for them later
 _LONG_BYTES: Final = 250
 _TEXT: Final = 200
 IN_ORDER: Final = "client disconnected"
@@ -52,7 +48,7 @@ class HistoryLimits:
 
 
 class History:
-    """Of one node. `take` is a taker of `hub.events`; `write` carries requests to the store."""
+    """Of one node. `recent.take` is a taker of `hub.events`; `write` carries requests to the store."""
 
     def __init__(
         self, write: Write, limits: HistoryLimits, now: Callable[[], float] = time.monotonic
@@ -64,25 +60,13 @@ class History:
         rate = limits.clients / limits.seconds
         self._new = TokenBucket(rate, limits.clients, now())
         self._strangers = TokenBucket(rate / _STRANGERS, max(1, limits.clients // _STRANGERS), now())
-        self._waiting: dict[str, list[Event]] = {}
-        self.lost = 0
-        """Events that are not in Redis."""
+        self.recent = RecentEvents()
+        self._unwritten = 0
 
-    def take(self, event: Event) -> None:
-        """From `hub.events`."""
-        client_id = event.client_id
-        events = self._waiting.get(client_id)
-        if events is not None:
-            events.append(event)
-            if len(events) > EVENTS_AT_A_TIME:
-                del events[0]
-                self.lost += 1
-        elif client_id.startswith(_ASSIGNED):
-            return
-        elif len(self._waiting) < CLIENTS_WAITING:
-            self._waiting[client_id] = [event]
-        else:
-            self.lost += 1
+    @property
+    def lost(self) -> int:
+        """Events that are not in Redis."""
+        return self.recent.lost + self._unwritten
 
     async def run(self) -> None:
         """Writes once a second, until cancelled. Raises NodeGone."""
@@ -93,9 +77,8 @@ class History:
     async def flush(self) -> None:
         """Writes what waits, or some of it."""
         written = 0
-        while self._waiting and written < CLIENTS_AT_A_TIME:
-            some = [self._waiting.pop(client_id) for client_id in list(islice(self._waiting, _REQUESTS))]
-            some = [events for events in some if not _is_passing(events)]
+        while self.recent and written < CLIENTS_AT_A_TIME:
+            some = [events for events in self.recent.pop(_REQUESTS) if not _is_passing(events)]
             written += len(some)
             if some and not await self._store(some):
                 return
@@ -117,14 +100,14 @@ class History:
         except NodeGone:
             raise
         except StoreError as error:
-            self.lost += sum(map(len, some))
+            self._unwritten += sum(map(len, some))
             logger.debug("events of clients are not kept: %s", error)
             return False
         for events, budget, reply in zip(some, budgets, replies, strict=True):
             if reply == BEGAN:
                 budget.take(1, now)
             elif reply != WENT_ON:
-                self.lost += len(events)
+                self._unwritten += len(events)
         return True
 
 

@@ -51,10 +51,11 @@ class Visit(Protocol):
 def peer_name(peer: object, kind: str) -> str:
     """The address, after the kind of the listener if that isn't plain TCP: `wss:127.0.0.1:5000`. By a unix
     socket there is none."""
-    if kind == UNIX and not isinstance(peer, tuple):
-        return kind
-    name = str(peer or "unknown")
     if isinstance(peer, tuple) and len(peer) >= 2:
-        host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
-        name = f"{host}:{peer[1]}"
+        host = str(peer[0])
+        name = f"[{host}]:{peer[1]}" if ":" in host else f"{host}:{peer[1]}"
+    elif kind == UNIX:
+        return kind
+    else:
+        name = str(peer or "unknown")
     return name if kind == PLAIN_TCP else f"{kind}:{name}"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from broker.client import Client, Entrance, MountPoint, Origin
 from broker.errors import StartError
-from broker.listeners.acceptor import Acceptor, MakeProtocol
+from broker.listeners.acceptor import Acceptor
 from broker.listeners.admission import Admission, Gate, Visit
+from broker.listeners.introducing import Introduction, MakeProtocol
 from broker.listeners.proxied import Proxies
 from broker.listeners.rates import throttling_of
 from broker.listeners.tcp import bind_tcp, bound_address
@@ -109,17 +110,17 @@ def _serve(
 ) -> Callable[[], None]:
     """Answers with what ends it."""
     listening.listen(around.backlog)
-    return Acceptor(
-        listening,
-        gate,
-        Proxies(settings.trusted_proxies) if settings.proxy_protocol else None,
-        _handshake(files, around.counters) if files is not None else None,
-        make_protocol,
-        around.spawn,
-        around.counters.handshakes_failed,
-        settings.handshake_timeout_seconds,
-        around.is_banned,
-    ).close
+    introduction: Introduction | None = None
+    if settings.proxy_protocol or files is not None:
+        introduction = Introduction(
+            Proxies(settings.trusted_proxies) if settings.proxy_protocol else None,
+            _handshake(files, around.counters) if files is not None else None,
+            make_protocol,
+            around.counters.handshakes_failed,
+            settings.handshake_timeout_seconds,
+            around.is_banned,
+        )
+    return Acceptor(listening, gate, introduction, make_protocol, around.spawn, around.is_banned).close
 
 
 def _handshake(files: "CurrentFiles", counters: Counters) -> "Handshake":

@@ -14,7 +14,7 @@ how often it will be heard. Time isn't known here: the caller keeps `connect_tim
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 from typing import Final
 
 from broker.mqtt.decoder import Decoder
@@ -39,13 +39,13 @@ from broker.mqtt.reason_code import CONNACK_REASON_CODES, SERVER_DISCONNECT_REAS
 _RECEIVE_MAXIMUM_DEFAULT: Final = 65_535  # [3.1.2.11.3]
 
 
-class State(Enum):
-    """Where a connection stands."""
+class State(IntEnum):
+    """Where a connection stands. A number, as the hash of another member of an enumeration is a call."""
 
-    OPENED = "opened"
-    AUTHENTICATING = "authenticating"
-    CONNECTED = "connected"
-    CLOSED = "closed"
+    OPENED = 0
+    AUTHENTICATING = 1
+    CONNECTED = 2
+    CLOSED = 3
 
 
 TRANSITIONS: Final[dict[State, dict[int, State]]] = {
@@ -112,7 +112,8 @@ class Connection:
         self._has_disconnected = False
 
     def __repr__(self) -> str:
-        return f"Connection({self.state.value}, version={self.version}, {len(self._waiting)} packets waiting)"
+        state = self.state.name.lower()
+        return f"Connection({state}, version={self.version}, {len(self._waiting)} packets waiting)"
 
     @property
     def version(self) -> int:

@@ -6,50 +6,25 @@ Loggers are those of the standard library, by module. What belongs to an event g
     logger.info("Client connected", extra={"client_id": client_id, "version": 5})
 
 Never payloads, passwords or tokens: fields with such names are left out even if somebody passes them.
-
-A connect or disconnect line may be written thousands of times a second. For these there is `note`: no record
-is made, and the lines of one tick of the event loop are written together. Lines stay in order, whichever way
-they come.
+What comes thousands of times a second is noted (`broker.observability.lines`).
 """
 
-import asyncio
 import logging
 import sys
-import time
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Mapping
-from typing import Final, Literal, TextIO
+from typing import Literal, TextIO
 
-import orjson
+from broker.observability.lines import HIDDEN_FIELDS, JsonLines, Lines, Noted, TextLines, note_by
 
 LogFormat = Literal["auto", "json", "text"]
 
-HIDDEN_FIELDS = frozenset({"payload", "password", "token", "authentication_data", "correlation_data"})
-"""Fields that are never written."""
-
 _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"} | HIDDEN_FIELDS
 """Attributes of a record which its formatter doesn't show as fields."""
-
-_LINES_WAITING: Final = 256
 
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module; pass `__name__`."""
     return logging.getLogger(name)
-
-
-def note(logger: logging.Logger, message: str, fields: Mapping[str, object]) -> None:
-    """Like `logger.info(message, extra=fields)`, for what happens often. A kill may lose the lines of the
-    tick."""
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    handlers = logging.getLogger().handlers
-    handler = handlers[0] if len(handlers) == 1 else None
-    if isinstance(handler, LineHandler) and HIDDEN_FIELDS.isdisjoint(fields):
-        handler.add(logger.name, message, fields)
-    else:  # not configured by us, say: somebody wants records
-        logger.info(message, extra=fields)
 
 
 def set_level(level: str) -> None:
@@ -69,7 +44,9 @@ def configure(
         log_format = "text" if output.isatty() else "json"
     root = logging.getLogger()
     formatter = JsonFormatter(node_id) if log_format == "json" else TextFormatter()
-    root.handlers[:] = [LineHandler(formatter, output)]
+    handler = LineHandler(formatter, output)
+    root.handlers[:] = [handler]
+    note_by(handler.noted)
     set_level(level)
     # The ways that the logging documentation names to make records cheap: 7.7 us a line in place of 9.8.
     logging._srcfile = None
@@ -79,46 +56,47 @@ def configure(
 
 
 class LineFormatter(logging.Formatter):
-    """Makes a line of a record, or of what a record would have held."""
+    """Makes a line of a record."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self.lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        fields = _fields(record)
+        message = record.getMessage()
+        if not record.exc_info:
+            return self.lines.line(record.created, record.levelname, record.name, message, fields)
+        return self._with_exception(record, message, fields, self.formatException(record.exc_info))
 
     @abstractmethod
-    def line(self, created: float, level: str, name: str, message: str, fields: Mapping[str, object]) -> str:
-        """Without the end of the line. `level` is in capitals."""
+    def _with_exception(
+        self, record: logging.LogRecord, message: str, fields: dict[str, object], exception: str
+    ) -> str: ...
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes records at once, and what `add` takes at the end of the tick."""
+    """Writes records at once, and what is noted at the end of the tick."""
 
     def __init__(self, formatter: LineFormatter, stream: TextIO) -> None:
         super().__init__(stream)
         self.setFormatter(formatter)
-        self._formatter = formatter
-        self._waiting: deque[str] = deque()  # other threads empty it, too
+        self.noted = Noted(self, formatter.lines, self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
         self.flush()
         super().emit(record)
 
-    def add(self, name: str, message: str, fields: Mapping[str, object]) -> None:
-        """A line at level INFO. For the thread of the event loop."""
-        waiting = self._waiting
-        waiting.append(self._formatter.line(time.time(), "INFO", name, message, fields))
-        if len(waiting) == 1:
-            try:
-                asyncio.get_running_loop().call_soon(self.flush)
-            except RuntimeError:  # there is none
-                self.flush()
-        elif len(waiting) >= _LINES_WAITING:
-            self.flush()
-
     def flush(self) -> None:
         """Writes what waits."""
         lines: list[str] = []
         self.acquire()
         try:
-            while self._waiting:
-                lines.append(self._waiting.popleft())
+            waiting = self.noted.waiting
+            while waiting:
+                lines.append(waiting.popleft())
             if lines:
                 self.stream.write("\n".join([*lines, ""]))
             super().flush()
@@ -128,86 +106,31 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self.release()
 
 
-class _Clock:
-    """Seconds since 1970 to text, with what has been made kept for as long as the second and the millisecond
-    last."""
-
-    __slots__ = ("_millisecond", "_pattern", "_second", "_text", "_whole")
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
-        self._second = -1
-        self._text = ""
-        self._millisecond = -1
-        self._whole = ""
-
-    def text(self, created: float) -> str:
-        millisecond = int(created * 1000)
-        if millisecond == self._millisecond:
-            return self._whole
-        second, rest = divmod(millisecond, 1000)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime(self._pattern, time.gmtime(second))
-        self._whole = f"{self._text}.{rest:03d}Z"
-        self._millisecond = millisecond
-        return self._whole
-
-
 class JsonFormatter(LineFormatter):
-    """One JSON object a line: time (UTC, RFC 3339), level, logger, message, node_id, then the fields."""
+    """See JsonLines; an exception is a field."""
 
     def __init__(self, node_id: str = "") -> None:
-        super().__init__()
-        self._clock = _Clock("%Y-%m-%dT%H:%M:%S")
-        self._fixed = {"node_id": node_id} if node_id else {}
+        super().__init__(JsonLines(node_id))
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Values that JSON doesn't know are written as their text."""
-        fields = _fields(record)
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return self.line(record.created, record.levelname, record.name, record.getMessage(), fields)
-
-    def line(self, created: float, level: str, name: str, message: str, fields: Mapping[str, object]) -> str:
-        """See LineFormatter."""
-        line: dict[str, object] = {
-            "time": self._clock.text(created),
-            "level": level.lower(),
-            "logger": name,
-            "message": message,
-            **self._fixed,
-            **fields,
-        }
-        try:
-            return orjson.dumps(line, str).decode()
-        except TypeError:  # a lone surrogate or an integer beyond 64 bits
-            return orjson.dumps({name: ascii(value) for name, value in line.items()}).decode()
+    def _with_exception(
+        self, record: logging.LogRecord, message: str, fields: dict[str, object], exception: str
+    ) -> str:
+        fields["exception"] = exception
+        return self.lines.line(record.created, record.levelname, record.name, message, fields)
 
 
 class TextFormatter(LineFormatter):
-    """Time (UTC), level, message and the fields as name=value."""
+    """See TextLines; an exception is below the line."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._clock = _Clock("%H:%M:%S")
+        super().__init__(TextLines())
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Values from clients can't forge a line: whatever isn't plain is quoted and escaped."""
-        line = self.line(record.created, record.levelname, record.name, record.getMessage(), _fields(record))
-        return f"{line} \n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-    def line(self, created: float, level: str, name: str, message: str, fields: Mapping[str, object]) -> str:
-        """See LineFormatter."""
-        parts = [self._clock.text(created), f"{level:<7}", message]
-        parts.extend(f"{name}={_plain(value)}" for name, value in fields.items())
-        return " ".join(parts)
+    def _with_exception(
+        self, record: logging.LogRecord, message: str, fields: dict[str, object], exception: str
+    ) -> str:
+        line = self.lines.line(record.created, record.levelname, record.name, message, fields)
+        return f"{line} \n{exception}"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in record.__dict__.items() if name not in _NOT_FIELDS}
-
-
-def _plain(value: object) -> str:
-    text = str(value)
-    return text if text.isprintable() and text and not set(text) & {" ", '"', "=", "\\"} else ascii(text)

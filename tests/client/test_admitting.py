@@ -34,8 +34,8 @@ class Wire:
         self._peer = peer
 
     def get_extra_info(self, name: str) -> object:
-        assert name == "peername"
-        return self._peer
+        assert name in ("peername", "peercert")
+        return self._peer if name == "peername" else None
 
     def write(self, data: bytes) -> None:
         assert not self.is_lost  # uvloop raises RuntimeError then

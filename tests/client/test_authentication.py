@@ -15,6 +15,10 @@ from broker.client.client import Client
 from broker.mqtt import Auth, Connect, Packet, Properties, ProtocolError, ReasonCode
 from tests.listeners.visiting import visit
 
+pure_only = pytest.mark.skipif(
+    build_mode() != "pure", reason="compiled, nothing takes a client but a real one"
+)
+
 METHOD = Properties(authentication_method="m", authentication_data=b"data")
 CONTINUE = ReasonCode.CONTINUE_AUTHENTICATION
 CONNECT = Connect("c", 5, True, 0, "name", None, None, METHOD)
@@ -57,7 +61,7 @@ class Room:
             settings=SimpleNamespace(connection=SimpleNamespace(connect_timeout_seconds=5.0)),
             guard=None,
             authenticators={},
-            banning=SimpleNamespace(delay=self._delay),
+            banning=SimpleNamespace(begin_delay=self._begin_delay),
         )
         self.client = SimpleNamespace(
             hub=hub,
@@ -71,8 +75,9 @@ class Room:
             close_for_bug=self._give_up,
         )
 
-    async def _delay(self, username: str | None, now: float) -> None:
+    def _begin_delay(self, username: str | None, now: float) -> float:
         self.delayed.append(username)
+        return 0.0
 
     def _give_up(self) -> None:
         self.given_up += 1
@@ -96,6 +101,7 @@ class Room:
         self.tasks.clear()
 
 
+@pure_only
 def test_the_method_learns_what_the_client_has_said() -> None:
     room = Room()
     script = Script(Continue(b"more"), Success("name"))
@@ -127,6 +133,7 @@ def test_who_has_gone_meanwhile_is_not_accepted() -> None:
     assert room.accepted == []
 
 
+@pure_only
 def test_nothing_comes_of_it_while_the_node_is_in_doubt() -> None:
     room = Room()
     room.connect(Script(Success("name")))
@@ -139,6 +146,7 @@ def test_nothing_comes_of_it_while_the_node_is_in_doubt() -> None:
     assert room.accepted == [Success("name")]
 
 
+@pure_only
 def test_an_error_behind_it_ends_the_connection_and_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -158,6 +166,7 @@ def test_an_error_behind_it_ends_the_connection_and_is_told_once(
     assert [record.message for record in caplog.records] == ["client not answered"]
 
 
+@pure_only
 def test_a_step_that_may_prove_something_waits_for_those_who_guess() -> None:
     """At CONNECT, and as often as the client begins again."""
     room = Room()
@@ -170,6 +179,7 @@ def test_a_step_that_may_prove_something_waits_for_those_who_guess() -> None:
     assert room.accepted == [Success("ann")]
 
 
+@pure_only
 def test_another_authentication_counts_from_then_on() -> None:
     """Until when, and who the client is."""
     room = Room()
@@ -192,7 +202,7 @@ def test_another_authentication_counts_from_then_on() -> None:
     assert room.given_up == 0
 
 
-@pytest.mark.skipif(build_mode() != "pure", reason="compiled, events take no client but a real one")
+@pure_only
 def test_who_was_found_out_by_what_does_not_hold_any_more_goes_when_the_doubt_is_over() -> None:
     """It is held itself until then, and let in before."""
     held: list[Callable[[], None]] = []

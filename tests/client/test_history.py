@@ -6,13 +6,12 @@ import pytest
 
 from broker.client.history import (
     CLIENTS_AT_A_TIME,
-    CLIENTS_WAITING,
-    EVENTS_AT_A_TIME,
     IN_ORDER,
     History,
     HistoryLimits,
     brief,
 )
+from broker.client.recent import CLIENTS_WAITING, EVENTS_AT_A_TIME
 from broker.observability.events import CONNECTED, DISCONNECTED, REFUSED, SUBSCRIBED, Event
 from cluster.store.call import Reply, Request
 from cluster.store.errors import CallFailed, NodeGone, RedisFull, StoreUnavailable
@@ -69,9 +68,9 @@ async def test_events_of_a_second_go_in_one_request_for_each_client() -> None:
     store = Store()
     kept = history(store)
     for number in range(3):
-        kept.take(event("a", CONNECTED, 1, address="192.0.2.1"))
-        kept.take(event(f"b{number}", SUBSCRIBED, 2))
-    kept.take(event("a", DISCONNECTED, 3, reason="client disconnected"))
+        kept.recent.take(event("a", CONNECTED, 1, address="192.0.2.1"))
+        kept.recent.take(event(f"b{number}", SUBSCRIBED, 2))
+    kept.recent.take(event("a", DISCONNECTED, 3, reason="client disconnected"))
     await kept.flush()
     assert store.calls == [4]
     newest, *others = store.events("a")
@@ -84,7 +83,7 @@ async def test_events_of_a_second_go_in_one_request_for_each_client() -> None:
 async def test_long_fields_are_cut() -> None:
     store = Store()
     kept = history(store)
-    kept.take(event("a", SUBSCRIBED, filters=[{"filter": "f" * 1000, "qos": 1}] * 1000))
+    kept.recent.take(event("a", SUBSCRIBED, filters=[{"filter": "f" * 1000, "qos": 1}] * 1000))
     await kept.flush()
     (only,) = store.events("a")
     assert len(str(only.fields)) < 1200
@@ -99,8 +98,8 @@ async def test_who_comes_and_goes_at_once_leaves_nothing(
 ) -> None:
     store = Store()
     kept = history(store)
-    kept.take(event("a", CONNECTED, persistent=is_persistent))
-    kept.take(event("a", DISCONNECTED, reason=reason))
+    kept.recent.take(event("a", CONNECTED, persistent=is_persistent))
+    kept.recent.take(event("a", DISCONNECTED, reason=reason))
     await kept.flush()
     assert bool(store.kept) == is_kept
     assert kept.lost == 0
@@ -110,7 +109,7 @@ async def test_one_client_does_not_flood() -> None:
     store = Store()
     kept = history(store)
     for number in range(1000):
-        kept.take(event("a", at_ms=number))
+        kept.recent.take(event("a", at_ms=number))
     await kept.flush()
     assert [each.at_ms for each in store.events("a")] == list(range(999, 999 - EVENTS_AT_A_TIME, -1))
     assert kept.lost == 1000 - EVENTS_AT_A_TIME
@@ -120,7 +119,7 @@ async def test_many_clients_are_written_in_turn_and_bounded() -> None:
     store = Store()
     kept = history(store, HistoryLimits(50, 100, 1_000_000))
     for number in range(CLIENTS_WAITING + 5):
-        kept.take(event(f"c{number}"))
+        kept.recent.take(event(f"c{number}"))
     assert kept.lost == 5
     await kept.flush()
     assert len(store.kept) == CLIENTS_AT_A_TIME
@@ -135,12 +134,12 @@ async def test_while_redis_is_away_events_are_lost_and_counted(kind: type[Except
     store = Store()
     kept = history(store)
     store.trouble = kind("trouble")
-    kept.take(event("a"))
-    kept.take(event("b"))
+    kept.recent.take(event("a"))
+    kept.recent.take(event("b"))
     await kept.flush()
     assert kept.lost == 2
     store.trouble = None
-    kept.take(event("a", at_ms=5))
+    kept.recent.take(event("a", at_ms=5))
     await kept.flush()
     assert [each.at_ms for each in store.events("a")] == [5]
 
@@ -149,7 +148,7 @@ async def test_a_node_that_is_dead_to_the_others_is_told() -> None:
     store = Store()
     kept = history(store)
     store.trouble = NodeGone("gone")
-    kept.take(event("a"))
+    kept.recent.take(event("a"))
     with pytest.raises(NodeGone):
         await kept.flush()
 
@@ -159,16 +158,16 @@ async def test_ever_new_clients_do_not_fill_redis() -> None:
     now = 0.0
     kept = History(store.write, HistoryLimits(50, 100, 10), lambda: now)
     for number in range(30):
-        kept.take(event(f"c{number}"))
+        kept.recent.take(event(f"c{number}"))
         await kept.flush()
     assert len(store.kept) == 11  # one more, as none is owed yet
     assert kept.lost == 19
-    kept.take(event("c0", DISCONNECTED))
+    kept.recent.take(event("c0", DISCONNECTED))
     await kept.flush()
     assert [each.kind for each in store.events("c0")] == [DISCONNECTED, CONNECTED]
     now = 20.0
     for number in range(30, 60):
-        kept.take(event(f"c{number}"))
+        kept.recent.take(event(f"c{number}"))
         await kept.flush()
     assert len(store.kept) == 11 + 2
 
@@ -178,11 +177,11 @@ async def test_strangers_do_not_take_the_places_of_others() -> None:
     store = Store()
     kept = history(store)
     for number in range(100):
-        kept.take(event(f"stranger-{number}", REFUSED))
+        kept.recent.take(event(f"stranger-{number}", REFUSED))
         await kept.flush()
     assert len(store.kept) == LIMITS.clients // 100 + 1
-    kept.take(event("known"))
-    kept.take(event("known", REFUSED))
+    kept.recent.take(event("known"))
+    kept.recent.take(event("known", REFUSED))
     await kept.flush()
     assert [each.kind for each in store.events("known")] == [REFUSED, CONNECTED]
 
@@ -190,7 +189,7 @@ async def test_strangers_do_not_take_the_places_of_others() -> None:
 async def test_nothing_is_kept_of_identifiers_that_the_broker_made() -> None:
     store = Store()
     kept = history(store)
-    kept.take(event("auto-0123"))
+    kept.recent.take(event("auto-0123"))
     await kept.flush()
     assert (store.kept, kept.lost) == ({}, 0)
 

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from cluster.looking import keep_looking
 from cluster.pulse import GAP_SECONDS, Pulse
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,7 @@ async def test_others_wait_until_the_node_is_known_to_live() -> None:
 async def test_an_idle_node_is_in_no_doubt() -> None:
     pulse = Pulse(lambda: None)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pulse.run)
+        tasks.start_soon(keep_looking, pulse)
         await anyio.sleep(2 * GAP_SECONDS)
         assert not pulse.look()
         tasks.cancel_scope.cancel()

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from broker.observability.logs import configure, get_logger, note
+from broker.observability.lines import note
+from broker.observability.logs import configure, get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +187,16 @@ def test_whoever_collects_records_gets_noted_ones(caplog: pytest.LogCaptureFixtu
         note(get_logger("x"), "y", {"client_id": "c"})
     (record,) = caplog.records
     assert record.__dict__["client_id"] == "c"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"client_id": "\ud800"}, {"level": "mine"}, {"node_id": "mine", "x": 2**70}, {"password": "p"}]
+)
+def test_a_noted_line_with_unusual_fields_is_the_same_as_a_logged_one(fields: dict[str, object]) -> None:
+    stream = io.StringIO()
+    configure(node_id="node-1", stream=stream)
+    note(get_logger("broker.client"), "Client connected", fields)
+    get_logger("broker.client").info("Client connected", extra=fields)
+    first, second = (orjson.loads(line) for line in stream.getvalue().splitlines())
+    del first["time"], second["time"]
+    assert first == second
