@@ -49,6 +49,7 @@ from broker.operating import Operations, make_operations
 from broker.routing import (
     CommitSurroundings,
     Committer,
+    GroupCommit,
     Ingress,
     Interest,
     Router,
@@ -114,6 +115,7 @@ class Node:
     surroundings: Surroundings
     store: Store
     hub: Hub
+    group_commit: GroupCommit
     heartbeat: Heartbeat
     inbox: Inbox
     bells: Bells
@@ -200,6 +202,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         around,
         store,
         hub,
+        GroupCommit(committer, store, routing.index),
         heartbeat,
         links.inbox,
         links.bells,
@@ -281,7 +284,7 @@ def _committer(
 ) -> Committer:
     receive_limit = 2 * around.settings.mqtt.receive_maximum
     return Committer(
-        store,
+        store.lane,
         routing.router,
         SessionWrites(routing.changed, routing.ingress, receive_limit, sharing(around.settings)),
         routing.index,

@@ -278,7 +278,7 @@ async def _join(node: Node, services: TaskGroup) -> None:
     node.tasks.open(services)
     for service in (
         partial(keep_looking, hub.pulse),
-        hub.committer.run,
+        node.group_commit.run,
         node.inbox.run,
         node.bells.run,
         node.broadcast.run,
@@ -369,7 +369,7 @@ async def _stop(node: Node, listeners: list[Listener]) -> None:
     with anyio.move_on_after(timeout_seconds) as scope:
         await node.operations.forwarding.stop()
         await node.shedder.drain(node.surroundings.stopping.moved, timeout_seconds)
-        await hub.committer.until_idle()
+        await node.group_commit.until_idle()
         await node.inbox.close()
         await node.operations.alarming.withdraw()
         await node.heartbeat.leave()

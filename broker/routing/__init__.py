@@ -1,7 +1,8 @@
 """The way of a batch of Application Messages through session and store, and the subscription index."""
 
-from broker.routing.commit import Committer
-from broker.routing.commit import Surroundings as CommitSurroundings
+from broker.routing.commit import GroupCommit
+from broker.routing.committer import Committer
+from broker.routing.committer import Surroundings as CommitSurroundings
 from broker.routing.fields import arrival
 from broker.routing.holders import Holders
 from broker.routing.index import SubscriptionIndex
@@ -19,6 +20,7 @@ from broker.routing.writes import SessionWrites
 __all__ = [
     "CommitSurroundings",
     "Committer",
+    "GroupCommit",
     "Holders",
     "Ingress",
     "Interest",

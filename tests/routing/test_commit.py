@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from broker.mqtt import Packet, Puback, Publish, Pubrel
-from broker.routing import CommitSurroundings, Committer, Timing
+from broker.routing import CommitSurroundings, Committer, GroupCommit, Timing
 from broker.session import Delivery, Message, Session
 from cluster.pulse import Pulse
 from cluster.store import records, subscriptions
@@ -152,8 +152,9 @@ class Commit:
         self.behind_tail: list[tuple[str, Callable[[], None]]] = []
         self.transmitted: list[tuple[str, bytes]] = []
         room = self.room
+        store = cast(Store, self.store)
         self.committer = Committer(
-            cast(Store, self.store),
+            store.lane,
             room.router,
             room.writes,
             room.index,
@@ -182,6 +183,7 @@ class Commit:
                 ),
             ),
         )
+        self.group = GroupCommit(self.committer, store, room.index)
 
     async def _renew(self, ask: Ask) -> None:
         """No other primary has come."""
@@ -204,7 +206,7 @@ class Commit:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.committer.run)
+            tasks.start_soon(self.group.run)
             yield
             tasks.cancel_scope.cancel()
 
@@ -212,7 +214,7 @@ class Commit:
         """Works until nothing is left to do."""
         self.committer.wake()
         async with self.running():
-            await self.committer.until_idle()
+            await self.group.until_idle()
 
     def in_flight(self, client_id: str) -> Session:
         """A persistent session which has sent its client entry 1 at QoS 1."""
@@ -265,17 +267,17 @@ async def test_an_acknowledgement_goes_with_what_comes_next(commit: Commit) -> N
         commit.committer.linger()
         assert not commit.lane.asked
         commit.committer.request(["asked"], lambda _: None)
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
     assert commit.lane.operations() == [["ack", "asked"]]
 
 
 async def test_an_acknowledgement_does_not_wait_for_ever(commit: Commit) -> None:
     session = commit.in_flight("client")
     async with commit.running():
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
         session.outbound.puback(1)
         commit.committer.linger()
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
     assert commit.lane.operations() == [["ack"]]
 
 
@@ -307,7 +309,7 @@ async def test_what_may_leave_does_not_wait_for_the_store(commit: Commit) -> Non
         assert room.wires["direct"].take() == [Publish("t", b"x", 1, False, False, 1)]
         assert room.wires["publisher"].take() == []
         commit.lane.release()
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
     assert room.wires["publisher"].take() == [Puback(5)]
 
 
@@ -320,7 +322,7 @@ async def test_what_comes_while_an_exchange_is_under_way_goes_with_the_next_one(
         commit.replies_to(["second"], replies)
         commit.replies_to(["third"], replies)
         commit.lane.release()
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
     assert commit.lane.operations() == [["first"], ["second", "third"]]
     assert replies == [1, 1, 1]
 
@@ -426,14 +428,14 @@ async def test_a_log_that_cannot_be_read_ends_the_loop(commit: Commit) -> None:
     commit.committer.after_log(lambda: None)
     commit.lane.replies["log_since"] = [ItemError("WRONGTYPE")]
     with pytest.raises(ItemError):
-        await commit.committer.run()
+        await commit.group.run()
 
 
 async def test_a_refused_log_ends_the_loop(commit: Commit) -> None:
     commit.committer.after_log(lambda: None)
     commit.lane.failure = CallFailed("no such function")
     with pytest.raises(CallFailed):
-        await commit.committer.run()
+        await commit.group.run()
 
 
 # Replies
@@ -456,7 +458,7 @@ async def test_a_call_that_failed_ends_the_loop(commit: Commit) -> None:
     commit.committer.request(["asked"], lambda _: None)
     commit.lane.failure = CallFailed("no such function")
     with pytest.raises(CallFailed):
-        await commit.committer.run()
+        await commit.group.run()
 
 
 async def test_asking_waits_for_the_reply(commit: Commit) -> None:
@@ -471,10 +473,13 @@ async def test_asking_waits_for_the_reply(commit: Commit) -> None:
 async def test_whoever_has_stopped_asking_harms_nobody(
     commit: Commit, caplog: pytest.LogCaptureFixture
 ) -> None:
+    async def ask(operation: str) -> None:
+        await commit.committer.ask([operation])
+
     commit.lane.hold()
     async with commit.running():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(commit.committer.ask, ["given up"])
+            tasks.start_soon(ask, "given up")
             await commit.lane.began.wait()
             tasks.cancel_scope.cancel()
         commit.lane.release()
@@ -489,11 +494,11 @@ async def test_being_idle_means_that_all_is_acknowledged(commit: Commit) -> None
     is_idle = anyio.Event()
 
     async def wait_until_idle() -> None:
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
         is_idle.set()
 
     async with commit.running():
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
         room.publish(publisher, "t", b"x", packet_id=5)
         commit.committer.wake()
         async with anyio.create_task_group() as tasks:
@@ -529,7 +534,7 @@ async def test_a_full_redis_holds_the_batch_and_is_tried_again(
         assert freed == [1]
         assert room.got("publisher") == []
         assert len(lane.asked) == 1  # a pause, not a storm
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
     assert lane.operations() == [["asked", "freed", "enqueue"], ["enqueue"], ["enqueue"]]
     assert room.got("publisher") == [Puback(5)]
     assert commit.committer.refusals == 2
@@ -657,7 +662,7 @@ async def test_an_answer_that_comes_after_a_gap_waits_for_the_doubt() -> None:
         await commit.lane.began.wait()
         commit.now = 10.0
         commit.lane.release()
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
     assert commit.lane.operations()[1] == ["reassure"]
     assert commit.told == [("node", "goes on")]
     assert len(room.got("publisher")) == 1
@@ -708,7 +713,7 @@ async def test_who_subscribes_late_gets_nothing_of_lost_clients() -> None:
         lost.is_lost = True  # as the inbox says
         commit.holds_inbox = False
         commit.behind_tail[0][1]()
-        await commit.committer.until_idle()
+        await commit.group.until_idle()
     (send,) = [request for requests in commit.lane.asked for request in requests if request[0] == "send"]
     assert b"kept" in cast(bytes, send[2])
     assert b"lost" not in cast(bytes, send[2])
@@ -727,7 +732,7 @@ async def test_a_doubt_is_settled_while_the_inbox_is_waited_for() -> None:
             while not commit.told:  # noqa: ASYNC110 - likewise
                 await anyio.sleep(0.01)
             commit.behind_tail[0][1]()
-            await commit.committer.until_idle()
+            await commit.group.until_idle()
     assert commit.told == [("node", "goes on")]
 
 

@@ -123,7 +123,7 @@ async def test_idle_is_who_owes_nothing(node: Levels) -> None:
     done = []
 
     async def until_idle() -> None:
-        await node.committer.until_idle()
+        await node.group.until_idle()
         done.append(True)
 
     async with anyio.create_task_group() as tasks, node.running():
