@@ -26,7 +26,7 @@ from typing import Final
 
 import anyio
 
-from broker.routing.committer import Committer
+from broker.routing.committer import Committer, Turn
 from broker.routing.following import ChangeLog
 from broker.routing.index import SubscriptionIndex
 from cluster.pulse import GAP_SECONDS
@@ -54,14 +54,18 @@ class GroupCommit:
             if pulse.look():
                 await self._settle_doubt()
             if not committer.has_work():
-                sleeping = committer.rest()
-                if sleeping is not None:
-                    await sleeping
+                resting = committer.rest()
+                turn = await resting if resting is not None else None
+                if turn is not None:
+                    await self._go_through(turn)
+                    continue
                 if pulse.look():
                     continue
             if committer.connects_alone():
                 await self._gather()
-            await self._cycle()
+            turn = committer.begin()
+            if turn is not None:
+                await self._go_through(turn)
 
     async def until_idle(self) -> None:
         """Waits until everything that was asked for is stored and acknowledged."""
@@ -81,11 +85,8 @@ class GroupCommit:
             if self._committer.connects_alone() == count:
                 return
 
-    async def _cycle(self) -> None:
+    async def _go_through(self, turn: Turn) -> None:
         committer = self._committer
-        turn = committer.begin()
-        if turn is None:
-            return
         started = time.monotonic()
         exchange = await self._exchange(turn.calls, turn.has_batch, partial(committer.pack_again, turn))
         self._around.observe(time.monotonic() - started, sum([len(call.requests) for call in turn.calls]))

@@ -115,7 +115,7 @@ class Committer:
         self._resumable = resumable
         self._timing = around.timing
         self._is_awake = False
-        self._sleeper: asyncio.Future[None] | None = None
+        self._sleeper: asyncio.Future[Turn | None] | None = None
         self._is_idle = False
         self._became_idle: asyncio.Event | None = None
         self._asking = Asking()
@@ -136,9 +136,24 @@ class Committer:
             self._is_awake = True
             self._is_idle = False
             self._timing.woken()
-            sleeper = self._sleeper
-            if sleeper is not None and not sleeper.done():
-                sleeper.set_result(None)
+            if self._sleeper is not None:
+                asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Ends the rest. What can leave without waiting leaves now: some microseconds before the task that is
+        woken would see to it."""
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is None or sleeper.done():
+            return
+        if self.around.pulse.look() or self.connects_alone():
+            sleeper.set_result(None)
+            return
+        try:
+            turn = self.begin()
+        except Exception as error:  # noqa: BLE001  # for the task, which ends by it, and the node with it
+            sleeper.set_exception(error)
+        else:
+            sleeper.set_result(turn)
 
     def linger(self) -> None:
         """There is something to store that nobody waits for, as acknowledgements of what was delivered: it
@@ -249,8 +264,9 @@ class Committer:
             return 0
         return self._asking.count
 
-    def rest(self) -> "asyncio.Future[None] | None":
-        """There is no work: what to await until there may be some. None: that is now."""
+    def rest(self) -> "asyncio.Future[Turn | None] | None":
+        """There is no work: what to await until there may be some. None: that is now. The answer is a turn
+        that has begun, if any."""
         if self._has_leftovers():
             self.linger()
         elif not self._is_awake:  # otherwise a drop, say, may still wait for its dead letter

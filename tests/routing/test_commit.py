@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import cast
 
 import anyio
@@ -808,3 +809,30 @@ async def test_the_log_is_followed_on_demand() -> None:
     commit.committer.follow_log()
     await commit.run_until_idle()
     assert commit.lane.operations() == [[], ["log_since", "inbox_tail"]]
+
+
+async def test_what_goes_wrong_before_the_task_has_its_turn_ends_it(
+    commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And isn't left to the event loop, which would go on."""
+    failure = RuntimeError("a bug")
+
+    def transmit() -> None:
+        raise failure
+
+    around = replace(commit.committer.around, transmit=transmit)
+    ended: list[BaseException] = []
+
+    async def run() -> None:
+        try:
+            await commit.group.run()
+        except RuntimeError as error:
+            ended.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await commit.group.until_idle()
+        monkeypatch.setattr(commit.committer, "around", around)
+        commit.room.publish(None, "t", b"x")
+        commit.committer.wake()
+    assert ended == [failure]
