@@ -342,14 +342,14 @@ class Committer:
             self._after_log or self._must_follow or (version is not None and version != self._index.version)
         )
 
+    def following(self) -> None:
+        """The log is about to be read."""
+        self._must_follow = False
+
     def followed(self) -> None:
         """The log has been read up to now, and the inbox."""
         actions, self._after_log = self._after_log, []
         _run_each(actions)
-
-    def following(self) -> None:
-        """The log is about to be read."""
-        self._must_follow = False
 
     def end(self, turn: Turn, version: str | None) -> None:
         """Acknowledges, and writes what that brings."""
