@@ -196,8 +196,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     heartbeat = _heartbeat(around, store, hub, info)
     control = around.desk.control = Control(store, incarnation, on_command, answerers)
     operations = make_operations(around, hub, control, store, info, heartbeat, answerers)
-    on_wills = partial(route_wills, hub, then=_nothing)
-    on_ended = partial(_drop_ended, hub)
+    janitor, reaper = _tidying(store, hub)
     return Node(
         around,
         store,
@@ -207,8 +206,8 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         links.inbox,
         links.bells,
         links.broadcast,
-        Janitor(store, on_wills, on_ended, routing.router.retained_room.look),
-        Reaper(store, on_wills, on_ended),
+        janitor,
+        reaper,
         Scrub(store),
         tasks,
         info,
@@ -219,6 +218,13 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
         operations,
         make_durability(settings, store, hub),
     )
+
+
+def _tidying(store: Store, hub: Hub) -> tuple[Janitor, Reaper]:
+    """Those who find what is due, and what a dead node has left."""
+    on_wills = partial(route_wills, hub, then=_nothing)
+    on_ended = partial(_drop_ended, hub)
+    return Janitor(store, on_wills, on_ended, hub.router.retained_room.look), Reaper(store, on_wills, on_ended)
 
 
 def _heartbeat(around: Surroundings, store: Store, hub: Hub, info: NodeInfo) -> Heartbeat:
