@@ -224,7 +224,9 @@ def _tidying(store: Store, hub: Hub) -> tuple[Janitor, Reaper]:
     """Those who find what is due, and what a dead node has left."""
     on_wills = partial(route_wills, hub, then=_nothing)
     on_ended = partial(_drop_ended, hub)
-    return Janitor(store, on_wills, on_ended, hub.router.retained_room.look), Reaper(store, on_wills, on_ended)
+    return Janitor(store, on_wills, on_ended, hub.router.retained_room.look), Reaper(
+        store, on_wills, on_ended
+    )
 
 
 def _heartbeat(around: Surroundings, store: Store, hub: Hub, info: NodeInfo) -> Heartbeat:
