@@ -327,7 +327,7 @@ async def _listen(node: Node) -> list[Listener]:
         maximum_packet_size=around.settings.mqtt.maximum_packet_size,
         lets_anybody_in=partial(_lets_anybody_in, around.settings),
         review=partial(disconnect_revoked, node.hub),
-        is_banned=lambda address: node.hub.banning.refuses_address(address, node.hub.clock.now_ms),
+        is_banned=node.hub.refuses_address,
         admission=node.admission,
         limits=around.settings.limits,
         level_of=partial(listener_level, around.settings),

@@ -8,15 +8,15 @@ does nothing, and asks the store whether it still is what it was."""
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Final
 
 GAP_SECONDS: Final = 0.25
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-running_time: Final[Callable[[], float]] = partial(time.clock_gettime, _CLOCK)
-"""Seconds; goes on while the machine sleeps."""
+def running_time() -> float:
+    """Seconds; goes on while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Pulse:

@@ -30,7 +30,7 @@ from broker.client.listing_subscriptions import subscription_answerers
 from broker.client.looking_up import TOPIC_QUESTION as EXPLAIN_TOPIC
 from broker.client.looking_up import LookingUp
 from broker.client.mounting import MountPoint
-from broker.client.origin import Origin
+from broker.client.origin import Origin, Peer
 from broker.client.permitting import Review, disconnect_those, disconnect_users, review_all
 from broker.client.pressure import Pressure
 from broker.client.publishing import EVENTS_PREFIX
@@ -80,6 +80,7 @@ __all__ = [
     "MountPoint",
     "NodeFacts",
     "Origin",
+    "Peer",
     "Pressure",
     "Rates",
     "Review",

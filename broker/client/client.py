@@ -20,7 +20,7 @@ from broker.client.authentication import Authentication
 from broker.client.entrance import Entrance
 from broker.client.hub import Hub
 from broker.client.members import Membership
-from broker.client.origin import Origin
+from broker.client.origin import Peer
 from broker.client.pausing import Pause
 from broker.client.renaming import renamed
 from broker.client.stalling import watch_blocked
@@ -87,10 +87,10 @@ class Client:
         "will",
     )
 
-    def __init__(self, hub: Hub, entrance: Entrance, origin: Origin | None, visit: Visit) -> None:
+    def __init__(self, hub: Hub, entrance: Entrance, peer: Peer | None, visit: Visit) -> None:
         self.hub = hub
         self.entrance = entrance
-        self.origin = origin  # if there is a proxy between us
+        self.origin = peer  # None: its transport knows
         self.visit = visit
         throttling = entrance.throttling
         self.throttle = throttling.throttle(hub.tick()) if throttling is not None else None

@@ -135,6 +135,10 @@ class Hub:
         self.clock.now_ms = int(now * 1000) + self.redis_offset_ms
         return now
 
+    def refuses_address(self, address: str) -> bool:
+        """Whether nobody from there comes in."""
+        return self.banning.refuses_address(address, self.clock.now_ms)
+
     def dropped(self) -> dict[str, int]:
         """Messages that did not reach a session, by reason."""
         dropped = dict(self.drops.counts)

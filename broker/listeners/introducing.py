@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import anyio
 
-from broker.client import Origin
+from broker.client import Origin, Peer
 from broker.listeners.admission import Visit
 from broker.listeners.proxied import HeaderRefused, Proxies
 from broker.observability.logs import get_logger
@@ -23,7 +23,7 @@ _TOO_LATE: Final = {"proxy_timeout", "tls_timeout"}
 
 logger = get_logger(__name__)
 
-MakeProtocol = Callable[[Origin | None, Visit], asyncio.BaseProtocol]
+MakeProtocol = Callable[[Peer | None, Visit], asyncio.BaseProtocol]
 
 
 class Secure(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from broker.client import Client, Entrance, MountPoint, Origin
+from broker.client import Client, Entrance, MountPoint, Peer
 from broker.errors import StartError
 from broker.listeners.acceptor import Acceptor
 from broker.listeners.admission import Admission, Gate, Visit
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # large, and only for those that are secure
 class ListenerSurroundings:
     """What all listeners of a node have in common."""
 
-    connect: Callable[[Entrance, Origin | None, Visit], Client]
+    connect: Callable[[Entrance, Peer | None, Visit], Client]
     """Makes the client of a connection."""
     spawn: Callable[[Coroutine[object, object, None]], None]
     """Starts a task that ends with the node."""

@@ -31,7 +31,7 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # left out of its stubs
 
-from broker.client import Client, Origin
+from broker.client import Client, Peer
 from broker.listeners.admission import Visit
 from broker.listeners.upgrade import Pages, Refusal, choose_subprotocol
 from broker.mqtt import ProtocolError
@@ -77,13 +77,14 @@ class WebSocketOptions:
 
 
 def websocket_protocol(
-    connect: Callable[[Origin | None, Visit], Client],
+    connect: Callable[[Peer | None, Visit], Client],
     options: WebSocketOptions,
-    origin: Origin | None,
+    peer: Peer | None,
     visit: Visit,
 ) -> asyncio.BaseProtocol:
-    """For a connection on which the request has yet to come; `origin`: of what a proxy has passed on."""
-    return _Framing(partial(connect, origin, visit), options, origin, visit)
+    """For a connection on which the request has yet to come; `peer` as far as it is known before there is a
+    transport."""
+    return _Framing(partial(connect, peer, visit), options, peer, visit)
 
 
 class _Nobody(asyncio.BufferedProtocol):
@@ -127,12 +128,12 @@ class _Framing(WSProtocol):  # type: ignore[misc]  # as above
     __slots__ = ("_door", "_failed", "_peer", "_visit")
 
     def __init__(
-        self, connect: Callable[[], Client], options: WebSocketOptions, origin: Origin | None, visit: Visit
+        self, connect: Callable[[], Client], options: WebSocketOptions, peer: Peer | None, visit: Visit
     ) -> None:
         self._door = _Door(connect, options.path, options.pages)
         self._visit = visit
         self._failed = options.failed
-        self._peer: object = origin
+        self._peer: object = peer
         super().__init__(
             None,
             None,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Final
 
-from broker.client import Client, Origin
+from broker.client import Client, Peer
 from broker.listeners.admission import Visit
 from broker.listeners.proxy_header import HEADER_MAXIMUM, BadHeader, Header, parse_header
 from broker.listeners.upgrade import Pages
@@ -165,7 +165,7 @@ def _talk(mode: int, pieces: list[bytes]) -> tuple[bytes, bool, bool]:
 async def _talk_in_loop(mode: int, pieces: list[bytes]) -> tuple[bytes, bool, bool]:
     made: list[_Client] = []
 
-    def connect(_origin: Origin | None, _visit: Visit) -> Client:
+    def connect(_peer: Peer | None, _visit: Visit) -> Client:
         made.append(_Client())
         return made[-1]  # type: ignore[return-value]  # what is used of it
 

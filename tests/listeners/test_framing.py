@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.client import Client, Entrance, Origin
+from broker.client import Client, Entrance
 from broker.listeners import ListenerSurroundings, open_listener
 from broker.listeners.admission import Visit
 from broker.listeners.upgrade import Pages
@@ -122,7 +122,7 @@ class Room:
         options = WebSocketOptions("/mqtt", Pages(None, False), 1000, 10.0, Tally())
         client = self.client
 
-        def connect(_origin: Origin | None, _visit: Visit) -> Client:
+        def connect(_peer: object, _visit: Visit) -> Client:
             return client  # type: ignore[return-value]  # what is used of it
 
         self.protocol = websocket_protocol(connect, options, None, visit())
@@ -303,7 +303,7 @@ def test_nothing_of_a_connection_stays_in_memory(certificate: Certificate, kind:
     """In the event loop of a node, without the garbage collector, which a node runs very seldom."""
     alive: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
-    def connect(_entrance: Entrance, _origin: Origin | None, _visit: Visit) -> Client:
+    def connect(_entrance: Entrance, _peer: object, _visit: Visit) -> Client:
         made = Recorder()
         alive.add(made)
         return made  # type: ignore[return-value]  # what is used of it

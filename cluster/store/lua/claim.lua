@@ -75,7 +75,7 @@ local function change_owner(b, client, previous)
   if previous and previous ~= incarnation then
     call("SREM", key(b, "n:", previous), client)
   end
-  call("SADD", key(b, "n:", incarnation), client)
+  call("SADD", own_key(b), client)
 end
 
 -- What the session has had before: gen, n, up to which entry it may have been sent, and whether another primary has
@@ -119,19 +119,21 @@ local function write_claim(b, client, fields, claim, present)
 end
 
 -- A direct session of a client of whom there is nothing: that of nearly all who come and go. The same as below, for
--- less; without `n` and `hi`, as it has no queue.
+-- less; without `n` and `hi`, as it has no queue. Its `claim` is what cmsgpack makes of { nonce, false, 0, false, 0,
+-- true }, without the table; a nonce has 8 bytes.
 local function claim_anew(b, client, nonce, protocol, will, will_delay)
   local epoch = call("INCR", key(b, "ctr"))
   local digits, session = integer(epoch), key(b, "s:", client)
+  local claim = "\150" .. string.char(160 + #nonce) .. nonce .. "\194\0\194\0\195"
   call(
     "HSET", session, "epoch", digits, "owner", incarnation, "protocol", integer(protocol), "expiry", "0",
-    "claim", cmsgpack.pack({ nonce, false, 0, false, 0, true }), "gen", digits, "direct", "1"
+    "claim", claim, "gen", digits, "direct", "1"
   )
   if will then
     call("SET", will_key(b, client, digits), will)
     call("HSET", session, "will_delay", integer(will_delay))
   end
-  call("SADD", key(b, "n:", incarnation), client)
+  call("SADD", own_key(b), client)
   return { false, epoch }
 end
 

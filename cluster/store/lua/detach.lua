@@ -13,7 +13,7 @@ local function end_plain(b, client, epoch)
     return false
   end
   call("DEL", session)
-  call("SREM", key(b, "n:", incarnation), client)
+  call("SREM", own_key(b), client)
   return true
 end
 

@@ -44,6 +44,24 @@ local function key(b, kind, name)
   return base .. kind
 end
 
+-- The set of the caller's sessions in a bucket: each connection changes it twice.
+local own_key
+do
+  local whose, base, names = nil, nil, {} -- of the last call; bucket -> key
+
+  function own_key(b)
+    if whose ~= incarnation or base ~= prefix then
+      whose, base, names = incarnation, prefix, {}
+    end
+    local name = names[b]
+    if not name then
+      name = key(b, "n:", incarnation)
+      names[b] = name
+    end
+    return name
+  end
+end
+
 -- A number as an argument of a command. Redis writes those it is given as numbers with 17 digits.
 local function integer(number)
   return string.format("%d", number)
