@@ -76,7 +76,6 @@ class FilterTree:
     def add(self, filter: str) -> None:
         """It may be there already."""
         level = self._root
-        depth = 1
         start = 0  # only as far apart as it must be: of a million most end at a level of many
         while start >= 0:
             end = filter.find(_LEVELS, start)
@@ -90,10 +89,10 @@ class FilterTree:
             if isinstance(following, str):
                 if following == filter:
                     return
-                following = _level_with(following, depth)
+                # Up to here they are the same.
+                following = _level_with(following, end + 1 if end >= 0 else len(filter) + 1)
                 level.follow(name, following)
             level = following
-            depth += 1
             start = end + 1 if end >= 0 else -1
         level.ending = filter
 
@@ -172,14 +171,17 @@ def _rest_matches(filter: list[str], names: list[str], depth: int) -> bool:
     return len(filter) == len(names)
 
 
-def _level_with(filter: str, depth: int) -> _Level:
-    """A level in which a filter has its place; `depth` levels are before it."""
+def _level_with(filter: str, start: int) -> _Level:
+    """A level in which a filter has its place; `start` is where its name for that begins, beyond the end of
+    the filter if it has none."""
     level = _Level()
-    names = filter.split(_LEVELS)
-    if depth == len(names):
+    if start > len(filter):
         level.ending = filter
-    elif names[depth] == _MULTI:
+        return level
+    end = filter.find(_LEVELS, start)
+    name = filter[start:] if end < 0 else filter[start:end]
+    if name == _MULTI:
         level.multi = filter
     else:
-        level.follow(names[depth], filter)
+        level.follow(name, filter)
     return level

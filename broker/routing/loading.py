@@ -85,19 +85,20 @@ class Loaded:
     def pack(self) -> Iterator[None]:
         """When all have been taken: makes them ready for the index, in some steps."""
         for filters in self.rows.pack(self._by_filter):
-            if _have_wildcards(filters):
-                for filter in filters:
-                    if b"+" in filter or b"#" in filter:
-                        self.wildcards.add(filter.decode())
+            for filter in _with_wildcards(filters):
+                self.wildcards.add(filter)
             yield
         for _ in self.filters.pack(self._by_client):
             yield
 
 
-def _have_wildcards(filters: list[bytes]) -> bool:
-    """Whether any has: of a fleet with exact filters none, and then it is not asked for each."""
-    together = b"/".join(filters)
-    return b"+" in together or b"#" in together
+def _with_wildcards(filters: list[bytes]) -> list[str]:
+    """Those that have any: of a fleet with exact filters none, and then it is not asked for each. (`in` would
+    raise and forget an exception for each, as what it looks for might be a number.)"""
+    together = b"\0".join(filters)
+    if together.find(b"+") < 0 and together.find(b"#") < 0:
+        return []
+    return [filter for filter in together.decode().split("\0") if "+" in filter or "#" in filter]
 
 
 def _are_text(fields: Iterable[bytes]) -> bool:
