@@ -127,6 +127,15 @@ class Noted:
         self._lines = lines
         self._flush = flush
 
+    def take(self) -> str:
+        """The lines, with their ends; they do not wait any more. For one thread at a time."""
+        waiting = self.waiting
+        lines: list[str] = []
+        while waiting:
+            lines.append(waiting.popleft())
+        lines.append("")
+        return "\n".join(lines)
+
     def add(self, name: str, message: str, fields: Mapping[str, object]) -> None:
         """A line at level INFO. For the thread of the event loop."""
         waiting = self.waiting

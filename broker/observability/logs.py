@@ -91,15 +91,12 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
     def flush(self) -> None:
         """Writes what waits."""
-        lines: list[str] = []
         self.acquire()
         try:
-            waiting = self.noted.waiting
-            while waiting:
-                lines.append(waiting.popleft())
+            lines = self.noted.take()
             if lines:
-                self.stream.write("\n".join([*lines, ""]))
-            super().flush()
+                self.stream.write(lines)
+            self.stream.flush()
         except (OSError, ValueError):  # nobody reads our lines any more: there is nowhere to say so
             return
         finally:
