@@ -143,7 +143,7 @@ def _flow(session: Session, stands: Stands | None, now: float) -> FlowFacts:
         awaited=awaited,
         is_behind=queued is not None and queued.behind,
         waits_for_packet_id=queued.waits_for_packet_id if queued is not None else 0,
-        waiting=len(direct.backlog) if direct is not None else 0,
+        waiting=direct.waiting if direct is not None else 0,
         waiting_bytes=direct.backlog_bytes if direct is not None else 0,
         waiting_limit=direct.backlog_limit if direct is not None else 0,
         shared_waiting=len(outbound.shared.waiting) if outbound.shared is not None else 0,

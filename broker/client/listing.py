@@ -129,7 +129,7 @@ def shown_client(hub: Hub, client: Client, session: Session) -> dict[str, object
 def waiting_messages(session: Session) -> int:
     """How many messages at QoS 1 and 2 wait for their turn, as far as this node knows."""
     if session.direct is not None:
-        return len(session.direct.backlog)
+        return session.direct.waiting
     queued = session.queued
     return max(0, queued.last_known - queued.last_sent) if queued is not None else 0
 

@@ -132,7 +132,7 @@ async def _until_room(client: Client) -> int:
     while not client.is_closed:
         assert client.session is not None
         outbound = client.session.outbound
-        waiting = len(client.session.direct.backlog) if client.session.direct is not None else 0
+        waiting = client.session.direct.waiting if client.session.direct is not None else 0
         is_owed = client.session.promises is not None
         if is_owed and client.session.queued is not None:
             waiting += client.session.queued.has_unsent()

@@ -79,9 +79,9 @@ class Survey:
 
     def _look_at(self, session: Session, found: _Found) -> None:
         direct = session.direct
-        if direct is not None and direct.backlog:
-            found.backlog_messages += len(direct.backlog)
-            found.longest_backlog = max(found.longest_backlog, len(direct.backlog))
+        if direct is not None and direct.waiting:
+            found.backlog_messages += direct.waiting
+            found.longest_backlog = max(found.longest_backlog, direct.waiting)
         outbound = session.outbound
         if outbound.inflight or outbound.released:
             seen: set[int] = set()

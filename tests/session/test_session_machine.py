@@ -194,7 +194,7 @@ class SessionMachine(RuleBasedStateMachine):
                 queued.take(entry(n, qos))
             else:
                 assert direct is not None
-                if len(direct.backlog) == direct.backlog_limit:
+                if direct.waiting == direct.backlog_limit:
                     break
                 payload = b"d%d" % len(self.sent)
                 direct.deliver(message(payload, qos=qos), qos, False)
