@@ -34,7 +34,10 @@ from cluster.store.lane import Ask, Call, CallReplies, Exchange
 from cluster.store.store import Store
 
 _FULL_PAUSE_SECONDS: Final = 0.1
-_LOOKS: Final = 8
+_LOOKS: Final = 16
+_IDLE_LOOKS: Final = 2
+"""So many that bring nothing end the gathering. With 1 a connect in a crowd cost 2 % more, as fewer shared an
+exchange, with 4 as much more for the looks."""
 
 
 class GroupCommit:
@@ -75,14 +78,17 @@ class GroupCommit:
             await _wait(committer.until_idle())
 
     async def _gather(self) -> None:
-        """Connects and disconnects come in crowds: as long as another look at the network brings more of
-        them, they share the exchange. Messages don't wait."""
+        """Connects and disconnects come in crowds: as long as looks at the network bring more of them, they
+        share the exchange. Messages don't wait."""
+        committer = self._committer
+        idle = 0
         for _ in range(_LOOKS):
-            count = self._committer.connects_alone()
+            count = committer.connects_alone()
             if not count:
                 return
             await asyncio.sleep(0)
-            if self._committer.connects_alone() == count:
+            idle = idle + 1 if committer.connects_alone() == count else 0
+            if idle == _IDLE_LOOKS:
                 return
 
     async def _go_through(self, turn: Turn) -> None:
