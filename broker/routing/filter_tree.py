@@ -12,28 +12,38 @@ _SINGLE: Final = "+"
 
 
 class _Level:
-    """Filters that end here, and those that go on: further levels, or the one filter that would be there."""
+    """Filters that end here, and those that go on: further levels, or the one filter that would be there. A
+    dictionary is made for the second name: with one alone it takes half of what a device takes in all."""
 
-    __slots__ = ("children", "ending", "multi", "single")
+    __slots__ = ("_children", "_name", "_only", "ending", "multi", "single")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Following] | None = None
+        self._name = ""
+        self._only: _Following | None = None  # what follows by that name, if there is no other
+        self._children: dict[str, _Following] | None = None
         self.single: _Following | None = None  # '+'
         self.multi: str | None = None  # the filter that ends with '#' here
         self.ending: str | None = None  # the filter that ends here
 
     def following(self, name: str) -> "_Following | None":
-        if name == _SINGLE:
-            return self.single
-        return self.children.get(name) if self.children is not None else None
+        return self.single if name == _SINGLE else self.named(name)
+
+    def named(self, name: str) -> "_Following | None":
+        """What follows by a name that is no wildcard."""
+        if self._children is not None:
+            return self._children.get(name)
+        return self._only if name == self._name else None
 
     def follow(self, name: str, following: "_Following") -> None:
         if name == _SINGLE:
             self.single = following
-        elif self.children is None:
-            self.children = {name: following}
+        elif self._children is not None:
+            self._children[name] = following
+        elif self._only is None or name == self._name:
+            self._name = name
+            self._only = following
         else:
-            self.children[name] = following
+            self._part(name, following)
 
     def follow_first(self, name: str, filter: str) -> "_Following":
         """What follows, which is this filter if nothing did: by one look into what may be a million."""
@@ -41,20 +51,40 @@ class _Level:
             if self.single is None:
                 self.single = filter
             return self.single
-        if self.children is None:
-            self.children = {}
-        return self.children.setdefault(name, filter)
+        if self._children is not None:
+            return self._children.setdefault(name, filter)
+        only = self._only
+        if only is not None and name == self._name:
+            return only
+        self.follow(name, filter)
+        return filter
+
+    def _part(self, name: str, following: "_Following") -> None:
+        assert self._only is not None  # the caller has seen to it
+        self._children = {self._name: self._only, name: following}
+        self._only = None
 
     def end(self, name: str) -> None:
         if name == _SINGLE:
             self.single = None
-        elif self.children is not None:
-            del self.children[name]
-            if not self.children:
-                self.children = None
+        elif self._children is None:
+            self._only = None
+        else:
+            del self._children[name]
+            if not self._children:
+                self._children = None
+
+    def goes_on(self) -> bool:
+        """Whether anything follows, or ends with '#' here."""
+        return (
+            self._only is not None
+            or self._children is not None
+            or self.single is not None
+            or self.multi is not None
+        )
 
     def is_empty(self) -> bool:
-        return self.children is None and self.single is None and self.multi is None and self.ending is None
+        return self.ending is None and not self.goes_on()
 
 
 _Following: TypeAlias = _Level | str
@@ -122,7 +152,7 @@ class FilterTree:
         """The filters that match it."""
         found: list[str] = []
         root = self._root
-        if root.children is None and root.single is None and root.multi is None:
+        if not root.goes_on():
             return found
         names = topic.split(_LEVELS)
         # [MQTT-4.7.2-1]: wildcards at the start don't match topics that begin with '$'.
@@ -133,10 +163,9 @@ class FilterTree:
             for level in levels:
                 if level.multi is not None and wildcards_count:
                     found.append(level.multi)
-                if level.children is not None:
-                    child = level.children.get(name)
-                    if child is not None:
-                        _go_on(child, names, depth, following, found)
+                child = level.named(name)
+                if child is not None:
+                    _go_on(child, names, depth, following, found)
                 if level.single is not None and wildcards_count:
                     _go_on(level.single, names, depth, following, found)
             if not following:
