@@ -2,8 +2,8 @@
 each connection.
 
 A connect or disconnect line may be written thousands of times a second. For these there is `note`: no record
-is made, and the lines of one tick of the event loop are written together; of many ticks, if they follow each
-other closely. Lines stay in order, whichever way they come.
+is made, and the lines of one tick of the event loop are written together. Lines stay in order, whichever way
+they come.
 """
 
 import asyncio
@@ -21,8 +21,6 @@ HIDDEN_FIELDS: Final = frozenset({"payload", "password", "token", "authenticatio
 _NOT_NOTED: Final = HIDDEN_FIELDS | {"time", "level", "logger", "message", "node_id"}
 """Fields that need a closer look."""
 _LINES_WAITING: Final = 256
-_PAUSE_SECONDS: Final = 0.02
-"""Between two writes: in a storm of connects each costs as much as ten lines."""
 
 
 class _Clock:
@@ -118,17 +116,16 @@ def _plain(value: object) -> str:
 
 
 class Noted:
-    """Lines that wait to be written, by `flush`, at the end of this tick or soon. `handler`, of the root
-    logger, is the one for which they are."""
+    """Lines of this tick, which `flush` takes at its end. `handler`, of the root logger, is the one for which
+    they are."""
 
-    __slots__ = ("_flush", "_lines", "_taken", "handler", "waiting")
+    __slots__ = ("_flush", "_lines", "handler", "waiting")
 
     def __init__(self, handler: logging.Handler, lines: Lines, flush: Callable[[], None]) -> None:
         self.handler = handler
         self.waiting: deque[str] = deque()  # other threads empty it, too
         self._lines = lines
         self._flush = flush
-        self._taken = 0.0  # when lines were taken, in seconds since 1970
 
     def take(self) -> str:
         """The lines, with their ends; they do not wait any more. For one thread at a time."""
@@ -136,33 +133,21 @@ class Noted:
         lines: list[str] = []
         while waiting:
             lines.append(waiting.popleft())
-        if lines:
-            self._taken = time.time()
         lines.append("")
         return "\n".join(lines)
 
     def add(self, name: str, message: str, fields: Mapping[str, object]) -> None:
         """A line at level INFO. For the thread of the event loop."""
         waiting = self.waiting
-        now = time.time()
-        waiting.append(self._lines.noted(now, name, message, fields))
+        waiting.append(self._lines.noted(time.time(), name, message, fields))
         count = len(waiting)
         if count == 1:
-            self._flush_soon(now)
+            try:
+                asyncio.get_running_loop().call_soon(self._flush)
+            except RuntimeError:  # there is none
+                self._flush()
         elif count >= _LINES_WAITING:
             self._flush()
-
-    def _flush_soon(self, now: float) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # there is none
-            self._flush()
-            return
-        passed = now - self._taken
-        if 0 <= passed < _PAUSE_SECONDS:
-            loop.call_later(_PAUSE_SECONDS - passed, self._flush)
-        else:
-            loop.call_soon(self._flush)
 
 
 _root: Final = logging.getLogger()
@@ -177,7 +162,7 @@ def note_by(noted: Noted) -> None:
 
 def note(logger: logging.Logger, message: str, fields: Mapping[str, object]) -> None:
     """Like `logger.info(message, extra=fields)`, for what happens often, with one of a few messages. A kill
-    may lose the lines of some milliseconds."""
+    may lose the lines of the tick."""
     if not logger.isEnabledFor(logging.INFO):
         return
     noted, handlers = _noted, _root.handlers
