@@ -107,7 +107,8 @@ class BanList:
 
     def find_address(self, text: str, now_ms: int, *, only_set: bool = False) -> Ban | None:
         """The ban of an address, or of a network that it is in."""
-        if not self._counts[BanKind.ADDRESS]:
+        # Mostly there are none at all, and that costs less to see.
+        if not self._bans or not self._counts[BanKind.ADDRESS]:
             return None
         address = parsed_address(text)
         if address is None:

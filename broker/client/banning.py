@@ -102,8 +102,6 @@ class Banning:
 
     def refuses_address(self, address: str, now_ms: int) -> bool:
         """Whether nobody from there comes in."""
-        if not len(self.bans):  # the usual case, for the little that it costs
-            return False
         return self._counted(self.bans.find_address(address, now_ms)) is not None
 
     def refuses_client(self, client_id: str, username: str | None, address: str, now_ms: int) -> bool:

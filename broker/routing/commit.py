@@ -36,8 +36,8 @@ from cluster.store.store import Store
 _FULL_PAUSE_SECONDS: Final = 0.1
 _LOOKS: Final = 16
 _IDLE_LOOKS: Final = 2
-"""So many that bring nothing end the gathering. With 1 a connect in a crowd cost 2 % more, as fewer shared an
-exchange, with 4 as much more for the looks."""
+"""So many that bring nothing end the gathering. With 1 a connect in a crowd cost 1 to 4 % more, as fewer
+shared an exchange; with 4 the looks took that again."""
 
 
 class GroupCommit:
