@@ -157,14 +157,15 @@ class Client:
 
     def data_received(self, data: bytes) -> None:
         hub = self.hub
-        self.last_activity = hub.tick()
+        now = hub.tick()
+        self.last_activity = now
         hub.counters.bytes_received += len(data)
         if hub.pulse.in_doubt:
             self.stop_reading()
             hub.hold(partial(self._receive_held, data))
             return
         self._receive(data)
-        hub.after_input()
+        hub.after_input(now)
 
     def _receive(self, data: bytes) -> None:
         if self.throttle is None:

@@ -130,14 +130,18 @@ class Committer:
 
     # What others ask for
 
-    def wake(self) -> None:
-        """There may be something to do."""
+    def wake(self, at_once: bool = False) -> None:
+        """There may be something to do. `at_once`: nothing else comes with it, so what can leave without
+        waiting leaves now."""
         if not self._is_awake:
             self._is_awake = True
             self._is_idle = False
             self._timing.woken()
             if self._sleeper is not None:
-                asyncio.get_running_loop().call_soon(self._go_on)
+                if at_once:
+                    self._go_on()
+                else:
+                    asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Ends the rest. What can leave without waiting leaves now: some microseconds before the task that is
@@ -386,7 +390,8 @@ class Committer:
     def _flush(self) -> None:
         if not self.around.pulse.look():  # what was decided before a gap waits until it is settled
             flush_all(self._ready)
-            self.around.transmit()
+            if self.router.transit.has_messages():
+                self.around.transmit()
 
     def _hand_over(self) -> None:
         """Tells the owners of sessions what is in their queues now. Only hints, so nobody waits for them."""

@@ -91,7 +91,7 @@ class Place:
             pulse=SimpleNamespace(in_doubt=False),
             wheel=SimpleNamespace(watch_by=lambda _, deadline: self.watched.append(deadline)),
             tick=lambda: self.now,
-            after_input=lambda: None,
+            after_input=lambda *_: None,
             when_sure=lambda action: action(),
             is_redis_away=lambda: self.is_redis_away,
             spawn=self.tasks.append,

@@ -56,7 +56,7 @@ class Room:
             pulse=self.pulse,
             hold=self.held.append,
             tick=lambda: 0.0,
-            after_input=lambda: None,
+            after_input=lambda *_: None,
             spawn=self.tasks.append,
             settings=SimpleNamespace(connection=SimpleNamespace(connect_timeout_seconds=5.0)),
             guard=None,

@@ -19,6 +19,7 @@ from cluster.store.identity import Identity
 from cluster.store.keys import bucket_of
 from cluster.store.lane import Ask, CallReplies, Exchange, Revise
 from cluster.store.store import Store
+from tests.routing.nodes import message
 from tests.routing.room import NODE, Room, appended, new_queue
 
 pytestmark = pytest.mark.anyio
@@ -834,5 +835,18 @@ async def test_what_goes_wrong_before_the_task_has_its_turn_ends_it(
         await commit.group.until_idle()
         monkeypatch.setattr(commit.committer, "around", around)
         commit.room.publish(None, "t", b"x")
+        commit.committer.router.transit.publish("another.1", message(qos=0))
         commit.committer.wake()
     assert ended == [failure]
+
+
+async def test_what_comes_alone_leaves_at_once(commit: Commit) -> None:
+    """Not in the next turn of the event loop, when the task that stores wakes."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(commit.group.run)
+        await commit.group.until_idle()
+        commit.room.publish(None, "t", b"x")
+        commit.committer.wake(at_once=True)
+        assert not commit.committer.router.incoming
+        await commit.group.until_idle()
+        tasks.cancel_scope.cancel()

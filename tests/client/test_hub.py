@@ -1,0 +1,115 @@
+"""When what was fed in leaves."""
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from broker.client.hub import Hub
+
+
+class Loop:
+    """Turns of an event loop, one when it is asked for."""
+
+    def __init__(self) -> None:
+        self.soon: list[Any] = []
+
+    def call_soon(self, action: Any) -> None:
+        self.soon.append(action)
+
+    def turn(self) -> None:
+        soon, self.soon = self.soon, []
+        for action in soon:
+            action()
+
+
+class Written:
+    """An outbox with something to be written."""
+
+    def __init__(self, place: "Place") -> None:
+        self.place = place
+
+    def flush(self) -> None:
+        self.place.events.append("written")
+
+
+class Place:
+    """A hub with what `after_input` uses."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.transit = SimpleNamespace(has_messages=lambda: False)
+        self.hub = cast(Any, object.__new__(Hub))
+        self.hub.ready = []
+        self.hub.busy_at = 0.0
+        self.hub.flush_scheduled = False
+        self.hub.router = SimpleNamespace(transit=self.transit, incoming=[])
+        self.hub.changed = SimpleNamespace(is_urgent=False, sessions=[])
+        self.hub.pulse = SimpleNamespace(look=lambda: False)
+        self.hub.transmit = lambda: self.events.append("transmitted")
+        self.hub.committer = SimpleNamespace(
+            wake=lambda at_once: self.events.append("woken at once" if at_once else "woken"),
+            linger=lambda: self.events.append("lingers"),
+        )
+
+    def feed(self, now: float = 0.0) -> None:
+        self.hub.ready.append(Written(self))
+        self.hub.after_input(now)
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    made = Loop()
+    monkeypatch.setattr("asyncio.get_running_loop", lambda: made)
+    return made
+
+
+def test_what_comes_alone_is_written_at_once(loop: Loop) -> None:
+    place = Place()
+    place.hub.router.incoming = ["publication"]
+    place.feed(time.monotonic())
+    assert place.events == ["written", "woken at once"]
+    assert not loop.soon
+
+
+def test_what_comes_close_behind_is_written_together_in_the_next_turn(loop: Loop) -> None:
+    place = Place()
+    place.feed(time.monotonic())
+    place.hub.busy_at = now = time.monotonic()
+    place.feed(now)
+    place.feed(now + 0.00005)
+    assert place.events == ["written"]
+    loop.turn()
+    assert place.events == ["written"] * 3
+    assert not loop.soon
+
+
+def test_what_comes_at_unknown_times_is_not_alone(loop: Loop) -> None:
+    place = Place()
+    place.feed()
+    assert place.events == []
+    loop.turn()
+    assert place.events == ["written"]
+
+
+def test_other_nodes_are_sent_to_when_there_is_something_to_send(loop: Loop) -> None:
+    place = Place()
+    place.transit.has_messages = lambda: True
+    place.hub.after_input(time.monotonic())
+    assert place.events == ["transmitted"]
+
+
+def test_after_a_gap_nothing_is_written_and_nobody_lingers_for_what_is_urgent(loop: Loop) -> None:
+    place = Place()
+    place.hub.pulse.look = lambda: True
+    place.hub.changed.is_urgent = True
+    place.feed(time.monotonic())
+    assert place.events == ["woken at once"]
+
+
+def test_what_nobody_waits_for_lingers(loop: Loop) -> None:
+    place = Place()
+    place.hub.changed.sessions = ["session"]
+    place.hub.after_input(time.monotonic())
+    assert place.events == ["lingers"]
