@@ -47,6 +47,8 @@ SOURCES = (
     "broker/client/wills.py",
     "broker/listeners/acceptor.py",
     "broker/listeners/admission.py",
+    "broker/listeners/transports.py",
+    "broker/listeners/wires.py",
     "broker/observability/events.py",
     "broker/observability/lines.py",
     "broker/observability/metrics.py",

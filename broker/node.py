@@ -38,7 +38,7 @@ from broker.client import (
 from broker.counting import carry_over
 from broker.durability import listener_level, private_redis
 from broker.guarding import make_guarding
-from broker.listeners import Listener, ListenerSurroundings, open_listener
+from broker.listeners import Listener, ListenerSurroundings, Wires, open_listener, open_wires
 from broker.mqtt import ReasonCode
 from broker.observability import logs
 from broker.observability.audit import audit_file, reopen_audit_file
@@ -241,12 +241,13 @@ async def _serve(node: Node) -> None:
     around = node.surroundings
     hub = node.hub
     listeners: list[Listener] = []
+    wires = open_wires()
     try:
         async with anyio.create_task_group() as services:
             services.start_soon(node.store.watch_primary)
             await _join(node, services)
             services.start_soon(_sweep, node)
-            listeners += await _listen(node)
+            listeners += await _listen(node, wires)
             services.start_soon(node.operations.forwarding.run)
             node.info.listen = [str(listener.address) for listener in around.listeners]
             hub.tick()
@@ -266,6 +267,8 @@ async def _serve(node: Node) -> None:
             listener.close()
         for client in list(hub.connections):
             client.abort()
+        if wires is not None:
+            wires.close()
 
 
 async def _join(node: Node, services: TaskGroup) -> None:
@@ -316,7 +319,7 @@ async def _load(node: Node) -> None:
         gc.enable()
 
 
-async def _listen(node: Node) -> list[Listener]:
+async def _listen(node: Node, wires: Wires | None) -> list[Listener]:
     around = node.surroundings
     common = ListenerSurroundings(
         connect=partial(Client, node.hub),
@@ -331,6 +334,7 @@ async def _listen(node: Node) -> list[Listener]:
         admission=node.admission,
         limits=around.settings.limits,
         level_of=partial(listener_level, around.settings),
+        wires=wires,
     )
     names = around.settings.listener_names()
     listeners: list[Listener] = []

@@ -7,14 +7,15 @@ can be asked, and tells nobody of a TLS handshake that failed.
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final, cast
 
 from broker.listeners.admission import Gate, Visit
-from broker.listeners.introducing import Introduction, MakeProtocol, Taken, drop, name_of
+from broker.listeners.introducing import Introduction, MakeProtocol, drop, name_of
+from broker.listeners.transports import Transports
+from broker.listeners.wires import Wires
 from broker.observability.logs import get_logger
 
 ACCEPT_BATCH: Final = 8
@@ -25,30 +26,6 @@ _PAUSE_SECONDS: Final = 1.0
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 logger = get_logger(__name__)
-
-
-class Handed:
-    """A connection as far as uvloop wants to know it. A socket object costs three of a connection's hundred
-    microseconds: making it asks the kernel whether it is one. Asyncio's own loops read from that object, and
-    get one (`Taken`)."""
-
-    __slots__ = ("_handle", "family", "type")
-
-    def __init__(self, family: int, type: int, handle: int) -> None:
-        self.family = family
-        self.type = type
-        self._handle = handle
-
-    def fileno(self) -> int:
-        """The number that the kernel knows it by."""
-        return self._handle
-
-    def close(self) -> None:
-        """uvloop calls it when it has closed the connection: there is nothing left to be done."""
-
-    def abandon(self) -> None:
-        """Closes what no event loop has taken."""
-        os.close(self._handle)
 
 
 class Acceptor:
@@ -63,19 +40,20 @@ class Acceptor:
         make_protocol: MakeProtocol,
         spawn: Callable[[Coroutine[object, object, None]], None],
         is_banned: Callable[[str], bool],
+        wires: Wires | None,
     ) -> None:
+        if listening.family != socket.AF_UNIX:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # and so those that it takes
         self._listening = listening
-        self._family = int(listening.family)
-        self._type = int(listening.type)
-        self._proto = listening.proto
+        self._transports = Transports(listening)
         self._gate = gate
         self._introduction = introduction
         self._knows_hosts = introduction is None or introduction.proxies is None
         self._make_protocol = make_protocol
         self._spawn = spawn
         self._is_banned = is_banned
+        self._wires = wires
         self._loop = asyncio.get_running_loop()
-        self._wants_sockets = isinstance(self._loop, asyncio.BaseEventLoop)
         self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(listening, self._accept)
 
@@ -100,16 +78,16 @@ class Acceptor:
                 return  # the others: nobody waits any more
             host = str(peer[0]) if isinstance(peer, tuple) else ""
             if host and self._is_banned(host):
-                drop(self._socket(handle))
+                drop(self._transports.socket(handle))
                 continue
             visit = self._gate.enter(host if self._knows_hosts else "")
             if visit is None:
-                drop(self._socket(handle))
+                drop(self._transports.socket(handle))
                 continue  # it costs others nothing of the rate
             if self._introduction is None:
                 self._open(handle, visit, peer)
             else:
-                taken = self._socket(handle)
+                taken = self._transports.socket(handle)
                 taken.setblocking(False)
                 self._spawn(self._introduction.welcome(taken, visit, peer))
             seconds = self._gate.pause_seconds()
@@ -122,9 +100,6 @@ class Acceptor:
         taken = self._listening._accept()  # type: ignore[attr-defined]  # what `accept` calls
         return cast(tuple[int, object], taken)
 
-    def _socket(self, handle: int) -> Taken:
-        return Taken(self._family, self._type, self._proto, handle)
-
     def _rest(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening)
         self._pause = self._loop.call_later(seconds, self._go_on)
@@ -134,31 +109,16 @@ class Acceptor:
         self._loop.add_reader(self._listening, self._accept)
 
     def _open(self, handle: int, visit: Visit, peer: object) -> None:
-        """There is a transport at once, and nothing more to be done when it has told its protocol object: so
-        there is no task, which would be more work than all else in here."""
         make_protocol = partial(self._make_protocol, peer if isinstance(peer, tuple) else None, visit)
-        if self._wants_sockets:
-            taken = self._socket(handle)
-            if not _go_on(self._loop.connect_accepted_socket(make_protocol, taken), visit, peer):
-                taken.close()
+        if self._wires is None:
+            self._transports.open(handle, make_protocol, partial(_note_failure, visit, peer))
             return
-        handed = Handed(self._family, self._type, handle)
-        opening = self._loop.connect_accepted_socket(make_protocol, cast(socket.socket, handed))
-        if not _go_on(opening, visit, peer):
-            handed.abandon()
+        try:
+            self._wires.open(handle, make_protocol, self._transports)
+        except Exception as error:  # noqa: BLE001  # the top of this connection: noted
+            _note_failure(visit, peer, error)
 
 
-def _go_on(
-    opening: Coroutine["asyncio.Future[object]", None, object], visit: Visit, peer: object, _: object = None
-) -> bool:
-    """As a task would. False if it has come to nothing."""
-    try:
-        waiter = opening.send(None)
-    except StopIteration:  # there is a protocol object, which leaves when it has ended
-        return True
-    except (Exception, asyncio.CancelledError) as error:  # the top of this connection
-        visit.leave()
-        logger.debug("connection not opened: %s", error, exc_info=True, extra={"peer": name_of(peer)})
-        return False
-    waiter.add_done_callback(partial(_go_on, opening, visit, peer))
-    return True
+def _note_failure(visit: Visit, peer: object, error: BaseException) -> None:
+    visit.leave()
+    logger.debug("connection not opened: %s", error, exc_info=error, extra={"peer": name_of(peer)})

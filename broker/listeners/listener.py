@@ -22,6 +22,7 @@ from broker.listeners.tcp import bind_tcp, bound_address
 from broker.listeners.unix import bind_unix
 from broker.listeners.upgrade import Pages
 from broker.listeners.websocket import WebSocketOptions, websocket_protocol
+from broker.listeners.wires import Wires
 from broker.observability.metrics import Counters
 from broker.settings import LimitSettings, ListenerSettings, SocketPath
 
@@ -53,6 +54,8 @@ class ListenerSurroundings:
     """Of an address; asked before anything of a connection is read."""
     level_of: Callable[[ListenerSettings], int] = lambda _: 0
     """The durability level of a listener."""
+    wires: Wires | None = None
+    """Where connections that carry nothing but MQTT are served, if not by the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,8 @@ def _serve(
             settings.handshake_timeout_seconds,
             around.is_banned,
         )
-    return Acceptor(listening, gate, introduction, make_protocol, around.spawn, around.is_banned).close
+    wires = None if settings.address.kind.is_websocket else around.wires
+    return Acceptor(listening, gate, introduction, make_protocol, around.spawn, around.is_banned, wires).close
 
 
 def _handshake(files: "CurrentFiles", counters: Counters) -> "Handshake":
