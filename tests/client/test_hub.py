@@ -6,7 +6,10 @@ from typing import Any, cast
 
 import pytest
 
+from broker import build_mode
 from broker.client.hub import Hub
+
+pytestmark = pytest.mark.skipif(build_mode() != "pure", reason="a compiled Hub takes nothing but its parts")
 
 
 class Loop:

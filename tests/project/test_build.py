@@ -1,5 +1,6 @@
 """setup.py compiles what it can, and else leaves a package that runs all the same."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import broker
+from broker import COMPILED_MODULES, COMPILED_PACKAGES
 from tests.tools import require_tool
 
 ROOT = Path(broker.__file__).parent.parent
@@ -97,3 +99,16 @@ def test_errors_of_mypy_leave_it_pure(project: Path) -> None:
 def test_pure_mode_builds_nothing(project: Path) -> None:
     assert "pure Python" not in _build(project, MOORLINE_PURE="1")
     assert not list(project.rglob("*.so"))
+
+
+def test_what_is_compiled_can_be_told_to_run_as_its_source() -> None:
+    """`broker.COMPILED_MODULES` is what MOORLINE_PURE=1 looks for, and what `make test-compiled` asks for."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (patterns,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SOURCES"
+    ]
+    packages = [f"{package.replace('.', '/')}/*.py" for package in COMPILED_PACKAGES]
+    modules = [f"{module.replace('.', '/')}.py" for module in COMPILED_MODULES]
+    assert sorted(patterns) == sorted(packages + modules)
