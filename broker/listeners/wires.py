@@ -100,8 +100,7 @@ class Wires:
         self._new_seconds = new_seconds
         self.by_handle: dict[int, Wire] = {}  # the oldest first
         self._loop = asyncio.get_running_loop()
-        self._is_looking = False
-        self._ended: list[tuple[Wire, Exception | None]] = []
+        self._ended: list[tuple[Wire, int, Exception | None]] = []
         self._moving: asyncio.TimerHandle | None = None
         self._loop.add_reader(poll.fileno(), self._look)
 
@@ -133,15 +132,18 @@ class Wires:
         self._loop.remove_reader(self.poll.fileno())
         self.poll.close()
 
-    def tell_soon(self, wire: "Wire", error: Exception | None) -> None:
-        """The protocol object of a wire that has ended, when whoever ended it is done."""
-        self._ended.append((wire, error))
-        if len(self._ended) == 1 and not self._is_looking:
-            self._loop.call_soon(self._tell)
+    def close_soon(self, wire: "Wire", handle: int, error: Exception | None) -> None:
+        """Closes `handle`, unless it is negative, and tells the protocol object: in the next turn of the
+        loop, as its transports do. What is told in this turn, as to the log, comes before the peer knows."""
+        self._ended.append((wire, handle, error))
+        if len(self._ended) == 1:
+            self._loop.call_soon(self._close_ended)
 
-    def _tell(self) -> None:
+    def _close_ended(self) -> None:
         ended, self._ended = self._ended, []
-        for wire, error in ended:
+        for wire, handle, error in ended:
+            if handle >= 0:
+                os.close(handle)  # with that it is not polled any more
             try:
                 wire.tell(error)
             except Exception:  # the boundary of each connection
@@ -165,21 +167,15 @@ class Wires:
 
     def _look(self) -> None:
         by_handle = self.by_handle
-        self._is_looking = True
         for handle, events in self.poll.poll(0, _EVENTS):
-            # None: what an earlier one has said has closed it. If another connection has its number by now,
-            # that finds nothing to be read.
             wire = by_handle.get(handle)
-            if wire is None:
+            if wire is None:  # it has ended
                 continue
             try:
                 wire.happen(events)
             except Exception as error:  # the boundary of each connection: our bug must not harm the others
                 logger.exception("connection failed")
                 wire.end(error)
-        self._is_looking = False
-        if self._ended:
-            self._tell()
 
 
 class Wire:
@@ -284,7 +280,7 @@ class Wire:
             self._read()
 
     def end(self, error: Exception | None) -> None:
-        """Closes at once, and tells the protocol object soon. May be called again."""
+        """Ends at once; closes, and tells the protocol object, soon. May be called again."""
         handle = self._handle
         if handle < 0:
             return
@@ -294,8 +290,7 @@ class Wire:
             self._is_over = True
             return
         self._leave()
-        os.close(handle)  # with that it is not polled any more
-        self._wires.tell_soon(self, error)
+        self._wires.close_soon(self, handle, error)
 
     def may_move(self) -> bool:
         """Whether there is nothing to be kept for it, but what the kernel keeps."""
@@ -333,7 +328,7 @@ class Wire:
         logger.debug("connection ended as it has no transport", exc_info=error)
         self._is_closing = True
         self._leave()
-        self._wires.tell_soon(self, error if isinstance(error, Exception) else None)
+        self._wires.close_soon(self, -1, error if isinstance(error, Exception) else None)
 
     def _leave(self) -> None:
         del self._wires.by_handle[self._handle]

@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 import uvloop
@@ -270,48 +270,6 @@ def test_who_is_closed_by_another_is_not_told_what_has_come(run: Run) -> None:
             second.send(b"x")
             await until(lambda: bool(one.ends or other.ends))
             assert sorted([one.received, other.received]) == [b"", b"x"]
-        wires.close()
-
-    run(scenario())
-
-
-@each_loop
-def test_a_number_that_is_another_connection_by_now_harms_nobody(run: Run) -> None:
-    class Replacing(Noting):
-        """Closes the other and has a new one in its place, in the turn in which both have received."""
-
-        def __init__(self, wires: Wires) -> None:
-            super().__init__()
-            self.wires = wires
-            self.others: list[Replacing] = []
-            self.successor: Noting | None = None
-
-        def data_received(self, data: bytes) -> None:
-            other = wire_of(self.others[0])
-            number = other.fileno()
-            near, far = socket.socketpair()
-            other.abort()
-            self.successor = Noting()
-            os.dup2(near.fileno(), number)
-            near.close()
-            self.far = far
-            successor = cast(asyncio.BaseProtocol, self.successor)
-            self.wires.open(number, lambda: successor, Transports(far))
-
-    async def scenario() -> None:
-        wires = opened()
-        one, other = Replacing(wires), Replacing(wires)
-        one.others, other.others = [other], [one]
-        with connected(wires, one) as first, connected(wires, other) as second:
-            first.send(b"x")
-            second.send(b"x")
-            await until(lambda: bool(one.ends or other.ends))
-            replacing = one if other.ends else other
-            assert replacing.successor is not None
-            assert (replacing.successor.received, replacing.successor.ends) == (b"", [])
-            replacing.far.send(b"new")
-            await until(lambda: replacing.successor is not None and replacing.successor.received == b"new")
-            replacing.far.close()
         wires.close()
 
     run(scenario())
