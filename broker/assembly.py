@@ -185,7 +185,7 @@ def build(around: Surroundings, store: Store, incarnation: str) -> Node:
     )
     bans = BanList()
     banning = make_banning(settings.bans, bans, around.counters.bans, tasks.spawn, BanBook(store))
-    hub = _hub(around, incarnation, routing, links, committer, tasks, transmit, on_command, banning)
+    hub = _hub(around, incarnation, routing, links, committer, tasks, on_command, banning)
     made.append(hub)
     if events.wants_clients:
         hub.events.add(events.on_event)
@@ -359,7 +359,6 @@ def _hub(
     links: _Links,
     committer: Committer,
     tasks: Tasks,
-    transmit: Callable[[], None],
     on_command: Callable[[Command], None],
     banning: Banning,
 ) -> Hub:
@@ -387,7 +386,6 @@ def _hub(
         fights=Fights(settings.session.takeovers_per_minute),
         banning=banning,
         is_redis_away=around.watch.is_away_too_long,
-        transmit=transmit,
         on_command=on_command,
         authenticators=around.authenticators,
         guard=around.guarding.guard,

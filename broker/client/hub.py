@@ -25,7 +25,7 @@ from broker.observability.logs import get_logger
 from broker.observability.metrics import Counters
 from broker.observability.offences import Offences
 from broker.routing import Committer, Ingress, Interest, Router, SubscriptionIndex
-from broker.session import Changes, Clock, Confirmations, Drops, Intake, Outbox, flush_all
+from broker.session import Changes, Clock, Confirmations, Drops, Intake, Outbox
 from broker.settings import TopicSettings
 from cluster.pulse import Pulse
 from cluster.store.inbox_records import Command
@@ -105,7 +105,6 @@ class Hub:
     fights: Fights
     banning: Banning
     is_redis_away: Callable[[], bool]
-    transmit: Callable[[], None]
     on_command: Callable[[Command], None]
     authenticators: Mapping[str, EnhancedAuthenticator] = field(default_factory=dict)
     redis_offset_ms: int = 0
@@ -199,8 +198,5 @@ class Hub:
 
     def _flush(self) -> None:
         self.flush_scheduled = False
-        if not self.pulse.look():  # what was decided before a gap waits until it is settled
-            flush_all(self.ready)
-            if self.router.transit.has_messages():
-                self.transmit()
-            self.busy_at = time.monotonic()
+        self.committer.flush()
+        self.busy_at = time.monotonic()

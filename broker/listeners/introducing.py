@@ -86,8 +86,6 @@ class Introduction:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_seconds
         origin: Origin | None = None
-        if taken.family != socket.AF_UNIX:
-            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.proxies is not None:
             try:
                 origin = await self.proxies.origin_of(taken, peer, self._timeout_seconds)

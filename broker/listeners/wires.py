@@ -65,8 +65,6 @@ class Carried(Protocol):
 class Poll(Protocol):
     """What is used of `select.epoll`, which not all systems have."""
 
-    closed: bool
-
     def fileno(self) -> int:
         """See select.epoll."""
 
@@ -300,7 +298,7 @@ class Wire:
         """Has the event loop make a transport, which takes over in its next turn."""
         self._wires.poll.unregister(self._handle)
         self._is_moving = True
-        self._transports.open(self._handle, self._successor, self._fail_to_move)
+        self._transports.open(self._handle, lambda: cast(BaseProtocol, self), self._fail_to_move)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """The event loop has made the transport, whose protocol object this is so far."""
@@ -319,9 +317,6 @@ class Wire:
         elif not self._is_reading:  # the transport will, as soon as this has been told
             asyncio.get_running_loop().call_soon(_keep_pause, protocol)
         self._is_closing = True  # whoever still has it does nothing by it
-
-    def _successor(self) -> BaseProtocol:
-        return cast(BaseProtocol, self)
 
     def _fail_to_move(self, error: BaseException) -> None:
         """The connection has been closed."""

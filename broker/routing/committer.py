@@ -317,7 +317,7 @@ class Committer:
             self._timing.begin()
         router_calls = self.router.next_calls()
         self._timing.delivered(self._ready, is_stored=False)
-        self._flush()
+        self.flush()
         turn = Turn(session_calls, asking, router_calls, has_batch)
         if turn.calls or has_batch or self._after_log or self._must_follow:
             return turn
@@ -360,7 +360,7 @@ class Committer:
         is_settled = turn.has_batch and self._end_batch(version)
         self._tell_connections()
         self._timing.delivered(self._ready, is_stored=True)
-        self._flush()
+        self.flush()
         self._timing.end(is_settled, self.router.has_work())
 
     def on_another_primary(self) -> None:
@@ -387,7 +387,8 @@ class Committer:
             self.router.settle()
         return is_settled
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes what is ready, for clients and for other nodes."""
         if not self.around.pulse.look():  # what was decided before a gap waits until it is settled
             flush_all(self._ready)
             if self.router.transit.has_messages():
