@@ -5,11 +5,12 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
-from broker.listeners.wires import HIGH_WATER_BYTES, Wire
-from tests.listeners.test_wires import (
+from broker.listeners.wires import HIGH_WATER_BYTES
+from tests.listeners.wired import (
     Noting,
     Run,
     connected,
@@ -19,6 +20,7 @@ from tests.listeners.test_wires import (
     read_all,
     until,
     wire_of,
+    wired,
 )
 
 LARGE = b"0123456789" * 1_000_000
@@ -45,9 +47,8 @@ def test_who_stays_gets_a_transport_and_goes_on(run: Run) -> None:
 
 
 async def stay_and_go() -> None:
-    wires, protocol = opened(0.01), Noting()
     loop = asyncio.get_running_loop()
-    with connected(wires, protocol) as peer:
+    async with wired(0.01) as (wires, protocol, peer):
         peer.send(b"one")
         await until(lambda: has_moved(protocol))
         peer.send(b"two")
@@ -61,8 +62,7 @@ async def stay_and_go() -> None:
         wire_of(protocol).abort()
         write(protocol, b"still there")
         assert await loop.sock_recv(peer, 30) == b"still there"
-    await until(lambda: protocol.ends == [None])
-    wires.close()
+    assert protocol.ends == [None]
 
 
 @each_loop
@@ -113,8 +113,7 @@ def test_who_pauses_or_has_something_unsent_is_not_moved_yet(run: Run) -> None:
 @each_loop
 def test_what_is_written_meanwhile_arrives_in_order(run: Run) -> None:
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
-        with connected(wires, protocol) as peer:
+        async with wired() as (_, protocol, peer):
             wire = wire_of(protocol)
             wire.write(b"first ")
             wire.move()
@@ -129,7 +128,6 @@ def test_what_is_written_meanwhile_arrives_in_order(run: Run) -> None:
             assert protocol.transport is not None
             protocol.transport.close()
             assert await reading == b"first " + LARGE + b" then last"
-        wires.close()
 
     run(scenario())
 
@@ -138,16 +136,14 @@ def test_what_is_written_meanwhile_arrives_in_order(run: Run) -> None:
 @pytest.mark.parametrize("is_large", [False, True])
 def test_who_closes_meanwhile_has_all_sent(run: Run, is_large: bool) -> None:
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
         data = LARGE if is_large else b"small"
-        with connected(wires, protocol) as peer:
+        async with wired() as (_, protocol, peer):
             wire_of(protocol).move()
             wire_of(protocol).write(data)
             wire_of(protocol).close()
             wire_of(protocol).write(b"too late")
             assert await read_all(peer) == data
             await until(lambda: protocol.ends == [None])
-        wires.close()
 
     run(scenario())
 
@@ -155,13 +151,12 @@ def test_who_closes_meanwhile_has_all_sent(run: Run, is_large: bool) -> None:
 @each_loop
 def test_who_aborts_meanwhile_is_gone(run: Run) -> None:
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
-        with connected(wires, protocol) as peer:
+        async with wired() as (_, protocol, peer):
             wire_of(protocol).move()
-            wires.close()  # which aborts all
+            wire_of(protocol).abort()
             assert protocol.ends == []
             assert await read_all(peer) == b""
-            await until(lambda: protocol.ends == [None])
+        assert protocol.ends == [None]
 
     run(scenario())
 
@@ -169,22 +164,18 @@ def test_who_aborts_meanwhile_is_gone(run: Run) -> None:
 @each_loop
 def test_who_pauses_meanwhile_is_not_read(run: Run) -> None:
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
-        with connected(wires, protocol) as peer:
+        async with wired() as (_, protocol, peer):
             wire_of(protocol).move()
             wire_of(protocol).pause_reading()
             protocol.is_reading = False
             await until(lambda: has_moved(protocol))
-            await asyncio.sleep(0.01)  # it pauses in the next turn
+            moved = cast(asyncio.ReadTransport, protocol.transport)
+            await until(lambda: not moved.is_reading())
             peer.send(b"later")
-            await asyncio.sleep(0.05)
-            assert protocol.received == b""
             protocol.is_reading = True
-            assert protocol.transport is not None
-            protocol.transport.resume_reading()
+            moved.resume_reading()
             await until(lambda: protocol.received == b"later")
-        await until(lambda: protocol.ends == [None])
-        wires.close()
+        assert protocol.ends == [None]
 
     run(scenario())
 
@@ -194,16 +185,14 @@ def test_who_pauses_only_for_a_moment_is_read(run: Run) -> None:
     """And goes on when there is the transport, but before that could pause."""
 
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
-        with connected(wires, protocol) as peer:
+        async with wired() as (_, protocol, peer):
             wire_of(protocol).move()
             wire_of(protocol).pause_reading()
             assert protocol.is_reading  # by then
             await until(lambda: has_moved(protocol))
             peer.send(b"now")
             await until(lambda: protocol.received == b"now")
-        await until(lambda: protocol.ends == [None])
-        wires.close()
+        assert protocol.ends == [None]
 
     run(scenario())
 
@@ -240,20 +229,35 @@ class Refusing:
         self.connect_accepted_socket = refuse
 
 
+class Leaving(Noting):
+    """Ends as soon as it has another transport, before that is told to pause."""
+
+    moved: asyncio.Transport | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "transport" and isinstance(value, asyncio.Transport):
+            self.moved = value
+            asyncio.get_running_loop().call_soon(setattr, self, "transport", None)
+
+
 def test_a_connection_that_has_ended_is_not_told_to_pause() -> None:
+    problems: list[object] = []
+
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        wires, protocol = opened(), Leaving()
         with connected(wires, protocol):
-            wire: Wire = wire_of(protocol)
-            wire.move()
-            wire.pause_reading()
+            wire_of(protocol).move()
+            wire_of(protocol).pause_reading()
             protocol.is_reading = False
-            await until(lambda: has_moved(protocol))
-            moved, protocol.transport = protocol.transport, None
-            await asyncio.sleep(0.01)
-            assert moved is not None
-            moved.abort()
+            await until(lambda: protocol.moved is not None and protocol.transport is None)
+            await asyncio.sleep(0)  # the turn in which it would pause has gone by
+            assert protocol.moved is not None
+            assert protocol.moved.is_reading()
+            protocol.moved.abort()
             await until(lambda: protocol.ends == [None])
         wires.close()
 
     asyncio.run(scenario())
+    assert problems == []

@@ -6,107 +6,25 @@ import logging
 import os
 import select
 import socket
-import struct
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 
 import pytest
-import uvloop
 
-from broker.client.transport import Transport
 from broker.listeners.transports import Transports
 from broker.listeners.wires import HIGH_WATER_BYTES, LOW_WATER_BYTES, Wire, Wires, open_wires
-
-RUN: Final = {"uvloop": uvloop.run, "asyncio": asyncio.run}
-AT_ONCE: Final = struct.pack("ii", 1, 0)
-
-Run = Callable[[Coroutine[object, object, None]], None]
-
-each_loop = pytest.mark.parametrize("run", RUN.values(), ids=RUN)
-
-
-class Noting:
-    """A protocol object that notes what it is told."""
-
-    def __init__(self) -> None:
-        self.wire: Wire | None = None
-        self.transport: Transport | None = None
-        self.is_reading = True
-        self.received = b""
-        self.told: list[str] = []
-        self.ends: list[Exception | None] = []
-
-    def connection_made(self, transport: Wire) -> None:
-        self.wire = self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-
-    def eof_received(self) -> bool:
-        return False
-
-    def pause_writing(self) -> None:
-        self.told.append("pause")
-
-    def resume_writing(self) -> None:
-        self.told.append("resume")
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ends.append(error)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 - the kernel tells nobody
-            await asyncio.sleep(0.001)
-
-
-def wire_of(protocol: Noting) -> Wire:
-    assert protocol.wire is not None
-    return protocol.wire
-
-
-def opened(new_seconds: float = 3600.0) -> Wires:
-    wires = open_wires(new_seconds)
-    assert wires is not None
-    return wires
-
-
-def connected(wires: Wires, protocol: Any) -> socket.socket:
-    """The peer of a new wire."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        peer = socket.create_connection(server.getsockname())
-        taken, _ = server.accept()
-        transports = Transports(server)
-    peer.setblocking(False)
-    try:
-        wires.open(taken.detach(), lambda: protocol, transports)
-    except BaseException:
-        peer.close()
-        raise
-    return peer
-
-
-def reset(peer: socket.socket) -> None:
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
-    peer.close()
-
-
-async def read_all(peer: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
-    received = bytearray()
-    while data := await loop.sock_recv(peer, 1 << 20):
-        received += data
-    return bytes(received)
-
-
-def fill(protocol: Noting, pattern: bytes) -> int:
-    """Writes more than the kernel and the wire's limit take. How often `pattern` was written."""
-    count = 0
-    while "pause" not in protocol.told:
-        wire_of(protocol).write(pattern)
-        count += 1
-    return count
+from tests.listeners.wired import (
+    Noting,
+    Run,
+    connected,
+    each_loop,
+    fill,
+    opened,
+    read_all,
+    reset,
+    until,
+    wire_of,
+    wired,
+)
 
 
 @each_loop
@@ -134,8 +52,7 @@ def test_bytes_go_to_and_fro_and_nothing_stays_open(run: Run) -> None:
 @each_loop
 def test_who_does_not_read_makes_writing_pause_and_gets_all_in_order(run: Run) -> None:
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
-        with connected(wires, protocol) as peer:
+        async with wired() as (_, protocol, peer):
             count = fill(protocol, b"0123456789" * 1000)
             assert wire_of(protocol).get_write_buffer_size() > HIGH_WATER_BYTES
             wire_of(protocol).write(b"last")
@@ -146,7 +63,6 @@ def test_who_does_not_read_makes_writing_pause_and_gets_all_in_order(run: Run) -
             await until(lambda: wire_of(protocol).get_write_buffer_size() == 0)
             wire_of(protocol).close()
             assert await reading == b"0123456789" * 1000 * count + b"last"
-        wires.close()
 
     run(scenario())
 
@@ -154,15 +70,13 @@ def test_who_does_not_read_makes_writing_pause_and_gets_all_in_order(run: Run) -
 @each_loop
 def test_what_is_unsent_is_sent_before_it_is_closed(run: Run) -> None:
     async def scenario() -> None:
-        wires, protocol = opened(), Noting()
-        with connected(wires, protocol) as peer:
+        async with wired() as (_, protocol, peer):
             count = fill(protocol, b"x" * 10_000)
             wire_of(protocol).close()
             wire_of(protocol).close()
             wire_of(protocol).write(b"too late")
             assert len(await read_all(peer)) == 10_000 * count
             await until(lambda: protocol.ends == [None])
-        wires.close()
 
     run(scenario())
 
