@@ -17,7 +17,6 @@ from broker.client.client import Client
 from broker.client.closing import drop_rows, give_back, review_rows
 from broker.client.confirming import promises_of, when_confirmed
 from broker.client.noting import note_login
-from broker.client.permitting import allowed_topics
 from broker.client.replaying import resume_replays
 from broker.client.sharing import join_group
 from broker.client.subscribing import review_on_connect, subscribe_on_connect
@@ -336,7 +335,7 @@ class Handshake:
             queue,
             ttl_seconds * 1000,
             hub.changed,
-            allowed_topics(client),
+            _allowed_topics(client),
             promises_of(client),
         )
 
@@ -366,6 +365,14 @@ class Handshake:
                 settings.response_information, self.client_id, client.username or None
             )
         return Connack(session_present, 0, properties)
+
+
+def _allowed_topics(client: Client) -> set[str] | None:
+    """Where the client may publish without a question, as far as is known; None: everywhere."""
+    rights, limits = client.rights, client.hub.topic_limits
+    if rights is not None and rights.governs_publishing:
+        return rights.allowed
+    return limits.known if limits is not None else None
 
 
 def _can_see(client: Client, shared_filter: str) -> bool:

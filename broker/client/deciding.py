@@ -60,7 +60,7 @@ def on_connect(client: Client, packet: Packet) -> None:
         except ProtocolError as error:
             refuse(client, error.reason_code, str(error))
             return
-    if is_revoked(client):
+    if client.entrance.is_revoked is not None and is_revoked(client):
         refuse(client, ReasonCode.NOT_AUTHORIZED, REVOKED)
         return
     if method is None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from broker.observability.audit import record, record_login, wants_logins
+from broker.observability.audit import audit_logger, record, record_login
 
 if TYPE_CHECKING:  # they need each other
     from broker.client.client import Client
@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # they need each other
 
 def note_login(client: "Client") -> None:
     """It was let in."""
-    if wants_logins():
+    if audit_logger.handlers:  # else there is nowhere to record it
         record_login(
             client_id=client.client_id,
             username=client.username or None,

@@ -48,14 +48,6 @@ class _Turn:
             self._until = time.monotonic() + _TURN_SECONDS
 
 
-def allowed_topics(client: Client) -> set[str] | None:
-    """Where the client may publish without a question, as far as is known; None: everywhere."""
-    rights, limits = client.rights, client.hub.topic_limits
-    if rights is not None and rights.governs_publishing:
-        return rights.allowed
-    return limits.known if limits is not None else None
-
-
 def may_still_publish(hub: Hub, rights: Rights, will: WillMessage) -> bool:
     """Whether a will may be published now that it is due. Plug-ins were asked at CONNECT, and are not asked
     again."""

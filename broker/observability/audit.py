@@ -175,11 +175,6 @@ def record(event: str, level: int = logging.INFO, /, **fields: object) -> None:
     audit_logger.log(level, MESSAGE, extra=_extra(event, fields))
 
 
-def wants_logins() -> bool:
-    """Whether `record_login` has anything to do: each connection asks before it says what there is to say."""
-    return bool(audit_logger.handlers)
-
-
 def record_login(**fields: object) -> None:
     """A client was let in: for the file only, as the log has a line for each connection."""
     file = _open_file()

@@ -1,7 +1,7 @@
 """Claiming a session for a connection, and giving it back."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from cluster.store.call import Reply
 from cluster.store.deadlines import DueWill, parse_rows, parse_wills
@@ -16,8 +16,8 @@ _WHOLE: Final = 14
 _DOUBTED: Final = 15
 
 
-class Claim(NamedTuple):
-    """The session as its new owner finds it.
+class Claim:
+    """The session as its new owner finds it: by default a new one without a queue.
 
     `present`: it was there before. `gen` and `n` name the last queue entry, `sent` is the last that may
     have been sent, none beyond `hi` may be sent now. `wills` are to be published before CONNACK;
@@ -28,31 +28,54 @@ class Claim(NamedTuple):
     has come since; `doubted`: Packet Identifiers of `receiving` which it may have released, for the same
     reason."""
 
-    present: bool
-    epoch: int
-    gen: int
-    n: int
-    sent: int
-    hi: int
-    previous_owner: str | None
-    previous_epoch: int
-    subscriptions: list[tuple[str, bytes, int]]
-    receiving: list[tuple[int, bytes, bool]]
-    released: list[int]
-    wills: list[DueWill]
-    ended_rows: list[tuple[str, int]]
-    replays: list[tuple[str, str]]
-    unsure: int = 0
-    doubted: Sequence[int] = ()
+    __slots__ = (
+        "doubted",
+        "ended_rows",
+        "epoch",
+        "gen",
+        "hi",
+        "n",
+        "present",
+        "previous_epoch",
+        "previous_owner",
+        "receiving",
+        "released",
+        "replays",
+        "sent",
+        "subscriptions",
+        "unsure",
+        "wills",
+    )
+
+    def __init__(self, epoch: int) -> None:
+        self.present = False
+        self.epoch = epoch
+        self.gen = epoch
+        self.n = 0
+        self.sent = 0
+        self.hi = 0
+        self.previous_owner: str | None = None
+        self.previous_epoch = 0
+        self.subscriptions: Sequence[tuple[str, bytes, int]] = ()
+        self.receiving: Sequence[tuple[int, bytes, bool]] = ()
+        self.released: Sequence[int] = ()
+        self.wills: Sequence[DueWill] = ()
+        self.ended_rows: Sequence[tuple[str, int]] = ()
+        self.replays: Sequence[tuple[str, str]] = ()
+        self.unsure = 0
+        self.doubted: Sequence[int] = ()
 
 
-class Detached(NamedTuple):
+class Detached:
     """`stale`: another owner has the session, nothing was done. `ended_rows`: it has ended with its
     connection, for the caller to delete. `will`: to be published now."""
 
-    stale: bool
-    ended_rows: list[tuple[str, int]]
-    will: DueWill | None
+    __slots__ = ("ended_rows", "stale", "will")
+
+    def __init__(self, stale: bool, ended_rows: Sequence[tuple[str, int]], will: DueWill | None) -> None:
+        self.stale = stale
+        self.ended_rows = ended_rows
+        self.will = will
 
 
 def claim(
@@ -91,29 +114,28 @@ def claim(
 def parse_claim(reply: Reply) -> Claim:
     """The answer to `claim`."""
     fields = as_list(reply)
+    claim = Claim(as_int(fields[1]))
     if len(fields) < _WHOLE:  # a direct session, as of nearly all that come and go: there was nothing to find
-        taken = as_int(fields[1])
-        return Claim(False, taken, taken, 0, 0, 0, None, 0, [], [], [], [], [], [])
-    present, epoch, gen, n, sent, hi, owner, owner_epoch = fields[:8]
+        return claim
+    present, _, gen, n, sent, hi, owner, owner_epoch = fields[:8]
     filters, receiving, released, wills, rows, replays = fields[8:14]
-    return Claim(
-        bool(present),
-        as_int(epoch),
-        as_int(gen),
-        as_int(n),
-        as_int(sent),
-        as_int(hi),
-        as_text(owner) if owner else None,
-        as_int(owner_epoch),
-        _parse_subscriptions(filters) if filters else [],
-        _parse_receiving(receiving) if receiving else [],
-        list(as_ints(released)),
-        parse_wills(wills),
-        parse_rows(rows),
-        _parse_replays(replays) if replays else [],
-        as_int(fields[_WHOLE]) if len(fields) > _WHOLE else 0,
-        as_ints(fields[_DOUBTED]) if len(fields) > _DOUBTED and fields[_DOUBTED] else (),
-    )
+    claim.present = bool(present)
+    claim.gen = as_int(gen)
+    claim.n = as_int(n)
+    claim.sent = as_int(sent)
+    claim.hi = as_int(hi)
+    claim.previous_owner = as_text(owner) if owner else None
+    claim.previous_epoch = as_int(owner_epoch)
+    claim.subscriptions = _parse_subscriptions(filters) if filters else []
+    claim.receiving = _parse_receiving(receiving) if receiving else []
+    claim.released = as_ints(released)
+    claim.wills = parse_wills(wills)
+    claim.ended_rows = parse_rows(rows)
+    claim.replays = _parse_replays(replays) if replays else []
+    claim.unsure = as_int(fields[_WHOLE]) if len(fields) > _WHOLE else 0
+    if len(fields) > _DOUBTED and fields[_DOUBTED]:
+        claim.doubted = as_ints(fields[_DOUBTED])
+    return claim
 
 
 def _parse_subscriptions(flat: object) -> list[tuple[str, bytes, int]]:

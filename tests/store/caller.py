@@ -23,6 +23,12 @@ OPTIONS = records.pack_options(1, False, False, 0, 0)
 LEASE_MS = 10_000
 
 
+def claim_fields(claim: Claim) -> dict[str, object]:
+    """To be compared: what is empty is a tuple or a list."""
+    fields = {name: getattr(claim, name) for name in Claim.__slots__}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
 @dataclass(frozen=True)
 class Caller:
     """`incarnation` with the keys under `prefix`."""

@@ -19,7 +19,7 @@ from cluster.store import (
 from cluster.store.call import Slot
 from cluster.store.primaries import Primary
 from cluster.store.reclaims import KEPT, LOST, MADE_AGAIN, Held, Reclaimed
-from tests.store.caller import OPTIONS, Caller
+from tests.store.caller import OPTIONS, Caller, claim_fields
 
 BUCKET = keys.bucket_of("c")
 JUMP = 40503 + 255 * 65535
@@ -141,7 +141,7 @@ def test_a_claim_goes_on_under_another_gen_far_ahead(caller: Caller) -> None:
     assert claim.epoch > first.epoch + LEAP - 1
     assert claim.gen > first.gen + LEAP - 1
     assert (claim.n, claim.sent, claim.unsure) == (2 + JUMP, 2, 2)
-    assert caller.claim(nonce=b"12345678") == claim._replace(unsure=0)
+    assert claim_fields(caller.claim(nonce=b"12345678")) == claim_fields(claim) | {"unsure": 0}
     assert caller.claim().unsure == 0
     assert caller.enqueue(1)[:2] == [claim.gen, 2 + JUMP]
 

@@ -5,7 +5,7 @@ import pytest
 from cluster.store import keys, queues, receive, sessions
 from cluster.store.entry import unpack_entry
 from cluster.store.reply import as_list
-from tests.store.caller import BODY, HEAD, OPTIONS, Caller
+from tests.store.caller import BODY, HEAD, OPTIONS, Caller, claim_fields
 
 BUCKET = keys.bucket_of("c")
 
@@ -60,7 +60,7 @@ def test_a_repeated_claim_gets_the_same_answer(caller: Caller) -> None:
     caller.enqueue(2)
     first = caller.other().claim(nonce=b"12345678")
     assert first.present
-    assert caller.other().claim(nonce=b"12345678") == first
+    assert claim_fields(caller.other().claim(nonce=b"12345678")) == claim_fields(first)
 
 
 def test_a_repeated_claim_names_the_ended_rows_again(caller: Caller) -> None:
@@ -68,7 +68,7 @@ def test_a_repeated_claim_names_the_ended_rows_again(caller: Caller) -> None:
     stamp = caller.subscribe(old, "f")
     first = caller.claim(nonce=b"12345678", clean_start=True)
     assert first.ended_rows == [("f", stamp)]
-    assert caller.claim(nonce=b"12345678", clean_start=True) == first
+    assert claim_fields(caller.claim(nonce=b"12345678", clean_start=True)) == claim_fields(first)
 
 
 def test_takeover_of_a_live_session_fences_its_owner(caller: Caller) -> None:
@@ -188,7 +188,7 @@ def test_a_brief_answer_says_what_a_whole_one_does(caller: Caller) -> None:
     assert brief == [False, int(caller.field("epoch") or 0)]
     whole = sessions.parse_claim(answer("c", is_repeated=True))
     # `hi` is of a queue, and a direct session has none.
-    assert sessions.parse_claim(brief) == whole._replace(hi=0)
+    assert claim_fields(sessions.parse_claim(brief)) == claim_fields(whole) | {"hi": 0}
 
 
 def test_a_direct_session_needs_no_numbers(caller: Caller) -> None:
