@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from broker.client.client import Client
 from broker.client.excluding import free_exclusive
@@ -76,21 +77,6 @@ def on_lost(client: Client, reason: str) -> None:
 def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = False) -> None:
     """Detaches a session: the next claim, on any node, finds it free. Its will is due, or waits, or is
     dropped. `is_plain`: it is direct, and there is none."""
-
-    def detached(reply: Reply) -> None:
-        client.close_socket()
-        if client.session is not None:
-            client.session.dissolve()
-        if hub.detaching.get(client.client_id) is client:
-            del hub.detaching[client.client_id]
-        if isinstance(reply, Exception):
-            logger.error("detach failed: %s", reply, extra={"client_id": client.client_id})
-            return
-        answer = sessions.parse_detach(reply)
-        drop_rows(hub, client.client_id, answer.ended_rows)
-        if answer.will is not None:
-            route_wills(hub, [answer.will], _nothing, client.rights)
-
     request = sessions.detach(
         client.client_id,
         epoch,
@@ -100,7 +86,23 @@ def give_back(hub: Hub, client: Client, epoch: int, sent: int, is_plain: bool = 
         is_plain=is_plain,
     )
     hub.detaching[client.client_id] = client
-    hub.committer.request(request, detached, frees_memory=True)
+    hub.committer.request(request, partial(_given_back, client), frees_memory=True)
+
+
+def _given_back(client: Client, reply: Reply) -> None:
+    hub = client.hub
+    client.close_socket()
+    if client.session is not None:
+        client.session.dissolve()
+    if hub.detaching.get(client.client_id) is client:
+        del hub.detaching[client.client_id]
+    if isinstance(reply, Exception):
+        logger.error("detach failed: %s", reply, extra={"client_id": client.client_id})
+        return
+    answer = sessions.parse_detach(reply)
+    drop_rows(hub, client.client_id, answer.ended_rows)
+    if answer.will is not None:
+        route_wills(hub, [answer.will], _nothing, client.rights)
 
 
 def drop_rows(hub: Hub, client_id: str, rows: Sequence[tuple[str, int]]) -> None:

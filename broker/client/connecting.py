@@ -100,9 +100,13 @@ class Handshake:
             self._claim(False),
             self.claimed,
             frees_memory=True,
-            revise=lambda: self._claim(client.is_closed),
+            revise=self._claim_again,
         )
         committer.read_tail()
+
+    def _claim_again(self) -> Request:
+        """It is unknown what became of the claim."""
+        return self._claim(self.client.is_closed)
 
     def _claim(self, is_repeat: bool) -> Request:
         will = will_message(self.client_id, self.packet.will) if self.packet.will is not None else None
@@ -147,11 +151,14 @@ class Handshake:
         if claim.previous_owner == hub.incarnation:
             self._settle_wills(claim)
         else:
-            hub.committer.after_tail(lambda: self._settle_wills(claim))
+            hub.committer.after_tail(partial(self._settle_wills, claim))
 
     def _settle_wills(self, claim: Claim) -> None:
         hub = self.client.hub
-        route_wills(hub, claim.wills, lambda: self._tell(claim))
+        if claim.wills:
+            route_wills(hub, claim.wills, partial(self._tell, claim))
+        else:
+            self._tell(claim)
         hub.after_input()
 
     def _tell(self, claim: Claim) -> None:
@@ -166,7 +173,7 @@ class Handshake:
         if not (must_repair or must_kick or claim.subscriptions):  # as most of those who come and go
             self._accept(claim)
             return
-        done = join(1 + must_repair + must_kick, lambda: self._accept(claim))
+        done = join(1 + must_repair + must_kick, partial(self._accept, claim))
         if must_repair:
             self._repair(adds, deletes, done)
         if must_kick and claim.previous_owner is not None:
@@ -217,7 +224,7 @@ class Handshake:
         if self._is_direct(claim):
             self._accept_now(claim)
         else:
-            when_confirmed(self.client, lambda: self._accept_now(claim))
+            when_confirmed(self.client, partial(self._accept_now, claim))
 
     def _is_direct(self, claim: Claim) -> bool:
         return not claim.present and self.expiry_seconds == 0

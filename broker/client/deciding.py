@@ -16,7 +16,6 @@ from broker.mqtt import (
     MQTT_5,
     Connect,
     Packet,
-    Properties,
     ProtocolError,
     ReasonCode,
 )
@@ -117,9 +116,10 @@ def _accept(client: Client, packet: Connect, success: Success | None) -> None:
 
 def _handshake(client: Client, packet: Connect, success: Success | None) -> Handshake:
     settings = client.hub.settings
-    properties = packet.properties or Properties()
+    properties = packet.properties
     if packet.version == MQTT_5:
-        expiry = min(properties.session_expiry_interval or 0, settings.session_expiry_maximum_seconds)
+        asked = properties.session_expiry_interval if properties is not None else None
+        expiry = min(asked or 0, settings.session_expiry_maximum_seconds)
     else:
         expiry = 0 if packet.clean_start else settings.session_expiry_maximum_seconds
     maximum = 0 if client.entrance.is_internal else settings.keep_alive_maximum_seconds

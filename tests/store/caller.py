@@ -25,7 +25,7 @@ LEASE_MS = 10_000
 
 def claim_fields(claim: Claim) -> dict[str, object]:
     """To be compared: what is empty is a tuple or a list."""
-    fields = {name: getattr(claim, name) for name in Claim.__slots__}
+    fields = {name: getattr(claim, name) for name in dir(claim) if not name.startswith("_")}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
