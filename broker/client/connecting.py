@@ -155,10 +155,7 @@ class Handshake:
 
     def _settle_wills(self, claim: Claim) -> None:
         hub = self.client.hub
-        if claim.wills:
-            route_wills(hub, claim.wills, partial(self._tell, claim))
-        else:
-            self._tell(claim)
+        route_wills(hub, claim.wills, partial(self._tell, claim))
         hub.after_input()
 
     def _tell(self, claim: Claim) -> None:

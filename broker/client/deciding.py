@@ -59,7 +59,7 @@ def on_connect(client: Client, packet: Packet) -> None:
         except ProtocolError as error:
             refuse(client, error.reason_code, str(error))
             return
-    if client.entrance.is_revoked is not None and is_revoked(client):
+    if client.entrance.is_revoked is not None and is_revoked(client):  # most listeners have no list of such
         refuse(client, ReasonCode.NOT_AUTHORIZED, REVOKED)
         return
     if method is None:
@@ -116,8 +116,8 @@ def _accept(client: Client, packet: Connect, success: Success | None) -> None:
 
 def _handshake(client: Client, packet: Connect, success: Success | None) -> Handshake:
     settings = client.hub.settings
-    properties = packet.properties
     if packet.version == MQTT_5:
+        properties = packet.properties
         asked = properties.session_expiry_interval if properties is not None else None
         expiry = min(asked or 0, settings.session_expiry_maximum_seconds)
     else:

@@ -132,7 +132,8 @@ def parse_claim(reply: Reply) -> Claim:
     claim.wills = parse_wills(wills)
     claim.ended_rows = parse_rows(rows)
     claim.replays = _parse_replays(replays) if replays else []
-    claim.unsure = as_int(fields[_WHOLE]) if len(fields) > _WHOLE else 0
+    if len(fields) > _WHOLE:
+        claim.unsure = as_int(fields[_WHOLE])
     if len(fields) > _DOUBTED and fields[_DOUBTED]:
         claim.doubted = as_ints(fields[_DOUBTED])
     return claim
