@@ -32,7 +32,7 @@ from broker.mqtt import (
     Unsubscribe,
 )
 from loadtest.peers import moorline_version
-from tests.bench.across import two_nodes
+from tests.bench.across import running_cluster
 from tests.cluster.wire import Wire, connack_of, open_wire
 
 ARRIVAL_SECONDS: Final = 10.0
@@ -178,9 +178,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--churn", type=float, default=1000.0, help="subscriptions made and ended per second")
     options = parser.parse_args(arguments)
     tally = Tally()
-    with tempfile.TemporaryDirectory() as directory, two_nodes(Path(directory)) as (one, two, _):
-        ports = int(one.address.rpartition(":")[2]), int(two.address.rpartition(":")[2])
-        seconds = uvloop.run(run(ports, options.count, options.churn, tally))
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running_cluster(Path(directory), ("a", "b")) as cluster,
+    ):
+        one, two = (int(node.address.rpartition(":")[2]) for node in cluster.nodes)
+        seconds = uvloop.run(run((one, two), options.count, options.churn, tally))
     print(
         f"{moorline_version()}: {tally.delivered:,} of {tally.published:,} delivered in {seconds:.1f} s, "
         f"{tally.churn / seconds:,.0f} other subscriptions made and ended per second"
