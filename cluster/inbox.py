@@ -1,9 +1,9 @@
 """This node's inbox: what the others have for it, in the order in which they wrote it.
 
 It is read on a connection of its own, which waits at the end of the stream; so a record is here a round trip
-after it was written. What has been handled is trimmed with the next look. If Redis goes away the reader
-begins again behind the last record that it has handled, which are in memory, as they are worth nothing to
-anybody else."""
+after it was written. What has been handled is trimmed when some of it has gathered, or when nothing has come
+for a second: a trim costs Redis more than a look. If Redis goes away the reader begins again behind the last
+record that it has handled, as what was handled is in memory, and worth nothing to anybody else."""
 
 import logging
 from collections.abc import Callable
@@ -21,6 +21,8 @@ from cluster.store.store import Store
 
 BLOCK_MS: Final = 1000
 _RECORDS: Final = 100  # in one look
+_TRIM_LOOKS: Final = 16
+_TRIM_BYTES: Final = 262_144
 _RETRY_SECONDS: Final = 0.1
 _FIRST: Final = "0-0"
 
@@ -90,12 +92,15 @@ class Inbox:
 
     async def _read(self, connection: Connection) -> None:
         trimmed_id = _FIRST
+        looks = 0  # that have brought something since the last trim
+        is_idle = True  # what an earlier connection has read is trimmed at once
         while True:
             commands = pack_command(
                 "XREAD", "COUNT", _RECORDS, "BLOCK", BLOCK_MS, "STREAMS", self._key, self.last_id
             )
             count = 1
-            if self.last_id != trimmed_id:
+            has_gathered = looks >= _TRIM_LOOKS or self._handled_bytes >= _TRIM_BYTES
+            if self.last_id != trimmed_id and (is_idle or has_gathered):
                 trim = inboxes.trim_inbox(self._incarnation, self.last_id, self._handled_bytes)
                 commands = self._store.pack(Call("free", [trim], slot=self._incarnation)) + commands
                 count = 2
@@ -106,8 +111,11 @@ class Inbox:
             if count == 2:
                 trimmed_id = self.last_id
                 self._handled_bytes = 0
+                looks = 0
                 unpack_replies(_bytes(replies[0]), 1)
-            if replies[-1] is not None:
+            is_idle = replies[-1] is None
+            if not is_idle:
+                looks += 1
                 await self._handle(replies[-1])
 
     async def _handle(self, answer: object) -> None:

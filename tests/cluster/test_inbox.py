@@ -138,6 +138,22 @@ async def test_records_come_once_in_order_and_are_trimmed(server: RunningServer,
         assert len(await reader.until(1001)) == 1001
 
 
+@pytest.mark.parametrize(
+    ("count", "size_bytes", "most_left"),
+    [(64, 10, 20), (16, 50_000, 8)],
+    ids=["many", "large"],
+)
+async def test_it_is_trimmed_while_more_comes(
+    server: RunningServer, caller: Caller, count: int, size_bytes: int, most_left: int
+) -> None:
+    """Not only when nothing has come for a while."""
+    async with reading(server, caller) as reader:
+        for number in range(count):
+            send(caller, inbox_records.pack_command("drain", b"x" * size_bytes))
+            await reader.until(number + 1)
+        assert caller.redis.xlen(keys.inbox(caller.prefix, NODE)) <= most_left
+
+
 async def test_it_goes_on_where_it_was_when_redis_is_back(server: RunningServer, caller: Caller) -> None:
     async with reading(server, caller) as reader:
         send(caller, kick(0), kick(1))
