@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from cluster.store import inboxes
 from cluster.store.errors import RedisFull
 from cluster.store.lane import Call, CallReplies, Reply, Request
 
@@ -32,15 +33,26 @@ class Asking:
         self, request: Request, handler: ReplyHandler, function: str, revise: ReviseRequest | None
     ) -> None:
         """One more request."""
+        call = self._next_call(function)
+        if revise is not None:
+            self._revisions.append((len(self.calls) - 1, len(call.requests), revise))
+        call.requests.append(request)
+        self._handlers[-1].append(handler)
+
+    def send(self, node: str, record: bytes, handler: ReplyHandler) -> None:
+        """One more record for the inbox of a node."""
+        call = self._next_call("write")
+        call.requests.append(inboxes.send(node, call.place(record)))
+        self._handlers[-1].append(handler)
+
+    def _next_call(self, function: str) -> Call:
+        """The one that takes another request."""
         self.count += 1
         calls = self.calls
         if not calls or calls[-1].function != function or len(calls[-1].requests) >= _REQUESTS_PER_CALL:
             calls.append(Call(function))
             self._handlers.append([])
-        if revise is not None:
-            self._revisions.append((len(calls) - 1, len(calls[-1].requests), revise))
-        calls[-1].requests.append(request)
-        self._handlers[-1].append(handler)
+        return calls[-1]
 
     def revised(self) -> list[Call]:
         """The calls as they are to be sent if it is unknown what became of them."""

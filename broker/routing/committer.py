@@ -396,8 +396,11 @@ class Committer:
 
     def _hand_over(self) -> None:
         """Tells the owners of sessions what is in their queues now. Only hints, so nobody waits for them."""
-        for node, record in self.router.transit.take_handovers():
-            self.request(inboxes.send(node, record), _ignore_reply)
+        records = self.router.transit.take_handovers()
+        for node, record in records:
+            self._asking.send(node, record, _ignore_reply)
+        if records:
+            self.wake()
 
     def _give(self) -> None:
         """What shared subscriptions have given to their members goes to these."""

@@ -9,6 +9,7 @@ from broker.routing.subscription import Share, Subscriber, Subscription
 from broker.routing.transit import NodeMessages
 from broker.session import Delivery, Message, Session
 from cluster.store import queues, receive, records, retained, shares
+from cluster.store.call import LARGE_BYTES
 from cluster.store.entry import pack_entry, pack_head
 from cluster.store.lane import Call
 from cluster.store.reply import as_bytes, as_text, in_triples
@@ -206,10 +207,10 @@ class Packing:
             return self._share(part, call)
         if isinstance(part, Publication):
             self._guard(part)
-            return self._retain(part)
+            return self._retain(part, call)
         for publication in part.publications:
             self._guard(publication)
-        return part.request()
+        return part.request(call)
 
     def _new_call(self, calls: list[Call]) -> Call:
         self._call_number += 1
@@ -247,8 +248,14 @@ class Packing:
                 entries.append(False)
                 entries.append(queues.WHOLE)
             elif len(publication.targets) == 1:  # nobody to share the body with
-                entries.append(_entry(head, message))
-                entries.append(queues.WHOLE)
+                entry = _entry(head, message)
+                if len(entry) < LARGE_BYTES:
+                    entries.append(entry)
+                    entries.append(queues.WHOLE)
+                else:
+                    entries.append(queues.NO_HEAD)
+                    entries.append(len(bodies))
+                    bodies.append(entry)
             else:
                 self._add_body(publication, bodies)
                 entries.append(head)
@@ -288,14 +295,15 @@ class Packing:
             group.share.name, self._queue_limit, self._drop_oldest, self._policy, entries, self._tells
         )
 
-    def _retain(self, publication: Publication) -> list[object]:
+    def _retain(self, publication: Publication, call: Call) -> list[object]:
         message = publication.message
         bucket = retained.bucket_of_topic(message.topic)
         if publication.is_lost():
             return receive.settle_tokens(bucket, [])
+        record = _record(message)
         return retained.retain(
             message.topic,
-            _record(message),
+            None if record is None else call.place(record),
             message.deadline_ms,
             message.token or False,
             message.token_ttl_ms,

@@ -21,6 +21,7 @@ from broker.routing.index import SubscriptionIndex
 from broker.routing.publication import Publication
 from broker.session import Delivery, Message
 from cluster.store import inbox_records, inboxes
+from cluster.store.call import Call
 from cluster.store.reply import as_int, as_ints
 
 _ENTRY_FIELDS: Final = 5
@@ -54,16 +55,16 @@ class NodeMessages:
         """Whether the next message begins another record."""
         return self.size_bytes >= _RECORD_BYTES or len(self.publications) >= _RECORD_MESSAGES
 
-    def request(self) -> list[object]:
-        """For the store. What a lost client published is left out."""
+    def request(self, call: Call) -> list[object]:
+        """For the store, to be one of this call. What a lost client published is left out."""
         if self.reads_bursts:
-            return inboxes.send(self.node, inbox_records.pack_bursts(self._bursts()))
+            return inboxes.send(self.node, call.place(inbox_records.pack_bursts(self._bursts())))
         messages = [
             pack_fields(publication.message, publication.session is None, _token_of(publication))
             for publication in self.publications
             if not publication.is_lost()
         ]
-        return inboxes.send(self.node, inbox_records.pack_direct(messages))
+        return inboxes.send(self.node, call.place(inbox_records.pack_direct(messages)))
 
     def _bursts(self) -> list[object]:
         bursts = Bursts()

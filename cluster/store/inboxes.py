@@ -1,10 +1,13 @@
 """The inboxes of nodes and their bells: the requests; `cluster.inbox` reads and writes what is in them."""
 
 from dataclasses import dataclass
+from typing import Final
 
-from cluster.store.call import Reply
+from cluster.store.call import BodyLayout, Reply, Text
 from cluster.store.keys import META_SLOT
 from cluster.store.reply import as_int, as_text, in_pairs
+
+SEND_BODIES: Final = BodyLayout(entries=2, items=1, body=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ def open_inbox(incarnation: str) -> list[object]:
     return ["open_inbox", incarnation]
 
 
-def send(incarnation: str, record: bytes) -> list[object]:
+def send(incarnation: str, record: Text) -> list[object]:
     """Puts a record into the inbox of a node. Answer: 1; 0 if the node is gone; -1 if there is no room."""
     return ["send", incarnation, record]
 

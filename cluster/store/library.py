@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Final
 
 SCHEMA_VERSION: Final = 1
-LIBRARY_REVISION: Final = 16
+LIBRARY_REVISION: Final = 17
 """To be raised with every change of a text in `lua/`: see `tests/upgrade/revisions`."""
 OLDEST_CALLER: Final = 1
 """Nodes of this revision and later are served; at least that of the release before."""

@@ -15,6 +15,8 @@ from cluster.store.reply import as_int, as_list, as_text
 
 WHOLE: Final = -1
 """In place of the index of a body: the head is all of the entry."""
+NO_HEAD: Final = b""
+"""In place of a head: the body is all of the entry."""
 ENQUEUE_BODIES: Final = BodyLayout(entries=5, items=5, body=2)
 
 _QOS: Final = 0b11
@@ -56,9 +58,9 @@ def enqueue(
     byte_limit: int = 0,
     tells: bool = False,
 ) -> list[object]:
-    """Appends entries, five items each: filter or False, head (`entry.pack_head`; False: this one was
-    struck and is none), index of the body in the call's bodies or WHOLE, token or False, TTL of the token in
-    ms.
+    """Appends entries, five items each: filter or False, head (`entry.pack_head`, or NO_HEAD; False: this one
+    was struck and is none), index of the body in the call's bodies or WHOLE, token or False, TTL of the token
+    in ms.
 
     Entries that name their filters are refused if the session has no such subscription. Those that don't are
     all refused if the session's subscriptions have changed since the stamp `known`.

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.store.call import Reply
+from cluster.store.call import BodyLayout, Reply, Text
 from cluster.store.keys import BUCKETS, bucket_of_topic
 from cluster.store.reply import as_bytes, as_int, as_ints, as_list, as_text, in_pairs
 
 NOT_RETAINED: Final = -1
 """What `retain` answers if there is no room."""
+RETAIN_BODIES: Final = BodyLayout(entries=3, items=1, body=0)
 
 __all__ = [
     "NOT_RETAINED",
+    "RETAIN_BODIES",
     "Page",
     "Replayed",
     "bucket_of_topic",
@@ -46,7 +48,7 @@ class Replayed:
 
 def retain(
     topic: str,
-    record: bytes | None,
+    record: Text | None,
     deadline_ms: int,
     token: bytes | bool,
     token_ttl_ms: int,

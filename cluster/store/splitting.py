@@ -21,8 +21,10 @@ from typing import Final
 
 from cluster.store.call import Call, Reply, Request, Slot
 from cluster.store.errors import ItemError, RedisFull, StoreError
+from cluster.store.inboxes import SEND_BODIES
 from cluster.store.lane import CallReplies, PartlyRefused
 from cluster.store.queues import ENQUEUE_BODIES, fence
+from cluster.store.retained import RETAIN_BODIES
 from cluster.store.shares import SHARE_BODIES
 
 FIRST: Final = 0
@@ -31,7 +33,12 @@ LAST: Final = 2
 ROUNDS: Final = (FIRST, ROUTED, LAST)
 
 _PUBLISHER: Final = 3  # items: bucket, client, epoch
-_BODIES: Final = {"enqueue": ENQUEUE_BODIES, "share": SHARE_BODIES}
+_BODIES: Final = {
+    "enqueue": ENQUEUE_BODIES,
+    "retain": RETAIN_BODIES,
+    "send": SEND_BODIES,
+    "share": SHARE_BODIES,
+}
 _REQUESTS_PER_PIECE: Final = 64
 
 
@@ -294,5 +301,6 @@ def _bodies_of(request: Request) -> list[int]:
     if layout is None:
         return []
     entries = request[layout.entries]
-    assert isinstance(entries, list)
+    if not isinstance(entries, list):
+        return []
     return [body for body in entries[layout.body :: layout.items] if body >= 0]

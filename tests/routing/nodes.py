@@ -154,8 +154,16 @@ class Node:
 
 
 def requests_of(calls: Sequence[Call]) -> list[Request]:
-    """Without the fence that each call begins with."""
-    return [request for call in calls for request in call.requests[1:]]
+    """Without the fence that each call begins with; records that are bodies of the call stand in their
+    place."""
+    return [_with_record(request, call) for call in calls for request in call.requests[1:]]
+
+
+def _with_record(request: Request, call: Call) -> Request:
+    if request[0] != "send" or not isinstance(request[2], list):
+        return request
+    (index,) = request[2]
+    return [*request[:2], call.bodies[index]]
 
 
 def fences_of(calls: Sequence[Call]) -> list[object]:

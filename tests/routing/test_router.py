@@ -1,13 +1,15 @@
 """The router with the replies of the store made by hand."""
 
+from typing import cast
+
 import pytest
 
 from broker.mqtt import MQTT_3_1_1, MQTT_5, Puback, Publish, Pubrec
 from broker.routing import Publication
 from broker.routing.packing import RetainedRoom
 from cluster.store import keys, queues, records, retained
-from cluster.store.call import Call
-from cluster.store.entry import pack_body, pack_head
+from cluster.store.call import LARGE_BYTES, Call
+from cluster.store.entry import pack_body, pack_entry, pack_head
 from cluster.store.errors import CallFailed, ItemError, RedisFull
 from cluster.store.lane import PartlyRefused
 from tests.routing.nodes import (
@@ -138,6 +140,27 @@ def test_an_entry_for_nobody_here_is_only_stored() -> None:
     node.exchange(appended(0, False))
     node.settle()
     assert node.router.statistics.appended == 1
+
+
+def test_large_messages_are_bodies_also_if_only_one_gets_them() -> None:
+    node = Node()
+    node.away("away", "a", 1, stamp=7)
+    payload = bytes(LARGE_BYTES)
+    node.publish(message(payload, topic="a"))
+    node.publish(message(b"small", topic="a"))
+    node.publish(message(payload, topic="a", retain=True))
+    (call,) = node.router.next_calls()
+    whole = [pack_entry(pack_head(1, False, (), was), "a", payload, b"", 0) for was in (False, True)]
+    record = records.pack_retained(payload, 1, b"", 0)
+    assert sorted(call.bodies) == sorted([*whole, record])
+    (enqueue,) = [request for request in call.requests if request[0] == "enqueue"]
+    small = pack_entry(pack_head(1, False, ()), "a", b"small", b"", 0)
+    entries = cast(list[object], enqueue[5])
+    assert entries[1::5] == [queues.NO_HEAD, small, queues.NO_HEAD]
+    found = [call.bodies[cast(int, entries[2])], entries[7], call.bodies[cast(int, entries[12])]]
+    assert found == [whole[0], queues.WHOLE, whole[1]]
+    (retain,) = [request for request in call.requests if request[0] == "retain"]
+    assert retain[3] == [call.bodies.index(record)]
 
 
 def test_entries_are_packed_with_what_the_store_needs() -> None:

@@ -48,7 +48,7 @@ local function dispatch(keys, arguments)
   local blob, replies = cmsgpack.unpack(arguments[3]), {}
   for i, request in ipairs(blob[2]) do
     if request[1] == 'body' then
-      replies[i] = blob[1][request[3] + 1]
+      replies[i] = blob[1][request[3] + 1] or arguments[request[3] + 4]
     else
       local done, reply = pcall(operations[request[1]], unpack(request, 2))
       replies[i] = done and reply or {err = type(reply) == 'table' and reply.err or reply}

@@ -3,7 +3,7 @@
 import msgpack  # type: ignore[import-untyped]  # it has neither stubs nor a marker
 import pytest
 
-from cluster.store.call import Call, pack_command, unpack_replies
+from cluster.store.call import LARGE_BYTES, Call, pack_command, unpack_replies
 from cluster.store.errors import CallFailed, ItemError
 from cluster.store.library import function_name
 from tests.store.servers import encoder
@@ -14,13 +14,33 @@ def test_encodes_a_call_as_one_command() -> None:
     parts: list[bytes] = []
     encoder().append_to(parts, call)
     arguments = encoder().arguments(call)
+    assert len(arguments) == 7
     assert arguments[:-1] == (b"FCALL", function_name("write").encode(), b"1", b"mq:{5}:", b"mq:", b"n1")
     assert b"".join(parts) == pack_command(*arguments)
     assert msgpack.unpackb(arguments[-1], raw=True) == [[b"\xff"], [[b"echo", 5, b"x"]]]
 
 
+def test_large_bodies_are_arguments_of_their_own() -> None:
+    bodies = [b"x" * LARGE_BYTES, b"y" * LARGE_BYTES]
+    call = Call("write", [["echo", 5, 0]], bodies, slot=5)
+    parts: list[bytes] = []
+    encoder().append_to(parts, call)
+    arguments = encoder().arguments(call)
+    assert msgpack.unpackb(arguments[6], raw=True) == [[], [[b"echo", 5, 0]]]
+    assert list(arguments[7:]) == bodies
+    assert b"".join(parts) == pack_command(*arguments)
+
+
+def test_what_is_large_in_a_request_becomes_a_body() -> None:
+    call = Call("write", bodies=[b"another"])
+    small, large = b"x" * (LARGE_BYTES - 1), b"y" * LARGE_BYTES
+    assert call.place(small) == small
+    assert call.place(large) == [1]
+    assert call.bodies == [b"another", large]
+
+
 def test_blob_has_no_type_that_the_servers_msgpack_does_not_know() -> None:
-    blob = encoder().blob(Call("free", [["echo", 0, b"\x00" * 300]]))
+    blob = encoder().arguments(Call("free", [["echo", 0, b"\x00" * 300]]))[-1]
     assert b"\xc4" not in blob  # bin 8
     assert b"\xc5" not in blob  # bin 16
 

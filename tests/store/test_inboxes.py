@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 
 from cluster.store import inboxes, keys, sessions
+from cluster.store.call import LARGE_BYTES, Call
 from cluster.store.inboxes import Rung
 from tests.store.caller import Caller
 
@@ -43,6 +44,17 @@ def test_records_come_in_order_and_are_trimmed(caller: Caller, incarnation: str)
         assert records(caller, inbox) == [b"three"]
         assert size(caller, inbox) == 5
     assert caller.ask(inboxes.inbox_tail(incarnation)) == caller.stream(inbox)[-1][0]
+
+
+def test_a_record_may_be_a_body_of_the_call(caller: Caller) -> None:
+    inbox = opened(caller)
+    call = Call("write")
+    large = b"x" * LARGE_BYTES
+    requests = [inboxes.send(NODE, call.place(record)) for record in (b"small", large, b"", large)]
+    assert len(call.bodies) == 2
+    assert caller.call(requests, call.bodies) == [1, 1, 1, 1]
+    assert records(caller, inbox) == [b"small", large, b"", large]
+    assert size(caller, inbox) == 5 + 2 * LARGE_BYTES
 
 
 def test_opening_again_keeps_what_is_there(caller: Caller) -> None:

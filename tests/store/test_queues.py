@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.store import keys, queues, records, subscriptions
-from cluster.store.entry import pack_body, pack_head, unpack_entry
+from cluster.store.entry import pack_body, pack_entry, pack_head, unpack_entry
 from cluster.store.errors import ItemError
 from cluster.store.reply import as_text, in_triples
 from tests.store.caller import BODY, HEAD, OPTIONS, Caller, fields_of
@@ -48,6 +48,30 @@ def test_an_entry_is_head_and_body_in_one(caller: Caller) -> None:
     whole = (2, True, (5, 300), "ä/b", payload, b"\x01\x01", 1_700_000_000_123, False)
     assert fields_of(unpack_entry(flat[2])) == whole
     assert fields_of(unpack_entry(flat[5])) == (1, False, (), "a/b", b"", b"", 0, False)
+
+
+def test_a_large_entry_is_a_body_without_a_head(caller: Caller) -> None:
+    """Beside one whose body has a head, in a call whose bodies are arguments."""
+    claim = caller.subscribed()
+    payload = bytes(range(256)) * 64
+    large = pack_entry(pack_head(2, False, (7,)), "ä/b", payload, b"", 0)
+    bodies = [large, pack_body("a/b", payload, b"", 0)]
+    entries = ["f", queues.NO_HEAD, 0, False, 0, "f", HEAD, 1, False, 0]
+    reply = caller.ask(queues.enqueue(BUCKET, "c", 100, True, entries, byte_limit=1 << 20), bodies)
+    assert reply == [claim.gen, 0, b"node-1", False, 0]
+    flat = caller.page(claim, 0, 10)[3]
+    assert isinstance(flat, list)
+    assert fields_of(unpack_entry(flat[2])) == (2, False, (7,), "ä/b", payload, b"", 0, False)
+    assert fields_of(unpack_entry(flat[5])) == (1, False, (), "a/b", payload, b"", 0, False)
+
+
+def test_a_large_entry_that_finds_no_room_is_a_dead_letter(caller: Caller) -> None:
+    claim = caller.subscribed()
+    large = pack_entry(HEAD, "ä/b", bytes(1000), b"", 0)
+    entries = ["f", queues.NO_HEAD, 0, False, 0] * 2
+    reply = caller.ask(queues.enqueue(BUCKET, "c", 1, False, entries), [large])
+    assert reply == [claim.gen, 0, b"node-1", [0, 3], 0]
+    assert letters(caller) == [(b"c", "ä/b".encode(), b"drop_new")]
 
 
 def test_a_session_that_does_not_exist_refuses(caller: Caller) -> None:

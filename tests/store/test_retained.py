@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from broker.mqtt.topic import matches
 from cluster.store import keys, queues, retained
+from cluster.store.call import Call
 from cluster.store.entry import pack_body, pack_head
 from tests.store.caller import HEAD, Caller
 
@@ -43,6 +44,13 @@ def test_a_retained_message_is_set_replaced_and_removed(caller: Caller) -> None:
     retain(caller, "a/b", None)
     assert find(caller, "#") == {}
     assert caller.redis.keys(f"{caller.prefix}*") == []
+
+
+def test_a_large_record_is_a_body_of_the_call(caller: Caller) -> None:
+    call = Call("write")
+    record = bytes(range(256)) * 4
+    assert caller.ask(retained.retain("a/b", call.place(record), 0, False, 0), call.bodies) == 1
+    assert find(caller, "a/b") == {"a/b": record}
 
 
 def test_a_token_sets_it_once(caller: Caller) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.store import inboxes, queues, shares
-from cluster.store.call import Call, Reply, Request
+from cluster.store import inboxes, queues, retained, shares
+from cluster.store.call import LARGE_BYTES, Call, Reply, Request
 from cluster.store.errors import CallFailed, ItemError, RedisFull, SlotMoving
 from cluster.store.keys import bucket_of
 from cluster.store.lane import CallReplies, PartlyRefused
@@ -110,6 +110,18 @@ def test_bodies_of_shared_subscriptions_are_found_too() -> None:
     )
     ((piece,), _, _) = run(Plan([call]))
     assert (piece.call.slot, piece.call.bodies) == (bucket_of(name), [b"", b"1"])
+
+
+def test_large_records_of_inboxes_and_retained_messages_are_found_too() -> None:
+    call = Call("write", [queues.fence([])])
+    one, other = b"1" * LARGE_BYTES, b"2" * LARGE_BYTES
+    call.requests += [inboxes.send("node", call.place(one)), inboxes.send("node", call.place(b"small"))]
+    call.requests.append(retained.retain("t", call.place(other), 0, False, 0))
+    (pieces, _, _) = run(Plan([call]))
+    assert [(piece.call.slot, piece.call.bodies) for piece in pieces] == [
+        ("node", [one]),
+        (retained.bucket_of_topic("t"), [b"", other]),
+    ]
 
 
 def test_fences_go_first_and_those_of_a_bucket_together() -> None:

@@ -1,5 +1,6 @@
 -- The functions that Redis knows, two for each revision of callers. All take one call: a list of requests, each with its own result.
--- KEYS[1]: a key of the slot. ARGV: prefix, incarnation of the caller, msgpack of [bodies, requests].
+-- KEYS[1]: a key of the slot. ARGV: prefix, incarnation of the caller, msgpack of [bodies, requests], and the bodies if
+-- they are large and not in there: of what is, Lua makes strings twice.
 -- Answer: msgpack list with one answer per request; an error is a map {err = text} in its place, and harms no
 -- other request; a fence that finds something ends the call. The whole call is refused with NODEGONE if the caller has
 -- been declared dead in this slot.
@@ -25,6 +26,9 @@ local function dispatch(keys, arguments)
   end
   local blob = cmsgpack.unpack(arguments[3])
   bodies = blob[1]
+  for i = 4, #arguments do
+    bodies[i - 3] = arguments[i]
+  end
   local requests, answers = blob[2], {}
   for i = 1, #requests do
     local request = requests[i]

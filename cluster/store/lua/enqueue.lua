@@ -1,6 +1,6 @@
 -- enqueue: appends messages to a session's queue.
 -- Request: bucket, client, limit, drop_oldest, entries (filter or false, head or false, index of its body, -1 if the head
--- is all of it, token or false, TTL of the token in ms, ...), known or false, tells, limit in bytes or false (nil: an
+-- is all of it; an empty head: the body is; token or false, TTL of the token in ms, ...), known or false, tells, limit in bytes or false (nil: an
 -- older node asks). Without a head it is none: it was struck from a call that is sent again. What was matched is said in
 -- one of two ways. By `known`, how far the caller has followed this session's subscriptions (a stamp): if they have
 -- changed since, all is refused. Or, without it, by the filter of each entry: if the session has no such subscription,
@@ -58,7 +58,11 @@ end
 
 -- Head and body of an entry.
 local function whole(head, index)
-  return index < 0 and head or head .. bodies[index + 1]
+  if index < 0 then
+    return head
+  end
+  local body = bodies[index + 1]
+  return head == "" and body or head .. body
 end
 
 -- Makes room by dropping the oldest entries, of which none may be one that was perhaps sent; how many, and their bytes.

@@ -19,9 +19,10 @@ function operations.open_inbox(node)
   return 1
 end
 
--- send: a record for a node. Request: node, record. Answer: 1; 0 if the node is gone; -1 if there is no room.
+-- send: a record for a node. Request: node, record, or [index of its body]. Answer: 1; 0 if the node is gone; -1 if there is no room.
 -- Atomic, as the bound is looked at in the same moment, and bytes and entries must agree.
 function operations.send(node, record)
+  record = given(record)
   local inbox, bytes = key(node, "inbox"), key(node, "inbox:bytes")
   if call("XLEN", inbox) >= INBOX or tonumber(call("GET", bytes) or 0) >= INBOX_BYTES then
     return -1

@@ -83,6 +83,11 @@ local function split_stamp(value)
   return tonumber(string.sub(value, 1, colon - 1)), string.sub(value, colon + 1)
 end
 
+-- A string of a request, or the body whose index is in a list in place of it.
+local function given(text)
+  return type(text) == "table" and bodies[text[1] + 1] or text
+end
+
 -- Calls a command with any number of arguments; unpack() puts at most some thousands on Lua's stack.
 local function call_many(command, name, arguments)
   local answer = 0
