@@ -162,7 +162,7 @@ class Hub:
         is_alone = now > self.busy_at + _ALONE_SECONDS
         if is_alone:
             self.busy_at = now
-        if self.ready or self.router.transit.has_messages():
+        if self.ready or self.router.transit.waiting:
             if is_alone:
                 self._flush()
             elif not self.flush_scheduled:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.routing.asking import Asking, ReplyHandler, ReviseRequest
+from broker.routing.gathering import Gathering
 from broker.routing.index import SubscriptionIndex
 from broker.routing.router import Router
 from broker.routing.timing import Timing
@@ -89,6 +90,7 @@ class Committer:
         "_wants_tail",
         "_writes",
         "around",
+        "gathering",
         "is_full",
         "refusals",
         "router",
@@ -114,6 +116,7 @@ class Committer:
         self._ready = ready
         self._resumable = resumable
         self._timing = around.timing
+        self.gathering = Gathering(router.transit, around.pulse, around.transmit)
         self._is_awake = False
         self._sleeper: asyncio.Future[Turn | None] | None = None
         self._is_idle = False
@@ -391,8 +394,7 @@ class Committer:
         """Writes what is ready, for clients and for other nodes."""
         if not self.around.pulse.look():  # what was decided before a gap waits until it is settled
             flush_all(self._ready)
-            if self.router.transit.has_messages():
-                self.around.transmit()
+            self.gathering.send()
 
     def _hand_over(self) -> None:
         """Tells the owners of sessions what is in their queues now. Only hints, so nobody waits for them."""

@@ -103,12 +103,24 @@ class _Handover:
 
 class Transit:
     """What this tick has for other nodes, beside the inboxes of a batch. Its owner takes it and sends it.
-    `readers`: nodes that read bursts."""
+    `readers`: nodes that read bursts. `waiting`: messages for channels, with `waiting_bytes` of payloads."""
 
-    __slots__ = ("_bursts", "_channels", "_handovers", "_number", "_readers", "_records", "handed_over")
+    __slots__ = (
+        "_bursts",
+        "_channels",
+        "_handovers",
+        "_number",
+        "_readers",
+        "_records",
+        "handed_over",
+        "waiting",
+        "waiting_bytes",
+    )
 
     def __init__(self, readers: set[str]) -> None:
         self.handed_over = 0  # entries, since the start
+        self.waiting = 0
+        self.waiting_bytes = 0
         self._readers = readers
         self._bursts: dict[str, Bursts] = {}
         self._channels: dict[str, Channel] = {}
@@ -116,12 +128,10 @@ class Transit:
         self._records: list[tuple[str, bytes]] = []
         self._number = 0
 
-    def has_messages(self) -> bool:
-        """Whether something is to be sent on channels."""
-        return bool(self._bursts or self._channels)
-
     def publish(self, node: str, message: Message) -> None:
         """A message for the channel of a node, once."""
+        self.waiting += 1
+        self.waiting_bytes += len(message.payload)
         bursts = self._bursts.get(node)
         if bursts is None and node in self._readers:
             bursts = self._bursts[node] = Bursts()
@@ -135,6 +145,8 @@ class Transit:
 
     def publish_shared(self, node: str, name: str, message: Message) -> None:
         """A message for one client of a node, a member of a shared subscription."""
+        self.waiting += 1
+        self.waiting_bytes += len(message.payload)
         channel = self._channels.get(node)
         if channel is None:
             channel = self._channels[node] = Channel()
@@ -144,6 +156,8 @@ class Transit:
         """Node and record of each channel."""
         bursts = self._bursts
         channels = self._channels
+        self.waiting = 0
+        self.waiting_bytes = 0
         self._bursts = {}
         self._channels = {}
         # A node that has just said that it reads bursts is sent what was for it before that first.

@@ -32,7 +32,7 @@ class Place:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        self.transit = SimpleNamespace(has_messages=lambda: False)
+        self.transit = SimpleNamespace(waiting=0)
         self.hub = cast(Any, object.__new__(Hub))
         self.hub.ready = []
         self.hub.busy_at = 0.0
@@ -91,7 +91,7 @@ def test_what_comes_at_unknown_times_is_not_alone(loop: Loop) -> None:
 
 def test_other_nodes_are_sent_to_when_there_is_something_to_send(loop: Loop) -> None:
     place = Place()
-    place.transit.has_messages = lambda: True
+    place.transit.waiting = 1
     place.hub.after_input(time.monotonic())
     assert place.events == ["0 written"]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import cast
 
 import anyio
@@ -10,6 +9,7 @@ import pytest
 
 from broker.mqtt import Packet, Puback, Publish, Pubrel
 from broker.routing import CommitSurroundings, Committer, GroupCommit, Timing
+from broker.routing.gathering import Gathering
 from broker.session import Delivery, Message, Session
 from cluster.pulse import Pulse
 from cluster.store import records, subscriptions
@@ -821,7 +821,8 @@ async def test_what_goes_wrong_before_the_task_has_its_turn_ends_it(
     def transmit() -> None:
         raise failure
 
-    around = replace(commit.committer.around, transmit=transmit)
+    committer = commit.committer
+    failing = Gathering(committer.router.transit, committer.around.pulse, transmit)
     ended: list[BaseException] = []
 
     async def run() -> None:
@@ -833,10 +834,10 @@ async def test_what_goes_wrong_before_the_task_has_its_turn_ends_it(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         await commit.group.until_idle()
-        monkeypatch.setattr(commit.committer, "around", around)
+        monkeypatch.setattr(committer, "gathering", failing)
         commit.room.publish(None, "t", b"x")
-        commit.committer.router.transit.publish("another.1", message(qos=0))
-        commit.committer.wake()
+        committer.router.transit.publish("another.1", message(qos=0))
+        committer.wake()
     assert ended == [failure]
 
 

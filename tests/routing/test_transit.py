@@ -73,9 +73,9 @@ def test_qos_0_takes_the_channel_whatever_is_wanted(kind: str) -> None:
     node = wanting(f"{kind}:t")
     publisher = node.connect("publisher")
     node.router.nearby.publish_at_most_once(message(b"hello", qos=0), publisher.session)
-    assert node.router.transit.has_messages()
+    assert node.router.transit.waiting
     assert on_channel(node) == [(b"hello", 0)]
-    assert not node.router.transit.has_messages()
+    assert not node.router.transit.waiting
     assert not node.router.has_work()
 
 
