@@ -57,9 +57,14 @@ class Line:
         return sum(numbers) if self.figure.adds_up else statistics.median(numbers)
 
     def ratio(self, peer: str) -> float | None:
-        """Moorline's number to that of a peer."""
-        ours, theirs = self.value(MOORLINE), self.value(peer)
-        return ours / theirs if ours is not None and theirs else None
+        """Moorline's number to that of a peer: the median over the rounds, in each of which their runs follow
+        one another, as a machine may be another one some minutes later; of sums it is that of the sums."""
+        ours, theirs = self.numbers.get(MOORLINE, []), self.numbers.get(peer, [])
+        if not self.figure.adds_up and len(ours) == len(theirs):
+            ratios = [one / other for one, other in zip(ours, theirs, strict=True) if other]
+            return statistics.median(ratios) if ratios else None
+        value, its_value = self.value(MOORLINE), self.value(peer)
+        return value / its_value if value is not None and its_value else None
 
     def shown_ratio(self, peer: str) -> str:
         """As people read it."""
@@ -235,7 +240,7 @@ def render_html(comparison: Comparison, facts: dict[str, str], notes: Sequence[s
     about = (
         f"Medians of {options.runs} runs of {options.duration_seconds:g} s, each with a freshly started"
         " broker; what was lost is the sum. CPU and memory are those of the broker and its Redis together."
-        " A ratio is Moorline's number to that of the column before."
+        " A ratio is Moorline's number to that of the column before: the median of those of the rounds."
     )
     return page(
         f"Moorline beside {', '.join(options.peers) or 'nobody'}",

@@ -47,6 +47,8 @@ def render_markdown(comparison: Comparison, command: str, versions: dict[str, st
 {" beside ".join(versions.values())} on one machine, by `moorline loadtest` over the
 loopback, MQTT 3.1.1, payloads of 16 bytes and a window of 20 where nothing else is said. Medians of
 {options.runs} runs of {options.duration_seconds:g} s, each with a freshly started broker; `lost` is the sum.
+The brokers run in turn, as this machine changes its speed within minutes: a ratio is the median of those of
+the rounds, so it may differ from that of the medians beside it.
 
 CPU-seconds and memory of Moorline (and of aedes) are those of the node *and* its Valkey or Redis. mosquitto
 keeps everything in memory (no persistence); Moorline stores persistent sessions, with an append-only file.

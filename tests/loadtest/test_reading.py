@@ -138,8 +138,22 @@ def line(ours: list[float], theirs: list[float]) -> Line:
 def test_medians_and_ratios() -> None:
     found = line([1.0, 300.0, 310.0], [100.0, 90.0, 99999.0])
     assert (found.value("moorline"), found.value("mosquitto")) == (300.0, 100.0)
-    assert found.shown_ratio("mosquitto") == "3.00x"
     assert line([], [100.0]).shown_ratio("mosquitto") == "-"
+    assert line([1.0], [0.0]).shown_ratio("mosquitto") == "-"
+    assert line([300.0, 310.0], [100.0]).shown_ratio("mosquitto") == "3.05x", "a run has failed"
+
+
+def test_a_ratio_is_that_of_runs_that_followed_one_another() -> None:
+    """The machine became three times as slow in the middle."""
+    found = line([300.0, 310.0, 90.0, 100.0, 100.0], [100.0, 100.0, 30.0, 33.0, 30.0])
+    assert (found.value("moorline"), found.value("mosquitto")) == (100.0, 33.0)
+    assert found.shown_ratio("mosquitto") == "3.03x"
+    assert line([300.0, 280.0, 100.0], [100.0, 32.0, 30.0]).shown_ratio("mosquitto") == "3.33x"
+    sums = Line(SCENARIOS[0], LOST, {"moorline": [1.0, 3.0], "mosquitto": [1.0, 1.0]})
+    assert sums.ratio("mosquitto") == 2.0
+
+
+def test_losses_are_sums() -> None:
     assert Line(SCENARIOS[0], LOST, {"moorline": [1.0, 0.0, 2.0]}).value("moorline") == 3.0
 
 
