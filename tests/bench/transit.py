@@ -14,6 +14,7 @@ from cluster.store import inbox_records
 from cluster.store.inbox_records import Bursts
 from tests.bench.case import Case, Work
 from tests.bench.routing import PAYLOAD, PER_TICK, TOPIC, WINDOW, Sink
+from tests.routing.nodes import requests_of
 from tests.routing.room import Room
 
 FAR: Final = "node-2"
@@ -41,7 +42,7 @@ class Sender:
         router = self.room.router
         self.room.ingress.receive(self.publisher, self.publishes, 0)
         calls = router.next_calls()
-        self.records = [cast(bytes, request[2]) for request in calls[0].requests[1:]]
+        self.records = [cast(bytes, request[2]) for request in requests_of(calls)]
         router.take_replies(calls, [[[], *[1] * len(self.records)]])
         assert router.is_settled()
         router.settle()
