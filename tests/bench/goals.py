@@ -39,12 +39,10 @@ class Goal:
 
     def is_met(self, line: Line) -> bool | None:
         """None if there are no numbers for it."""
-        ours = line.value(MOORLINE)
-        theirs = 1.0 if self.peer is None else line.value(self.peer)
-        if ours is None or theirs is None:
+        number = line.value(MOORLINE) if self.peer is None else line.ratio(self.peer)
+        if number is None:
             return None
-        bound = self.bound * theirs
-        return ours >= bound if self.at_least else ours <= bound
+        return number >= self.bound if self.at_least else number <= self.bound
 
 
 MOSQUITTO: Final = "mosquitto"
