@@ -282,25 +282,24 @@ def _publishers_of(request: Request) -> dict[int, list[int]]:
 
 
 def _call_of(call: Call, slot: Slot, places: list[int]) -> Call:
-    """These requests, with the bodies that they name; in place of the others there is nothing, as they are
-    named by position."""
+    """These requests, with the bodies that they name, by the positions that these have here."""
     requests = [call.requests[place] for place in places]
     bodies: list[bytes] = []
     if call.bodies:
-        wanted = {body for request in requests for body in _bodies_of(request)}
-        if wanted:
-            bodies = [b""] * (max(wanted) + 1)
-            for body in wanted:
-                bodies[body] = call.bodies[body]
+        positions: dict[int, int] = {}
+        requests = [_with_positions(request, positions) for request in requests]
+        bodies = [call.bodies[body] for body in positions]
     return Call(call.function, requests, bodies, slot)
 
 
-def _bodies_of(request: Request) -> list[int]:
-    """Which of the call's bodies it names."""
+def _with_positions(request: Request, positions: dict[int, int]) -> Request:
+    """The request with other positions of the bodies that it names; what has none yet gets the next one."""
     layout = _BODIES.get(str(request[0]))
-    if layout is None:
-        return []
-    entries = request[layout.entries]
-    if not isinstance(entries, list):
-        return []
-    return [body for body in entries[layout.body :: layout.items] if body >= 0]
+    entries = request[layout.entries] if layout is not None else None
+    if layout is None or not isinstance(entries, list):
+        return request
+    moved = entries.copy()
+    for place in range(layout.body, len(moved), layout.items):
+        if moved[place] >= 0:
+            moved[place] = positions.setdefault(moved[place], len(positions))
+    return [*request[: layout.entries], moved, *request[layout.entries + 1 :]]

@@ -96,7 +96,7 @@ def test_each_slot_gets_its_requests_in_order_and_the_bodies_that_they_name() ->
     (pieces, *rest) = run(plan)
     assert rest == [[], []]
     assert [(piece.call.slot, piece.call.bodies) for piece in pieces] == [
-        (1, [b"zero", b"", b"two"]),
+        (1, [b"two", b"zero"]),
         (2, [b"zero"]),
         ("node", []),
     ]
@@ -109,7 +109,9 @@ def test_bodies_of_shared_subscriptions_are_found_too() -> None:
         "write", [queues.fence([]), shares.share(name, 1, False, POLICY, [b"h", 1, False, 0])], [b"0", b"1"]
     )
     ((piece,), _, _) = run(Plan([call]))
-    assert (piece.call.slot, piece.call.bodies) == (bucket_of(name), [b"", b"1"])
+    assert (piece.call.slot, piece.call.bodies) == (bucket_of(name), [b"1"])
+    assert piece.call.requests[0][7] == [b"h", 0, False, 0]
+    assert call.requests[1][7] == [b"h", 1, False, 0], "it may have to be asked again"
 
 
 def test_large_records_of_inboxes_and_retained_messages_are_found_too() -> None:
@@ -120,8 +122,10 @@ def test_large_records_of_inboxes_and_retained_messages_are_found_too() -> None:
     (pieces, _, _) = run(Plan([call]))
     assert [(piece.call.slot, piece.call.bodies) for piece in pieces] == [
         ("node", [one]),
-        (retained.bucket_of_topic("t"), [b"", other]),
+        (retained.bucket_of_topic("t"), [other]),
     ]
+    assert [piece.call.requests[0][place] for piece, place in zip(pieces, (2, 3), strict=True)] == [[0], [0]]
+    assert pieces[0].call.requests[1][2] == b"small"
 
 
 def test_fences_go_first_and_those_of_a_bucket_together() -> None:

@@ -1,10 +1,10 @@
 -- enqueue: appends messages to a session's queue.
--- Request: bucket, client, limit, drop_oldest, entries (filter or false, head or false, index of its body, -1 if the head
--- is all of it; an empty head: the body is; token or false, TTL of the token in ms, ...), known or false, tells, limit in bytes or false (nil: an
--- older node asks). Without a head it is none: it was struck from a call that is sent again. What was matched is said in
--- one of two ways. By `known`, how far the caller has followed this session's subscriptions (a stamp): if they have
--- changed since, all is refused. Or, without it, by the filter of each entry: if the session has no such subscription,
--- that entry is refused. `tells`: the caller tells of what is dropped.
+-- Request: bucket, client, limit, drop_oldest, entries (filter or false, head or false, index of its body, -1 if the
+-- head is all of it; an empty head: the body is; token or false, TTL of the token in ms, ...), known or false, tells,
+-- limit in bytes or false (nil: an older node asks). Without a head it is none: it was struck from a call that is
+-- sent again. What was matched is said in one of two ways. By `known`, how far the caller has followed this session's
+-- subscriptions (a stamp): if they have changed since, all is refused. Or, without it, by the filter of each entry:
+-- if the session has no such subscription, that entry is refused. `tells`: the caller tells of what is dropped.
 -- Answer: gen, n before, owner or false, statuses or false (all appended), how many older ones were dropped. Status: 0
 -- appended, 1 refused, 2 had it before, 3 dropped. What was appended got n + 1, n + 2, ... If what the caller knew is
 -- outdated, true stands in place of the statuses, and two more follow: the stamp of the session, and its subscriptions

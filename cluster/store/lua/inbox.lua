@@ -19,7 +19,8 @@ function operations.open_inbox(node)
   return 1
 end
 
--- send: a record for a node. Request: node, record, or [index of its body]. Answer: 1; 0 if the node is gone; -1 if there is no room.
+-- send: a record for a node. Request: node, record, or [index of its body]. Answer: 1; 0 if the node is gone; -1 if
+-- there is no room.
 -- Atomic, as the bound is looked at in the same moment, and bytes and entries must agree.
 function operations.send(node, record)
   record = given(record)

@@ -1,7 +1,7 @@
 -- retain: sets or removes the retained message of a topic [MQTT-3.3.1-5], [MQTT-3.3.1-6].
 -- Request: bucket, topic, record, or [index of its body], or false (remove), deadline in ms or 0, token or false, TTL
--- of the token, how many messages the bucket may hold or false. Answer: 1; 0 if this was done before under the same token;
--- -1 if the topic is new and there is no room for another: then the token is not spent.
+-- of the token, how many messages the bucket may hold or false. Answer: 1; 0 if this was done before under the same
+-- token; -1 if the topic is new and there is no room for another: then the token is not spent.
 -- Atomic, as hash and index must agree.
 -- The index has all topics at score 0, levels joined by \0: so the children of a topic follow it directly.
 -- A value is "<deadline ms>:<record>".
